@@ -1,0 +1,1 @@
+"""Floor 2: the LAN as a carrier."""

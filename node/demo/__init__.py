@@ -1,0 +1,1 @@
+"""``farcast demo``: the whole system on this machine, as separate processes."""

@@ -1,0 +1,64 @@
+"""Canonical msgpack: the one encoding of every message, strict on the way in.
+
+A message is a frozen ``msgspec.Struct`` in array layout. Decoding refuses unknown fields and
+anything that does not re-encode to the same bytes, so one message has exactly one encoding and a
+signature over bytes is a signature over meaning (docs/protocol.md, "Encoding").
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import msgspec
+
+from .errors import RemoteError
+
+MESSAGE_LIMIT_BYTES = 4 << 20
+"""Largest encoded message anybody accepts; a batch of 4,096 pulses stays below 2 MiB."""
+
+T = TypeVar("T")
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of every wire message: immutable, array layout, unknown fields refused."""
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+@lru_cache(maxsize=128)
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:  # noqa: ANN401 - a decoder for any type
+    return msgspec.msgpack.Decoder(kind)
+
+
+def encode(message: object) -> bytes:
+    """Encode ``message`` as canonical msgpack.
+
+    msgspec always writes the shortest form of an integer, string or array header, which is what
+    makes the encoding canonical (msgpack specification, "Serialization: shortest format").
+    """
+    return _ENCODER.encode(message)
+
+
+def decode(kind: type[T], data: bytes, *, limit_bytes: int = MESSAGE_LIMIT_BYTES) -> T:
+    """Decode ``data`` as one ``kind`` and check that it is the canonical encoding.
+
+    Raises:
+        RemoteError: ``too_large`` past ``limit_bytes``, ``malformed`` for bytes that are no
+            ``kind``, ``not_canonical`` where encoding the value again gives other bytes.
+
+    """
+    if len(data) > limit_bytes:
+        msg = f"a {kind.__name__} of {len(data)} bytes is over the limit of {limit_bytes}"
+        raise RemoteError(msg, reason="too_large")
+    try:
+        value: T = _decoder(kind).decode(data)
+        again = _ENCODER.encode(value)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        msg = f"not a {kind.__name__}: {error}"
+        raise RemoteError(msg, reason="malformed") from error
+    if again != data:
+        msg = f"a {kind.__name__} that is not in canonical form"
+        raise RemoteError(msg, reason="not_canonical")
+    return value

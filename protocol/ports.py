@@ -1,0 +1,174 @@
+"""The ports: interfaces through which floors meet without knowing each other.
+
+Cores and carriers see only these; ``node/`` implements them. Every method that may touch a disk is
+blocking and thread-safe, so an asyncio shell calls it through ``asyncio.to_thread``; every ``async``
+method may be cancelled at any await and then leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+from .cid import Cid
+
+
+class TierName(IntEnum):
+    """The four ways a block can come, nearest cost first; the number is the wire value."""
+
+    CDN = 1
+    RELAY = 2
+    MESH = 3
+    SATELLITE = 4
+
+    @property
+    def label(self) -> str:
+        """The lower-case name used in metrics, JSON and tables."""
+        return self.name.lower()
+
+
+class Source(NamedTuple):
+    """One place that may hold blocks: a CDN address, a relay, a neighbour, the carousel.
+
+    ``key`` is the Ed25519 public key for relays and neighbours, empty for a CDN address;
+    ``address`` is where to dial: a base URL for a CDN, ``host:port`` otherwise.
+    """
+
+    tier: TierName
+    name: str
+    address: str
+    key: bytes = b""
+
+
+class Tier(Protocol):
+    """One way for blocks to come."""
+
+    name: TierName
+    metered: bool
+
+    def sources(self) -> Sequence[Source]:
+        """Return the sources known now, in no particular order."""
+        ...
+
+    async def fetch(self, source: Source, cid: Cid) -> bytes:
+        """Return the block's bytes, not yet verified.
+
+        Raises:
+            UnreachableError: refused, reset, silent.
+            RefusedError: an answer other than 200.
+
+        """
+        ...
+
+
+class Reply(NamedTuple):
+    """What a dialled peer answered to one small request; the body is whole and bounded."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Dialer(Protocol):
+    """Talks to boxes authenticated by key, over whatever transport reaches them."""
+
+    async def request(
+        self,
+        source: Source,
+        method: str,
+        path: str,
+        *,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        limit_bytes: int = 4 << 20,
+        timeout_s: float = 10.0,
+    ) -> Reply:
+        """Make one request to ``source`` and return its answer, whatever the status.
+
+        Raises:
+            UnreachableError: no authenticated connection, or silence until ``timeout_s``.
+            RemoteError: ``wrong_key`` where the peer is not ``source.key``; ``too_large`` past
+                ``limit_bytes``.
+
+        """
+        ...
+
+    async def stream(self, source: Source, path: str) -> AsyncIterator[bytes]:
+        """Stream the body of a 200 answer to ``GET path``; raises as ``request`` and on any other status."""
+        ...
+
+
+class BlockStore(Protocol):
+    """Verified, immutable blocks by CID."""
+
+    def has(self, cid: Cid) -> bool:
+        """Say whether the block is here."""
+        ...
+
+    def get(self, cid: Cid) -> bytes | None:
+        """Return the block, hashed again on the way out; a corrupt one is dropped and None returned."""
+        ...
+
+    def put(self, cid: Cid, data: bytes, *, tier: TierName | None = None) -> bool:
+        """Verify and keep a block; True where it was not here before.
+
+        ``tier`` is the tier whose source brought it, None for blocks made on this box.
+
+        Raises:
+            RemoteError: ``hash_mismatch``.
+            StoreFullError: no room and nothing may be evicted.
+
+        """
+        ...
+
+
+class SpooledPulse(NamedTuple):
+    """One signed pulse waiting for the origin's ack.
+
+    ``tid``/``seq`` are its dedup key; ``pulse`` and ``ticket`` the signed envelopes; ``seen_ms``
+    when this box first stored it; ``own`` whether this box's viewer made it.
+    """
+
+    tid: bytes
+    seq: int
+    pulse: bytes
+    ticket: bytes
+    seen_ms: int
+    own: bool
+
+
+class Spool(Protocol):
+    """Durable pulses on their way home; nothing leaves it but by the origin's ack (or age, for foreign ones)."""
+
+    def add(self, pulses: Iterable[SpooledPulse]) -> int:
+        """Store pulses durably before returning; returns how many were new."""
+        ...
+
+    def pending(self, limit: int) -> list[SpooledPulse]:
+        """Return the oldest pulses that no ack covers yet."""
+        ...
+
+    def digests(self) -> dict[bytes, list[int]]:
+        """Return the sequence numbers held per tid, for anti-entropy."""
+        ...
+
+    def acks(self, tids: Iterable[bytes]) -> list[bytes]:
+        """Return the newest signed ack envelopes that cover any of ``tids``."""
+        ...
+
+    def settle(self, ack: bytes) -> int:
+        """Apply one verified signed ack: keep it, drop what it covers; returns pulses dropped."""
+        ...
+
+
+class Hints(Protocol):
+    """Untrusted news: somebody says there is a newer checkpoint, or where somebody is."""
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Tell whoever listens; best effort."""
+        ...
+
+    def listen(self, topic: str) -> AsyncIterator[bytes]:
+        """Yield what others told; nothing in it is trusted."""
+        ...

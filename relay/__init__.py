@@ -1,0 +1,1 @@
+"""Floor 4: a community operator's box."""

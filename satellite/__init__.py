@@ -1,0 +1,1 @@
+"""Floor 2: one-way satellite as a carrier."""
