@@ -1,6 +1,6 @@
-"""Ed25519 identities, libp2p peer ids, and the one signature rule of every message.
+r"""Ed25519 identities, libp2p peer ids, and the one signature rule of every message.
 
-``sig = Ed25519("farcast/<kind>/v1\\0" || body)`` with libsodium's verification rules everywhere.
+``sig = Ed25519("farcast/<kind>/v1\0" || body)`` with libsodium's verification rules everywhere.
 Peer ids follow the libp2p peer-id specification: the identity multihash of the protobuf public
 key, in base58btc (``12D3KooW...``).
 """

@@ -139,7 +139,7 @@ class SpooledPulse(NamedTuple):
 
 
 class Spool(Protocol):
-    """Durable pulses on their way home; nothing leaves it but by the origin's ack (or age, for foreign ones)."""
+    """Durable pulses on their way home; only the origin's ack removes one (or age, if foreign)."""
 
     def add(self, pulses: Iterable[SpooledPulse]) -> int:
         """Store pulses durably before returning; returns how many were new."""

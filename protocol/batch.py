@@ -1,0 +1,170 @@
+"""Batches, receipts, acks and seal records: how pulses travel home and how the origin answers.
+
+A box that takes pulses promises with a receipt; only the origin's ack allows anybody to delete
+one; verdicts come later, in seal records.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from .codec import Message
+from .errors import RemoteError
+from .identity import Identity, open_unverified, peer_id, unseal, verify
+from .manifest import Count, Key
+from .merkle import leaf_hash, root_of
+from .pulse import Hash
+from .ticket import MAX_SEQ, Tid
+
+MAX_PULSES = 4_096
+BATCH_LIMIT_BYTES = 4 << 20
+
+Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
+Stamp = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+PulseList = Annotated[list[bytes], Meta(max_length=MAX_PULSES)]
+
+
+class PulsePost(Message, frozen=True):
+    """Pulses handed on as they are, with the tickets they need; any box may post them."""
+
+    v: Literal[1]
+    tickets: PulseList
+    pulses: PulseList
+
+
+class Batch(Message, frozen=True):
+    """A carrier's numbered, linked collection (kind ``batch``, signed by ``carrier``).
+
+    ``number`` is dense from 1; ``prev`` the hash of the batch before (32 zero bytes first);
+    ``root`` the RFC 9162 tree hash over the pulse bytes; ``received`` per pulse, when the carrier
+    got it, ms since 1970.
+    """
+
+    v: Literal[1]
+    carrier: Key
+    number: Count
+    prev: Hash
+    opened_ms: Stamp
+    closed_ms: Stamp
+    root: Hash
+    tickets: PulseList
+    pulses: PulseList
+    received_ms: Annotated[list[Stamp], Meta(max_length=MAX_PULSES)]
+
+
+class Receipt(Message, frozen=True):
+    """A carrier's promise (kind ``receipt``): it stored these pulses; ``root`` as in a batch."""
+
+    v: Literal[1]
+    carrier: Key
+    root: Hash
+    count: Count
+    at_ms: Stamp
+
+
+class Reject(Message, frozen=True):
+    """A pulse the origin will not store, and why (reason code, see docs/protocol.md)."""
+
+    seq: Seq
+    code: Annotated[str, Meta(max_length=40)]
+
+
+class TidAck(Message, frozen=True):
+    """What the origin has of one ticket: all of 1..``upto``, ``extra`` beyond, and rejects."""
+
+    tid: Tid
+    upto: Seq
+    extra: Annotated[list[Seq], Meta(max_length=MAX_SEQ)]
+    rejects: Annotated[list[Reject], Meta(max_length=MAX_SEQ)]
+
+
+class Ack(Message, frozen=True):
+    """The origin's word that bytes are durable (kind ``ack``, intake key).
+
+    ``batch`` is the hash of the batch or post acked; ``segment`` and ``offset`` where it lies;
+    ``log_size`` and ``log_root`` the intake log after it.
+    """
+
+    v: Literal[1]
+    batch: Hash
+    tids: Annotated[list[TidAck], Meta(max_length=MAX_PULSES)]
+    segment: Annotated[str, Meta(max_length=40)]
+    offset: Count
+    log_size: Count
+    log_root: Hash
+    at_ms: Stamp
+
+
+class SealRecord(Message, frozen=True):
+    """The origin's verdict on one closed session (kind ``seal``, intake key)."""
+
+    v: Literal[1]
+    tid: Tid
+    first: Seq
+    last: Seq
+    counted_ms: Count
+    codes: Annotated[list[Reject], Meta(max_length=MAX_SEQ)]
+
+
+def pulses_root(pulses: list[bytes]) -> bytes:
+    """Return the RFC 9162 tree hash over the signed pulse envelopes."""
+    return root_of(leaf_hash(pulse) for pulse in pulses)
+
+
+def batch_hash(data: bytes) -> bytes:
+    """Return the name of a batch or post: SHA-256 of its bytes as sent."""
+    return sha256(data).digest()
+
+
+def seal_batch(batch: Batch, carrier: Identity) -> bytes:
+    """Sign a batch as its carrier."""
+    return carrier.seal("batch", batch)
+
+
+def open_batch(data: bytes) -> Batch:
+    """Verify a batch against the carrier it names, its root and its shape.
+
+    Raises:
+        RemoteError: ``bad_signature``, ``bad_root``, ``bad_batch`` or a codec reason.
+
+    """
+    batch, signed = open_unverified(Batch, data)
+    if not verify("batch", batch.carrier, signed.body, signed.sig):
+        raise RemoteError(f"a batch not signed by {peer_id(batch.carrier)}", reason="bad_signature")
+    if len(batch.received_ms) != len(batch.pulses) or batch.number < 1:
+        raise RemoteError("a batch whose lists do not match", reason="bad_batch")
+    if pulses_root(batch.pulses) != batch.root:
+        raise RemoteError("a batch whose root is not its pulses'", reason="bad_root")
+    return batch
+
+
+def seal_receipt(pulses: list[bytes], at_ms: int, carrier: Identity) -> bytes:
+    """Promise as ``carrier`` that ``pulses`` are stored durably."""
+    return carrier.seal("receipt", Receipt(1, carrier.key, pulses_root(pulses), len(pulses), at_ms))
+
+
+def open_receipt(data: bytes) -> Receipt:
+    """Verify a receipt against the carrier it names; raises ``RemoteError``."""
+    receipt, signed = open_unverified(Receipt, data)
+    if not verify("receipt", receipt.carrier, signed.body, signed.sig):
+        raise RemoteError(f"a receipt not signed by {peer_id(receipt.carrier)}", reason="bad_signature")
+    return receipt
+
+
+def open_ack(data: bytes, intake_keys: list[bytes]) -> Ack:
+    """Verify an ack against the origin's accepted intake keys; raises ``RemoteError``."""
+    failure = RemoteError("no intake key is known yet", reason="no_key")
+    for key in intake_keys:
+        try:
+            return unseal("ack", Ack, data, key)
+        except RemoteError as error:
+            failure = error
+    raise failure
+
+
+def covers(ack: TidAck, seq: int) -> bool:
+    """Say whether an ack settles sequence number ``seq``: stored, or rejected for good."""
+    return 0 < seq <= ack.upto or seq in ack.extra or any(reject.seq == seq for reject in ack.rejects)
