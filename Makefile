@@ -1,0 +1,50 @@
+# Every target runs `setup` first if needed; only make, python3 (>= 3.11, with venv) and a package index are assumed.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+UV     := $(BIN)/uv
+ARGS   ?=
+
+.PHONY: help setup lock demo test check bench soak vectors clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup: $(READY) ## create .venv and install the locked packages
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r .ci/uv.lock
+	$(UV) pip sync --quiet --require-hashes requirements.lock .ci/uv.lock
+	$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+lock: ## pin every dependency again
+	test -x $(UV) || $(MAKE) setup
+	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras --group dev \
+	  --no-emit-index-url --no-annotate --no-header $(ARGS) pyproject.toml --output-file requirements.lock
+
+demo: $(READY) ## the whole system on this machine: one film, four tiers, pulses, settlement
+	$(BIN)/farcast demo $(ARGS)
+
+test: $(READY) ## the tests
+	$(BIN)/pytest $(ARGS)
+
+check: $(READY) ## everything a change must pass: lint, types, architecture, dependencies, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(MAKE) test
+
+bench: $(READY) ## ratios against real peers, into build/bench.json (ONLY=name,...)
+	$(BIN)/python -m tests.bench --only "$(ONLY)"
+
+soak: $(READY) ## minutes-long proofs (ONLY=name,...)
+	$(BIN)/python -m tests.soak --only "$(ONLY)"
+
+clean: ## remove everything made here but the lock
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

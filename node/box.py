@@ -1,0 +1,209 @@
+"""The box: one process that owns a home's store, spool and listeners, whatever its duty.
+
+A role (viewer's node, relay, origin) builds on a ``Box``: it adds its routes, its periodic work and
+the carriers, then runs until told to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from ..protocol.errors import FarcastError
+from ..protocol.identity import Identity
+from .home import Home
+from .http.dial import HttpDialer
+from .http.exchange import Answer, Exchange, Hosts, Router
+from .http.listener import Listener, LocalListener
+from .links import Links
+from .settings import Settings
+from .spool import DiskSpool
+from .store import DiskStore
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE_S = 5.0
+
+
+def clock_ms() -> int:
+    """Return the wall clock in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Box:
+    """The shared parts of every role; use as ``async with Box(...) as box``."""
+
+    def __init__(self, home: Home, settings: Settings, *, identity: Identity | None = None) -> None:
+        self.home = home
+        self.settings = settings
+        self.identity = identity or home.identity
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.links = Links(settings.network.interfaces)
+        self.store = DiskStore(home.path, settings.store.quota_bytes, self.registry)
+        self.spool = DiskSpool(home.path / "spool.db", self.registry)
+        self.dialer = HttpDialer(allow_private=settings.network.allow_private)
+        self.token = settings.admin.token or _stored_token(home.path)
+        self._refusals = Counter(
+            "farcast_node_refusals", "Requests refused, by listener and reason.", ["listener", "reason"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.public = Router(Hosts([]), refused=lambda reason: self._refusals.labels("public", reason).inc())
+        self.local = Router(
+            Hosts(["localhost"]),
+            token=self.token,
+            refused=lambda reason: self._refusals.labels("local", reason).inc(),
+        )
+        self.lookup: Callable[[Exchange], Answer | None] = lambda _: None
+        self.listener: Listener | None = None
+        self.local_listener: LocalListener | None = None
+        self._failures = Counter(
+            "farcast_node_task_failures", "Periodic work that failed, by task and reason.", ["task", "reason"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._work: list[tuple[str, Callable[[], Awaitable[object]], float]] = []
+        self._services: list[tuple[str, Callable[[], Coroutine[object, object, None]]]] = []
+        self._wakes: dict[str, asyncio.Event] = {}
+        self.local.route("GET", "/metrics", self._metrics, open=True)
+        self.local.route("GET", "/healthz", self._health, open=True)
+
+    def every(self, name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+        """Do ``work`` now and every ``seconds`` while the box runs; a failure is counted, not fatal."""
+        self._work.append((name, work, seconds))
+        self._wakes[name] = asyncio.Event()
+
+    def wake(self, name: str) -> None:
+        """Do the periodic work ``name`` again at once."""
+        self._wakes[name].set()
+
+    def serve(self, name: str, service: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Run a long-lived ``service`` while the box runs; it is cancelled at the end."""
+        self._services.append((name, service))
+
+    @property
+    def local_url(self) -> str:
+        """The base URL of page, gateway and admin calls, token included."""
+        assert self.local_listener is not None
+        host = self.settings.admin.host
+        return f"http://{host}:{self.local_listener.port}/{self.token}"
+
+    async def run(self, started: Callable[[], None] | None = None) -> None:
+        """Listen and work until SIGINT or SIGTERM, then let go of everything in order."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        try:
+            await self._listen()
+            self._tell_where()
+            async with asyncio.TaskGroup() as tasks:
+                running = [
+                    tasks.create_task(self._repeat(name, work, seconds), name=name)
+                    for name, work, seconds in self._work
+                ]
+                running += [
+                    tasks.create_task(self._keep(name, service), name=name) for name, service in self._services
+                ]
+                if started is not None:
+                    started()
+                await stop.wait()
+                for task in running:
+                    task.cancel()
+        finally:
+            await self._close()
+
+    async def _listen(self) -> None:
+        listen, admin = self.settings.listen, self.settings.admin
+        self.listener = Listener(
+            listen.host, listen.port, self.public, lambda exchange: self.lookup(exchange), self.identity, self.registry
+        )
+        await self.listener.start()
+        self.local_listener = LocalListener(admin.host, admin.port, self.local, self.registry)
+        await self.local_listener.start()
+
+    async def _close(self) -> None:
+        (self.home.path / "admin.json").unlink(missing_ok=True)
+        for part in (self.local_listener, self.listener, self.dialer):
+            if part is not None:
+                await part.close()
+        await asyncio.to_thread(self.spool.close)
+        await asyncio.to_thread(self.store.close)
+        self.home.close()
+
+    async def _repeat(self, name: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
+        wake = self._wakes[name]
+        while True:
+            wake.clear()
+            try:
+                await work()
+            except FarcastError as error:
+                self._failures.labels(name, error.reason).inc()
+                log.info("%s: %s", name, error)
+            except Exception:
+                self._failures.labels(name, "bug").inc()
+                log.exception("%s failed", name)
+            try:
+                async with asyncio.timeout(seconds):
+                    await wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _keep(self, name: str, service: Callable[[], Coroutine[object, object, None]]) -> None:
+        pause_s = 1.0
+        while True:
+            try:
+                await service()
+            except FarcastError as error:
+                self._failures.labels(name, error.reason).inc()
+                log.warning("%s: %s", name, error)
+            except Exception:
+                self._failures.labels(name, "bug").inc()
+                log.exception("%s failed", name)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 60.0)
+
+    def _tell_where(self) -> None:
+        """Leave the admin address where this home's commands look for it, readable by its owner only."""
+        assert self.listener is not None
+        path = self.home.path / "admin.json"
+        temporary = path.with_suffix(".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({"url": self.local_url, "port": self.listener.port, "pid": os.getpid()}, file)
+        temporary.replace(path)
+
+    async def _metrics(self, exchange: Exchange) -> Answer:
+        del exchange
+        return Answer(200, {"content-type": CONTENT_TYPE_LATEST}, generate_latest(self.registry))
+
+    async def _health(self, exchange: Exchange) -> Answer:
+        del exchange
+        return Answer(200, {"content-type": "text/plain; charset=utf-8"}, b"ok\n")
+
+
+def _stored_token(home: Path) -> str:
+    """Return this home's path token, made once: 128 random bits in a file only its owner reads."""
+    path = home / "token"
+    if path.is_file():
+        text = path.read_text().strip()
+        if text:
+            return text
+    text = secrets.token_urlsafe(16)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text + "\n")
+    return text
+
+

@@ -1,0 +1,137 @@
+"""The console: how every command speaks, to people in plain text or to scripts in JSON.
+
+Results go to stdout; notes, warnings and progress of ``--json`` runs never do. Exit codes: 0 done,
+1 the check or the remote failed, 2 wrong use or settings.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, ParamSpec, TextIO, TypeVar
+
+import rich.console
+import typer
+from rich import box
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..protocol.errors import FarcastError, UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Report = Callable[[str, float], None]
+"""Tells how far long work is: what is being done, and the done fraction from 0 to 1."""
+
+PLAIN_STEP = 0.1
+"""Without a terminal a progress line is printed at most once per this fraction."""
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", envvar="FARCAST_HOME", help="The folder this box lives in.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+class Console:
+    """Writes a command's result, notes and progress; ``as_json`` keeps stdout to one JSON value."""
+
+    def __init__(
+        self, *, as_json: bool = False, out: TextIO | None = None, err: TextIO | None = None
+    ) -> None:
+        self.as_json = as_json
+        self._out = out or sys.stdout
+        self._err = err or sys.stderr
+        self._rich = rich.console.Console(file=self._out, highlight=False, markup=False, soft_wrap=True)
+
+    def say(self, text: str = "") -> None:
+        """Print a line for people; silent with ``--json``."""
+        if not self.as_json:
+            print(text, file=self._out, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Print a warning on stderr, whatever the output form."""
+        print(f"warning: {text}", file=self._err, flush=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Print rows in columns; numbers stand to the right; silent with ``--json``."""
+        if self.as_json:
+            return
+        table = Table(box=box.SIMPLE_HEAD if self._rich.is_terminal else None, pad_edge=False)
+        for index, column in enumerate(columns):
+            numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+            table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*(str(cell) for cell in row))
+        self._rich.print(table)
+
+    def result(self, data: Mapping[str, Any] | Sequence[Any], *lines: str) -> None:
+        """End a command: ``data`` with ``--json``, else ``lines`` for people."""
+        if self.as_json:
+            print(json.dumps(data, indent=2, default=str), file=self._out, flush=True)
+            return
+        for line in lines:
+            self.say(line)
+
+    @contextmanager
+    def progress(self, label: str) -> Generator[Report]:
+        """Show how far long work is: a bar on a terminal, plain lines otherwise, nothing in JSON."""
+        if self.as_json:
+            yield lambda _text, _fraction: None
+        elif self._rich.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+            with Progress(*columns, console=self._rich, transient=True) as bar:
+                task = bar.add_task(label, total=1.0)
+                yield lambda text, fraction: bar.update(task, description=text, completed=fraction)
+        else:
+            yield self._plain_progress(label)
+
+    def _plain_progress(self, label: str) -> Report:
+        printed = -1.0
+
+        def report(text: str, fraction: float) -> None:
+            nonlocal printed
+            if fraction - printed >= PLAIN_STEP or (fraction >= 1.0 > printed):
+                printed = fraction
+                self.say(f"{label}: {text} {fraction:.0%}")
+
+        return report
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """Wrap a command: an error becomes one sentence on stderr and the exit code that fits it.
+
+    A keyword argument ``debug``, or ``FARCAST_DEBUG`` in the environment, shows the traceback too.
+    """
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except FarcastError as error:
+            _fail(str(error), 2 if isinstance(error, UsageError) else 1, debug=kwargs.get("debug"))
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader left (a pager, head); there is nobody to tell
+            raise typer.Exit(1) from None
+        except OSError as error:
+            what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+            _fail(what, 1, debug=kwargs.get("debug"))
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def _fail(sentence: str, code: int, *, debug: object) -> NoReturn:
+    if debug or os.environ.get("FARCAST_DEBUG"):
+        traceback.print_exc()
+    sys.stderr.write(f"farcast: {sentence}\n")
+    raise typer.Exit(code) from None

@@ -1,0 +1,81 @@
+"""SQLite files of a box: one way to open them, schemas by ``sqlite-utils`` migrations.
+
+The migration runs through ``sqlite-utils``; afterwards the same connection is used with plain
+prepared statements, explicit transactions and the caller's lock.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import sqlite_utils
+
+from ..protocol.errors import LocalError, StoreFullError
+
+BUSY_TIMEOUT_S = 10.0
+_CACHED_STATEMENTS = 128
+
+
+def open_database(
+    path: Path, migrations: sqlite_utils.Migrations, *, synchronous: Literal["NORMAL", "FULL"]
+) -> sqlite3.Connection:
+    """Open or create the database at ``path`` in WAL mode and bring its schema up to date.
+
+    With ``FULL`` a commit is on the disk when it returns; with ``NORMAL`` a power cut may take back
+    the last commits, never a part of one (SQLite documentation, "PRAGMA synchronous").
+
+    Raises:
+        LocalError: ``damaged`` where the file is no database, with what to do about it.
+        StoreFullError: the disk is full.
+
+    """
+    new = not path.exists()
+    conn = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, cached_statements=_CACHED_STATEMENTS
+    )
+    try:
+        if new:
+            path.chmod(0o600)
+        conn.execute("PRAGMA journal_mode = WAL")
+        conn.execute(f"PRAGMA synchronous = {synchronous}")
+        migrations.apply(sqlite_utils.Database(conn, recursive_triggers=False, execute_plugins=False))
+        conn.commit()
+    except sqlite3.DatabaseError as error:
+        conn.close()
+        raise translated(error, path) from error
+    conn.isolation_level = None  # from here on every transaction is explicit
+    return conn
+
+
+@contextmanager
+def transaction(conn: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+    """Commit what the body did to the database at ``path``, or nothing of it.
+
+    Raises:
+        StoreFullError: the disk is full.
+        LocalError: the file is damaged or cannot be written.
+
+    """
+    try:
+        conn.execute("BEGIN IMMEDIATE")
+        yield conn
+        conn.execute("COMMIT")
+    except sqlite3.DatabaseError as error:
+        raise translated(error, path) from error
+    finally:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+
+
+def translated(error: sqlite3.DatabaseError, path: Path) -> LocalError:
+    """Return the Farcast error that says what SQLite's error means for the file at ``path``."""
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return StoreFullError(f"the disk is full, {path} cannot grow; make room", reason="disk_full")
+    if isinstance(error, sqlite3.OperationalError):
+        return LocalError(f"{path} cannot be used: {error}", reason="database")
+    message = f"{path} is damaged ({error}); move it and its -wal file away and start again"
+    return LocalError(message, reason="damaged")

@@ -1,0 +1,202 @@
+"""The home of a box: one folder, one owner at a time, one key.
+
+``identity.key`` is written last, so a home either has it and is whole, or is no home yet.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from ..protocol.errors import UsageError
+from ..protocol.identity import KEY_BYTES, Identity
+
+Role = Literal["node", "relay", "origin"]
+
+KEY_FILE = "identity.key"
+ROLE_FILE = "role"
+LOCK_FILE = "lock"
+_BIRTH: Mapping[Role, str] = {
+    "node": "farcast join LINK",
+    "relay": "farcast relay join LINK",
+    "origin": "farcast origin init",
+}
+_RUN: Mapping[Role, str] = {"node": "farcast run", "relay": "farcast relay run", "origin": "farcast origin run"}
+_PID_LIMIT_BYTES = 20
+
+
+def default_home(role: Role, environ: Mapping[str, str]) -> Path:
+    """Return the home used where none is named: FARCAST_HOME, else ``$XDG_DATA_HOME/farcast/<role>``."""
+    if named := environ.get("FARCAST_HOME"):
+        return Path(named)
+    data = environ.get("XDG_DATA_HOME")
+    base = Path(data) if data else Path(environ.get("HOME", "~")).expanduser() / ".local" / "share"
+    return base / "farcast" / role
+
+
+class HomeLock:
+    """The right to use a home, held by one process; the system frees it when the process ends."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._fd = -1
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            UsageError: ``home_in_use`` while another process has it.
+
+        """
+        fd = os.open(self._home / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(fd, _PID_LIMIT_BYTES, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(fd)
+            message = f"the home {self._home} is in use by process {pid}; stop it first or name another --home"
+            raise UsageError(message, reason="home_in_use") from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        self._fd = fd
+
+    def release(self) -> None:
+        """Give the lock back; harmless where it is not held."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Home:
+    """An opened home: its folder, its role and its key, locked until ``close``."""
+
+    def __init__(self, path: Path, role: Role, identity: Identity, lock: HomeLock) -> None:
+        self.path = path
+        self.role: Role = role
+        self.identity = identity
+        self._lock = lock
+
+    @classmethod
+    def create(cls, path: Path, role: Role, *, seed: bytes | None = None) -> Home:
+        """Make a home for ``role`` with a fresh key (or the given 32-byte ``seed``) and open it.
+
+        Raises:
+            UsageError: where there is a home already, or the folder cannot be made.
+
+        """
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not any(path.iterdir()):
+                path.chmod(0o700)
+            lock = HomeLock(path)
+            lock.acquire()
+        except OSError as error:
+            raise UsageError(f"the home {path} cannot be made: {error.strerror}", reason="no_home") from error
+        try:
+            if (path / KEY_FILE).exists():
+                raise _born_twice(path)
+            write_whole(path / ROLE_FILE, f"{role}\n".encode())
+            write_whole(path / KEY_FILE, seed if seed is not None else secrets.token_bytes(KEY_BYTES))
+            return cls(path, role, _read_identity(path), lock)
+        except OSError as error:
+            lock.release()
+            raise UsageError(f"the home {path} cannot be made: {error.strerror}", reason="no_home") from error
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def open(cls, path: Path, role: Role) -> Home:
+        """Open and lock the home at ``path``.
+
+        Raises:
+            UsageError: no home there, another role's, in use, or its key is readable by others.
+
+        """
+        if not (path / KEY_FILE).exists():
+            message = f"there is no {role} at {path}; make one with `{_BIRTH[role]}` or name another --home"
+            raise UsageError(message, reason="no_home")
+        found = _read_role(path)
+        if found != role:
+            message = f"{path} is the home of a {found}, not of a {role}; name another --home"
+            raise UsageError(message, reason="wrong_role")
+        identity = _read_identity(path)
+        lock = HomeLock(path)
+        lock.acquire()
+        return cls(path, role, identity, lock)
+
+    def folder(self, name: str) -> Path:
+        """Return the sub-folder ``name``, made with mode 700 where it is missing."""
+        folder = self.path / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    def close(self) -> None:
+        """Let others open the home."""
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Replace the file at ``path`` durably: it holds the old bytes or the new ones, never a part."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(fd, mode)
+            os.fsync(fd)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read_role(path: Path) -> str:
+    try:
+        return (path / ROLE_FILE).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return "box of unknown role"
+
+
+def _read_identity(path: Path) -> Identity:
+    key = path / KEY_FILE
+    try:
+        with key.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            seed = file.read(KEY_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{key} cannot be read: {error.strerror}", reason="bad_key_file") from error
+    if mode & 0o077:
+        message = f"{key} can be read by others (mode {mode:o}); run `chmod 600 {key}`"
+        raise UsageError(message, reason="bad_key_file")
+    if len(seed) != KEY_BYTES:
+        message = f"{key} is no key of {KEY_BYTES} bytes; bring it back with `farcast key restore`"
+        raise UsageError(message, reason="bad_key_file")
+    return Identity(seed)
+
+
+def _born_twice(path: Path) -> UsageError:
+    role = _read_role(path)
+    run = next((command for known, command in _RUN.items() if known == role), "farcast status")
+    message = f"{path} is the home of a {role} already; start it with `{run}` or name another --home"
+    return UsageError(message, reason="home_exists")

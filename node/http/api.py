@@ -1,0 +1,157 @@
+"""The aiohttp carrier: every HTTP/1.1 request that the byte protocol does not answer by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import aclosing, suppress
+
+from aiohttp import HttpVersion11, web
+from aiohttp.web_protocol import RequestHandler
+
+from ...protocol.errors import RefusedError, UnreachableError
+from .exchange import Answer, Exchange, Router
+from .files import FileCache
+from .tally import Tally
+
+READ_TIMEOUT_S = 30.0
+"""A request body arrives within this, plus its size at ``SLOWEST_BYTES_S``."""
+SLOWEST_BYTES_S = 16 << 10
+STALL_S = 30.0
+"""A client that takes nothing for this long loses its connection."""
+IDLE_S = 60.0
+_SMALL_BYTES = 64 << 10
+LINGER = struct.pack("ii", 1, 0)
+BODILESS = (204, 304)
+
+
+class ApiServer:
+    """Serves a router over connections it is handed; the protocol factory is ``protocol()``."""
+
+    def __init__(self, router: Router, files: FileCache, plain: Tally, secure: Tally) -> None:
+        """Answer through ``router``, counting clear connections in ``plain``, TLS in ``secure``."""
+        self._router = router
+        self._files = files
+        self._plain = plain
+        self._secure = secure
+        self._server = web.Server(
+            self._handle,
+            handler_cancellation=True,
+            keepalive_timeout=IDLE_S,
+            lingering_time=2.0,
+            auto_decompress=False,
+            access_log=None,
+        )
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        return len(self._server.connections)
+
+    def protocol(self) -> RequestHandler:
+        """Return a fresh protocol for one accepted connection."""
+        return self._server()
+
+    async def close(self, drain_s: float) -> None:
+        """End idle connections now, and busy ones within ``drain_s``."""
+        self._server.pre_shutdown()
+        await self._server.shutdown(drain_s)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError
+        secure = transport.get_extra_info("sslcontext") is not None
+        headers: dict[str, str] = {}
+        for name, value in request.headers.items():
+            name = name.lower()  # noqa: PLW2901 - header names compare without case
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        try:
+            exchange = Exchange.of(
+                request.method,
+                request.raw_path,
+                headers,
+                peer=request.remote or "",
+                secure=secure,
+                reader=lambda limit: _read(request, limit),
+            )
+        except RefusedError as error:
+            answer = self._router.fail(error)
+        else:
+            answer = await self._router.handle(exchange)
+        return await self._send(request, transport, answer, self._secure if secure else self._plain)
+
+    async def _send(
+        self, request: web.BaseRequest, transport: asyncio.Transport, answer: Answer, tally: Tally
+    ) -> web.StreamResponse:
+        headers = {"server": "farcast", **answer.headers}
+        length, whole = answer.length, answer.body
+        tally.answered(answer.status)
+        if answer.status in BODILESS:
+            length, whole = None, b""
+        elif length is not None:
+            headers["content-length"] = str(length)
+        if request.method == "HEAD":
+            whole = b""
+        elif isinstance(whole, bytes) and len(whole) <= _SMALL_BYTES:
+            tally.sent_bytes += len(whole)
+            return web.Response(status=answer.status, headers=headers, body=whole)
+        response = web.StreamResponse(status=answer.status, headers=headers)
+        if length is None and answer.status not in BODILESS and request.version >= HttpVersion11:
+            response.enable_chunked_encoding()
+        try:
+            async with asyncio.timeout(STALL_S):
+                await response.prepare(request)
+            if request.method != "HEAD":
+                async with aclosing(self._files.stream(answer)) as chunks:
+                    async for chunk in chunks:
+                        async with asyncio.timeout(STALL_S):
+                            await response.write(chunk)
+                        tally.sent_bytes += len(chunk)
+            async with asyncio.timeout(STALL_S):
+                await response.write_eof()
+        except asyncio.CancelledError:
+            reset(transport)
+            raise
+        except Exception as error:  # noqa: BLE001 - part of the body is out, so only a reset can tell
+            reset(transport)
+            self._router.cut_short(error)
+        return response
+
+
+async def _read(request: web.BaseRequest, limit_bytes: int) -> bytes:
+    declared = request.content_length
+    if declared is not None and declared > limit_bytes:
+        raise too_large(limit_bytes)
+    if request.headers.get("expect", "").lower() == "100-continue" and request.can_read_body:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S + limit_bytes / SLOWEST_BYTES_S):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > limit_bytes:
+                    raise too_large(limit_bytes)
+    except TimeoutError as error:
+        raise RefusedError("the request body came too slowly", status=408, reason="slow_body") from error
+    except web.RequestPayloadError as error:
+        raise RefusedError("a malformed request body", status=400, reason="bad_request") from error
+    except ConnectionError as error:
+        raise UnreachableError("the client went away", reason="client_gone") from error
+    return bytes(body)
+
+
+def too_large(limit_bytes: int) -> RefusedError:
+    """Return the refusal of a body over its limit."""
+    message = f"the request body is over the limit of {limit_bytes} bytes"
+    return RefusedError(message, status=413, reason="body_too_large")
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection with RST, so that what was sent cannot pass for a complete answer."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SOLINGER, LINGER)
+    transport.abort()

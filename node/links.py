@@ -1,0 +1,56 @@
+"""The links this box is on: which addresses are neighbours, and which interfaces carry multicast."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Sequence
+
+import ifaddr
+
+REFRESH_S = 10.0
+
+
+class Links:
+    """Knows the box's own networks; looks again every ten seconds, because laptops move."""
+
+    def __init__(self, only: Sequence[str] = ()) -> None:
+        """``only`` limits the box to these interface addresses; empty means all that are up."""
+        self._only = frozenset(only)
+        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        self._addresses: list[str] = []
+        self._read_at = float("-inf")
+
+    def on_link(self, host: str) -> bool:
+        """Say whether ``host`` is this box or on a network it is directly attached to."""
+        try:
+            address = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        self._refresh()
+        return address.is_loopback or any(address in network for network in self._networks)
+
+    def addresses(self) -> list[str]:
+        """Return the IPv4 addresses multicast goes out on; loopback only when nothing else is up or named."""
+        self._refresh()
+        return list(self._addresses)
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if now - self._read_at < REFRESH_S:
+            return
+        self._read_at = now
+        networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        addresses: list[str] = []
+        for adapter in ifaddr.get_adapters():
+            for found in adapter.ips:
+                text = found.ip if isinstance(found.ip, str) else found.ip[0]
+                if self._only and text not in self._only:
+                    continue
+                networks.append(ipaddress.ip_network(f"{text}/{found.network_prefix}", strict=False))
+                if isinstance(found.ip, str):
+                    addresses.append(text)
+        self._networks = networks
+        self._addresses = [text for text in addresses if not text.startswith("127.")] or addresses

@@ -1,0 +1,182 @@
+"""HLS playlists written from the segments themselves: same segments, same bytes, on any machine.
+
+Pure: parsed fragments in, text out. Tags and rules are those of RFC 8216 and its second edition
+(draft-ietf-hls-rfc8216bis); no clock, path or encoder version ever enters the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil
+from typing import NamedTuple
+
+from ..protocol.errors import RemoteError
+from ..protocol.manifest import Rendition
+from .fragments import Fragment, Init
+
+MASTER = "master.m3u8"
+MEDIA = "index.m3u8"
+INIT = "init.mp4"
+_MICRO = 1_000_000
+
+
+def segment_name(index: int) -> str:
+    """Return the file name of the segment with this index, counted from 0."""
+    return f"seg-{index:05d}.m4s"
+
+
+class Stream(NamedTuple):
+    """One rendition of a title: the folder's name, what its init segment says, its segments in order."""
+
+    name: str
+    init: Init
+    init_bytes: int
+    fragments: Sequence[Fragment]
+
+    @property
+    def duration(self) -> Fraction:
+        """Exact length in seconds."""
+        return Fraction(sum(fragment.ticks for fragment in self.fragments), self.init.timescale)
+
+    @property
+    def target_s(self) -> int:
+        """The EXT-X-TARGETDURATION: the longest segment, rounded (RFC 8216, section 4.3.3.1)."""
+        longest = Fraction(max(fragment.ticks for fragment in self.fragments), self.init.timescale)
+        return max(1, int(longest + Fraction(1, 2)))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the init segment and every media segment."""
+        return self.init_bytes + sum(fragment.size_bytes for fragment in self.fragments)
+
+    @property
+    def average_bits(self) -> int:
+        """Average segment bit rate, rounded up."""
+        return ceil(sum(fragment.size_bytes for fragment in self.fragments) * 8 / self.duration)
+
+    @property
+    def peak_bits(self) -> int:
+        """Peak segment bit rate, rounded up: the largest of any run of half to one and a half targets.
+
+        The definition of RFC 8216, section 4.1; a stream shorter than that has only its average.
+        """
+        peak = Fraction(self.average_bits)
+        low, high = Fraction(self.target_s, 2), Fraction(3 * self.target_s, 2)
+        for first in range(len(self.fragments)):
+            ticks, size = 0, 0
+            for fragment in self.fragments[first:]:
+                ticks, size = ticks + fragment.ticks, size + fragment.size_bytes
+                length = Fraction(ticks, self.init.timescale)
+                if length > high:
+                    break
+                if length >= low:
+                    peak = max(peak, size * 8 / length)
+        return ceil(peak)
+
+    @property
+    def frame_rate_milli(self) -> int:
+        """Frames per 1,000 s of a video, 0 for sound."""
+        if self.init.kind == "audio":
+            return 0
+        return round(sum(fragment.samples for fragment in self.fragments) * 1000 / self.duration)
+
+
+def check_stream(stream: Stream) -> None:
+    """Check that the segments follow each other without a gap, from zero on.
+
+    Raises:
+        RemoteError: ``malformed``.
+
+    """
+    expected = 0
+    for index, fragment in enumerate(stream.fragments):
+        if fragment.start != expected:
+            message = (
+                f"{stream.name}/{segment_name(index)} starts at {fragment.start}, where {expected} was due"
+            )
+            raise RemoteError(message, reason="malformed")
+        expected += fragment.ticks
+    if not stream.fragments:
+        raise RemoteError(f"{stream.name} has no segments", reason="malformed")
+
+
+def media_playlist(stream: Stream) -> str:
+    """Write the media playlist of one rendition.
+
+    Durations have microseconds and are rounded along the time line, so they sum to its length.
+    """
+    lines = [
+        "#EXTM3U",
+        "#EXT-X-VERSION:7",
+        f"#EXT-X-TARGETDURATION:{stream.target_s}",
+        "#EXT-X-MEDIA-SEQUENCE:0",
+        "#EXT-X-PLAYLIST-TYPE:VOD",
+        "#EXT-X-INDEPENDENT-SEGMENTS",
+        f'#EXT-X-MAP:URI="{INIT}"',
+    ]
+    ticks, edge = 0, 0
+    for index, fragment in enumerate(stream.fragments):
+        ticks += fragment.ticks
+        before, edge = edge, round(Fraction(ticks * _MICRO, stream.init.timescale))
+        seconds, micros = divmod(edge - before, _MICRO)
+        lines += [f"#EXTINF:{seconds}.{micros:06d},", segment_name(index)]
+    return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
+
+
+def master_playlist(streams: Sequence[Stream], language: str) -> str:
+    """Write the multivariant playlist: sound as a group, pictures from the smallest up.
+
+    The smallest comes first because players start with the first variant, and a poor network
+    must not wait; BANDWIDTH is measured, of a variant with its sound.
+    """
+    audio = [stream for stream in streams if stream.init.kind == "audio"]
+    lines = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-INDEPENDENT-SEGMENTS"]
+    for index, stream in enumerate(audio):
+        attributes = [
+            "TYPE=AUDIO",
+            'GROUP-ID="audio"',
+            f'NAME="{language or "sound"}{f" {index + 1}" if index else ""}"',
+            *([f'LANGUAGE="{language}"'] if language else []),
+            f"DEFAULT={'NO' if index else 'YES'}",
+            "AUTOSELECT=YES",
+            f'CHANNELS="{stream.init.channels}"',
+            f'STABLE-RENDITION-ID="{stream.name}"',
+            f'URI="{stream.name}/{MEDIA}"',
+        ]
+        lines.append("#EXT-X-MEDIA:" + ",".join(attributes))
+    videos = [stream for stream in streams if stream.init.kind == "video"]
+    for stream in sorted(videos, key=lambda one: (one.init.width * one.init.height, one.name)):
+        peak = stream.peak_bits + max((sound.peak_bits for sound in audio), default=0)
+        average = stream.average_bits + max((sound.average_bits for sound in audio), default=0)
+        codecs = ",".join(dict.fromkeys([stream.init.codecs, *(sound.init.codecs for sound in audio)]))
+        attributes = [
+            f"BANDWIDTH={peak}",
+            f"AVERAGE-BANDWIDTH={average}",
+            f'CODECS="{codecs}"',
+            f"RESOLUTION={stream.init.width}x{stream.init.height}",
+            f"FRAME-RATE={stream.frame_rate_milli // 1000}.{stream.frame_rate_milli % 1000:03d}",
+            *(['AUDIO="audio"'] if audio else []),
+            f'STABLE-VARIANT-ID="{stream.name}"',
+            'PATHWAY-ID="."',
+        ]
+        lines += ["#EXT-X-STREAM-INF:" + ",".join(attributes), f"{stream.name}/{MEDIA}"]
+    return "\n".join([*lines, ""])
+
+
+def rendition(stream: Stream, language: str) -> Rendition:
+    """Describe a stream for the manifest; its bit rates are its own, without the sound's."""
+    return Rendition(
+        name=stream.name,
+        kind=stream.init.kind,
+        path=f"{stream.name}/{MEDIA}",
+        codecs=stream.init.codecs,
+        bandwidth=stream.peak_bits,
+        average_bandwidth=stream.average_bits,
+        width=stream.init.width,
+        height=stream.init.height,
+        frame_rate_milli=stream.frame_rate_milli,
+        language=language if stream.init.kind == "audio" else "",
+        segments=len(stream.fragments),
+        size_bytes=stream.size_bytes,
+    )

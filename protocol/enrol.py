@@ -1,0 +1,102 @@
+"""Enrolment: what devices and relays ask of an origin, and its answers (``/v1/devices`` and friends).
+
+None of these bodies is signed by itself: each travels as a signed request over a nonce
+(``protocol/request.py``), so the asker's key is the one that signed the request.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from .codec import Message, decode
+from .manifest import Key
+from .ticket import Day, TicketGrant
+
+DAYS_AHEAD = 14
+"""A node keeps tickets for at most this many days to come, so that it can be offline."""
+ENROL_LIMIT_BYTES = 16 << 10
+
+Token = Annotated[str, Meta(min_length=16, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
+
+
+class DeviceRequest(Message, frozen=True):
+    """``POST /v1/devices``: enrol ``device``, which also signs the request, with a one-time token."""
+
+    v: Literal[1]
+    token: Token
+    device: Key
+
+
+class DeviceAnswer(Message, frozen=True):
+    """The index this device has among those of its account."""
+
+    v: Literal[1]
+    device: Annotated[int, Meta(ge=0, le=2**16 - 1)]
+
+
+class TicketWish(Message, frozen=True):
+    """One day and the public half of the session key the node made for it alone."""
+
+    day: Day
+    session: Key
+
+
+class TicketRequest(Message, frozen=True):
+    """``POST /v1/tickets``: at most today and the next ``DAYS_AHEAD`` days."""
+
+    v: Literal[1]
+    wishes: Annotated[list[TicketWish], Meta(min_length=1, max_length=DAYS_AHEAD + 1)]
+
+
+class TicketAnswer(Message, frozen=True):
+    """One grant per wish, in the same order."""
+
+    v: Literal[1]
+    grants: Annotated[list[TicketGrant], Meta(max_length=DAYS_AHEAD + 1)]
+
+
+class RelayRequest(Message, frozen=True):
+    """``POST /v1/relays``: a signed ``RelayRecord``; ``token`` is empty where the relay is known."""
+
+    v: Literal[1]
+    token: Token | Literal[""]
+    record: Annotated[bytes, Meta(max_length=4_096)]
+
+
+class RelayAnswer(Message, frozen=True):
+    """Where the relay stands with this origin now."""
+
+    v: Literal[1]
+    standing: Literal["pending", "approved", "refused"]
+
+
+def open_device_request(data: bytes) -> DeviceRequest:
+    """Decode the body of ``POST /v1/devices``; raises ``RemoteError``."""
+    return decode(DeviceRequest, data, limit_bytes=ENROL_LIMIT_BYTES)
+
+
+def open_ticket_request(data: bytes) -> TicketRequest:
+    """Decode the body of ``POST /v1/tickets``; raises ``RemoteError``."""
+    return decode(TicketRequest, data, limit_bytes=ENROL_LIMIT_BYTES)
+
+
+def open_relay_request(data: bytes) -> RelayRequest:
+    """Decode the body of ``POST /v1/relays``; raises ``RemoteError``."""
+    return decode(RelayRequest, data, limit_bytes=ENROL_LIMIT_BYTES)
+
+
+def open_device_answer(data: bytes) -> DeviceAnswer:
+    """Decode the answer to ``POST /v1/devices``; raises ``RemoteError``."""
+    return decode(DeviceAnswer, data, limit_bytes=ENROL_LIMIT_BYTES)
+
+
+def open_ticket_answer(data: bytes) -> TicketAnswer:
+    """Decode the answer to ``POST /v1/tickets``; raises ``RemoteError``."""
+    return decode(TicketAnswer, data, limit_bytes=ENROL_LIMIT_BYTES)
+
+
+def open_relay_answer(data: bytes) -> RelayAnswer:
+    """Decode the answer to ``POST /v1/relays``; raises ``RemoteError``."""
+    return decode(RelayAnswer, data, limit_bytes=ENROL_LIMIT_BYTES)

@@ -1,0 +1,100 @@
+"""What a relay fetches for others: only blocks that a catalog root reaches.
+
+Asked for a root or given a title hint, the relay loads the title's skeleton (manifest, folders,
+file roots) and from then on knows every leaf; everything else is "not here" at once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+from ..node.library import Library
+from ..protocol.cid import DAG_PB, Cid
+from ..protocol.errors import FarcastError, RefusedError
+from ..protocol.ports import BlockStore
+from ..protocol.unixfs import parse
+
+TITLES_KEPT = 512
+BLOCKS_PER_TITLE = 400_000
+
+Fetch = Callable[[Cid], Awaitable[bytes]]
+
+
+class Fill:
+    """Fetches on demand; one flight per CID is the fetcher's rule, reach is this class's."""
+
+    def __init__(self, library: Library, store: BlockStore, fetch: Fetch) -> None:
+        self._library = library
+        self._store = store
+        self._fetch = fetch
+        self._reach: OrderedDict[str, frozenset[Cid]] = OrderedDict()
+        self._roots: dict[Cid, str] = {}
+
+    async def block(self, cid: Cid, title: str | None) -> bytes:
+        """Return a block from the store or, where a catalog root reaches it, from the origin.
+
+        Raises:
+            RefusedError: 404 for anything this relay has no reason to fetch.
+            RemoteError: what fetching raises.
+
+        """
+        held = self._store.get(cid)
+        if held is not None:
+            return held
+        if not await self._reaches(cid, title):
+            message = f"{cid} is neither held here nor part of a title in the catalog"
+            raise RefusedError(message, status=404, reason="not_reachable")
+        return await self._fetch(cid)
+
+    async def _reaches(self, cid: Cid, title: str | None) -> bool:
+        if any(cid in known for known in self._reach.values()):
+            return True
+        hinted = [title] if title in self._library.titles() else []
+        for name in hinted or self._named_by(cid):
+            if cid in await self._skeleton(name):
+                return True
+        return False
+
+    def _named_by(self, cid: Cid) -> list[str]:
+        """Return the titles whose manifest or root folder ``cid`` is."""
+        return [
+            name
+            for name in self._library.titles()
+            if self._library.entry(name).cid == cid or self._roots.get(cid) == name
+        ]
+
+    async def learn_roots(self) -> None:
+        """Fetch the manifests of newly listed titles, so that their roots can be asked for."""
+        for name in self._library.titles():
+            try:
+                manifest = await self._library.learn(name, self._fetch)
+            except FarcastError:
+                continue
+            self._roots[manifest.root_cid] = name
+
+    async def _skeleton(self, title: str) -> frozenset[Cid]:
+        manifest = await self._library.learn(title, self._fetch)
+        entry = self._library.entry(title)
+        known = self._reach.get(title)
+        if known is not None and manifest.root_cid in known:
+            self._reach.move_to_end(title)
+            return known
+        reached = {entry.cid, manifest.root_cid}
+        todo = [manifest.root_cid]
+        while todo:
+            node = todo.pop()
+            if node.codec != DAG_PB:
+                continue
+            data = self._store.get(node) or await self._fetch(node)
+            links = [link.cid for link in parse(node, data).links]
+            fresh = [link for link in links if link not in reached]
+            if len(reached) + len(fresh) > BLOCKS_PER_TITLE:
+                raise RefusedError(f"{title} has more blocks than any film", status=502, reason="bad_folder")
+            reached.update(fresh)
+            todo += fresh
+        self._roots[manifest.root_cid] = title
+        self._reach[title] = frozenset(reached)
+        if len(self._reach) > TITLES_KEPT:
+            self._reach.popitem(last=False)
+        return self._reach[title]
