@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter
 
-from ..protocol.batch import MAX_PULSES, Ack, Batch, batch_hash, pulses_root, seal_batch
+from ..protocol.batch import MAX_PULSES, Batch, batch_hash, pulses_root, seal_batch
 from ..protocol.errors import RefusedError, RemoteError, UnreachableError
 from ..protocol.identity import Identity
 from ..protocol.ports import Dialer, Source
+from .acks import Acks
 from .spool import DiskSpool
 
 POST_TIMEOUT_S = 15.0
@@ -29,7 +30,7 @@ class Batcher:
         identity: Identity,
         dialer: Dialer,
         origin: Callable[[], list[Source]],
-        accept_ack: Callable[[bytes], Ack],
+        acks: Acks,
         clock_ms: Callable[[], int],
         registry: CollectorRegistry,
         *,
@@ -39,7 +40,7 @@ class Batcher:
         self._identity = identity
         self._dialer = dialer
         self._origin = origin
-        self._accept_ack = accept_ack
+        self._acks = acks
         self._clock_ms = clock_ms
         self._max_pulses = min(max_pulses, MAX_PULSES)
         self._sent = Counter(
@@ -86,7 +87,7 @@ class Batcher:
                 if reply.status != 200:  # noqa: PLR2004 - only the origin's 200 carries an ack
                     message = f"the origin answered a batch with {reply.status}"
                     raise RefusedError(message, status=reply.status)
-                ack = await asyncio.to_thread(self._accept_ack, reply.body)
+                ack = await asyncio.to_thread(self._acks.accept, reply.body)
             except RemoteError as error:
                 failure = error
                 self._sent.labels(error.reason).inc()

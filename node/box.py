@@ -32,7 +32,7 @@ from .store import DiskStore
 
 log = logging.getLogger(__name__)
 
-STOP_GRACE_S = 5.0
+RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
 
 
 def clock_ms() -> int:
@@ -114,7 +114,8 @@ class Box:
                     for name, work, seconds in self._work
                 ]
                 running += [
-                    tasks.create_task(self._keep(name, service), name=name) for name, service in self._services
+                    tasks.create_task(self._keep(name, service), name=name)
+                    for name, service in self._services
                 ]
                 if started is not None:
                     started()
@@ -124,10 +125,21 @@ class Box:
         finally:
             await self._close()
 
+    def abandon(self) -> None:
+        """Let go of a box that will not run."""
+        self.spool.close()
+        self.store.close()
+        self.home.close()
+
     async def _listen(self) -> None:
         listen, admin = self.settings.listen, self.settings.admin
         self.listener = Listener(
-            listen.host, listen.port, self.public, lambda exchange: self.lookup(exchange), self.identity, self.registry
+            listen.host,
+            listen.port,
+            self.public,
+            lambda exchange: self.lookup(exchange),
+            self.identity,
+            self.registry,
         )
         await self.listener.start()
         self.local_listener = LocalListener(admin.host, admin.port, self.local, self.registry)
@@ -143,36 +155,39 @@ class Box:
         self.home.close()
 
     async def _repeat(self, name: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
-        wake = self._wakes[name]
+        wake, retry_s = self._wakes[name], RETRY_FIRST_S
         while True:
             wake.clear()
+            pause_s = seconds
             try:
                 await work()
-            except FarcastError as error:
-                self._failures.labels(name, error.reason).inc()
-                log.info("%s: %s", name, error)
-            except Exception:
-                self._failures.labels(name, "bug").inc()
-                log.exception("%s failed", name)
+                retry_s = RETRY_FIRST_S
+            except Exception as error:  # noqa: BLE001 - one task's trouble must not end the box
+                self._note(name, error)
+                pause_s, retry_s = min(seconds, retry_s), min(retry_s * 2, RETRY_LAST_S)
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(pause_s):
                     await wake.wait()
             except TimeoutError:
                 continue
 
     async def _keep(self, name: str, service: Callable[[], Coroutine[object, object, None]]) -> None:
-        pause_s = 1.0
+        retry_s = RETRY_FIRST_S
         while True:
             try:
                 await service()
-            except FarcastError as error:
-                self._failures.labels(name, error.reason).inc()
-                log.warning("%s: %s", name, error)
-            except Exception:
-                self._failures.labels(name, "bug").inc()
-                log.exception("%s failed", name)
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, 60.0)
+            except Exception as error:  # noqa: BLE001 - likewise
+                self._note(name, error)
+            await asyncio.sleep(retry_s)
+            retry_s = min(retry_s * 2, RETRY_LAST_S)
+
+    def _note(self, task: str, error: Exception) -> None:
+        if isinstance(error, FarcastError):
+            self._failures.labels(task, error.reason).inc()
+            log.info("%s: %s", task, error)
+        else:
+            self._failures.labels(task, "bug").inc()
+            log.error("%s failed", task, exc_info=error)
 
     def _tell_where(self) -> None:
         """Leave the admin address where this home's commands look for it, readable by its owner only."""
@@ -205,5 +220,3 @@ def _stored_token(home: Path) -> str:
     with os.fdopen(descriptor, "w") as file:
         file.write(text + "\n")
     return text
-
-

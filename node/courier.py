@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 
-from ..protocol.batch import Ack, PulsePost, open_ack, open_receipt, pulses_root
+from ..protocol.batch import PulsePost, open_receipt, pulses_root
 from ..protocol.codec import decode, encode
 from ..protocol.errors import FarcastError, RemoteError
 from ..protocol.identity import peer_id
-from ..protocol.keyring import Keyring
 from ..protocol.ports import Dialer, Source, SpooledPulse
+from .acks import Acks
 from .batcher import Batcher
 from .spool import DiskSpool
 
@@ -35,7 +35,7 @@ class Courier:
         self,
         spool: DiskSpool,
         dialer: Dialer,
-        keyring: Callable[[], Keyring | None],
+        acks: Acks,
         relays: Callable[[], Sequence[Source]],
         origin: Callable[[], list[Source]],
         batcher: Batcher,
@@ -44,7 +44,7 @@ class Courier:
     ) -> None:
         self._spool = spool
         self._dialer = dialer
-        self._keyring = keyring
+        self._acks = acks
         self._relays = relays
         self._origin = origin
         self._batcher = batcher
@@ -54,7 +54,6 @@ class Courier:
         self._handed = Counter(
             "farcast_node_pulses_handed", "Own pulses handed over, by way.", ["way"], registry=registry
         )
-        self._acks = Counter("farcast_node_acks", "Acks by result.", ["result"], registry=registry)
 
     async def errand(self) -> None:
         """Make one round; failures are counted and end the round, never the box."""
@@ -67,14 +66,6 @@ class Courier:
             await self._carry_foreign()  # with no relay to take them, they go in batches of our own
         if self.reachable:
             await self._ask_for_acks()
-
-    def accept_ack(self, data: bytes) -> Ack:
-        """Verify an ack and apply it to the spool. Blocking; raises ``RemoteError``."""
-        keyring = self._keyring()
-        ack = open_ack(data, list(keyring.intake) if keyring else [])
-        self._spool.settle(data)
-        self._acks.labels("accepted").inc()
-        return ack
 
     async def _hand_over(self) -> str | None:
         for way, sources in (("relay", self._relays()), ("origin", self._origin())):
@@ -102,7 +93,7 @@ class Courier:
             if reply.status == 202:  # noqa: PLR2004 - a promise
                 await self._promised(source, reply.body, waiting)
             elif reply.status == 200:  # noqa: PLR2004 - the origin's ack
-                await asyncio.to_thread(self.accept_ack, reply.body)
+                await asyncio.to_thread(self._acks.accept, reply.body)
             else:
                 return False
         except FarcastError as error:
@@ -132,7 +123,7 @@ class Courier:
             self._handed.labels(error.reason).inc()
 
     async def _ask_for_acks(self) -> None:
-        tids = list((await asyncio.to_thread(self._spool.digests)))[:ACK_TIDS]
+        tids = list(await asyncio.to_thread(self._spool.digests))[:ACK_TIDS]
         for tid in tids:
             for source in [*self._relays(), *self._origin()]:
                 if await self._fetch_acks(source, tid):
@@ -145,8 +136,8 @@ class Courier:
             if reply.status != 200:  # noqa: PLR2004 - nothing there for this ticket
                 return False
             for item in decode(list[bytes], reply.body):
-                await asyncio.to_thread(self.accept_ack, item)
+                await asyncio.to_thread(self._acks.accept, item)
         except FarcastError as error:
-            self._acks.labels(error.reason).inc()
+            self._handed.labels(error.reason).inc()
             return False
         return True

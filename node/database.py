@@ -7,7 +7,7 @@ prepared statements, explicit transactions and the caller's lock.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -52,7 +52,7 @@ def open_database(
 
 
 @contextmanager
-def transaction(conn: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+def transaction(conn: sqlite3.Connection, path: Path) -> Generator[sqlite3.Connection]:
     """Commit what the body did to the database at ``path``, or nothing of it.
 
     Raises:

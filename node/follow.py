@@ -14,8 +14,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ..protocol.catalog import ENTRIES_PER_PAGE, Page
 from ..protocol.codec import decode
-from ..protocol.errors import FarcastError, RefusedError, RemoteError
+from ..protocol.errors import FarcastError, RemoteError
 from ..protocol.ports import Dialer, Source
+from .http.problem import expect
 from .library import Fetch, Library
 from .replica import Replica
 from .trust import Trust
@@ -90,7 +91,7 @@ class Follower:
         trust = {name: data for (kind, name), data in offers.items() if kind == "trust"}
         for name, data in trust.items():
             self._trust.offer(name, data)
-        if trust and self._trust.wants(trust):
+        if trust and await asyncio.to_thread(self._trust.wants, trust):
             await self._refresh_trust()
         if self._trust.keyring is None:
             return
@@ -144,9 +145,7 @@ class Follower:
         reply = await self._dialer.request(
             source, "GET", path, limit_bytes=ENTRIES_LIMIT_BYTES, timeout_s=REQUEST_TIMEOUT_S
         )
-        if reply.status != 200:  # noqa: PLR2004 - anything else is a no
-            raise RefusedError(f"{source.name} answered {path} with {reply.status}", status=reply.status)
-        return reply.body
+        return expect(reply, 200)
 
     async def _learn_titles(self) -> None:
         """Bring the manifests in, so that lists can be shown with no uplink."""

@@ -27,7 +27,11 @@ _BIRTH: Mapping[Role, str] = {
     "relay": "farcast relay join LINK",
     "origin": "farcast origin init",
 }
-_RUN: Mapping[Role, str] = {"node": "farcast run", "relay": "farcast relay run", "origin": "farcast origin run"}
+_RUN: Mapping[Role, str] = {
+    "node": "farcast run",
+    "relay": "farcast relay run",
+    "origin": "farcast origin run",
+}
 _PID_LIMIT_BYTES = 20
 
 
@@ -60,7 +64,9 @@ class HomeLock:
         except BlockingIOError:
             pid = os.pread(fd, _PID_LIMIT_BYTES, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(fd)
-            message = f"the home {self._home} is in use by process {pid}; stop it first or name another --home"
+            message = (
+                f"the home {self._home} is in use by process {pid}; stop it first or name another --home"
+            )
             raise UsageError(message, reason="home_in_use") from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
@@ -99,8 +105,7 @@ class Home:
         except OSError as error:
             raise UsageError(f"the home {path} cannot be made: {error.strerror}", reason="no_home") from error
         try:
-            if (path / KEY_FILE).exists():
-                raise _born_twice(path)
+            _check_unborn(path)
             write_whole(path / ROLE_FILE, f"{role}\n".encode())
             write_whole(path / KEY_FILE, seed if seed is not None else secrets.token_bytes(KEY_BYTES))
             return cls(path, role, _read_identity(path), lock)
@@ -195,8 +200,10 @@ def _read_identity(path: Path) -> Identity:
     return Identity(seed)
 
 
-def _born_twice(path: Path) -> UsageError:
+def _check_unborn(path: Path) -> None:
+    if not (path / KEY_FILE).exists():
+        return
     role = _read_role(path)
     run = next((command for known, command in _RUN.items() if known == role), "farcast status")
     message = f"{path} is the home of a {role} already; start it with `{run}` or name another --home"
-    return UsageError(message, reason="home_exists")
+    raise UsageError(message, reason="home_exists")

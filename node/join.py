@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..protocol.enrol import DeviceRequest, open_device_answer
 from ..protocol.codec import encode
-from ..protocol.errors import RefusedError, RemoteError, UsageError
-from ..protocol.identity import peer_id
+from ..protocol.enrol import DeviceRequest, open_device_answer
+from ..protocol.errors import FarcastError, UnreachableError, UsageError
 from ..protocol.invite import Invite, parse_invite
-from ..protocol.ports import Source, TierName
-from .home import Home
+from ..protocol.ports import Dialer, Source, TierName
+from .home import Home, Role
 from .http.dial import HttpDialer
-from .replica import Replica
+from .http.problem import expect
 from .settings import Settings
-from .tiers import origin_sources
-from .trust import Trust
+from .tiers import address, origin_sources
+from .trust import FILE_LIMIT_BYTES, Trust, find_root, read_root
 
-ROOT_LIMIT_BYTES = 512 << 10
-REQUEST_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 8.0
 
 
 class Joined(NamedTuple):
@@ -30,67 +27,134 @@ class Joined(NamedTuple):
 
     name: str
     origin: str
-    titles: int
     enrolled: bool
     online: bool
 
 
-def root_from(text: str) -> tuple[bytes | None, Invite | None]:
-    """Read what a person gave: a root.json file or a link; raises ``UsageError``/``RemoteError``."""
-    if text.strip().startswith("farcast://"):
-        return None, parse_invite(text)
-    path = Path(text)
-    if not path.is_file():
-        raise UsageError(f"{text} is neither an invite link (farcast://...) nor a root.json file")
-    data = path.read_bytes()
-    if len(data) > ROOT_LIMIT_BYTES:
-        raise UsageError(f"{text} is too large to be a root.json; ask the origin for the right file")
-    return data, None
-
-
-async def fetch_root(dialer: HttpDialer, invite: Invite) -> bytes:
-    """Fetch root.json over plain HTTP and check it against the invite's hash.
+def read_given(text: str) -> bytes | Invite:
+    """Read what a person gave: the bytes of a root.json file, or a link.
 
     Raises:
-        RemoteError: ``wrong_root`` where what is there is not what the invite names.
+        UsageError: neither; ``RemoteError`` for a link that is broken.
 
     """
-    source = Source(TierName.RELAY, invite.address, f"http://{invite.address}")
-    reply = await dialer.request(
-        source, "GET", "/v1/trust/root.json", limit_bytes=ROOT_LIMIT_BYTES, timeout_s=REQUEST_TIMEOUT_S
-    )
-    if reply.status != 200:  # noqa: PLR2004 - there or not
-        raise RefusedError(f"{invite.address} has no root.json (status {reply.status})", status=reply.status)
-    if hashlib.sha256(reply.body).hexdigest() != invite.root:
-        message = (
-            f"the root.json at {invite.address} is not the one this invite names; "
-            "do not use it, and ask the origin for a new invite"
-        )
-        raise RemoteError(message, reason="wrong_root")
-    return reply.body
+    if text.strip().startswith("farcast:"):
+        return parse_invite(text)
+    path = Path(text)
+    if not path.is_file():
+        message = f"{text} is neither an invite link (farcast://...) nor a root.json file"
+        raise UsageError(message, reason="bad_invite")
+    if path.stat().st_size > FILE_LIMIT_BYTES:
+        raise UsageError(f"{text} is too large to be a root.json; ask the origin for the right file")
+    return path.read_bytes()
 
 
-async def join(home: Home, settings: Settings, given: str, *, enrol: bool) -> tuple[Joined, Trust, HttpDialer, Invite | None]:
-    """Trust an origin in ``home`` and, with an account invite, enrol this device's key.
+def trust_fetch(dialer: Dialer, sources: Callable[[], Sequence[Source]]) -> Callable[[str], bytes | None]:
+    """Return a fetcher of trust files that asks ``sources`` in turn; made on the event loop, called off it."""
+    loop = asyncio.get_running_loop()
 
-    Works without an uplink from a root.json file: the catalog then comes by LAN or satellite.
-    The returned dialer is open; the caller closes it.
+    async def ask(name: str) -> bytes | None:
+        for source in sources():
+            try:
+                reply = await dialer.request(
+                    source,
+                    "GET",
+                    f"/v1/trust/{name}",
+                    limit_bytes=FILE_LIMIT_BYTES,
+                    timeout_s=REQUEST_TIMEOUT_S,
+                )
+            except FarcastError:
+                continue
+            if reply.status == 200:  # noqa: PLR2004 - the next source may have it
+                return reply.body
+        return None
+
+    def fetch(name: str) -> bytes | None:
+        return asyncio.run_coroutine_threadsafe(ask(name), loop).result()
+
+    return fetch
+
+
+def known_origin(trust: Trust) -> list[Source]:
+    """Return the origin's listeners: by the keyring, or before it by what root.json says."""
+    if trust.keyring is not None:
+        return origin_sources(trust.keyring)
+    if trust.hint is None:
+        return []
+    return [
+        Source(TierName.RELAY, "origin", address(endpoint), trust.hint.box)
+        for endpoint in trust.hint.endpoints
+    ]
+
+
+async def join(path: Path, role: Role, settings: Settings, given: str) -> Joined:
+    """Make a home that trusts the origin ``given`` names; with an account invite, enrol this device.
+
+    From a root.json file it works without an uplink: the rest then comes by LAN or satellite.
+    Nothing is left behind where it fails.
+
+    Raises:
+        UsageError: the home exists with another origin, or ``given`` is no invite.
+        RemoteError: ``wrong_root``, or the origin refuses the token.
+
     """
-    root, invite = root_from(given)
-    dialer = HttpDialer(allow_private=settings.network.allow_private or _is_private(invite))
+    found = read_given(given)
+    async with HttpDialer(allow_private=settings.network.allow_private) as dialer:
+        if isinstance(found, bytes):
+            root, expected, sources = found, None, list[Source]()
+        else:
+            plain = Source(TierName.RELAY, found.address, f"http://{found.address}")
+            sources, expected = [plain], found.root
+            root = await asyncio.to_thread(find_root, trust_fetch(dialer, lambda: sources), expected)
+        read_root(root, expected)
+        home, made = _open_or_create(path, role)
+        try:
+            trust = Trust(home.path / "trust", trust_fetch(dialer, lambda: [*known_origin(trust), *sources]))
+            hint = trust.adopt(root, expected)
+            enrolled = False
+            if isinstance(found, Invite) and found.token and found.kind == "viewer" and role == "node":
+                await _enrol(home, dialer, trust, found.token)
+                enrolled = True
+            online = await _try(trust)
+            return Joined(hint.name, hint.peer_id, enrolled, online)
+        except BaseException:
+            if made:
+                _forget(home)
+            raise
+        finally:
+            home.close()
+
+
+def _open_or_create(path: Path, role: Role) -> tuple[Home, bool]:
+    if (path / "identity.key").exists():
+        return Home.open(path, role), False
+    return Home.create(path, role), True
+
+
+def _forget(home: Home) -> None:
+    """Remove what a failed join made: the home was not there before."""
+    import shutil
+
+    shutil.rmtree(home.path, ignore_errors=True)
+
+
+async def _try(trust: Trust) -> bool:
     try:
-        if root is None:
-            assert invite is not None
-            root = await fetch_root(dialer, invite)
-        trust = Trust.create(home.path / "trust", root, fetcher(dialer, invite))
-        online = await _try_refresh(trust)
-        replica = Replica(home.path / "catalog", lambda: trust.keyring)
-        enrolled = False
-        if enrol and invite is not None and invite.token and invite.kind == "viewer":
-            await _enrol(home, dialer, trust, invite)
-            enrolled = True
-        hint = trust.hint
-        return Joined(hint.name, hint.peer_id, len(replica.catalog.titles()), enrolled, online), trust, dialer, invite
-    except BaseException:
-        await dialer.close()
-        raise
+        await trust.refresh()
+    except UnreachableError:
+        return False
+    return True
+
+
+async def _enrol(home: Home, dialer: HttpDialer, trust: Trust, token: str) -> None:
+    body = encode(DeviceRequest(1, token, home.identity.key))
+    failure: FarcastError = UnreachableError("the origin's root.json names no address")
+    for source in known_origin(trust):
+        try:
+            reply = await dialer.signed_request(source, "POST", "/v1/devices", body, home.identity)
+        except UnreachableError as error:
+            failure = error
+            continue
+        open_device_answer(expect(reply, 200))
+        return
+    raise failure

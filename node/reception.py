@@ -46,7 +46,10 @@ class Reception:
             "farcast_node_pulses_taken", "Pulses of others stored here on their way home.", registry=registry
         )
         self._refused = Counter(
-            "farcast_node_pulses_refused", "Pulses of others not taken, by reason.", ["reason"], registry=registry
+            "farcast_node_pulses_refused",
+            "Pulses of others not taken, by reason.",
+            ["reason"],
+            registry=registry,
         )
 
     async def handle(self, exchange: Exchange) -> Answer:

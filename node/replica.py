@@ -6,7 +6,6 @@ back: a smaller catalog, an older directory or another root for the same entries
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -19,6 +18,7 @@ from ..protocol.errors import RemoteError
 from ..protocol.identity import peer_id
 from ..protocol.keyring import Keyring
 from ..protocol.note import Checkpoint, open_note
+from .home import write_whole
 
 T = TypeVar("T")
 
@@ -178,10 +178,4 @@ class Replica:
         return path.read_bytes() if path.is_file() else None
 
     def _write(self, name: str, data: bytes) -> None:
-        path = self._folder / name
-        temporary = path.with_suffix(".new")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(self._folder / name, data)

@@ -92,7 +92,9 @@ class PublicRoutes:
         only_held = exchange.method == "HEAD" or "only-if-cached" in exchange.headers.get("cache-control", "")
         path = [part for part in exchange.match.get("path", "").split("/") if part]
         if path:
-            cid = await self._library.walk(lambda load: resolve(cid, path, load), self._filler(title, only_held))
+            cid = await self._library.walk(
+                lambda load: resolve(cid, path, load), self._filler(title, only_held)
+            )
         if form == "raw":
             return await self._raw(cid, title, only_held=only_held)
         await self._filler(title, only_held)(cid)
@@ -183,7 +185,9 @@ class PublicRoutes:
     async def health(self, exchange: Exchange) -> Answer:
         """``GET /healthz``: the process answers."""
         del exchange
-        return Answer(200, {"content-type": "text/plain; charset=utf-8", "cache-control": "no-store"}, b"ok\n")
+        return Answer(
+            200, {"content-type": "text/plain; charset=utf-8", "cache-control": "no-store"}, b"ok\n"
+        )
 
     async def ready(self, exchange: Exchange) -> Answer:
         """``GET /readyz``: 200 once there is a catalog, 503 before."""

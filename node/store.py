@@ -1,4 +1,4 @@
-"""The block store: verified blocks as files, an index in SQLite, the least recently used leave first.
+"""The block store: verified blocks as files under a quota, the least recently used leave first.
 
 A block is written to ``blocks/.tmp``, its index row committed as *arriving*, and the file then
 renamed to ``blocks/ab/cd/<cid>`` (``abcd``: the digest's first two bytes in hex). The row becomes
@@ -6,67 +6,43 @@ renamed to ``blocks/ab/cd/<cid>`` (``abcd``: the digest's first two bytes in hex
 file goes. Whatever moment the process or the machine dies at, the rows that are not *whole* name
 every file that needs a second look at the next start, and nothing else is read then.
 
-Look-ups (``has``, ``path``) touch neither lock nor disk. Hashing and file writes happen outside
-the lock. Over 400 lines it would be two files: what is scrubbed is in ``node/scrub.py``.
+Look-ups (``has``, ``path``) touch neither lock nor disk; hashing, writing and syncing files happen
+outside the lock; under it are only renames and index commits.
 """
 
 from __future__ import annotations
 
 import errno
 import itertools
-import os
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-import sqlite_utils
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ..protocol.cid import Cid
 from ..protocol.errors import RemoteError, StoreFullError
 from ..protocol.ports import BlockStore, TierName
-from .database import open_database, transaction, translated
+from .blockfiles import BLOCK_LIMIT_BYTES, BlockFiles
+from .index import BlockIndex, Brought, State
 
-BLOCK_LIMIT_BYTES = 2 << 20
-"""No block anywhere is larger (docs/protocol.md, "Blocks")."""
 SPARE_BYTES = 64 << 20
 """Disk space the store leaves free for the databases beside it."""
 UNSYNCED_BLOCKS = 128
-"""How many of the newest blocks may wait for their fsync; the next start hashes them again."""
+"""How many of the newest blocks may wait for their fsync; after a crash they are hashed again."""
 _VICTIMS = 64
-_TOUCHES = 1_024
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
-ARRIVING, WHOLE, LEAVING = 0, 1, 2
 
-MIGRATIONS = sqlite_utils.Migrations("store")
+class Metrics:
+    """What the store tells Prometheus."""
 
-
-@MIGRATIONS(name="0001_blocks")
-def _blocks(db: sqlite_utils.Database) -> None:
-    """``last_used`` is a counter, not a clock: order is all that eviction asks for."""
-    db.table("block").create(
-        {"cid": bytes, "size": int, "last_used": int, "pins": int, "tier": int, "state": int},
-        pk="cid",
-        not_null={"size", "last_used", "pins", "tier", "state"},
-    )
-    db.execute("CREATE INDEX block_by_use ON block(last_used) WHERE pins = 0 AND state < 2")
-    db.execute("CREATE INDEX block_pinned ON block(size) WHERE pins > 0 AND state < 2")
-    db.execute("CREATE INDEX block_unsettled ON block(state) WHERE state <> 1")
-    db.table("pin").create({"label": str, "cid": bytes}, pk=("label", "cid"))
-    db.table("pin").create_index(["cid"])
-    db.table("brought").create({"tier": int, "blocks": int, "bytes": int}, pk="tier")
-
-
-class _Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.bytes = Gauge("farcast_node_store_bytes", "Bytes of blocks held.", registry=registry)
         self.blocks = Gauge("farcast_node_store_blocks", "Blocks held.", registry=registry)
-        self.quota = Gauge("farcast_node_store_quota_bytes", "Bytes blocks may take.", registry=registry)
+        self.quota = Gauge("farcast_node_store_quota_bytes", "Bytes that blocks may take.", registry=registry)
         self.evicted = Counter(
             "farcast_node_store_evicted_blocks", "Blocks dropped to make room.", registry=registry
         )
@@ -76,13 +52,6 @@ class _Metrics:
         self.brought = Counter(
             "farcast_node_block_bytes", "Bytes of blocks first stored, by tier.", ["tier"], registry=registry
         )
-
-
-class Brought(NamedTuple):
-    """What one tier first put into this store, over all its life."""
-
-    blocks: int
-    bytes: int
 
 
 class DiskStore(BlockStore):
@@ -96,7 +65,7 @@ class DiskStore(BlockStore):
         *,
         free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
     ) -> None:
-        """Open the store under ``home`` and mend what a crash left.
+        """Open the store under ``home``, mend what a crash left and evict what is over the quota.
 
         Raises:
             LocalError: the index is damaged or cannot be used.
@@ -104,38 +73,28 @@ class DiskStore(BlockStore):
         """
         self.folder = home / "blocks"
         self.quota_bytes = quota_bytes
-        self._index = home / "index.db"
         self._free_bytes = free_bytes
-        self._metrics = _Metrics(registry)
-        self._lock = threading.Lock()
-        self._names = itertools.count()
-        self._touched: dict[bytes, int] = {}
-        self._unsynced: deque[bytes] = deque()
-        self._settled: list[bytes] = []
-        self._gone: list[bytes] = []
-        self._victims: deque[tuple[bytes, int, int]] = deque()
-        self._reserved = 0
-        self._tmp = self.folder / ".tmp"
-        shutil.rmtree(self._tmp, ignore_errors=True)
-        self._tmp.mkdir(mode=0o700, parents=True)
-        self._conn = open_database(self._index, MIGRATIONS, synchronous="NORMAL")
-        with self._transaction():
-            self._mend()
-            self._held: dict[bytes, int] = dict(self._conn.execute("SELECT cid, size FROM block WHERE state = 1"))
-            self._brought = {
-                tier: Brought(blocks, size)
-                for tier, blocks, size in self._conn.execute("SELECT tier, blocks, bytes FROM brought")
-            }
-            self._pinned_bytes = self._count_pinned()
-            [(newest,)] = self._conn.execute("SELECT coalesce(max(last_used), 0) FROM block")
-        self._bytes = sum(self._held.values())
-        self._uses = itertools.count(newest + 1)
-        for tier in TierName:
-            self._metrics.brought.labels(tier.label).inc(self._brought.get(tier, Brought(0, 0)).bytes)
+        self._metrics = Metrics(registry)
         self._metrics.quota.set(quota_bytes)
+        self._lock = threading.Lock()
+        self._reserved = 0
+        self._unsynced: dict[bytes, int] = {}
+        self._victims: deque[tuple[bytes, int]] = deque()
+        self._files = BlockFiles(self.folder)
+        self._index = BlockIndex(home / "index.db")
+        self._mend()
+        self._held = self._index.sizes()
+        self._bytes = sum(self._held.values())
+        self._pinned_bytes = self._index.pinned_bytes()
+        self._uses = itertools.count(self._index.newest_use() + 1)
+        self._brought = self._index.brought()
+        for tier in TierName:  # every tier is a series from the start
+            size = self._brought.setdefault(tier, Brought(0, 0)).bytes
+            self._metrics.brought.labels(tier.label).inc(size)
         with self._lock:
-            self._evict_until(self._excess)
+            drafts = self._evict(self._bytes - quota_bytes)
             self._gauge()
+        self._files.unlink(drafts)
 
     # -- look-ups: no lock, no disk
 
@@ -152,8 +111,8 @@ class DiskStore(BlockStore):
         size = self._held.get(key)
         if size is None:
             return None
-        self._touched[key] = next(self._uses)
-        return str(self._place(cid)), size
+        self._index.touched[key] = next(self._uses)
+        return self._files.place(cid), size
 
     @property
     def held_bytes(self) -> int:
@@ -172,7 +131,7 @@ class DiskStore(BlockStore):
     def bytes_by_tier(self) -> dict[TierName, Brought]:
         """Return what each tier first brought, evicted blocks included, since the home was made."""
         with self._lock:
-            return {tier: self._brought.get(tier, Brought(0, 0)) for tier in TierName}
+            return {tier: self._brought[tier] for tier in TierName}
 
     # -- reading
 
@@ -183,26 +142,27 @@ class DiskStore(BlockStore):
         key = cid.encode()
         if key not in self._held:
             return None
-        data = _read(self._place(cid))
+        data = self._files.read(cid)
         if data is None or not cid.matches(data):
-            self.report_corrupt(cid)
+            self.recheck(cid)
             return None
-        self._touched[key] = next(self._uses)
-        if len(self._touched) >= _TOUCHES:
-            with self._transaction():
-                self._flush()
+        self._index.touched[key] = next(self._uses)
         return data
 
-    def report_corrupt(self, cid: Cid) -> None:
-        """Look at a block whose file disappointed a reader; drop and count it if it is damaged."""
-        with self._transaction():
-            if cid.encode() not in self._held:
-                return  # evicted or dropped meanwhile
-            data = _read(self._place(cid))  # again, under the lock: an eviction may have won the race
-            if data is None or not cid.matches(data):
-                self._metrics.corrupt.inc()
-                self._forget(cid.encode())
-        self._collect()
+    def recheck(self, cid: Cid) -> bool:
+        """Hash a block once more; False where it was damaged, and is now dropped and counted."""
+        key = cid.encode()
+        with self._lock:  # an eviction may have won a race against a reader; under the lock none can
+            if key not in self._held:
+                return True
+            data = self._files.read(cid)
+            if data is not None and cid.matches(data):
+                return True
+            self._metrics.corrupt.inc()
+            drafts = self._remove([key])
+            self._pinned_bytes = self._index.pinned_bytes()
+        self._files.unlink(drafts)
+        return False
 
     # -- writing
 
@@ -222,68 +182,203 @@ class DiskStore(BlockStore):
             raise RemoteError(message, reason="too_large")
         if not hashed and not cid.matches(data):
             raise RemoteError(f"bytes that are not the block {cid}", reason="hash_mismatch")
-        key = cid.encode()
-        if cid.is_identity or key in self._held:
+        if self.has(cid):
             return False
-        with self._room(len(data)):
-            return self._keep(cid, key, data, int(tier or 0))
+        self._reserve(len(data))
+        try:
+            draft = self._write(data)
+        except BaseException:
+            with self._lock:
+                self._reserved -= len(data)
+            raise
+        with self._lock:
+            self._reserved -= len(data)
+            new = self._admit(cid, draft, len(data), tier)
+        if len(self._unsynced) > UNSYNCED_BLOCKS:
+            self._settle_oldest()
+        return new
 
     def drop(self, cid: Cid) -> bool:
         """Remove a block, pinned or not; True where it was here."""
         key = cid.encode()
-        with self._transaction():
+        with self._lock:
             if key not in self._held:
                 return False
-            self._forget(key)
-        self._collect()
+            drafts = self._remove([key])
+            self._pinned_bytes = self._index.pinned_bytes()
+        self._files.unlink(drafts)
         return True
 
     def sync(self) -> None:
         """Return when every block put so far is durable; call it before naming blocks to others."""
-        while self._settle_one():
+        while self._settle_oldest():
             pass
-        with self._transaction():
-            self._flush()
+        left = True
+        while left:
+            with self._lock:
+                left = self._index.flush()
 
     def close(self) -> None:
         """Make everything durable and close the index."""
         self.sync()
         with self._lock:
-            self._conn.close()
+            self._index.close()
 
     # -- pins
 
     def pin(self, label: str, cids: Iterable[Cid]) -> None:
-        """Keep these blocks from eviction under ``label``; blocks not here yet are pinned as they come."""
+        """Keep these blocks from eviction under ``label``; those not here yet are pinned as they come."""
         keys = [cid.encode() for cid in cids]
-        with self._transaction() as conn:
-            conn.executemany("INSERT OR IGNORE INTO pin VALUES (?, ?)", ((label, key) for key in keys))
-            self._recount(keys)
+        with self._lock:
+            self._index.pin(label, keys)
+            self._victims.clear()
+            self._pinned_bytes = self._index.pinned_bytes()
 
     def unpin(self, label: str) -> None:
         """Give up every pin of ``label``."""
-        with self._transaction() as conn:
-            keys = [key for (key,) in conn.execute("SELECT cid FROM pin WHERE label = ?", (label,))]
-            conn.execute("DELETE FROM pin WHERE label = ?", (label,))
-            self._recount(keys)
+        with self._lock:
+            self._index.unpin(label)
+            self._pinned_bytes = self._index.pinned_bytes()
 
     def pinned(self) -> dict[str, list[Cid]]:
         """Return the pinned CIDs by label, held or not."""
-        with self._transaction() as conn:
-            rows = conn.execute("SELECT label, cid FROM pin ORDER BY label, cid").fetchall()
+        with self._lock:
+            rows = self._index.pins()
         labels: dict[str, list[Cid]] = {}
         for label, key in rows:
             labels.setdefault(label, []).append(Cid.decode(key))
         return labels
 
-    def _recount(self, keys: list[bytes]) -> None:
-        self._conn.executemany(
-            "UPDATE block SET pins = (SELECT count(*) FROM pin WHERE pin.cid = block.cid) WHERE cid = ?",
-            ((key,) for key in keys),
-        )
-        self._pinned_bytes = self._count_pinned()
-        self._victims.clear()
+    # -- the inside
 
-    def _count_pinned(self) -> int:
-        [(total,)] = self._conn.execute("SELECT coalesce(sum(size), 0) FROM block WHERE pins > 0 AND state < 2")
-        return int(total)
+    def _mend(self) -> None:
+        """Decide what a crash left open: finish evictions, keep arrivals that are whole, forget others."""
+        for key, state in self._index.unsettled():
+            cid = Cid.decode(key)
+            data = self._files.read(cid) if state is State.ARRIVING else None
+            if data is not None and cid.matches(data) and self._files.sync(cid):
+                self._index.settle(key)
+            else:
+                self._index.leave([key])
+                self._files.unlink([self._files.place(cid)])
+                self._index.depart([key])
+        self._index.flush()
+
+    def _reserve(self, size_bytes: int) -> None:
+        with self._lock:
+            if size_bytes > self.quota_bytes - self._pinned_bytes - self._reserved:
+                message = (
+                    f"a block of {size_bytes} bytes finds no room in {self.folder}: pinned blocks fill the "
+                    f"quota of {self.quota_bytes} bytes; raise [store] quota_bytes or drop a title"
+                )
+                raise StoreFullError(message)
+            short_bytes = size_bytes + SPARE_BYTES - self._free_bytes(self.folder)
+            over_bytes = self._bytes + self._reserved + size_bytes - self.quota_bytes
+            drafts = self._evict(max(short_bytes, over_bytes))
+            if short_bytes > 0 and not drafts:
+                raise _disk_full(self.folder)
+            self._reserved += size_bytes
+        self._files.unlink(drafts)
+
+    def _write(self, data: bytes) -> str:
+        """Write a draft; where the disk is full, evict a little and try once more."""
+        try:
+            return self._files.write(data)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            with self._lock:
+                evicted = self._evict(len(data) + BLOCK_LIMIT_BYTES)
+            self._files.unlink(evicted)
+            try:
+                return self._files.write(data)
+            except OSError as again:
+                raise _disk_full(self.folder) from again
+
+    def _admit(self, cid: Cid, draft: str, size_bytes: int, tier: TierName | None) -> bool:
+        """Give a written draft its row and its place; wants the lock."""
+        key = cid.encode()
+        use = next(self._uses)
+        try:
+            if key in self._held:  # another thread brought it meanwhile
+                return False
+            pinned = self._index.arrive(key, size_bytes, use, int(tier or 0))
+            try:
+                self._files.admit(draft, cid)
+            except OSError as error:
+                self._index.leave([key])
+                self._index.depart([key])
+                if error.errno in _NO_ROOM:
+                    raise _disk_full(self.folder) from error
+                raise
+        finally:
+            self._files.unlink([draft])
+        self._held[key] = size_bytes
+        self._unsynced[key] = use
+        self._bytes += size_bytes
+        self._pinned_bytes += size_bytes if pinned else 0
+        if tier is not None:
+            before = self._brought[tier]
+            self._brought[tier] = Brought(before.blocks + 1, before.bytes + size_bytes)
+            self._metrics.brought.labels(tier.label).inc(size_bytes)
+        self._gauge()
+        return True
+
+    def _remove(self, keys: list[bytes]) -> list[str]:
+        """Take blocks out of index and place; wants the lock, and the caller unlinks the drafts after it."""
+        self._index.leave(keys)
+        drafts: list[str] = []
+        for key in keys:
+            self._bytes -= self._held.pop(key)
+            self._unsynced.pop(key, None)
+            drafts.append(self._files.displace(Cid.decode(key)))
+        self._index.depart(keys)
+        self._gauge()
+        return drafts
+
+    def _evict(self, need_bytes: int) -> list[str]:
+        """Remove cold unpinned blocks until ``need_bytes`` are freed or none is left; as ``_remove``."""
+        drafts: list[str] = []
+        while need_bytes > 0 and (self._victims or self._pick_victims()):
+            keys: list[bytes] = []
+            while need_bytes > 0 and self._victims:
+                key, size = self._victims.popleft()
+                if key in self._held and key not in self._index.touched:
+                    keys.append(key)
+                    need_bytes -= size
+            if keys:
+                drafts += self._remove(keys)
+                self._metrics.evicted.inc(len(keys))
+        return drafts
+
+    def _pick_victims(self) -> bool:
+        """Queue the coldest blocks; where all of them were used since, write that down and look again."""
+        while True:
+            rows = self._index.coldest(_VICTIMS)
+            touched = self._index.touched
+            self._victims.extend(row for row in rows if row[0] in self._held and row[0] not in touched)
+            if self._victims or not any(key in touched for key, _ in rows):
+                return bool(self._victims)
+            self._index.flush()
+
+    def _settle_oldest(self) -> bool:
+        """Bring the oldest unsynced block to the disk; its row may then say whole. False where none is."""
+        with self._lock:
+            key, use = next(iter(self._unsynced.items()), (b"", 0))
+        if not key:
+            return False
+        durable = self._files.sync(Cid.decode(key))
+        with self._lock:
+            if self._unsynced.get(key) == use:  # not dropped and brought again meanwhile
+                del self._unsynced[key]
+                if durable:  # else the row stays arriving and the next start looks at the file
+                    self._index.settle(key)
+        return True
+
+    def _gauge(self) -> None:
+        self._metrics.bytes.set(self._bytes)
+        self._metrics.blocks.set(len(self._held))
+
+
+def _disk_full(folder: Path) -> StoreFullError:
+    return StoreFullError(f"the disk of {folder} is full; make room on it", reason="disk_full")

@@ -41,7 +41,12 @@ class WebTier:
     """Blocks over HTTP from whatever ``sources`` names: CDN addresses, relays, neighbours, an origin."""
 
     def __init__(
-        self, name: TierName, dialer: Dialer, sources: Callable[[], Sequence[Source]], *, metered: bool = False
+        self,
+        name: TierName,
+        dialer: Dialer,
+        sources: Callable[[], Sequence[Source]],
+        *,
+        metered: bool = False,
     ) -> None:
         self.name = name
         self.metered = metered

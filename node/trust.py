@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import os
 import re
 import tempfile
 import threading
@@ -22,6 +21,7 @@ from typing import NamedTuple
 import msgspec
 from prometheus_client import CollectorRegistry, Counter
 from securesystemslib.exceptions import StorageError
+from tuf.api._payload import Root, Snapshot, Targets, Timestamp  # re-exported, but not for type checkers
 from tuf.api.exceptions import (
     BadVersionNumberError,
     DownloadError,
@@ -29,14 +29,17 @@ from tuf.api.exceptions import (
     ExpiredMetadataError,
     RepositoryError,
 )
-from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
-from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+from tuf.api.metadata import Metadata
+from tuf.ngclient.config import UpdaterConfig
+from tuf.ngclient.fetcher import FetcherInterface
+from tuf.ngclient.updater import Updater
 
 from ..protocol.codec import decode, encode
 from ..protocol.directory import Endpoint
 from ..protocol.errors import LocalError, RemoteError, UnreachableError, UsageError
-from ..protocol.identity import parse_peer_id
+from ..protocol.identity import parse_peer_id, peer_id
 from ..protocol.keyring import KEYRING_LIMIT_BYTES, KEYRING_TARGET, Keyring, open_keyring
+from .home import write_whole
 
 FILE_LIMIT_BYTES = 64 << 10
 """No metadata file of an origin comes near this; what arrives unasked may not be larger."""
@@ -54,12 +57,17 @@ Fetch = Callable[[str], bytes | None]
 """Brings one trust file by name from any tier, None where nobody has it; called in a thread."""
 
 
-class RootLabel(NamedTuple):
+class Hint(NamedTuple):
     """Whom a ``root.json`` belongs to: the origin's name, its box key and where it listens."""
 
     name: str
     box: bytes
     endpoints: list[Endpoint]
+
+    @property
+    def peer_id(self) -> str:
+        """The origin's name among boxes."""
+        return peer_id(self.box)
 
 
 class _Label(msgspec.Struct, frozen=True):
@@ -68,7 +76,7 @@ class _Label(msgspec.Struct, frozen=True):
     endpoints: list[str] = []
 
 
-def read_root(data: bytes, expected_sha256: str | None = None) -> RootLabel:
+def read_root(data: bytes, expected_sha256: str | None = None) -> Hint:
     """Check that ``data`` is a root of trust signed by its own keys, and say whose it is.
 
     Raises:
@@ -84,7 +92,7 @@ def read_root(data: bytes, expected_sha256: str | None = None) -> RootLabel:
     try:
         label = msgspec.convert(fields, _Label)
         endpoints = [_endpoint(text) for text in label.endpoints[:MAX_ENDPOINTS]]
-        return RootLabel(label.name[:400], parse_peer_id(label.peer_id), endpoints)
+        return Hint(label.name[:400], parse_peer_id(label.peer_id), endpoints)
     except (msgspec.ValidationError, ValueError) as error:
         message = f"this root.json names no Farcast origin: its {LABEL_FIELD} part is wrong"
         raise RemoteError(message, reason="bad_root") from error
@@ -113,7 +121,7 @@ def find_root(fetch: Fetch, expected_sha256: str) -> bytes:
 class Trust:
     """One origin's keys as this box accepted them last; ``folder`` holds them across restarts."""
 
-    def __init__(self, folder: Path, fetch: Fetch, registry: CollectorRegistry) -> None:
+    def __init__(self, folder: Path, fetch: Fetch, registry: CollectorRegistry | None = None) -> None:
         self._folder = folder
         self._fetch = fetch
         self._lock = threading.Lock()
@@ -123,7 +131,7 @@ class Trust:
         self._root: Root | None = None
         self._timestamp_version = 0
         self.keyring: Keyring | None = None
-        self.label: RootLabel | None = None
+        self.hint: Hint | None = None
         self._refreshes = Counter(
             "farcast_node_trust_refreshes",
             "Refreshes of the origin's keys by result.",
@@ -132,14 +140,21 @@ class Trust:
         )
         self._load()
 
+    @classmethod
+    def create(cls, folder: Path, root: bytes, fetch: Fetch, expected_sha256: str | None = None) -> Trust:
+        """Open the trust in ``folder`` and let it be born from ``root``; raises as ``adopt``."""
+        trust = cls(folder, fetch)
+        trust.adopt(root, expected_sha256)
+        return trust
+
     @property
     def origin_id(self) -> bytes:
         """The first 8 bytes of the SHA-256 of the origin's box key; raises ``UsageError`` before birth."""
-        if self.label is None:
+        if self.hint is None:
             raise UsageError("this box trusts no origin yet; `farcast join LINK` makes it")
-        return sha256(self.label.box).digest()[:8]
+        return sha256(self.hint.box).digest()[:8]
 
-    def adopt(self, root: bytes, expected_sha256: str | None = None) -> RootLabel:
+    def adopt(self, root: bytes, expected_sha256: str | None = None) -> Hint:
         """Be born from a ``root.json``; doing it again with the same origin's changes nothing.
 
         Raises:
@@ -147,16 +162,16 @@ class Trust:
             UsageError: where this box already trusts another origin.
 
         """
-        label = read_root(root, expected_sha256)
-        if self.label is not None:
-            if self.label.box != label.box:
-                message = f"this box already trusts {self.label.name}; use another --home for {label.name}"
+        hint = read_root(root, expected_sha256)
+        if self.hint is not None:
+            if self.hint.box != hint.box:
+                message = f"this box already trusts {self.hint.name}; use another --home for {hint.name}"
                 raise UsageError(message, reason="other_origin")
-            return self.label
+            return self.hint
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(self._folder / "birth.json", root)
+        write_whole(self._folder / "birth.json", root)
         self._load()
-        return label
+        return hint
 
     def files(self) -> dict[str, bytes]:
         """Return the files accepted last by name, roots first, as any box may serve them."""
@@ -204,7 +219,7 @@ class Trust:
 
         """
         with self._lock:
-            if self.label is None:
+            if self.hint is None:
                 raise UsageError("this box trusts no origin yet; `farcast join LINK` makes it")
             try:
                 if not (self._offers_are_newer() and self._offers_suffice()):
@@ -279,7 +294,7 @@ class Trust:
         files[f"{Metadata[Targets].from_bytes(targets).signed.version}.targets.json"] = targets
         files[f"{target_hash}.{KEYRING_TARGET}"] = target
         if files != self._files:
-            _write(self._folder / "accepted", encode(files))
+            write_whole(self._folder / "accepted", encode(files))
         self._take(files, keyring)
 
     def _take(self, files: dict[str, bytes], keyring: Keyring) -> None:
@@ -293,7 +308,7 @@ class Trust:
         if not birth.is_file():
             return
         root = birth.read_bytes()
-        self.label = read_root(root)
+        self.hint = read_root(root)
         self._root = Metadata[Root].from_bytes(root).signed
         self._files = {f"{self._root.version}.root.json": root, "root.json": root}
         accepted = self._folder / "accepted"
@@ -315,16 +330,16 @@ class Trust:
         root = self._root
         assert root is not None
         try:
-            offered: Metadata[Root | Timestamp | Snapshot | Targets] = Metadata.from_bytes(data)
+            offered = Metadata[Root].from_bytes(data)  # of any role: told apart by its type field
             if offered.signed.type != role or version not in (0, offered.signed.version):
                 return False
             root.verify_delegate(role, offered.signed_bytes, offered.signatures)
-            if isinstance(offered.signed, Root):
+            if role == "root":
                 if offered.signed.version != root.version + 1:
                     return False
                 offered.signed.verify_delegate(role, offered.signed_bytes, offered.signatures)
                 self._root = offered.signed  # the files it vouches for may follow at once
-            elif role == "timestamp" and name in self._offers:
+            elif name == "timestamp.json" and name in self._offers:
                 held = Metadata[Timestamp].from_bytes(self._offers[name]).signed
                 if held.version > offered.signed.version:
                     return False
@@ -372,7 +387,7 @@ def _check_root(data: bytes) -> int:
         raise RemoteError(f"a root.json of {len(data)} bytes is too large", reason="bad_root")
     try:
         root = Metadata[Root].from_bytes(data)
-        if not isinstance(root.signed, Root):
+        if root.signed.type != "root":
             raise RemoteError("this file is TUF metadata, but no root.json", reason="bad_root")
         root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
     except (RepositoryError, StorageError, ValueError) as error:
@@ -384,12 +399,3 @@ def _check_root(data: bytes) -> int:
 def _endpoint(text: str) -> Endpoint:
     host, _, port = text.rpartition(":")
     return msgspec.convert([host.strip("[]"), int(port), False], Endpoint)
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -18,12 +18,15 @@ from .fragments import Fragment, Init
 MASTER = "master.m3u8"
 MEDIA = "index.m3u8"
 INIT = "init.mp4"
+FOLDER_SEGMENTS = 4_000
+"""A folder of more names than this would near the size at which IPFS shards folders (256 KiB)."""
 _MICRO = 1_000_000
 
 
 def segment_name(index: int) -> str:
-    """Return the file name of the segment with this index, counted from 0."""
-    return f"seg-{index:05d}.m4s"
+    """Return the path of segment ``index`` (from 0) in its rendition; long films go on in sub-folders."""
+    part = index // FOLDER_SEGMENTS
+    return f"{f'part-{part}/' if part else ''}seg-{index:05d}.m4s"
 
 
 class Stream(NamedTuple):

@@ -10,14 +10,15 @@ import binascii
 from base64 import b32decode, b32encode
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
+from hashlib import sha256, sha512
 
 from .errors import RemoteError
 
 RAW, DAG_PB, DAG_CBOR, DAG_JSON = 0x55, 0x70, 0x71, 0x0129
 """Codecs of the multicodec table."""
-SHA2_256, IDENTITY = 0x12, 0x00
-"""Multihash codes; of any other hash only the name is understood, no bytes ever match it."""
+SHA2_256, SHA2_512, IDENTITY = 0x12, 0x13, 0x00
+"""Multihash codes. Farcast writes sha2-256; of a hash not listed only the name is understood, and no
+bytes ever match it."""
 DIGEST_LIMIT_BYTES = 128
 """Longest digest anybody accepts; for identity CIDs the bound of IPIP-512."""
 TEXT_LIMIT_CHARS = 300
@@ -116,6 +117,8 @@ class Cid:
         """Say whether ``data`` is the block this CID names."""
         if self.hash_code == SHA2_256:
             return sha256(data).digest() == self.digest
+        if self.hash_code == SHA2_512:
+            return sha512(data).digest() == self.digest
         return self.hash_code == IDENTITY and data == self.digest
 
     @property

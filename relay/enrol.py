@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ..node.http.dial import HttpDialer
+from ..node.http.problem import expect
 from ..protocol.codec import encode
 from ..protocol.directory import Endpoint, RelayRecord
 from ..protocol.enrol import RelayRequest, open_relay_answer
-from ..protocol.errors import RefusedError, UnreachableError, UsageError
+from ..protocol.errors import UnreachableError, UsageError
 from ..protocol.identity import Identity
 from ..protocol.ports import Source
 
 RECORD_TTL_MS = 24 * 3_600_000
 RENEW_S = 6 * 3_600.0
+PAYEE_FILE = "payee"
 
 
 def announced(texts: Sequence[str]) -> list[Endpoint]:
@@ -61,26 +64,21 @@ class Enrolment:
             1, self._identity.key, self._endpoints(), self._payee, now_ms, now_ms + RECORD_TTL_MS
         )
         body = encode(RelayRequest(1, token, self._identity.seal("record", record)))
-        failure: Exception = UnreachableError("no address of the origin is known; run `farcast relay join` first")
+        failure: Exception = UnreachableError(
+            "no address of the origin is known; run `farcast relay join` first"
+        )
         for source in self._origin():
             try:
                 reply = await self._dialer.signed_request(source, "POST", "/v1/relays", body, self._identity)
             except UnreachableError as error:
                 failure = error
                 continue
-            if reply.status >= 300:  # noqa: PLR2004 - a no
-                raise RefusedError(_detail(reply.body, reply.status), status=reply.status)
-            self.standing = open_relay_answer(reply.body).standing
+            self.standing = open_relay_answer(expect(reply, 200, 202)).standing
             return self.standing
         raise failure
 
 
-def _detail(body: bytes, status: int) -> str:
-    """Return the sentence of a problem document, or name the status."""
-    import msgspec
-
-    try:
-        detail = msgspec.json.decode(body, type=dict[str, object]).get("detail")
-    except msgspec.MsgspecError:
-        detail = None
-    return str(detail) if detail else f"the origin answered with status {status}"
+def read_payee(home: Path) -> str:
+    """Return the payee set when this relay joined, empty where none was."""
+    path = home / PAYEE_FILE
+    return path.read_text().strip() if path.is_file() else ""

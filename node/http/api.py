@@ -153,5 +153,5 @@ def reset(transport: asyncio.Transport) -> None:
     sock = transport.get_extra_info("socket")
     if sock is not None:
         with suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SOLINGER, LINGER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
     transport.abort()

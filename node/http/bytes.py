@@ -14,7 +14,7 @@ import os
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from email.utils import formatdate
 from time import time
@@ -54,6 +54,9 @@ class Limits(NamedTuple):
     stall_s: float = 30.0
 
 
+DEFAULTS = Limits()
+
+
 class ByteServer:
     """Accepts TCP connections and answers from ``lookup``, from the router by way of aiohttp, or not."""
 
@@ -66,7 +69,7 @@ class ByteServer:
         files: FileCache,
         tally: Tally,
         tls: ssl.SSLContext | None = None,
-        limits: Limits = Limits(),
+        limits: Limits = DEFAULTS,
     ) -> None:
         """Serve ``lookup`` first and ``api`` otherwise; ``tls`` serves TLS on the same port."""
         self.router = router
@@ -307,7 +310,7 @@ class _Connection:
         if head.method == "GET":
             if isinstance(body, bytes):
                 content = body
-            elif isinstance(body, Sequence) and not self._open(body):
+            elif isinstance(body, AsyncIterator) or not self._open(body):
                 return False
         self._buffer = self._buffer[head.size :]
         self._keep = head.keep_alive

@@ -44,7 +44,7 @@ class Exchange:
     peer: str
     secure: bool
     reader: Callable[[int], Awaitable[bytes]]
-    match: dict[str, str] = field(default_factory=lambda: {})
+    match: dict[str, str] = field(default_factory=dict[str, str])
     body: bytes | None = None
 
     @classmethod
@@ -100,7 +100,7 @@ class Answer:
     """
 
     status: int = 200
-    headers: dict[str, str] = field(default_factory=lambda: {})
+    headers: dict[str, str] = field(default_factory=dict[str, str])
     body: Body = b""
 
     @classmethod
@@ -114,8 +114,8 @@ class Answer:
         status: int,
         title: str,
         detail: str,
-        type: str = "about:blank",
-        **members: object,  # noqa: A002
+        type: str = "about:blank",  # noqa: A002 - the member's name in RFC 9457
+        **members: object,
     ) -> Answer:
         """Answer a problem document (RFC 9457); ``members`` are extension members."""
         document = {"type": type, "title": title, "status": status, "detail": detail, **members}
@@ -132,12 +132,13 @@ class Answer:
     @property
     def length(self) -> int | None:
         """The body's size in bytes, None where only its end will tell."""
-        if isinstance(self.body, bytes):
-            return len(self.body)
-        if isinstance(self.body, Sequence):
-            return part_bytes(self.body)
-        declared = self.headers.get("content-length")
-        return None if declared is None else int(declared)
+        body = self.body
+        if isinstance(body, bytes):
+            return len(body)
+        if isinstance(body, AsyncIterator):
+            declared = self.headers.get("content-length")
+            return None if declared is None else int(declared)
+        return part_bytes(body)
 
 
 Handler = Callable[[Exchange], Awaitable[Answer]]

@@ -124,10 +124,10 @@ class FileCache:
 
         """
         body, left = answer.body, answer.length
-        if isinstance(body, Sequence) and not isinstance(body, bytes):
-            source: AsyncIterator[bytes] = self.chunks(body)
+        if isinstance(body, bytes):
+            source: AsyncIterator[bytes] = _bytes(body)
         else:
-            source = _bytes(body) if isinstance(body, bytes) else body
+            source = body if isinstance(body, AsyncIterator) else self.chunks(body)
         try:
             async for chunk in source:
                 if left is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import NamedTuple
 
+import msgspec
+
 from ...protocol.errors import (
     FarcastError,
     LocalError,
@@ -13,6 +15,7 @@ from ...protocol.errors import (
     StoreFullError,
     UnreachableError,
 )
+from ...protocol.ports import Reply
 
 _STATUSES: tuple[tuple[type[FarcastError], int], ...] = (
     (UnreachableError, HTTPStatus.BAD_GATEWAY),
@@ -32,12 +35,12 @@ class Problem(NamedTuple):
     retry_after_s: float | None = None
 
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
 def phrase(status: int) -> str:
     """Return the standard phrase of ``status``, or ``Status`` where there is none."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Status"
+    return _PHRASES.get(status, "Status")
 
 
 def problem_of(error: BaseException) -> Problem:
@@ -50,3 +53,25 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, TimeoutError):
         return Problem(504, phrase(504), "the answer took too long", "timeout", 1.0)
     return Problem(500, phrase(500), "this box failed to answer; its log says why", "bug")
+
+
+class _Document(msgspec.Struct, frozen=True):
+    detail: str = ""
+    reason: str = "refused"
+
+
+def expect(reply: Reply, *statuses: int) -> bytes:
+    """Return the body of an answer that has one of ``statuses``.
+
+    Raises:
+        RefusedError: with the sentence and reason of the problem document it carries otherwise.
+
+    """
+    if reply.status in statuses:
+        return reply.body
+    try:
+        document = msgspec.json.decode(reply.body, type=_Document)
+    except msgspec.MsgspecError:
+        document = _Document()
+    detail = document.detail or f"the answer was {reply.status} {phrase(reply.status)}"
+    raise RefusedError(detail[:400], status=reply.status, reason=document.reason[:40])

@@ -40,28 +40,10 @@ def negotiate(answer: Answer, method: str, headers: Mapping[str, str]) -> Answer
     if tag and _any_match(headers.get("if-none-match", ""), tag):
         kept = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
         return _copy(answer, 304, kept, b"")
-    body = answer.body
-    if isinstance(body, AsyncIterator):
-        return answer
-    if isinstance(body, bytes):
-        if "accept-ranges" not in answer.headers:
-            return answer
-        total = len(body)
-    else:
-        total = part_bytes(body)
     wanted = headers.get("range")
     if wanted is None or method == "HEAD" or not _still(headers.get("if-range"), tag):
         return answer
-    span = parse_range(wanted, total)
-    if span is None:
-        return answer
-    kept = {name: value for name, value in answer.headers.items() if name != "content-length"}
-    if not span.length:
-        return _copy(answer, 416, {**kept, "content-range": f"bytes */{total}"}, b"")
-    kept["content-range"] = f"bytes {span.first}-{span.first + span.length - 1}/{total}"
-    if isinstance(body, bytes):
-        return _copy(answer, 206, kept, body[span.first : span.first + span.length])
-    return _copy(answer, 206, kept, cut(body, span))
+    return _part(answer, wanted)
 
 
 def parse_range(text: str, total: int) -> Span | None:
@@ -104,6 +86,21 @@ def cut(parts: Sequence[FilePart], span: Span) -> list[FilePart]:
 def part_bytes(parts: Sequence[FilePart]) -> int:
     """Return how many bytes ``parts`` are together."""
     return sum(part.length for part in parts)
+
+
+def _part(answer: Answer, wanted: str) -> Answer:
+    body, total = answer.body, answer.length
+    ranged = not isinstance(body, bytes) or "accept-ranges" in answer.headers
+    span = parse_range(wanted, total) if total is not None and ranged else None
+    if span is None or isinstance(body, AsyncIterator):
+        return answer
+    kept = {name: value for name, value in answer.headers.items() if name != "content-length"}
+    if not span.length:
+        return _copy(answer, 416, {**kept, "content-range": f"bytes */{total}"}, b"")
+    kept["content-range"] = f"bytes {span.first}-{span.first + span.length - 1}/{total}"
+    if isinstance(body, bytes):
+        return _copy(answer, 206, kept, body[span.first : span.first + span.length])
+    return _copy(answer, 206, kept, cut(body, span))
 
 
 def _any_match(field: str, tag: str) -> bool:

@@ -1,0 +1,337 @@
+"""The QUIC engine behind one narrow interface: an HTTP/3 session as bytes in, events and bytes out.
+
+Nothing outside this module knows which library speaks QUIC, so another engine can take its place.
+Sans-IO: time is an argument, datagrams go in and come out; a shell owns the socket and the timer.
+Two faults of qh3 2.1 are met here: a client with an empty connection id is never answered by it
+(``Ids.source`` is empty; a server must drop those), and building a packet may fail with "packet
+builder capacity exhausted", which loses what was built as a network would, and is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from qh3.h3.connection import H3Connection
+from qh3.h3.events import DataReceived, HeadersReceived, StopSending, StreamReset
+from qh3.quic.configuration import QuicConfiguration
+from qh3.quic.connection import QuicConnection, QuicConnectionError
+from qh3.quic.events import (
+    ConnectionIdIssued,
+    ConnectionIdRetired,
+    ConnectionTerminated,
+    HandshakeCompleted,
+    QuicEvent,
+)
+from qh3.quic.packet import encode_quic_retry, encode_quic_version_negotiation
+
+from .datagram import Address
+from .tls import Certificate
+
+# the engine warns of every peer that closes; reasons are events here
+logging.getLogger("quic").setLevel(logging.CRITICAL)
+
+NO_ERROR = 0x100
+INTERNAL_ERROR = 0x102
+EXCESSIVE_LOAD = 0x107
+REQUEST_CANCELLED = 0x10C
+"""Application error codes (RFC 9114 section 8.1)."""
+
+VERSION = 1
+INITIAL_BYTES = 1_200
+DATAGRAM_BYTES = 1_232
+"""Passes every IPv6 path (RFC 8200 section 5: 1280 bytes with headers)."""
+ID_BYTES = 8
+IDLE_S = 30.0
+_LONG_HEADER = 0x80
+_FIXED_BIT = 0x40
+_TYPE_BITS = 0x30
+_ID_LIMIT_BYTES = 20
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Ids(NamedTuple):
+    """What a server must know of a datagram before any key (RFC 8999, RFC 9000 section 17.2)."""
+
+    version: int
+    """0 for a short header, which has none."""
+    destination: bytes
+    source: bytes
+    initial: bool
+    token: bytes
+
+
+class Opened(NamedTuple):
+    """The handshake is done; ``certificate`` is the server's (DER) on the client's side, else empty."""
+
+    certificate: bytes
+
+
+class Head(NamedTuple):
+    """A head, or trailers where a head came before."""
+
+    stream: int
+    headers: Headers
+    ended: bool
+
+
+class Data(NamedTuple):
+    """Bytes of a body; ``ended`` with the last, which may be empty."""
+
+    stream: int
+    data: bytes
+    ended: bool
+
+
+class Stopped(NamedTuple):
+    """The peer reset the stream, or wants no more of it."""
+
+    stream: int
+    code: int
+
+
+class IdIssued(NamedTuple):
+    """The peer may address this session by ``id`` from now on."""
+
+    id: bytes
+
+
+class IdRetired(NamedTuple):
+    """The peer no longer uses ``id``."""
+
+    id: bytes
+
+
+class Closed(NamedTuple):
+    """The session is over; nothing can be sent."""
+
+    code: int
+    reason: str
+
+
+Event = Opened | Head | Data | Stopped | IdIssued | IdRetired | Closed
+
+
+class Session:
+    """One QUIC connection that speaks HTTP/3, as client or server."""
+
+    def __init__(self, quic: QuicConnection) -> None:
+        """Wrap a fresh engine connection; use ``client`` or ``server``."""
+        self._quic = quic
+        self._h3 = H3Connection(quic)
+        self._events: deque[Event] = deque()
+        self._closed = False
+        self.faults = 0
+        self.id: bytes = quic.host_cid
+
+    @classmethod
+    def client(cls, address: Address, now: float) -> Session:
+        """Begin a handshake with ``address``; any certificate passes, so the caller checks ``Opened``."""
+        configuration = QuicConfiguration(
+            is_client=True,
+            alpn_protocols=["h3"],
+            verify_mode=ssl.CERT_NONE,
+            idle_timeout=IDLE_S,
+            max_datagram_size=DATAGRAM_BYTES,
+            max_datagram_frame_size=65_536,
+        )
+        quic = QuicConnection(configuration=configuration)
+        quic.connect(address, now=now)
+        return cls(quic)
+
+    @classmethod
+    def server(cls, configuration: QuicConfiguration, original: bytes, retried: bytes = b"") -> Session:
+        """Begin to answer a client whose first Initial was for ``original`` (``retried`` after a Retry)."""
+        return cls(
+            QuicConnection(
+                configuration=configuration,
+                original_destination_connection_id=original,
+                retry_source_connection_id=retried or None,
+            )
+        )
+
+    @property
+    def wake_at(self) -> float | None:
+        """When ``tick`` must be called, in the clock of ``now``."""
+        return None if self._closed else self._quic.get_timer()
+
+    @property
+    def room(self) -> int:
+        """How many more requests the peer lets us open now."""
+        return self._quic.max_concurrent_bidi_streams - self._quic.open_outbound_streams
+
+    def receive(self, datagrams: list[bytes], address: Address, now: float) -> None:
+        """Take in datagrams from ``address``."""
+        try:
+            self._quic.receive_many_datagrams(datagrams, address, now=now)
+            self._drain()
+        except Exception as error:  # noqa: BLE001 - a peer's bytes may trip the engine: one session ends
+            self._fail(error)
+
+    def tick(self, now: float) -> None:
+        """Let timers that are due run: loss, idle time-out, delayed acknowledgements."""
+        try:
+            self._quic.handle_timer(now=now)
+            self._drain()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(error)
+
+    def take(self, now: float) -> list[tuple[bytes, Address]]:
+        """Return the datagrams that may be sent now."""
+        try:
+            return self._quic.datagrams_to_send(now=now)
+        except QuicConnectionError:
+            self.faults += 1
+            return []
+
+    def next_event(self) -> Event | None:
+        """Return what happened next, or None."""
+        return self._events.popleft() if self._events else None
+
+    def open(self, headers: Headers, *, end: bool) -> int:
+        """Send a request head on a new stream and return the stream."""
+        stream = self._quic.get_next_available_stream_id()
+        self.send_head(stream, headers, end=end)
+        return stream
+
+    def send_head(self, stream: int, headers: Headers, *, end: bool) -> None:
+        """Send a head; nothing happens on a stream that the peer has stopped."""
+        if self._alive(stream):
+            self._h3.send_headers(stream, list(headers), end_stream=end)
+
+    def send(self, stream: int, data: bytes, *, end: bool) -> None:
+        """Queue bytes of a body; mind ``queued``. Nothing happens on a stopped stream."""
+        if self._alive(stream):
+            self._h3.send_data(stream, data, end_stream=end)
+
+    def queued(self, stream: int | None = None) -> int:
+        """Return the bytes of ``stream``, or of all, that wait for their first sending."""
+        return 0 if self._closed else self._quic.get_send_buffer_size(stream)
+
+    def reset(self, stream: int, code: int) -> None:
+        """End our half of ``stream`` abnormally; harmless where it has already ended."""
+        if self._alive(stream):
+            try:
+                self._quic.reset_stream(stream, code)
+            except QuicConnectionError:
+                self.faults += 1
+
+    def stop(self, stream: int, code: int) -> None:
+        """Tell the peer to send no more on ``stream``; harmless where it has ended."""
+        if not self._closed:
+            try:
+                self._quic.stop_stream(stream, code)
+            except QuicConnectionError:
+                self.faults += 1
+
+    def close(self, code: int = NO_ERROR, reason: str = "") -> None:
+        """Close the session; ``take`` then returns its last datagram."""
+        if not self._closed:
+            self._quic.close(error_code=code, reason_phrase=reason)
+
+    def _alive(self, stream: int) -> bool:
+        return not self._closed and self._quic.state_allows(stream)
+
+    def _drain(self) -> None:
+        while (event := self._quic.next_event()) is not None:
+            self._translate(event)
+
+    def _translate(self, event: QuicEvent) -> None:
+        if isinstance(event, HandshakeCompleted):
+            certificate = self._quic.get_peercert()
+            self._events.append(Opened(certificate.public_bytes() if certificate is not None else b""))
+        elif isinstance(event, ConnectionIdIssued):
+            self._events.append(IdIssued(event.connection_id))
+        elif isinstance(event, ConnectionIdRetired):
+            self._events.append(IdRetired(event.connection_id))
+        elif isinstance(event, ConnectionTerminated):
+            self._end(event.error_code, event.reason_phrase)
+        else:
+            for each in self._h3.handle_event(event):
+                if isinstance(each, DataReceived):
+                    self._events.append(Data(each.stream_id, each.data, each.stream_ended))
+                elif isinstance(each, HeadersReceived):
+                    self._events.append(Head(each.stream_id, each.headers, each.stream_ended))
+                elif isinstance(each, StreamReset | StopSending):
+                    self._events.append(Stopped(each.stream_id, each.error_code))
+
+    def _fail(self, error: Exception) -> None:
+        self.faults += 1
+        self._end(INTERNAL_ERROR, str(error))
+
+    def _end(self, code: int, reason: str) -> None:
+        if not self._closed:
+            self._closed = True
+            self._events.append(Closed(code, reason))
+
+
+def server_configuration(certificate: Certificate) -> QuicConfiguration:
+    """Return what all sessions of one server share."""
+    configuration = QuicConfiguration(
+        is_client=False,
+        alpn_protocols=["h3"],
+        idle_timeout=IDLE_S,
+        connection_id_length=ID_BYTES,
+        max_datagram_size=DATAGRAM_BYTES,
+        max_datagram_frame_size=65_536,
+    )
+    configuration.load_cert_chain(certificate.certificate_pem, certificate.key_pem)
+    return configuration
+
+
+def read_ids(datagram: bytes) -> Ids | None:
+    """Read the connection ids of a datagram; None where it cannot be QUIC."""
+    if len(datagram) <= ID_BYTES:
+        return None
+    first = datagram[0]
+    if not first & _LONG_HEADER:
+        return Ids(0, datagram[1 : 1 + ID_BYTES], b"", initial=False, token=b"")
+    version = int.from_bytes(datagram[1:5], "big")
+    at = 6 + datagram[5] if len(datagram) > 5 else len(datagram)  # noqa: PLR2004 - first byte and version
+    if at >= len(datagram):
+        return None
+    destination = datagram[6:at]
+    end = at + 1 + datagram[at]
+    if end > len(datagram):
+        return None
+    source = datagram[at + 1 : end]
+    if version != VERSION:
+        return Ids(version, destination, source, initial=False, token=b"")
+    if max(len(destination), len(source)) > _ID_LIMIT_BYTES or not first & _FIXED_BIT:
+        return None
+    if first & _TYPE_BITS:
+        return Ids(version, destination, source, initial=False, token=b"")
+    token = _token(datagram, end)
+    return None if token is None else Ids(version, destination, source, initial=True, token=token)
+
+
+def negotiation(ids: Ids) -> bytes:
+    """Return the packet that names the versions we speak (RFC 9000 section 17.2.1)."""
+    return encode_quic_version_negotiation(
+        source_cid=ids.destination, destination_cid=ids.source, supported_versions=[VERSION]
+    )
+
+
+def retry(ids: Ids, id: bytes, token: bytes) -> bytes:  # noqa: A002 - QUIC calls it so
+    """Return the packet that asks a client to prove its address (RFC 9000 section 17.2.5)."""
+    return encode_quic_retry(
+        version=VERSION,
+        source_cid=id,
+        destination_cid=ids.source,
+        original_destination_cid=ids.destination,
+        retry_token=token,
+    )
+
+
+def _token(datagram: bytes, at: int) -> bytes | None:
+    """Read the length-prefixed token of an Initial (RFC 9000 sections 16 and 17.2.2)."""
+    if at >= len(datagram):
+        return None
+    width = 1 << (datagram[at] >> 6)
+    length = int.from_bytes(datagram[at : at + width], "big") & ((1 << (8 * width - 2)) - 1)
+    start = at + width
+    return datagram[start : start + length] if start + length <= len(datagram) else None

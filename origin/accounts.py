@@ -1,0 +1,295 @@
+"""Accounts, their devices, invites and payees: who may watch, and who is paid (``accounts.db``).
+
+The only table that knows a person is ``account``: everywhere else an account is a random
+pseudonym, so erasing the name here leaves the books whole and nobody behind them.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+import sqlite3
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import sqlite_utils
+
+from ..node.database import open_database, transaction, translated
+from ..protocol.errors import RefusedError, UsageError
+from ..protocol.ticket import DAY_MS, Holder
+
+INVITE_DAYS = 30
+PSEUDONYM_BYTES = 16
+TOKEN_BYTES = 24
+MAX_DEVICES = 64
+NAME_LIMIT_CHARS = 100
+
+InviteKind = Literal["viewer", "relay"]
+
+_PAYEE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
+
+MIGRATIONS = sqlite_utils.Migrations("accounts")
+
+
+@MIGRATIONS(name="0001_accounts")
+def _accounts(db: sqlite_utils.Database) -> None:
+    """``revoked_day`` is the first UTC day without tickets; days count since 1970."""
+    db.table("account").create(
+        {"pseudonym": bytes, "name": str, "created_ms": int, "revoked_day": int},
+        pk="pseudonym",
+        not_null={"created_ms"},
+        strict=True,
+    )
+    db.table("account").create_index(["name"], unique=True)
+    db.table("device").create(
+        {"key": bytes, "account": bytes, "number": int, "enrolled_ms": int},
+        pk="key",
+        foreign_keys=[("account", "account", "pseudonym")],
+        not_null={"account", "number", "enrolled_ms"},
+        strict=True,
+    )
+    db.table("device").create_index(["account", "number"], unique=True)
+    db.table("invite").create(
+        {
+            "hash": bytes,
+            "kind": str,
+            "account": bytes,
+            "created_ms": int,
+            "expires_ms": int,
+            "used_by": bytes,
+        },
+        pk="hash",
+        not_null={"kind", "created_ms", "expires_ms"},
+        strict=True,
+    )
+    db.table("payee").create(
+        {"id": str, "name": str, "method": str, "added_ms": int},
+        pk="id",
+        not_null={"name", "method", "added_ms"},
+        strict=True,
+    )
+    db.table("relay").create(
+        {"key": bytes, "record": bytes, "standing": str, "payee": str, "enrolled_ms": int, "created_ms": int},
+        pk="key",
+        not_null={"record", "standing", "payee", "enrolled_ms", "created_ms"},
+        strict=True,
+    )
+
+
+class Account(NamedTuple):
+    """One account as its origin's team sees it; ``name`` is empty once erased."""
+
+    pseudonym: bytes
+    name: str
+    devices: int
+    revoked_day: int | None
+
+
+class Payee(NamedTuple):
+    """Somebody who is paid: ``method`` says how, in the words of whoever pays."""
+
+    id: str
+    name: str
+    method: str
+
+
+class Accounts:
+    """The accounts of one origin; every method blocks on SQLite and may be called from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._conn = open_database(path, MIGRATIONS, synchronous="FULL")
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._conn.close()
+
+    @contextmanager
+    def writing(self) -> Generator[sqlite3.Connection]:
+        """Hold the database for one transaction: all of the body's changes or none."""
+        with self._lock, transaction(self._conn, self._path) as conn:
+            yield conn
+
+    @contextmanager
+    def reading(self) -> Generator[sqlite3.Connection]:
+        """Hold the database for reading."""
+        with self._lock:
+            try:
+                yield self._conn
+            except sqlite3.DatabaseError as error:
+                raise translated(error, self._path) from error
+
+    def add(self, name: str, now_ms: int) -> str:
+        """Add an account and return its first one-time token, for one device.
+
+        Raises:
+            UsageError: where the name cannot be used or is taken.
+
+        """
+        if not name.strip() or len(name) > NAME_LIMIT_CHARS or not name.isprintable():
+            raise UsageError(f"an account name has 1 to {NAME_LIMIT_CHARS} printable characters")
+        pseudonym = secrets.token_bytes(PSEUDONYM_BYTES)
+        with self.writing() as conn:
+            if conn.execute("SELECT 1 FROM account WHERE name = ?", (name,)).fetchone():
+                message = (
+                    f"there is an account {name!r} already; `farcast origin invite --account` adds a device"
+                )
+                raise UsageError(message)
+            conn.execute(
+                "INSERT INTO account (pseudonym, name, created_ms) VALUES (?, ?, ?)",
+                (pseudonym, name, now_ms),
+            )
+            return _add_invite(conn, "viewer", pseudonym, now_ms)
+
+    def invite(self, kind: InviteKind, now_ms: int, *, account: str | None = None) -> str:
+        """Return a fresh one-time token: for one more device of ``account``, or for a relay.
+
+        Raises:
+            UsageError: for an unknown account, or a viewer's token without one.
+
+        """
+        if (kind == "viewer") != (account is not None):
+            raise UsageError("a viewer's token is for an account, a relay's is not")
+        pseudonym = self.pseudonym(account) if account is not None else None
+        with self.writing() as conn:
+            return _add_invite(conn, kind, pseudonym, now_ms)
+
+    def pseudonym(self, name: str) -> bytes:
+        """Return the pseudonym of the account called ``name``; raises ``UsageError``."""
+        with self.reading() as conn:
+            row = conn.execute("SELECT pseudonym FROM account WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise UsageError(f"there is no account {name!r}; `farcast origin account list` shows them")
+        return bytes(row[0])
+
+    def accounts(self) -> list[Account]:
+        """Return every account, by name."""
+        query = """SELECT pseudonym, coalesce(name, ''),
+                   (SELECT count(*) FROM device WHERE account = pseudonym), revoked_day
+                   FROM account ORDER BY name"""
+        with self.reading() as conn:
+            return [Account(*row) for row in conn.execute(query)]
+
+    def revoke(self, name: str, day: int) -> None:
+        """Issue the account no ticket for ``day`` and later; raises ``UsageError``."""
+        pseudonym = self.pseudonym(name)
+        with self.writing() as conn:
+            conn.execute("UPDATE account SET revoked_day = ? WHERE pseudonym = ?", (day, pseudonym))
+
+    def erase(self, name: str, day: int) -> None:
+        """Forget whose account it is and end it from ``day`` on; raises ``UsageError``."""
+        pseudonym = self.pseudonym(name)
+        with self.writing() as conn:
+            conn.execute(
+                "UPDATE account SET name = NULL, revoked_day = coalesce(revoked_day, ?) WHERE pseudonym = ?",
+                (day, pseudonym),
+            )
+            conn.execute("DELETE FROM device WHERE account = ?", (pseudonym,))
+            conn.execute("DELETE FROM invite WHERE account = ?", (pseudonym,))
+
+    def revoked(self, account: bytes, day: int) -> bool:
+        """Say whether a pseudonym's tickets for ``day`` are void: revoked by then, or unknown."""
+        with self.reading() as conn:
+            row = conn.execute("SELECT revoked_day FROM account WHERE pseudonym = ?", (account,)).fetchone()
+        return row is None or (row[0] is not None and day >= row[0])
+
+    def enrol(self, token: str, device: bytes, now_ms: int) -> int:
+        """Spend a token on a device's key and return the device's number in its account.
+
+        A repeated request of the same device gets the same answer, for the first may have been lost.
+
+        Raises:
+            RefusedError: 403 for a token that is unknown, spent or expired, 409 for a device of
+                another account or one too many.
+
+        """
+        with self.writing() as conn:
+            account = spend(conn, token, "viewer", device, now_ms)
+            row = conn.execute("SELECT account, number FROM device WHERE key = ?", (device,)).fetchone()
+            if row is not None:
+                if row[0] != account:
+                    message = "this device belongs to another account already"
+                    raise RefusedError(message, status=409, reason="other_account")
+                return int(row[1])
+            (last,) = conn.execute(
+                "SELECT coalesce(max(number), 0) FROM device WHERE account = ?", (account,)
+            ).fetchone()
+            if last >= MAX_DEVICES:
+                message = f"this account has {MAX_DEVICES} devices already"
+                raise RefusedError(message, status=409, reason="too_many_devices")
+            conn.execute(
+                "INSERT INTO device (key, account, number, enrolled_ms) VALUES (?, ?, ?, ?)",
+                (device, account, last + 1, now_ms),
+            )
+            return int(last) + 1
+
+    def holder(self, device: bytes) -> Holder:
+        """Return the ticket holder a device's key stands for; raises ``RefusedError`` 403."""
+        with self.reading() as conn:
+            row = conn.execute("SELECT account, number FROM device WHERE key = ?", (device,)).fetchone()
+        if row is None:
+            message = "this device is not enrolled here; ask the origin for an account invite"
+            raise RefusedError(message, status=403, reason="unknown_device")
+        return Holder(row[0], row[1])
+
+    def add_payee(self, payee: Payee, now_ms: int) -> None:
+        """Add somebody to be paid, or correct name and method; raises ``UsageError`` for a bad id."""
+        if not _PAYEE.fullmatch(payee.id):
+            message = f"a payee id is lower-case letters, digits, dots and dashes, not {payee.id!r}"
+            raise UsageError(message)
+        with self.writing() as conn:
+            conn.execute(
+                """INSERT INTO payee (id, name, method, added_ms) VALUES (?, ?, ?, ?)
+                   ON CONFLICT (id) DO UPDATE SET name = excluded.name, method = excluded.method""",
+                (*payee, now_ms),
+            )
+
+    def payees(self) -> list[Payee]:
+        """Return every payee, by id."""
+        with self.reading() as conn:
+            return [Payee(*row) for row in conn.execute("SELECT id, name, method FROM payee ORDER BY id")]
+
+
+def spend(conn: sqlite3.Connection, token: str, kind: InviteKind, key: bytes, now_ms: int) -> bytes | None:
+    """Mark a token as used by ``key`` and return the account it is for (None for a relay's).
+
+    Raises:
+        RefusedError: 403 where the token is unknown, of another kind, spent or expired.
+
+    """
+    digest = sha256(token.encode()).digest()
+    row = conn.execute(
+        "SELECT hash, kind, account, expires_ms, used_by FROM invite WHERE hash = ?", (digest,)
+    ).fetchone()
+    if row is None or not hmac.compare_digest(bytes(row[0]), digest) or row[1] != kind:
+        raise RefusedError(
+            "this invite is not one of this origin's; ask for a new one", status=403, reason="bad_invite"
+        )
+    _, _, account, expires_ms, used_by = row
+    if used_by is not None and not hmac.compare_digest(bytes(used_by), key):
+        message = "this invite has been used already; ask the origin for a new one"
+        raise RefusedError(message, status=403, reason="spent_invite")
+    if used_by is None and now_ms >= expires_ms:
+        raise RefusedError(
+            "this invite has expired; ask the origin for a new one", status=403, reason="old_invite"
+        )
+    conn.execute("UPDATE invite SET used_by = ? WHERE hash = ?", (key, digest))
+    return None if account is None else bytes(account)
+
+
+def _add_invite(conn: sqlite3.Connection, kind: InviteKind, account: bytes | None, now_ms: int) -> str:
+    """Store the hash of a fresh token, sweep expired unused ones, and return the token."""
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    conn.execute("DELETE FROM invite WHERE used_by IS NULL AND expires_ms < ?", (now_ms,))
+    conn.execute(
+        "INSERT INTO invite (hash, kind, account, created_ms, expires_ms) VALUES (?, ?, ?, ?, ?)",
+        (sha256(token.encode()).digest(), kind, account, now_ms, now_ms + INVITE_DAYS * DAY_MS),
+    )
+    return token

@@ -1,0 +1,114 @@
+"""Package: an encode's playlists, and its folder as verified blocks in the store."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from ..node.cidpath import add
+from ..node.store import DiskStore
+from ..protocol.cid import RAW, Cid
+from ..protocol.errors import LocalError, RemoteError, StoreFullError
+from .fragments import parse_fragment, parse_init
+from .ingest import Progress
+from .playlist import INIT, MASTER, MEDIA, Stream, check_stream, master_playlist, media_playlist, segment_name
+
+HEAD_BYTES = 64 << 10
+"""The boxes of a segment before its samples fit in here: 4,000 frames would."""
+INIT_LIMIT_BYTES = 64 << 10
+
+
+class Packaged(NamedTuple):
+    """A folder in the store: its root, its files' bytes, its blocks, and how much of that was new."""
+
+    root: Cid
+    size_bytes: int
+    cids: list[Cid]
+    new_blocks: int
+    new_bytes: int
+
+    @property
+    def blocks(self) -> int:
+        """How many different blocks the folder has."""
+        return len(self.cids)
+
+
+def read_streams(folder: Path) -> list[Stream]:
+    """Read every rendition of an encode: times, sizes and codecs of its segments.
+
+    Raises:
+        LocalError: ``damaged``, with the mend.
+
+    """
+    try:
+        streams = [_read_stream(path.parent) for path in sorted(folder.glob(f"*/{INIT}"))]
+        if not any(stream.init.kind == "video" for stream in streams):
+            raise RemoteError("no video in it", reason="malformed")
+    except (OSError, RemoteError) as error:
+        message = f"the encode {folder} is damaged ({error}); delete it and publish again"
+        raise LocalError(message, reason="damaged") from error
+    return streams
+
+
+def write_playlists(folder: Path, streams: list[Stream], language: str) -> None:
+    """Write the playlists of an encode; those that are already right are left alone."""
+    texts = {f"{stream.name}/{MEDIA}": media_playlist(stream) for stream in streams}
+    texts[MASTER] = master_playlist(streams, language)
+    for name, text in texts.items():
+        path, data = folder / name, text.encode()
+        if path.exists() and path.read_bytes() == data:
+            continue
+        draft = path.with_name(f".{path.name}.draft")
+        draft.write_bytes(data)
+        draft.replace(path)
+
+
+def package(folder: Path, store: DiskStore, progress: Progress) -> Packaged:
+    """Put a folder into the store, every block hashed once; returns when all of it is durable.
+
+    Raises:
+        StoreFullError: the quota or the disk has no room for the whole folder.
+        LocalError: a file cannot be read.
+
+    """
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    lock = threading.Lock()
+    cids: dict[Cid, None] = {}
+    done_bytes = new_blocks = new_bytes = 0
+
+    def keep(cid: Cid, data: bytes) -> None:
+        nonlocal done_bytes, new_blocks, new_bytes
+        fresh = store.put(cid, data, hashed=True)
+        with lock:
+            cids[cid] = None
+            new_blocks += fresh
+            new_bytes += len(data) if fresh else 0
+            done_bytes += len(data) if cid.codec == RAW else 0
+            progress("package", min(done_bytes, total), total)
+
+    progress("package", 0, total)
+    root = add(folder, keep).cid
+    store.sync()
+    if not all(store.has(cid) for cid in cids):
+        message = f"the store has no room for the {total} bytes of {folder}: raise [store] quota_bytes"
+        raise StoreFullError(message)
+    return Packaged(root, done_bytes, list(cids), new_blocks, new_bytes)
+
+
+def _read_stream(folder: Path) -> Stream:
+    data = _head(folder / INIT, INIT_LIMIT_BYTES)[0]
+    init = parse_init(data)
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.m4s")}
+    ordered = [segment_name(index) for index in range(len(names))]
+    if names != set(ordered):
+        raise RemoteError(f"{folder.name} has a hole between its segments", reason="malformed")
+    fragments = [parse_fragment(*_head(folder / name, HEAD_BYTES), init) for name in ordered]
+    stream = Stream(folder.name, init, len(data), fragments)
+    check_stream(stream)
+    return stream
+
+
+def _head(path: Path, limit_bytes: int) -> tuple[bytes, int]:
+    with path.open("rb", buffering=0) as file:
+        return file.read(limit_bytes), path.stat().st_size

@@ -1,0 +1,136 @@
+"""Publish: a film becomes an encode, a folder of blocks, and a signed manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ..node.store import DiskStore
+from ..protocol.cid import Cid
+from ..protocol.errors import UsageError
+from ..protocol.identity import Identity, peer_id
+from ..protocol.manifest import Manifest, Track, seal_manifest
+from .film import Film
+from .ingest import POSTER, Progress, ingest
+from .package import package, read_streams, write_playlists
+from .playlist import Stream, rendition
+
+
+class Published(NamedTuple):
+    """A title as it now stands.
+
+    ``data`` is the signed manifest block and ``cid`` its name; ``changed`` says whether that is a
+    new version, which the caller appends to the catalog. ``new_blocks`` and ``new_bytes`` are what
+    the store did not hold before, ``blocks`` all there is, ``reused`` whether the encode was there.
+    """
+
+    manifest: Manifest
+    cid: Cid
+    data: bytes
+    changed: bool
+    blocks: int
+    new_blocks: int
+    new_bytes: int
+    reused: bool
+
+
+def pin_label(title: str, root: Cid) -> str:
+    """Return the label under which the blocks of one version of a title are pinned in the store."""
+    return f"published:{title}:{root}"
+
+
+def publish(
+    media: Path,
+    film: Film,
+    encodes_dir: Path,
+    store: DiskStore,
+    publisher: Identity,
+    previous: Manifest | None,
+    now_ms: int,
+    preset: str,
+    progress: Progress,
+    *,
+    loop_to_s: float = 0,
+) -> Published:
+    """Encode, package and sign ``media``; blocks and manifest are durable and pinned when this returns.
+
+    ``previous`` is the title's newest manifest: where neither folder nor film data differ from it,
+    it stays and nothing is new. An empty ``preset`` is the default's.
+
+    Raises:
+        UsageError: no ffmpeg, no film, or a title of another publisher.
+        LocalError: encoding failed, or no room.
+
+    """
+    if film.access != "open":
+        message = f"{film.title} asks for access = 'ticket', but films cannot be encrypted yet; use 'open'"
+        raise UsageError(message, reason="unsupported")
+    if previous is not None and previous.title != film.title:
+        raise UsageError(f"{film.title} cannot follow the title {previous.title}", reason="bad_value")
+    if previous is not None and previous.publisher != publisher.key:
+        message = f"the title {film.title} belongs to {peer_id(previous.publisher)}; name yours otherwise"
+        raise UsageError(message, reason="foreign_title")
+    encode = ingest(media, encodes_dir, progress, preset=preset, loop_to_s=loop_to_s)
+    streams = read_streams(encode.folder)
+    write_playlists(encode.folder, streams, film.language)
+    packaged = package(encode.folder, store, progress)
+    manifest = _manifest(film, streams, packaged.root, packaged.size_bytes, publisher, previous, now_ms)
+    changed = previous is None or _undated(manifest) != _undated(previous)
+    if previous is not None and not changed:
+        manifest = previous
+    cid, data = seal_manifest(manifest, publisher)
+    fresh = store.put(cid, data, hashed=True)
+    store.sync()
+    store.pin(pin_label(film.title, packaged.root), [*packaged.cids, cid])
+    if previous is not None and previous.root != manifest.root:
+        store.unpin(pin_label(film.title, previous.root_cid))
+    return Published(
+        manifest=manifest,
+        cid=cid,
+        data=data,
+        changed=changed,
+        blocks=packaged.blocks + 1,
+        new_blocks=packaged.new_blocks + fresh,
+        new_bytes=packaged.new_bytes + (len(data) if fresh else 0),
+        reused=encode.reused,
+    )
+
+
+def _manifest(
+    film: Film,
+    streams: list[Stream],
+    root: Cid,
+    size_bytes: int,
+    publisher: Identity,
+    previous: Manifest | None,
+    now_ms: int,
+) -> Manifest:
+    longest = max(stream.duration for stream in streams if stream.init.kind == "video")
+    return Manifest(
+        v=1,
+        title=film.title,
+        version=previous.version + 1 if previous else 1,
+        publisher=publisher.key,
+        name=film.name,
+        description=film.description,
+        language=film.language,
+        duration_ms=round(longest * 1000),
+        root=root.encode(),
+        size_bytes=size_bytes,
+        renditions=[rendition(stream, film.language) for stream in streams],
+        tracks=[Track(kind="poster", path=POSTER, language="", label="")],
+        window=film.window,
+        territories=list(film.territories),
+        payees=list(film.payees),
+        access=film.access,
+        protection=None,
+        created_ms=now_ms,
+        # Ed25519 is deterministic: sealing the previous manifest again gives its very block
+        supersedes=seal_manifest(previous, publisher)[0].encode() if previous else b"",
+    )
+
+
+def _undated(manifest: Manifest) -> Manifest:
+    """Return what a manifest says, without what differs between two versions anyway."""
+    values = {name: getattr(manifest, name) for name in Manifest.__struct_fields__}
+    return Manifest(**{**values, "version": 1, "created_ms": 0, "supersedes": b""})

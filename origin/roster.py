@@ -1,0 +1,173 @@
+"""The roster: relays that enrolled, how each stands, and the signed directory of the approved."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Literal, NamedTuple, cast
+
+from ..protocol.directory import Directory, RelayRecord, open_record, seal_directory
+from ..protocol.errors import RefusedError, UsageError
+from ..protocol.identity import Identity, peer_id
+from .accounts import Accounts, spend
+
+DIRECTORY_TTL_MS = 24 * 3_600_000
+RESIGN_MS = 3_600_000
+"""An unchanged directory is signed again after this long, far ahead of its expiry."""
+MAX_RECORD_TTL_MS = 31 * 24 * 3_600_000
+CLOCK_SLACK_MS = 300_000
+MAX_PENDING = 1_000
+MAX_RELAYS = 10_000
+
+Standing = Literal["pending", "approved", "refused"]
+
+
+class Relay(NamedTuple):
+    """One relay on the roster; ``data`` is its signed record."""
+
+    key: bytes
+    data: bytes
+    record: RelayRecord
+    standing: Standing
+
+    @property
+    def peer_id(self) -> str:
+        """The relay's id."""
+        return peer_id(self.key)
+
+
+class Roster:
+    """Keeps relays' standing in ``accounts.db`` and the approved ones' keys at hand."""
+
+    def __init__(self, accounts: Accounts, catalog: Identity, *, allow_private: bool = False) -> None:
+        self._accounts = accounts
+        self._catalog = catalog
+        self._allow_private = allow_private
+        self._approved: frozenset[bytes] = frozenset()
+        self._directory: bytes | None = None
+        self._issued_ms = 0
+        self._changed = True
+        self._reload()
+
+    def is_relay(self, key: bytes) -> bool:
+        """Say whether ``key`` is an approved relay's; its stamps count, and its bytes are paid."""
+        return key in self._approved
+
+    def relays(self) -> list[Relay]:
+        """Return every relay, the waiting ones first."""
+        query = "SELECT key, record, standing FROM relay ORDER BY standing = 'pending' DESC, enrolled_ms"
+        with self._accounts.reading() as conn:
+            rows = conn.execute(query).fetchall()
+        return [
+            Relay(bytes(key), bytes(data), open_record(data), cast("Standing", standing))
+            for key, data, standing in rows
+        ]
+
+    def payee_of(self, key: bytes) -> str:
+        """Return the payee a relay names for its pay, empty where it names none."""
+        with self._accounts.reading() as conn:
+            row = conn.execute("SELECT payee FROM relay WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def enrol(self, token: str, data: bytes, signer: bytes, now_ms: int) -> Standing:
+        """Take a relay's signed record: with an invite's token it is approved at once.
+
+        A known relay renews without a token and keeps its standing; an unknown one waits.
+
+        Raises:
+            RefusedError: 403 for a record that is not the signer's or a bad token, 400 for times or
+                endpoints that cannot be used, 429 while too many wait.
+            RemoteError: where the record does not verify.
+
+        """
+        record = open_record(data)
+        if record.relay != signer:
+            raise RefusedError("the record is another relay's", status=403, reason="wrong_key")
+        self._check(record, now_ms)
+        with self._accounts.writing() as conn:
+            row = conn.execute("SELECT standing, created_ms FROM relay WHERE key = ?", (signer,)).fetchone()
+            if row is not None and record.created_ms < row[1]:
+                raise RefusedError("a newer record of this relay is here already", status=409, reason="stale")
+            standing = cast("Standing", row[0]) if row else "pending"
+            if token and standing != "refused":
+                spend(conn, token, "relay", signer, now_ms)
+                standing = "approved"
+            if row is None:
+                waiting, known = conn.execute(
+                    "SELECT coalesce(sum(standing = 'pending'), 0), count(*) FROM relay"
+                ).fetchone()
+                if (standing == "pending" and waiting >= MAX_PENDING) or known >= MAX_RELAYS:
+                    message = "too many relays wait for approval; try again tomorrow"
+                    raise RefusedError(message, status=429, retry_after_s=86_400, reason="too_many_relays")
+            conn.execute(
+                """INSERT INTO relay (key, record, standing, payee, enrolled_ms, created_ms)
+                   VALUES (?, ?, ?, ?, ?, ?)
+                   ON CONFLICT (key) DO UPDATE SET record = excluded.record, standing = excluded.standing,
+                   payee = excluded.payee, created_ms = excluded.created_ms""",
+                (signer, data, standing, record.payee, now_ms, record.created_ms),
+            )
+        self._reload()
+        return standing
+
+    def judge(self, relay_id: str, standing: Standing) -> None:
+        """Approve or refuse the relay with this id, or its unique beginning or end.
+
+        Raises:
+            UsageError: where no relay, or more than one, is meant.
+
+        """
+        found = [
+            relay
+            for relay in self.relays()
+            if relay.peer_id.startswith(relay_id) or relay.peer_id.endswith(relay_id)
+        ]
+        if len(found) != 1 or not relay_id:
+            what = "no relay" if not found else f"{len(found)} relays"
+            raise UsageError(f"{what} of this origin match {relay_id!r}; `farcast origin relays` lists them")
+        with self._accounts.writing() as conn:
+            conn.execute("UPDATE relay SET standing = ? WHERE key = ?", (standing, found[0].key))
+        self._reload()
+
+    def directory(self) -> bytes | None:
+        """Return the signed directory as of the last ``sign``."""
+        return self._directory
+
+    def sign(self, now_ms: int) -> bytes:
+        """Sign the directory if it changed or grows old, and return it."""
+        if self._directory is None or self._changed or now_ms - self._issued_ms >= RESIGN_MS:
+            self._changed = False
+            live = [
+                relay.data
+                for relay in self.relays()
+                if relay.standing == "approved" and relay.record.expires_ms > now_ms
+            ]
+            issued_ms = max(now_ms, self._issued_ms + 1)  # a follower takes only a later one
+            directory = Directory(1, issued_ms, issued_ms + DIRECTORY_TTL_MS, live)
+            self._directory, self._issued_ms = seal_directory(directory, self._catalog), issued_ms
+        return self._directory
+
+    def _check(self, record: RelayRecord, now_ms: int) -> None:
+        if record.expires_ms <= now_ms or record.created_ms > now_ms + CLOCK_SLACK_MS:
+            message = "the record's times are not now; set the relay's clock right"
+            raise RefusedError(message, status=400, reason="bad_times")
+        if record.expires_ms - record.created_ms > MAX_RECORD_TTL_MS:
+            raise RefusedError("the record holds for more than 31 days", status=400, reason="bad_times")
+        for endpoint in record.endpoints:
+            if not self._allow_private and not _public(endpoint.host):
+                message = f"{endpoint.host} is no public address; announce one that viewers can reach"
+                raise RefusedError(message, status=400, reason="private_endpoint")
+
+    def _reload(self) -> None:
+        with self._accounts.reading() as conn:
+            rows = conn.execute("SELECT key FROM relay WHERE standing = 'approved'").fetchall()
+        self._approved = frozenset(bytes(key) for (key,) in rows)
+        self._changed = True
+
+
+def _public(host: str) -> bool:
+    """Say whether a host is a public unicast address or at least a name with a dot in it."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return "." in name and not name.endswith((".local", ".localhost", ".internal", ".home.arpa"))
+    return address.is_global and not address.is_multicast

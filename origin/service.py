@@ -1,0 +1,244 @@
+"""The origin's own routes: devices, tickets, relays and pulses; and its catalog as every box asks for it.
+
+Who asks is told by a signed request over a nonce; what is secret leaves only on a channel that this
+box's key authenticated, or through its own front proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from ..node.http.exchange import Answer, Exchange, Router
+from ..protocol.batch import BATCH_LIMIT_BYTES
+from ..protocol.catalog import Catalog
+from ..protocol.codec import encode
+from ..protocol.enrol import (
+    DAYS_AHEAD,
+    ENROL_LIMIT_BYTES,
+    DeviceAnswer,
+    RelayAnswer,
+    TicketAnswer,
+    TicketWish,
+    open_device_request,
+    open_relay_request,
+    open_ticket_request,
+)
+from ..protocol.errors import RefusedError
+from ..protocol.ticket import DAY_GRACE_MS, DAY_MS, Holder, TicketGrant, TicketOffice
+from .accounts import Accounts
+from .keys import Keys
+from .log import CatalogLog
+from .roster import Roster
+
+MEDIA_TYPE = "application/vnd.farcast+msgpack"
+TID_BYTES = 16
+BEACON_BYTES = 32
+POSTS_AT_ONCE = 32
+"""Posts of pulses being stored at one time; the next are told to come back."""
+TICKETS_A_DAY = 256
+"""Tickets one device may ask for between two UTC midnights: 14 days ahead, many times over."""
+DEVICES_COUNTED = 100_000
+
+_SIGNED_ENVELOPE = b"\x92"
+"""A batch is a signed envelope, an array of two; a post of pulses is an array of three."""
+
+
+class Nonces(Protocol):
+    """Checks signed requests (``node/http/nonces.py``)."""
+
+    def check(self, exchange: Exchange, body: bytes, now: float) -> bytes:
+        """Return the key that signed the request; raises ``RefusedError`` 401 with a fresh nonce."""
+        ...
+
+
+class PulseIntake(Protocol):
+    """Stores pulses durably and acks them (``origin/intake.py``); every method blocks."""
+
+    def post(self, data: bytes, received_ms: int) -> bytes:
+        """Store the pulses of a post and return the signed ack."""
+        ...
+
+    def batch(self, data: bytes, received_ms: int) -> bytes:
+        """Store a carrier's batch and return the signed ack."""
+        ...
+
+
+class _Metrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.devices = Counter("farcast_origin_devices_enrolled", "Devices enrolled.", registry=registry)
+        self.tickets = Counter("farcast_origin_tickets_issued", "Tickets issued.", registry=registry)
+        self.relays = Gauge("farcast_origin_relays", "Relays by standing.", ["standing"], registry=registry)
+        self.root_expiry = Gauge(
+            "farcast_origin_root_expiry_timestamp_seconds",
+            "When the root of trust expires.",
+            registry=registry,
+        )
+        self.entries = Gauge("farcast_origin_catalog_entries", "Entries in the catalog.", registry=registry)
+
+
+class OriginService:
+    """Answers for the origin; as ``Heads`` it is where every box's catalog comes from."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        accounts: Accounts,
+        roster: Roster,
+        log: CatalogLog,
+        intake: PulseIntake,
+        nonces: Nonces,
+        clock_ms: Callable[[], int],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._keys = keys
+        self._accounts = accounts
+        self._roster = roster
+        self._log = log
+        self._intake = intake
+        self._nonces = nonces
+        self._clock_ms = clock_ms
+        self._tickets = TicketOffice(keys.ticket, keys.ticket_secret)
+        self._metrics = _Metrics(registry)
+        self._posting = 0
+        self._asked: dict[bytes, int] = {}
+        self._asked_day = 0
+
+    def routes(self, router: Router) -> None:
+        """Add the origin's routes; those that every box answers are ``PublicRoutes``'."""
+        router.route("POST", "/v1/devices", self.enrol_device)
+        router.route("POST", "/v1/tickets", self.issue_tickets)
+        router.route("POST", "/v1/relays", self.enrol_relay)
+        router.route("POST", "/v1/pulses", self.take_pulses)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The entries so far."""
+        return self._log.catalog
+
+    def checkpoint(self) -> bytes | None:
+        """Return the newest signed checkpoint."""
+        return self._log.checkpoint()
+
+    def directory(self) -> bytes | None:
+        """Return the signed relay directory."""
+        return self._roster.directory()
+
+    def beacons(self) -> list[bytes]:
+        """Return the signed beacons of the last 48 hours."""
+        return self._log.beacons()
+
+    async def tick(self) -> None:
+        """Keep head, beacon, directory and trust files fresh; to be called every minute."""
+        await asyncio.to_thread(self.freshen)
+
+    def freshen(self) -> None:
+        """Do what ``tick`` does. Blocking."""
+        now_ms = self._clock_ms()
+        self._log.tick(now_ms, secrets.token_bytes(BEACON_BYTES))
+        self._roster.sign(now_ms)
+        self._keys.repository.refresh(now_ms / 1_000)
+        standings = [relay.standing for relay in self._roster.relays()]
+        for standing in ("pending", "approved", "refused"):
+            self._metrics.relays.labels(standing).set(standings.count(standing))
+        self._metrics.root_expiry.set(self._keys.repository.root_state.expires_s)
+        self._metrics.entries.set(self._log.catalog.size)
+
+    async def enrol_device(self, exchange: Exchange) -> Answer:
+        """``POST /v1/devices``: spend a token on the device that signed the request."""
+        body, signer = await self._signed(exchange)
+        request = open_device_request(body)
+        if request.device != signer:
+            raise RefusedError(
+                "the request is not signed by the device it names", status=403, reason="wrong_key"
+            )
+        number = await asyncio.to_thread(self._accounts.enrol, request.token, signer, self._clock_ms())
+        self._metrics.devices.inc()
+        return _answer(encode(DeviceAnswer(1, number)))
+
+    async def issue_tickets(self, exchange: Exchange) -> Answer:
+        """``POST /v1/tickets``: tickets for the days and session keys an enrolled device names."""
+        body, signer = await self._signed(exchange)
+        request = open_ticket_request(body)
+        grants = await asyncio.to_thread(self._issue, signer, request.wishes)
+        self._metrics.tickets.inc(len(grants))
+        return _answer(encode(TicketAnswer(1, grants)))
+
+    async def enrol_relay(self, exchange: Exchange) -> Answer:
+        """``POST /v1/relays``: a relay's signed record, new or renewed."""
+        body, signer = await self._signed(exchange)
+        request = open_relay_request(body)
+        standing = await asyncio.to_thread(self._enrol_relay, request.token, request.record, signer)
+        return _answer(encode(RelayAnswer(1, standing)))
+
+    async def take_pulses(self, exchange: Exchange) -> Answer:
+        """``POST /v1/pulses``: a carrier's batch or a plain post; 200 and the ack once it is durable."""
+        if self._posting >= POSTS_AT_ONCE:
+            raise RefusedError(
+                "the intake is busy; try again soon", status=429, retry_after_s=5, reason="busy"
+            )
+        self._posting += 1
+        try:
+            data = await exchange.read(BATCH_LIMIT_BYTES)
+            store = self._intake.batch if data.startswith(_SIGNED_ENVELOPE) else self._intake.post
+            return _answer(await asyncio.to_thread(store, data, self._clock_ms()))
+        finally:
+            self._posting -= 1
+
+    async def _signed(self, exchange: Exchange) -> tuple[bytes, bytes]:
+        """Return a signed request's body and signer; raises ``RefusedError`` 401 or 403."""
+        if not exchange.secure and not _is_loopback(exchange.peer):
+            message = "this is asked over QUIC or TLS with the origin's key, or at its web endpoint"
+            raise RefusedError(message, status=403, reason="insecure")
+        body = await exchange.read(ENROL_LIMIT_BYTES)
+        return body, self._nonces.check(exchange, body, self._clock_ms() / 1_000)
+
+    def _issue(self, device: bytes, wishes: list[TicketWish]) -> list[TicketGrant]:
+        holder = self._accounts.holder(device)
+        now_ms = self._clock_ms()
+        self._count(device, len(wishes), now_ms // DAY_MS)
+        first, last = (now_ms - DAY_GRACE_MS) // DAY_MS, now_ms // DAY_MS + DAYS_AHEAD
+        for wish in wishes:
+            if not first <= wish.day <= last:
+                message = (
+                    f"tickets are issued for today and {DAYS_AHEAD} days ahead; is this device's clock right?"
+                )
+                raise RefusedError(message, status=400, reason="wrong_day")
+        return [self._grant(holder, wish) for wish in wishes]
+
+    def _grant(self, holder: Holder, wish: TicketWish) -> TicketGrant:
+        if self._accounts.revoked(holder.account, wish.day):
+            raise RefusedError("this account has been revoked", status=403, reason="revoked")
+        return self._tickets.issue(secrets.token_bytes(TID_BYTES), wish.day, wish.session, holder)
+
+    def _count(self, device: bytes, wishes: int, day: int) -> None:
+        """Hold each device to its tickets a day; the count lives in memory only."""
+        if day != self._asked_day or len(self._asked) > DEVICES_COUNTED:
+            self._asked, self._asked_day = {}, day
+        asked = self._asked.get(device, 0) + wishes
+        if asked > TICKETS_A_DAY:
+            message = f"this device asked for more than {TICKETS_A_DAY} tickets today"
+            raise RefusedError(message, status=429, retry_after_s=3_600, reason="too_many_tickets")
+        self._asked[device] = asked
+
+    def _enrol_relay(self, token: str, record: bytes, signer: bytes) -> str:
+        now_ms = self._clock_ms()
+        standing = self._roster.enrol(token, record, signer, now_ms)
+        self._roster.sign(now_ms)
+        return standing
+
+
+def _answer(body: bytes) -> Answer:
+    return Answer(200, {"content-type": MEDIA_TYPE, "cache-control": "no-store"}, body)
+
+
+def _is_loopback(peer: str) -> bool:
+    try:
+        return ipaddress.ip_address(peer).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,65 @@
+"""Presence: a box tells its link, every few seconds, that it is there and where to dial it.
+
+Signed by a short-lived key that is also the TLS identity of the box's LAN listener, so the signature
+ties the words to whoever answers there; it says nothing about who the box is elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from .codec import Message
+from .errors import RemoteError
+from .generation import OriginId
+from .identity import Identity, open_unverified, verify
+from .manifest import Count, Key
+
+PRESENCE_LIMIT_BYTES = 160
+ACTIVE_INTERVAL_S = 2.0
+IDLE_INTERVAL_S = 15.0
+
+
+class Presence(Message, frozen=True):
+    """What a box says (kind ``presence``, signed by ``key``).
+
+    ``net`` is the id of the origin it follows; ``at_ms`` grows with every presence of a key;
+    ``active`` tells which interval it keeps; ``ask`` wants the listeners' presence in return;
+    ``uplink`` says it reaches a relay or the origin now; ``leaving`` is its last word.
+    """
+
+    v: Literal[1]
+    net: OriginId
+    key: Key
+    port: Annotated[int, Meta(ge=1, le=65_535)]
+    at_ms: Count
+    active: bool
+    ask: bool
+    uplink: bool
+    leaving: bool
+
+    @property
+    def interval_s(self) -> float:
+        """The longest time until the next presence."""
+        return ACTIVE_INTERVAL_S if self.active else IDLE_INTERVAL_S
+
+
+def seal_presence(presence: Presence, identity: Identity) -> bytes:
+    """Sign ``presence`` with the key it names; at most 160 bytes."""
+    return identity.seal("presence", presence)
+
+
+def open_presence(data: bytes) -> Presence:
+    """Decode a presence and verify it against the key it names.
+
+    Raises:
+        RemoteError: ``too_large``, ``bad_signature`` or a codec reason.
+
+    """
+    if len(data) > PRESENCE_LIMIT_BYTES:
+        raise RemoteError(f"a presence of {len(data)} bytes", reason="too_large")
+    presence, signed = open_unverified(Presence, data)
+    if not verify("presence", presence.key, signed.body, signed.sig):
+        raise RemoteError("a presence not signed by the key it names", reason="bad_signature")
+    return presence

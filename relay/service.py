@@ -1,0 +1,118 @@
+"""A running relay: fills on demand, serves, takes pulses with a receipt, and sends them on in batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ..node.acks import Acks
+from ..node.batcher import Batcher
+from ..node.box import Box, clock_ms
+from ..node.fetch import Fetcher
+from ..node.follow import Follower
+from ..node.home import Home
+from ..node.http.exchange import Answer, Exchange
+from ..node.join import known_origin, trust_fetch
+from ..node.library import Library
+from ..node.reception import Reception
+from ..node.replica import Replica
+from ..node.routes import PublicRoutes
+from ..node.settings import Settings
+from ..node.tiers import WebTier
+from ..node.trust import Trust
+from ..protocol.directory import Endpoint
+from ..protocol.errors import UsageError
+from ..protocol.ports import Source, TierName
+from .enrol import RENEW_S, Enrolment, announced, read_payee
+from .fill import Fill
+
+
+class RelayService:
+    """Wires a relay's parts onto a box; must be made on the event loop."""
+
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self.box = box = Box(home, settings)
+        self.trust = Trust(home.path / "trust", trust_fetch(box.dialer, self._origin), box.registry)
+        if self.trust.hint is None:
+            box.abandon()
+            raise UsageError("this relay has joined no origin yet; run `farcast relay join LINK` first")
+        keyring = lambda: self.trust.keyring  # noqa: E731 - a port of one expression
+        self.replica = Replica(home.path / "catalog", keyring)
+        self.library = Library(self.replica, box.store, keyring)
+        upstream = WebTier(TierName.CDN, box.dialer, self._origin)
+        self.fetcher = Fetcher(box.store, [upstream], box.registry)
+        self.fill = Fill(self.library, box.store, self.fetcher.block)
+        self.acks = Acks(box.spool, keyring, box.registry)
+        self.reception = Reception(box.spool, box.identity, keyring, clock_ms, box.registry)
+        self.batcher = Batcher(
+            box.spool, box.identity, box.dialer, self._origin, self.acks, clock_ms, box.registry,
+            max_pulses=settings.batch.max_pulses,
+        )  # fmt: skip
+        self.enrolment = Enrolment(
+            box.identity, box.dialer, self._origin, self._endpoints, read_payee(home.path), clock_ms
+        )
+        self.follower = Follower(
+            self.replica, self.trust, self.library, box.dialer, self._origin, self.fetcher.block, box.registry
+        )
+        self.follower.learned = self.fill.learn_roots
+        self._add_routes()
+        self._add_work()
+
+    async def run(self, started: Callable[[], None] | None = None) -> None:
+        """Serve until told to stop."""
+        await asyncio.to_thread(self.replica.load)
+        await self.box.run(started)
+
+    def status(self) -> dict[str, object]:
+        """Say how this relay stands: the verdict first."""
+        waiting = self.box.spool.waiting()
+        return {
+            "role": "relay",
+            "peer_id": self.box.identity.peer_id,
+            "origin": self.trust.hint.name if self.trust.hint else "",
+            "standing": self.enrolment.standing,
+            "verdict": self._verdict(),
+            "titles": len(self.library.titles()),
+            "store": {"bytes": self.box.store.held_bytes, "blocks": self.box.store.held_blocks},
+            "pulses_waiting": waiting.count,
+        }
+
+    def _verdict(self) -> str:
+        if self.enrolment.standing == "approved" and self.replica.checkpoint():
+            return "Serving"
+        if self.enrolment.standing == "pending":
+            return "Waiting for the origin to approve this relay; the origin runs `farcast origin relays approve`"
+        if not self.replica.checkpoint():
+            return "Not serving: no catalog yet, because the origin has not answered"
+        return f"Degraded: the origin's directory does not list this relay ({self.enrolment.standing})"
+
+    def _origin(self) -> list[Source]:
+        return known_origin(self.trust)
+
+    def _endpoints(self) -> list[Endpoint]:
+        named = announced(self.box.settings.network.announce)
+        if named:
+            return named
+        port = self.box.listener.port if self.box.listener else self.box.settings.listen.port
+        return [Endpoint(host, port, web=False) for host in self.box.links.addresses()[:8]]
+
+    def _add_routes(self) -> None:
+        box = self.box
+        routes = PublicRoutes(
+            box.store, self.library, self.replica, self.fill.block, self.trust.files, box.spool.acks, cors=True
+        )
+        routes.add_to(box.public)
+        box.lookup = routes.lookup
+        box.public.route("POST", "/v1/pulses", self.reception.handle)
+        box.local.route("GET", "/api/status", self._status)
+
+    def _add_work(self) -> None:
+        settings, box = self.box.settings, self.box
+        box.every("follow", settings.catalog.poll_s, self.follower.refresh)
+        box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
+        box.every("batch", settings.batch.interval_s, self.batcher.flush)
+        box.every("enrol", RENEW_S, self.enrolment.renew)
+
+    async def _status(self, exchange: Exchange) -> Answer:
+        del exchange
+        return Answer.json(await asyncio.to_thread(self.status))

@@ -1,0 +1,96 @@
+"""Fixtures all tests share: real programs to talk to, and the golden vectors."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Callable, Generator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+PEERS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "farcast-peers"
+"""Where ``.ci/peers.sh`` puts the programs it builds."""
+
+VECTORS = Path(__file__).parent / "vectors"
+
+HOW_TO_INSTALL = {
+    "caddy": ".ci/peers.sh caddy",
+    "ip": "apt-get install iproute2",
+    "ipfs": ".ci/peers.sh kubo",
+    "nft": "apt-get install nftables",
+    "nginx": "apt-get install nginx-light",
+    "promtool": "apt-get install prometheus",
+    "unshare": "apt-get install util-linux",
+}
+
+Need = Callable[..., str]
+
+
+def peers_required() -> bool:
+    """Say whether a skip is a failure, as in CI."""
+    return os.environ.get("FARCAST_REQUIRE_PEERS") == "1"
+
+
+@pytest.fixture(scope="session")
+def need() -> Need:
+    """Return ``need(program, *folders) -> path``: skips where the program is in none of them.
+
+    PATH, the sbin folders and the cache of built peers are looked at as well.
+    """
+
+    def find(program: str, *folders: str | Path) -> str:
+        places = (*map(str, folders), str(PEERS), os.environ.get("PATH", ""), "/usr/sbin", "/sbin")
+        path = shutil.which(program, path=os.pathsep.join(places))
+        if path is None:
+            how = HOW_TO_INSTALL.get(program, f"apt-get install {program}")
+            reason = f"{program} is not installed: {how}"
+            pytest.fail(reason) if peers_required() else pytest.skip(reason)
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Callable[[str], Any]:
+    """Return a reader of ``tests/vectors/NAME.json``."""
+    return lambda name: json.loads((VECTORS / f"{name}.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def vector_script() -> Callable[[str], ModuleType]:
+    """Return a loader of ``tests/vectors/NAME.py``, the script beside the golden bytes."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, VECTORS / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skipped test into a failed one where every peer is required."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and peers_required():
+        report.outcome = "failed"
+        report.longrepr = f"skipped where FARCAST_REQUIRE_PEERS=1 allows no skip: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Turn a test file that skips itself into a failure where every peer is required."""
+    report = yield
+    if report.skipped and peers_required():
+        report.outcome = "failed"
+        report.longrepr = f"skipped where FARCAST_REQUIRE_PEERS=1 allows no skip: {report.longrepr}"
+    return report
