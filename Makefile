@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 UV     := $(BIN)/uv
 ARGS   ?=
 
-.PHONY: help setup lock demo test check bench soak vectors clean
+.PHONY: help setup page lock demo test check bench soak vectors clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -18,7 +18,16 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r .ci/uv.lock
 	$(UV) pip sync --quiet --require-hashes requirements.lock .ci/uv.lock
 	$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	$(MAKE) page
 	@touch $(READY)
+
+page: ## the page's front-end packages, where npm is there (the page works without)
+	@if command -v npm >/dev/null; then \
+	  npm ci --prefix node/page --ignore-scripts --no-audit --no-fund --silent \
+	  && mkdir -p node/page/vendor \
+	  && cp node/page/node_modules/hls.js/dist/hls.min.js node/page/vendor/hls.min.js \
+	  && cp node/page/node_modules/hls.js/LICENSE node/page/vendor/hls.js.LICENSE; \
+	else echo "npm is not here: the page uses the browser's own HLS"; fi
 
 lock: ## pin every dependency again
 	test -x $(UV) || $(MAKE) setup

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 from ..protocol.cid import Cid
@@ -50,7 +51,7 @@ def add(path: Path, keep: Keep) -> Entry:
     workers = min(WORKERS_LIMIT, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers, thread_name_prefix="add") as pool:
         try:
-            entries = dict(zip(files, pool.map(lambda file: _file(file, keep), files), strict=True))
+            entries = dict(zip(files, pool.map(_file, files, repeat(keep)), strict=True))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -27,11 +27,11 @@ from ..protocol.errors import FarcastError, UsageError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Report = Callable[[str, float], None]
-"""Tells how far long work is: what is being done, and the done fraction from 0 to 1."""
+Report = Callable[[str, float, float], None]
+"""Tells how far long work is: the stage, what of it is done, and the total of it."""
 
-PLAIN_STEP = 0.1
-"""Without a terminal a progress line is printed at most once per this fraction."""
+PLAIN_STEP = 0.25
+"""Without a terminal a stage prints at most one line per this fraction."""
 
 HomeOption = Annotated[
     Path | None,
@@ -85,23 +85,26 @@ class Console:
     def progress(self, label: str) -> Generator[Report]:
         """Show how far long work is: a bar on a terminal, plain lines otherwise, nothing in JSON."""
         if self.as_json:
-            yield lambda _text, _fraction: None
+            yield lambda _stage, _done, _total: None
         elif self._rich.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
             with Progress(*columns, console=self._rich, transient=True) as bar:
-                task = bar.add_task(label, total=1.0)
-                yield lambda text, fraction: bar.update(task, description=text, completed=fraction)
+                task = bar.add_task(label, total=None)
+                yield lambda stage, done, total: bar.update(
+                    task, description=f"{label}: {stage}", completed=done, total=total or None
+                )
         else:
             yield self._plain_progress(label)
 
     def _plain_progress(self, label: str) -> Report:
-        printed = -1.0
+        printed: dict[str, float] = {}
 
-        def report(text: str, fraction: float) -> None:
-            nonlocal printed
-            if fraction - printed >= PLAIN_STEP or (fraction >= 1.0 > printed):
-                printed = fraction
-                self.say(f"{label}: {text} {fraction:.0%}")
+        def report(stage: str, done: float, total: float) -> None:
+            fraction = min(done / total, 1.0) if total else 0.0
+            last = printed.get(stage)
+            if last is None or fraction - last >= PLAIN_STEP or fraction >= 1.0 > last:
+                printed[stage] = fraction
+                self.say(f"{label}: {stage} {fraction:.0%}")
 
         return report
 

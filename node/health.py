@@ -128,10 +128,12 @@ class Budget:
         self.reserved_bytes += size_bytes
         return True
 
-    def settle(self, reserved_bytes: int, wasted_bytes: int) -> None:
-        """Give a reservation back and book what was really wasted, at most that."""
+    def settle(self, reserved_bytes: int, wasted_bytes: int) -> int:
+        """Give a reservation back and book what was really wasted, at most that; returns it."""
+        wasted = min(wasted_bytes, reserved_bytes)
         self.reserved_bytes -= reserved_bytes
-        self.wasted_bytes += min(wasted_bytes, reserved_bytes)
+        self.wasted_bytes += wasted
+        return wasted
 
 
 def _mix(old: float, new: float) -> float:

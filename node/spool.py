@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from ..protocol.batch import Ack, TidAck, batch_hash, covers
-from ..protocol.codec import decode, encode
-from ..protocol.errors import LocalError, RefusedError, RemoteError
+from ..protocol.batch import Ack, TidAck, covers
+from ..protocol.errors import RefusedError, RemoteError
 from ..protocol.identity import open_unverified
 from ..protocol.ports import Spool, SpooledPulse
 from ..protocol.pulse import read_pulse
 from ..protocol.ticket import DAY_MS, MAX_SEQ
+from .ackbook import AckBook
+from .batchshelf import BatchShelf
 from .database import open_database, transaction
 from .spooltables import MIGRATIONS
 
@@ -31,23 +32,38 @@ KEEP_MS = 9 * DAY_MS
 FOREIGN_QUOTA_BYTES = 1 << 30
 TID_PULSES = 2 * MAX_SEQ
 """Foreign pulses kept per ticket: every sequence number once, and as many second bodies."""
-ACKED_TIDS = 20_000
 BEACONS = 11 * 24
 RECEIPTS = 20_000
 ENVELOPE_LIMIT_BYTES = 1_024
 RETRY_AFTER_S = 60.0
 
-_FIELDS = (
-    "SELECT pulse.tid, seq, pulse, ticket.data AS ticket, seen_ms, own FROM pulse JOIN ticket ON pulse.ticket = ticket.hash "
+_SPOOLED = (
+    "SELECT pulse.tid, seq, pulse, ticket.data AS ticket, seen_ms, own "
+    "FROM pulse JOIN ticket ON pulse.ticket = ticket.hash "
 )
+_PENDING = (
+    _SPOOLED + "WHERE (?1 IS NULL OR own = ?1) AND (?2 IS NULL OR NOT EXISTS (SELECT 1 FROM handed WHERE "
+    "handed.tid = pulse.tid AND handed.seq = pulse.seq AND peer = ?2 AND at_ms >= ?3)) "
+    "ORDER BY seen_ms, pulse.tid, seq LIMIT ?4"
+)
+_UNBATCHED = _SPOOLED + "WHERE own = 0 AND batch IS NULL ORDER BY seen_ms, pulse.tid, seq LIMIT ?"
+_FOUND = _SPOOLED + "WHERE pulse.tid = ? AND seq = ? ORDER BY pulse.hash"
 
 
 class Waiting(NamedTuple):
     """What waits for an ack: how many pulses, since when (ms, 0 for none), how much viewing (ms)."""
 
-    count: int
+    pulses: int
     oldest_ms: int
     viewed_ms: int
+
+
+class Tally(NamedTuple):
+    """How many pulses are held, and how many bytes the foreign ones take."""
+
+    own: int
+    foreign: int
+    foreign_bytes: int
 
 
 class Metrics:
@@ -79,6 +95,9 @@ class DiskSpool(Spool):
         self._metrics = Metrics(registry)
         self._conn = open_database(self._path, MIGRATIONS, synchronous="FULL")
         self._conn.row_factory = Row
+        self._acks = AckBook(self._conn)
+        self._batches = BatchShelf(self._conn)
+        self._tally = self._count()
         self._gauge()
 
     def close(self) -> None:
@@ -103,13 +122,14 @@ class DiskSpool(Spool):
         new = 0
         acked: dict[bytes, TidAck | None] = {}
         with self._transaction() as conn:
+            before = self._tally.foreign
             for item in pulses:
                 if item.tid not in acked:
-                    acked[item.tid] = self._acked(item.tid)
+                    acked[item.tid] = self._acks.known(item.tid)
                 ack = acked[item.tid]
                 if ack is None or not covers(ack, item.seq):
                     new += self._insert(conn, item)
-            if new:
+            if self._tally.foreign > before:
                 self._check_quotas(acked)
         self._gauge()
         return new
@@ -127,15 +147,22 @@ class DiskSpool(Spool):
             item.tid, item.seq, sha256(item.pulse).digest(), item.pulse, ticket,
             item.seen_ms, pulse.at_ms, pulse.delta_ms, int(item.own),
         )  # fmt: skip
-        done = conn.execute("INSERT OR IGNORE INTO pulse VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
-        if done.rowcount == 0 and item.own:
-            conn.execute("UPDATE pulse SET own = 1 WHERE tid = ? AND seq = ? AND hash = ?", row[:3])
-        return done.rowcount
+        new = conn.execute(
+            "INSERT OR IGNORE INTO pulse VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row
+        ).rowcount
+        if new:
+            self._move(1, item.pulse, own=item.own)
+        elif item.own:  # it came back to us before we filed it ourselves
+            known = "UPDATE pulse SET own = 1 WHERE tid = ? AND seq = ? AND hash = ? AND own = 0"
+            if conn.execute(known, row[:3]).rowcount:
+                self._move(-1, item.pulse, own=False)
+                self._move(1, item.pulse, own=True)
+        return new
 
     def _check_quotas(self, tids: Iterable[bytes]) -> None:
         query = "SELECT count(*) FROM pulse WHERE own = 0 AND tid = ?"
-        crowded = any(self._one(query, tid) > TID_PULSES for tid in tids)
-        if crowded or self._foreign_bytes() > self.foreign_quota_bytes:
+        crowded = any(self._number(query, tid) > TID_PULSES for tid in tids)
+        if crowded or self._tally.foreign_bytes > self.foreign_quota_bytes:
             message = (
                 "this box holds as many of that ticket's pulses as it may"
                 if crowded
@@ -158,22 +185,16 @@ class DiskSpool(Spool):
         With ``not_handed_to`` only those not yet handed to that peer, or handed before
         ``handed_before_ms`` and still not acked; with ``own`` only this box's, or only others'.
         """
-        query = _FIELDS + (
-            "WHERE (?1 IS NULL OR own = ?1) AND (?2 IS NULL OR NOT EXISTS (SELECT 1 FROM handed WHERE "
-            "handed.tid = pulse.tid AND handed.seq = pulse.seq AND peer = ?2 AND at_ms >= ?3)) "
-            "ORDER BY seen_ms, pulse.tid, seq LIMIT ?4"
-        )
-        return self._pulses(query, None if own is None else int(own), not_handed_to, handed_before_ms, limit)
+        whose = None if own is None else int(own)
+        return self._pulses(_PENDING, whose, not_handed_to, handed_before_ms, limit)
 
     def unbatched(self, limit: int) -> list[SpooledPulse]:
         """Return the oldest foreign pulses that are in no open batch."""
-        query = _FIELDS + "WHERE own = 0 AND batch IS NULL ORDER BY seen_ms, pulse.tid, seq LIMIT ?"
-        return self._pulses(query, limit)
+        return self._pulses(_UNBATCHED, limit)
 
     def find(self, wanted: Iterable[tuple[bytes, int]]) -> list[SpooledPulse]:
         """Return every body held under these (tid, seq), for a neighbour that lacks them."""
-        query = _FIELDS + "WHERE pulse.tid = ? AND seq = ? ORDER BY pulse.hash"
-        return [item for tid, seq in wanted for item in self._pulses(query, tid, seq)]
+        return [item for tid, seq in wanted for item in self._pulses(_FOUND, tid, seq)]
 
     def digests(self) -> dict[bytes, list[int]]:
         """Return the sequence numbers held per tid, ascending."""
@@ -195,7 +216,8 @@ class DiskSpool(Spool):
         """Note that ``peer`` promised to carry these (tid, seq), so that it is not asked again at once."""
         with self._transaction() as conn:
             conn.executemany(
-                "INSERT OR REPLACE INTO handed SELECT DISTINCT tid, seq, ?, ? FROM pulse WHERE tid = ? AND seq = ?",
+                "INSERT OR REPLACE INTO handed(peer, at_ms, tid, seq) "
+                "SELECT DISTINCT ?, ?, tid, seq FROM pulse WHERE tid = ? AND seq = ?",
                 ((peer, at_ms, tid, seq) for tid, seq in keys),
             )
 
@@ -209,23 +231,25 @@ class DiskSpool(Spool):
         body, _ = open_unverified(Ack, ack)
         dropped = 0
         with self._transaction() as conn:
-            for tid_ack in body.tids:
-                self._keep_ack(conn, tid_ack, ack, body.at_ms)
-                for row in self._run("SELECT DISTINCT seq FROM pulse WHERE tid = ?", tid_ack.tid):
-                    if covers(tid_ack, row["seq"]):
-                        dropped += self._drop(conn, tid_ack.tid, row["seq"])
-                self._drop_ticket(conn, tid_ack.tid)
-            self._close_batch(conn, body.batch)
-            self._trim_acks(conn)
+            self._acks.keep(body.tids, ack, body.at_ms)
+            for item in body.tids:
+                rows = conn.execute("SELECT DISTINCT seq FROM pulse WHERE tid = ?", (item.tid,)).fetchall()
+                for row in rows:
+                    if covers(item, row["seq"]):
+                        dropped += self._drop(conn, item.tid, row["seq"])
+                if rows:
+                    self._drop_tickets(conn, item.tid)
+            self._batches.close([body.batch])
+            self._acks.trim()
         self._metrics.settled.inc(dropped)
         self._gauge()
         return dropped
 
     def acks(self, tids: Iterable[bytes]) -> list[bytes]:
         """Return the newest signed ack envelopes that cover any of ``tids``, each once, newest first."""
-        query = "SELECT data, ack.at_ms FROM ack JOIN envelope ON envelope = hash WHERE tid = ?"
-        found = {row["data"]: row["at_ms"] for tid in tids for row in self._all(query, tid)}
-        return sorted(found, key=lambda data: -found[data])
+        with self._lock:
+            found = {entry for tid in tids if (entry := self._acks.envelope(tid))}
+        return [data for _, data in sorted(found, reverse=True)]
 
     def expire(self, now_ms: int) -> int:
         """Let go what is older than nine days, own pulses excepted; returns foreign pulses dropped.
@@ -234,19 +258,17 @@ class DiskSpool(Spool):
         was wrong at arrival does not lose it.
         """
         before_ms = now_ms - KEEP_MS
-        old = "own = 0 AND max(seen_ms, made_ms) < ?"
+        dropped = 0
         with self._transaction() as conn:
-            rows = self._run(f"SELECT DISTINCT tid FROM pulse WHERE {old}", before_ms)  # noqa: S608
-            dropped = conn.execute(f"DELETE FROM pulse WHERE {old}", (before_ms,)).rowcount  # noqa: S608
+            query = "SELECT DISTINCT tid, seq FROM pulse WHERE own = 0 AND max(seen_ms, made_ms) < ?"
+            rows = conn.execute(query, (before_ms,)).fetchall()
             for row in rows:
-                self._drop_ticket(conn, row["tid"])
-            conn.execute("DELETE FROM handed WHERE NOT EXISTS (SELECT 1 FROM pulse WHERE pulse.tid = handed.tid)")
-            conn.execute("DELETE FROM ack WHERE at_ms < ?", (before_ms,))
+                dropped += self._drop(conn, row["tid"], row["seq"])
+            for tid in {row["tid"] for row in rows}:
+                self._drop_tickets(conn, tid)
+            self._acks.trim(before_ms)
             conn.execute("DELETE FROM receipt WHERE at_ms < ?", (before_ms,))
-            self._trim_acks(conn)
-            spent = "SELECT hash FROM batch WHERE open AND NOT EXISTS (SELECT 1 FROM pulse WHERE batch = number)"
-            for row in self._run(spent + " AND at_ms < ?", before_ms):
-                self._close_batch(conn, row["hash"])
+            self._batches.close(self._batches.spent(before_ms))
         self._metrics.expired.inc(dropped)
         self._gauge()
         return dropped
@@ -255,41 +277,29 @@ class DiskSpool(Spool):
 
     def next_batch(self) -> tuple[int, bytes]:
         """Return the number of the next batch and the hash of the one before (32 zero bytes first)."""
-        rows = self._all("SELECT number, hash FROM batch ORDER BY number DESC LIMIT 1")
-        return (rows[0]["number"] + 1, rows[0]["hash"]) if rows else (1, bytes(32))
+        with self._lock:
+            number, name = self._batches.last()
+        return number + 1, name
 
     def add_batch(self, number: int, data: bytes, pulses: Iterable[SpooledPulse]) -> None:
         """Keep a signed batch of ``pulses`` until it is acked; the same one again is no news.
 
         Raises:
-            LocalError: ``batch_number`` where the number is not the next one.
+            LocalError: ``batch_number`` where it is neither the last nor the next one.
 
         """
-        name = batch_hash(data)
-        with self._transaction() as conn:
-            if self._run("SELECT 1 FROM batch WHERE number = ? AND hash = ?", number, name):
-                return
-            expected = self._one("SELECT coalesce(max(number), 0) + 1 FROM batch")
-            if number != expected:
-                message = f"batch {number} does not follow batch {expected - 1} in {self._path}"
-                raise LocalError(message, reason="batch_number")
-            items = list(pulses)
-            at_ms = max((item.seen_ms for item in items), default=0)
-            conn.execute("INSERT INTO batch VALUES (?, ?, ?, ?, 1)", (number, name, data, at_ms))
-            conn.executemany(
-                "UPDATE pulse SET batch = ? WHERE tid = ? AND seq = ? AND hash = ?",
-                ((number, item.tid, item.seq, sha256(item.pulse).digest()) for item in items),
-            )
+        with self._transaction():
+            self._batches.add(number, data, list(pulses))
 
     def open_batches(self) -> list[tuple[int, bytes]]:
         """Return the batches not acked yet, in order."""
-        rows = self._all("SELECT number, data FROM batch WHERE open ORDER BY number")
-        return [(row["number"], row["data"]) for row in rows]
+        with self._lock:
+            return self._batches.open()
 
     def close_batch(self, name: bytes) -> None:
         """Forget an acked batch by its hash; pulses of it that no ack covered wait for another one."""
-        with self._transaction() as conn:
-            self._close_batch(conn, name)
+        with self._transaction():
+            self._batches.close([name])
 
     # -- beacons and receipts
 
@@ -297,7 +307,9 @@ class DiskSpool(Spool):
         """Keep a verified signed beacon, the newest eleven days of them; True where it was new."""
         with self._transaction() as conn:
             new = conn.execute("INSERT OR IGNORE INTO beacon VALUES (?, ?)", (number, data)).rowcount
-            conn.execute("DELETE FROM beacon WHERE number <= (SELECT max(number) FROM beacon) - ?", (BEACONS,))
+            conn.execute(
+                "DELETE FROM beacon WHERE number <= (SELECT max(number) FROM beacon) - ?", (BEACONS,)
+            )
         return new > 0
 
     def beacons(self) -> list[tuple[int, bytes]]:
@@ -308,9 +320,12 @@ class DiskSpool(Spool):
     def add_receipt(self, data: bytes, at_ms: int) -> None:
         """Keep a carrier's verified receipt as evidence of its promise."""
         with self._transaction() as conn:
-            conn.execute("INSERT OR IGNORE INTO receipt VALUES (?, ?, ?)", (sha256(data).digest(), data, at_ms))
             conn.execute(
-                "DELETE FROM receipt WHERE hash IN (SELECT hash FROM receipt ORDER BY at_ms DESC LIMIT -1 OFFSET ?)",
+                "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?)", (sha256(data).digest(), data, at_ms)
+            )
+            conn.execute(
+                "DELETE FROM receipt WHERE hash IN "
+                "(SELECT hash FROM receipt ORDER BY at_ms DESC LIMIT -1 OFFSET ?)",
                 (RECEIPTS,),
             )
 
@@ -320,12 +335,73 @@ class DiskSpool(Spool):
 
     def counts(self) -> dict[str, int]:
         """Return how many of each thing the spool holds, for status pages."""
-        return {
-            "own": self._count("SELECT count(*) FROM pulse WHERE own = 1"),
-            "foreign": self._count("SELECT count(*) FROM pulse WHERE own = 0"),
-            "tickets": self._count("SELECT count(*) FROM ticket"),
-            "open_batches": self._count("SELECT count(*) FROM batch WHERE open"),
-            "acked_tids": self._count("SELECT count(*) FROM ack"),
-            "receipts": self._count("SELECT count(*) FROM receipt"),
-            "beacons": self._count("SELECT count(*) FROM beacon"),
-        }
+        with self._lock:
+            return {
+                "own": self._tally.own,
+                "foreign": self._tally.foreign,
+                "tickets": self._number("SELECT count(*) FROM ticket"),
+                "open_batches": self._number("SELECT count(*) FROM batch WHERE open"),
+                "acked_tids": self._number("SELECT count(*) FROM ack"),
+                "receipts": self._number("SELECT count(*) FROM receipt"),
+                "beacons": self._number("SELECT count(*) FROM beacon"),
+            }
+
+    # -- the inside; all of it wants the lock
+
+    @contextmanager
+    def _transaction(self) -> Generator[Connection]:
+        with self._lock:
+            before = self._tally
+            try:
+                with transaction(self._conn, self._path) as conn:
+                    yield conn
+            except BaseException:
+                self._tally = before
+                raise
+
+    def _all(self, query: str, *values: object) -> list[Row]:
+        with self._lock:
+            return self._conn.execute(query, values).fetchall()
+
+    def _pulses(self, query: str, *values: object) -> list[SpooledPulse]:
+        return [
+            SpooledPulse(tid, seq, pulse, ticket, seen_ms, bool(own))
+            for tid, seq, pulse, ticket, seen_ms, own in self._all(query, *values)
+        ]
+
+    def _number(self, query: str, *values: object) -> int:
+        return int(self._conn.execute(query, values).fetchone()[0])
+
+    def _drop(self, conn: Connection, tid: bytes, seq: int) -> int:
+        rows = conn.execute("SELECT pulse, own FROM pulse WHERE tid = ? AND seq = ?", (tid, seq)).fetchall()
+        for row in rows:
+            self._move(-1, row["pulse"], own=bool(row["own"]))
+        conn.execute("DELETE FROM pulse WHERE tid = ? AND seq = ?", (tid, seq))
+        conn.execute("DELETE FROM handed WHERE tid = ? AND seq = ?", (tid, seq))
+        return len(rows)
+
+    def _drop_tickets(self, conn: Connection, tid: bytes) -> None:
+        conn.execute(
+            "DELETE FROM ticket WHERE tid = ?1 AND hash NOT IN (SELECT ticket FROM pulse WHERE tid = ?1)",
+            (tid,),
+        )
+
+    def _move(self, sign: int, pulse: bytes, *, own: bool) -> None:
+        old = self._tally
+        self._tally = (
+            old._replace(own=old.own + sign)
+            if own
+            else old._replace(foreign=old.foreign + sign, foreign_bytes=old.foreign_bytes + sign * len(pulse))
+        )
+
+    def _count(self) -> Tally:
+        query = "SELECT count(*), coalesce(sum(length(pulse)), 0) FROM pulse WHERE own = ?"
+        own, _ = self._conn.execute(query, (1,)).fetchone()
+        foreign, size_bytes = self._conn.execute(query, (0,)).fetchone()
+        return Tally(own, foreign, size_bytes)
+
+    def _gauge(self) -> None:
+        tally = self._tally
+        self._metrics.pulses.labels("own").set(tally.own)
+        self._metrics.pulses.labels("foreign").set(tally.foreign)
+        self._metrics.bytes.set(tally.foreign_bytes)

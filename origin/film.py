@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar, cast
 
 from ..protocol.errors import UsageError
 from ..protocol.manifest import BASIS_POINTS, Payee, Window
@@ -191,7 +191,7 @@ def _access(value: object) -> Literal["open", "ticket"]:
 def _territories(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         _bad("must be a list of country codes, like ['DE', 'AT']")
-    codes: list[object] = value
+    codes = cast(list[object], value)
     return tuple(sorted({_matching(code, _TERRITORY, "a country code, like 'DE'") for code in codes}))
 
 
@@ -214,7 +214,7 @@ def _sole_payee(payee: str | None, path: Path) -> tuple[Payee, ...]:
 def _payees(path: Path | None, value: object) -> tuple[Payee, ...]:
     if not isinstance(value, list) or not value:
         _bad("must be tables, each [[payees]] with payee and points")
-    rows: list[object] = value
+    rows = cast(list[object], value)
     if len(rows) > PAYEES_LIMIT:
         _bad(f"has {len(rows)} entries, at most {PAYEES_LIMIT} are allowed")
     payees: list[Payee] = []
@@ -234,8 +234,7 @@ def _payees(path: Path | None, value: object) -> tuple[Payee, ...]:
 def _table(value: object, what: str) -> dict[str, object]:
     if not isinstance(value, dict):
         _bad(what)
-    table: dict[str, object] = value
-    return table
+    return cast(dict[str, object], value)
 
 
 def _window(path: Path | None, value: object) -> Window:

@@ -15,12 +15,12 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 from ..protocol.errors import FarcastError, LocalError, UsageError
 from .fragments import split
@@ -190,7 +190,7 @@ def _digest(media: Path, asked: list[str], progress: Progress) -> str:
 
 
 @contextmanager
-def _only_one(encodes: Path) -> Iterator[None]:
+def _only_one(encodes: Path) -> Generator[None]:
     """Hold the folder's lock: two ingests of one film would throw away each other's work."""
     with (encodes / ".lock").open("wb") as file:
         try:
@@ -221,15 +221,15 @@ def _follow(command: list[str], work: Path, media: Path, done: Callable[[float],
             process.kill()
             raise
     if code:
-        with log.open("rb") as errors:
-            errors.seek(max(0, log.stat().st_size - 4096))
-            reason = complaint(errors.read().decode(errors="replace"))
+        with log.open("rb") as report:
+            report.seek(max(0, log.stat().st_size - 4096))
+            reason = complaint(report.read().decode(errors="replace"))
         raise LocalError(f"ffmpeg could not encode {media}: {reason}", reason="encode_failed")
     log.unlink()
 
 
-def _times(pipe: BinaryIO, media: Path) -> Iterator[float]:
-    """Yield ``out_time_us`` of ffmpeg's progress report in seconds; STALL_S without a new frame is an error."""
+def _times(pipe: IO[bytes], media: Path) -> Iterator[float]:
+    """Yield ``out_time_us`` of ffmpeg's progress report in seconds; STALL_S without a frame is an error."""
     rest, moved = b"", time.monotonic()
     seen: dict[bytes, bytes] = {}
     while True:

@@ -43,11 +43,12 @@ def read_streams(folder: Path) -> list[Stream]:
     """
     try:
         streams = [_read_stream(path.parent) for path in sorted(folder.glob(f"*/{INIT}"))]
-        if not any(stream.init.kind == "video" for stream in streams):
-            raise RemoteError("no video in it", reason="malformed")
     except (OSError, RemoteError) as error:
         message = f"the encode {folder} is damaged ({error}); delete it and publish again"
         raise LocalError(message, reason="damaged") from error
+    if not any(stream.init.kind == "video" for stream in streams):
+        message = f"the encode {folder} has no video in it; delete it and publish again"
+        raise LocalError(message, reason="damaged")
     return streams
 
 

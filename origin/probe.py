@@ -195,7 +195,7 @@ def _run(command: list[str], timeout_s: float, media: Path) -> subprocess.Comple
 
 def _bundled() -> str | None:
     try:
-        import imageio_ffmpeg
+        import imageio_ffmpeg  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
     except ImportError:
         return None
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from ..node.store import DiskStore
 from ..protocol.cid import Cid
 from ..protocol.errors import UsageError
@@ -132,5 +134,4 @@ def _manifest(
 
 def _undated(manifest: Manifest) -> Manifest:
     """Return what a manifest says, without what differs between two versions anyway."""
-    values = {name: getattr(manifest, name) for name in Manifest.__struct_fields__}
-    return Manifest(**{**values, "version": 1, "created_ms": 0, "supersedes": b""})
+    return msgspec.structs.replace(manifest, version=1, created_ms=0, supersedes=b"")

@@ -34,7 +34,7 @@ from ..protocol.ticket import DAY_GRACE_MS, DAY_MS, Holder, TicketGrant, TicketO
 from .accounts import Accounts
 from .keys import Keys
 from .log import CatalogLog
-from .roster import Roster
+from .roster import Roster, Standing
 
 MEDIA_TYPE = "application/vnd.farcast+msgpack"
 TID_BYTES = 16
@@ -226,7 +226,7 @@ class OriginService:
             raise RefusedError(message, status=429, retry_after_s=3_600, reason="too_many_tickets")
         self._asked[device] = asked
 
-    def _enrol_relay(self, token: str, record: bytes, signer: bytes) -> str:
+    def _enrol_relay(self, token: str, record: bytes, signer: bytes) -> Standing:
         now_ms = self._clock_ms()
         standing = self._roster.enrol(token, record, signer, now_ms)
         self._roster.sign(now_ms)

@@ -9,7 +9,7 @@ from msgspec import Meta
 from .codec import Message
 from .errors import RemoteError
 from .identity import Identity, open_unverified, peer_id, unseal, verify
-from .manifest import Count, Key, PayeeId
+from .manifest import Count, Key
 
 DIRECTORY_LIMIT_BYTES = 4 << 20
 
@@ -28,7 +28,7 @@ class RelayRecord(Message, frozen=True):
     v: Literal[1]
     relay: Key
     endpoints: Annotated[list[Endpoint], Meta(min_length=1, max_length=8)]
-    payee: PayeeId | Literal[""]
+    payee: Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9._-]{0,62})?$")]  # empty: nobody is paid
     created_ms: Count
     expires_ms: Count
 

@@ -18,7 +18,8 @@ DAYS_AHEAD = 14
 """A node keeps tickets for at most this many days to come, so that it can be offline."""
 ENROL_LIMIT_BYTES = 16 << 10
 
-Token = Annotated[str, Meta(min_length=16, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
+Token = Annotated[str, Meta(min_length=16, max_length=64, pattern=r"^[A-Za-z0-9_-]+\Z")]
+TokenOrNone = Annotated[str, Meta(pattern=r"^([A-Za-z0-9_-]{16,64})?\Z")]
 
 
 class DeviceRequest(Message, frozen=True):
@@ -61,7 +62,7 @@ class RelayRequest(Message, frozen=True):
     """``POST /v1/relays``: a signed ``RelayRecord``; ``token`` is empty where the relay is known."""
 
     v: Literal[1]
-    token: Token | Literal[""]
+    token: TokenOrNone
     record: Annotated[bytes, Meta(max_length=4_096)]
 
 

@@ -61,7 +61,7 @@ class GenerationDescriptor(Message, frozen=True):
 
     v: Literal[1]
     origin: OriginId
-    number: Annotated[int, Meta(ge=0, le=2**64 - 1)]
+    number: Annotated[int, Meta(ge=0)]  # at most 2^64 - 1, as msgpack has no larger integer
     length: Annotated[int, Meta(ge=1, le=BUNDLE_LIMIT_BYTES)]
     symbol_bytes: Annotated[int, Meta(ge=64, le=1_408, multiple_of=64)]
     digest: Annotated[bytes, Meta(min_length=32, max_length=32)]

@@ -105,6 +105,9 @@ class FileWriter:
     def push(self, data: bytes) -> list[Block]:
         """Take the next bytes of the file and return the blocks they complete."""
         blocks: list[Block] = []
+        if len(data) == self._chunk_bytes and not self._rest:
+            self._leaf(data, blocks)  # the common case needs no copy
+            return blocks
         view = memoryview(data)
         if self._rest:
             missing = self._chunk_bytes - len(self._rest)

@@ -49,9 +49,8 @@ class Programme:
         head_bytes: int = HEAD_BYTES,
     ) -> None:
         if not GENERATION_MIN_BYTES <= generation_bytes <= GENERATION_BYTES:
-            msg = (
-                f"generations of {generation_bytes} bytes; {GENERATION_MIN_BYTES} to {GENERATION_BYTES} work"
-            )
+            allowed = f"{GENERATION_MIN_BYTES} to {GENERATION_BYTES}"
+            msg = f"[satellite] generation_bytes is {generation_bytes}; set it from {allowed}"
             raise UsageError(msg, reason="bad_generation_bytes")
         self._load = load
         self._origin = origin

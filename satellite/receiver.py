@@ -170,17 +170,19 @@ class Receiver:
         if collection is None:
             return self._wait(key, packet)
         self._collections.move_to_end(key)
-        if len(packet.body) != FEC_ID_BYTES + collection.descriptor.symbol_bytes:
-            return self._refuse("bad_length")
-        if packet.body[0]:
-            return self._refuse("bad_block")
+        fault = _fault(collection.descriptor, packet.body)
+        if fault:
+            return self._refuse(fault)
         self._hear(sender, packet.seq, now)
         symbol_id = packet.body[1:FEC_ID_BYTES]
         if symbol_id in collection.seen:
             return None
         collection.seen.add(symbol_id)
+        return self._decode(key, collection, packet.body, now)
+
+    def _decode(self, key: _Key, collection: _Collection, body: bytes, now: float) -> Completed | None:
         try:
-            whole = collection.decoder.decode(packet.body)
+            whole = collection.decoder.decode(body)
         except BaseException as error:  # the library panics with a BaseException of its own
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 raise
@@ -259,3 +261,10 @@ class Receiver:
 
     def _refuse(self, reason: str) -> None:
         self._rejected(reason)
+
+
+def _fault(descriptor: GenerationDescriptor, body: bytes) -> str:
+    """Say why the decoder may not see this symbol; empty where it may."""
+    if len(body) != FEC_ID_BYTES + descriptor.symbol_bytes:
+        return "bad_length"
+    return "bad_block" if body[0] else ""

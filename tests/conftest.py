@@ -49,7 +49,9 @@ def need() -> Need:
         if path is None:
             how = HOW_TO_INSTALL.get(program, f"apt-get install {program}")
             reason = f"{program} is not installed: {how}"
-            pytest.fail(reason) if peers_required() else pytest.skip(reason)
+            if peers_required():
+                pytest.fail(reason)
+            pytest.skip(reason)
         return path
 
     return find

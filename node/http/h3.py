@@ -13,10 +13,11 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from qh3.h3.connection import H3Connection
-from qh3.h3.events import DataReceived, HeadersReceived, StopSending, StreamReset
+from qh3.h3.events import DataReceived, H3Event, HeadersReceived, StopSending, StreamReset
 from qh3.quic.configuration import QuicConfiguration
 from qh3.quic.connection import QuicConnection, QuicConnectionError
 from qh3.quic.events import (
@@ -87,8 +88,15 @@ class Data(NamedTuple):
     ended: bool
 
 
+class Reset(NamedTuple):
+    """The peer ended its half of the stream abnormally: nothing more will come."""
+
+    stream: int
+    code: int
+
+
 class Stopped(NamedTuple):
-    """The peer reset the stream, or wants no more of it."""
+    """The peer wants no more of what we send on the stream."""
 
     stream: int
     code: int
@@ -113,7 +121,7 @@ class Closed(NamedTuple):
     reason: str
 
 
-Event = Opened | Head | Data | Stopped | IdIssued | IdRetired | Closed
+Event = Opened | Head | Data | Reset | Stopped | IdIssued | IdRetired | Closed
 
 
 class Session:
@@ -124,7 +132,9 @@ class Session:
         self._quic = quic
         self._h3 = H3Connection(quic)
         self._events: deque[Event] = deque()
+        self._sending: set[int] = set()
         self._closed = False
+        self._client = quic.configuration.is_client
         self.faults = 0
         self.id: bytes = quic.host_cid
 
@@ -195,17 +205,18 @@ class Session:
     def open(self, headers: Headers, *, end: bool) -> int:
         """Send a request head on a new stream and return the stream."""
         stream = self._quic.get_next_available_stream_id()
+        self._sending.add(stream)
         self.send_head(stream, headers, end=end)
         return stream
 
     def send_head(self, stream: int, headers: Headers, *, end: bool) -> None:
         """Send a head; nothing happens on a stream that the peer has stopped."""
-        if self._alive(stream):
+        if self._sends(stream, end=end):
             self._h3.send_headers(stream, list(headers), end_stream=end)
 
     def send(self, stream: int, data: bytes, *, end: bool) -> None:
         """Queue bytes of a body; mind ``queued``. Nothing happens on a stopped stream."""
-        if self._alive(stream):
+        if self._sends(stream, end=end):
             self._h3.send_data(stream, data, end_stream=end)
 
     def queued(self, stream: int | None = None) -> int:
@@ -214,7 +225,7 @@ class Session:
 
     def reset(self, stream: int, code: int) -> None:
         """End our half of ``stream`` abnormally; harmless where it has already ended."""
-        if self._alive(stream):
+        if self._sends(stream, end=True):
             try:
                 self._quic.reset_stream(stream, code)
             except QuicConnectionError:
@@ -233,8 +244,12 @@ class Session:
         if not self._closed:
             self._quic.close(error_code=code, reason_phrase=reason)
 
-    def _alive(self, stream: int) -> bool:
-        return not self._closed and self._quic.state_allows(stream)
+    def _sends(self, stream: int, *, end: bool) -> bool:
+        if stream not in self._sending:
+            return False
+        if end:
+            self._sending.discard(stream)
+        return True
 
     def _drain(self) -> None:
         while (event := self._quic.next_event()) is not None:
@@ -252,20 +267,31 @@ class Session:
             self._end(event.error_code, event.reason_phrase)
         else:
             for each in self._h3.handle_event(event):
-                if isinstance(each, DataReceived):
-                    self._events.append(Data(each.stream_id, each.data, each.stream_ended))
-                elif isinstance(each, HeadersReceived):
-                    self._events.append(Head(each.stream_id, each.headers, each.stream_ended))
-                elif isinstance(each, StreamReset | StopSending):
-                    self._events.append(Stopped(each.stream_id, each.error_code))
+                self._translate_h3(each)
+
+    def _translate_h3(self, event: H3Event) -> None:
+        if isinstance(event, DataReceived):
+            self._events.append(Data(event.stream_id, event.data, event.stream_ended))
+        elif isinstance(event, HeadersReceived):
+            if not self._client:
+                self._sending.add(event.stream_id)
+            self._events.append(Head(event.stream_id, event.headers, event.stream_ended))
+        elif isinstance(event, StreamReset):
+            self._events.append(Reset(event.stream_id, event.error_code))
+        elif isinstance(event, StopSending):
+            self._sending.discard(event.stream_id)
+            self._events.append(Stopped(event.stream_id, event.error_code))
 
     def _fail(self, error: Exception) -> None:
         self.faults += 1
+        with suppress(Exception):
+            self._quic.close(error_code=INTERNAL_ERROR)
         self._end(INTERNAL_ERROR, str(error))
 
     def _end(self, code: int, reason: str) -> None:
         if not self._closed:
             self._closed = True
+            self._sending.clear()
             self._events.append(Closed(code, reason))
 
 
@@ -279,7 +305,7 @@ def server_configuration(certificate: Certificate) -> QuicConfiguration:
         max_datagram_size=DATAGRAM_BYTES,
         max_datagram_frame_size=65_536,
     )
-    configuration.load_cert_chain(certificate.certificate_pem, certificate.key_pem)
+    configuration.load_cert_chain(certificate.certificate_pem, certificate.key_pem)  # pyright: ignore[reportUnknownMemberType]
     return configuration
 
 
@@ -291,22 +317,18 @@ def read_ids(datagram: bytes) -> Ids | None:
     if not first & _LONG_HEADER:
         return Ids(0, datagram[1 : 1 + ID_BYTES], b"", initial=False, token=b"")
     version = int.from_bytes(datagram[1:5], "big")
-    at = 6 + datagram[5] if len(datagram) > 5 else len(datagram)  # noqa: PLR2004 - first byte and version
-    if at >= len(datagram):
+    try:
+        destination, at = _sized(datagram, 5)
+        source, at = _sized(datagram, at)
+        initial = version == VERSION and not first & _TYPE_BITS
+        token = _token(datagram, at) if initial else b""
+    except IndexError:
         return None
-    destination = datagram[6:at]
-    end = at + 1 + datagram[at]
-    if end > len(datagram):
+    if version == VERSION and not (
+        first & _FIXED_BIT and max(len(destination), len(source)) <= _ID_LIMIT_BYTES
+    ):
         return None
-    source = datagram[at + 1 : end]
-    if version != VERSION:
-        return Ids(version, destination, source, initial=False, token=b"")
-    if max(len(destination), len(source)) > _ID_LIMIT_BYTES or not first & _FIXED_BIT:
-        return None
-    if first & _TYPE_BITS:
-        return Ids(version, destination, source, initial=False, token=b"")
-    token = _token(datagram, end)
-    return None if token is None else Ids(version, destination, source, initial=True, token=token)
+    return Ids(version, destination, source, initial, token)
 
 
 def negotiation(ids: Ids) -> bytes:
@@ -327,11 +349,19 @@ def retry(ids: Ids, id: bytes, token: bytes) -> bytes:  # noqa: A002 - QUIC call
     )
 
 
-def _token(datagram: bytes, at: int) -> bytes | None:
-    """Read the length-prefixed token of an Initial (RFC 9000 sections 16 and 17.2.2)."""
-    if at >= len(datagram):
-        return None
+def _token(datagram: bytes, at: int) -> bytes:
+    """Read the token of an Initial, whose length is a variable-length integer (RFC 9000 section 16)."""
     width = 1 << (datagram[at] >> 6)
     length = int.from_bytes(datagram[at : at + width], "big") & ((1 << (8 * width - 2)) - 1)
-    start = at + width
-    return datagram[start : start + length] if start + length <= len(datagram) else None
+    return _span(datagram, at + width, length)
+
+
+def _sized(datagram: bytes, at: int) -> tuple[bytes, int]:
+    length = datagram[at]
+    return _span(datagram, at + 1, length), at + 1 + length
+
+
+def _span(datagram: bytes, at: int, length: int) -> bytes:
+    if at + length > len(datagram):
+        raise IndexError
+    return datagram[at : at + length]

@@ -1,0 +1,299 @@
+"""``farcast``: a viewer's node, and what needs no role."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..protocol.errors import UsageError
+from .admin import call_admin
+from .console import Console, DebugOption, HomeOption, JsonOption, guarded
+from .home import default_home
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Video where the network is hostile, poor or gone.",
+    epilog="Other duties: farcast origin --help, farcast relay --help. Start with: farcast demo",
+)
+
+TitleArgument = Annotated[str, typer.Argument(help="The title's id, as `farcast list` shows it.")]
+
+
+def _home(home: Path | None) -> Path:
+    return home or default_home("node", os.environ)
+
+
+@app.command(epilog="Example: farcast join 'farcast://origin.example:7433/join?root=...&token=...'")
+@guarded
+def join(
+    link: Annotated[str, typer.Argument(help="An invite link, or the path of a root.json.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Trust an origin and become a viewer's node; an account invite also enrols this device."""
+    del debug
+    from .join import join as join_origin
+    from .settings import Settings
+
+    path = _home(home)
+    joined = asyncio.run(join_origin(path, "node", Settings.load(path, os.environ), link))
+    enrolled = "this device counts for its account" if joined.enrolled else "watching is not counted"
+    reached = "reached" if joined.online else "not reachable now; titles come by LAN or satellite"
+    Console(as_json=as_json).result(
+        {**joined._asdict(), "home": str(path)},
+        f"Joined {joined.name}",
+        f"  its key   {joined.origin}",
+        f"  origin    {reached}",
+        f"  account   {enrolled}",
+        "Next: farcast run",
+    )
+
+
+@app.command(epilog="Example: farcast run --home ~/films")
+@guarded
+def run(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Run the node: gateway for players, mesh, satellite receiver; until Ctrl-C."""
+    del debug
+    from .viewer import run_viewer
+
+    run_viewer(_home(home), Console(as_json=as_json))
+
+
+@app.command(name="list", epilog="Example: farcast list bunny")
+@guarded
+def list_titles(
+    query: Annotated[str, typer.Argument(help="Only titles with this in their name.")] = "",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List the titles: length, size, how much is held here, whether they play offline."""
+    del debug
+    console = Console(as_json=as_json)
+    found: list[dict[str, Any]] = call_admin(_home(home), "GET", "/api/titles")
+    rows = [row for row in found if query.lower() in f"{row['title']} {row['name']}".lower()]
+    console.table(
+        ["title", "name", "length", "size", "held", "offline"],
+        [
+            (
+                row["title"],
+                row["name"],
+                f"{row['duration_s'] // 60}:{row['duration_s'] % 60:02}",
+                f"{row['size_bytes'] / 1e6:.1f} MB",
+                f"{row['held_percent']} %",
+                "yes" if row["held_percent"] == 100 else "no",  # noqa: PLR2004 - whole
+            )
+            for row in rows
+        ],
+    )
+    console.result(rows, *([] if rows else ["No titles yet; the catalog has not arrived or is empty."]))
+
+
+@app.command(epilog="Example: mpv $(farcast play big-buck-bunny --url)")
+@guarded
+def play(
+    title: TitleArgument,
+    url: Annotated[bool, typer.Option("--url", help="Only print the HLS address.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Print where a player finds the title, and open the page in a browser."""
+    del debug
+    found = call_admin(_home(home), "GET", f"/api/titles/{title}")
+    console = Console(as_json=as_json)
+    if url:
+        console.result(found, str(found["watch_hls"]))
+        return
+    opened = typer.launch(str(found["player"])) == 0 if not as_json else False
+    console.result(
+        found,
+        f"HLS address   {found['watch_hls']}",
+        f"player page   {found['player']}{'' if opened else ' (open it in a browser)'}",
+        f"tier in use   {found['tier_in_use'] or 'none yet'}",
+    )
+
+
+@app.command(epilog="Example: farcast keep big-buck-bunny")
+@guarded
+def keep(
+    title: TitleArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Fetch all of a title and keep it for offline."""
+    del debug
+    console, path = Console(as_json=as_json), _home(home)
+    found = call_admin(path, "POST", f"/api/titles/{title}/keep")
+    with console.progress(f"keeping {title}") as report:
+        while found["held_blocks"] < found["blocks"] and not found["error"]:
+            report(
+                f"{found['held_blocks']} of {found['blocks']} blocks", found["held_blocks"] / found["blocks"]
+            )
+            import time
+
+            time.sleep(0.5)
+            found = call_admin(path, "GET", f"/api/titles/{title}/keep")
+        report("kept", 1.0)
+    if found["error"]:
+        raise UsageError(
+            f"{title} is not whole yet: {found['error']}; `farcast keep {title}` goes on from here"
+        )
+    console.result(found, f"Kept {title}: {found['bytes'] / 1e6:.1f} MB; it plays with no network")
+
+
+@app.command(epilog="Example: farcast drop big-buck-bunny")
+@guarded
+def drop(
+    title: TitleArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Let go of an offline copy; its blocks stay while there is room."""
+    del debug
+    found = call_admin(_home(home), "DELETE", f"/api/titles/{title}/keep")
+    Console(as_json=as_json).result(found, f"{title} is no longer kept")
+
+
+@app.command(epilog="Example: farcast status --json")
+@guarded
+def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Say in one line how this node stands, then the numbers."""
+    del debug
+    found = call_admin(_home(home), "GET", "/api/status")
+    console = Console(as_json=as_json)
+    console.say(str(found["verdict"]))
+    console.table(
+        ["tier", "sources", "blocks", "bytes", "rejected"],
+        [(t["name"], t["sources"], t["blocks"], t["bytes"], t["rejected"]) for t in found["tiers"]],
+    )
+    console.result(
+        found,
+        f"pulses: {found['pulses']['signed']} signed, {found['pulses']['waiting']} wait for the origin's ack",
+    )
+
+
+@app.command(epilog="Example: farcast pulses show")
+@guarded
+def pulses(
+    action: Annotated[str, typer.Argument(help="show, on or off.")] = "show",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show what left this box about viewing, or switch pulses on or off."""
+    del debug
+    if action not in ("show", "on", "off"):
+        raise UsageError(f"pulses {action}: say show, on or off")
+    path = _home(home)
+    if action != "show":
+        call_admin(path, "POST", "/api/pulses", {"on": action == "on"})
+    found = call_admin(path, "GET", "/api/pulses")
+    state = "on" if found["on"] else "off: titles play, nothing is counted"
+    Console(as_json=as_json).result(
+        found,
+        f"pulses are {state}",
+        f"  signed here       {found['signed']}",
+        f"  wait for an ack   {found['waiting']}",
+    )
+
+
+@app.command(epilog="Example: farcast cid film/")
+@guarded
+def cid(
+    path: Annotated[Path, typer.Argument(help="A file or a folder.")],
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Print the CID of a file or folder, as IPFS would make it."""
+    del debug
+    from .cidpath import cid_of
+
+    found = str(cid_of(path))
+    Console(as_json=as_json).result({"cid": found, "path": str(path)}, found)
+
+
+@app.command(epilog="Example: farcast verify reports/2026-11 --root root.json")
+@guarded
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A month's report directory.")],
+    root: Annotated[Path | None, typer.Option(help="The origin's root.json; else this home's trust.")] = None,
+    receipts: Annotated[Path | None, typer.Option(help="Acks that somebody kept.")] = None,
+    payee: Annotated[str, typer.Option(help="Also print this payee's line.")] = "",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Check a month's report with the origin's public key alone."""
+    del debug
+    from .verify import verify_command
+
+    verify_command(folder, root, receipts, payee, _home(home), Console(as_json=as_json))
+
+
+@app.command(epilog="Example: farcast key show")
+@guarded
+def key(
+    action: Annotated[str, typer.Argument(help="show.")] = "show",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show this box's key: its peer id."""
+    del debug
+    if action != "show":
+        raise UsageError(f"key {action}: only `farcast key show` exists")
+    from .home import read_identity
+
+    found = read_identity(_home(home)).peer_id
+    Console(as_json=as_json).result({"peer_id": found}, found)
+
+
+@app.command(epilog="Example: farcast config show")
+@guarded
+def config(
+    action: Annotated[str, typer.Argument(help="show or check.")] = "show",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show every setting with its value and where that came from, or check them."""
+    del debug
+    from .settings import Settings
+
+    if action not in ("show", "check"):
+        raise UsageError(f"config {action}: say show or check")
+    settings = Settings.load(_home(home), os.environ)
+    rows = settings.rows()
+    console = Console(as_json=as_json)
+    if action == "check":
+        console.result({"ok": True}, "The settings are right.")
+        return
+    console.table(["key", "value", "from"], rows)
+    console.result([{"key": name, "value": value, "from": source} for name, value, source in rows])
+
+
+@app.command(epilog="Example: farcast demo --media film.mp4 --json out.json")
+@guarded
+def demo(
+    media: Annotated[
+        Path | None, typer.Option(help="A film of your own; else one is made on the spot.")
+    ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Leave everything up and print the addresses.")
+    ] = False,
+    keep_dir: Annotated[
+        Path | None, typer.Option("--keep", help="Keep all homes and the report here.")
+    ] = None,
+    speed: Annotated[float, typer.Option(min=0.5, max=4.0, help="Playback rate.")] = 1.0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Run the whole system on this machine: one film over four tiers, paid to the cent."""
+    del debug
+    from .demo.stage import run_demo
+
+    code = run_demo(media=media, serve=serve, keep=keep_dir, speed=speed, json_file=json_file)
+    raise typer.Exit(code)

@@ -1,0 +1,165 @@
+"""The troupe: the demo's processes, each started with the commands a person would type."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from ...protocol.errors import LocalError
+
+START_TIMEOUT_S = 60.0
+COMMAND_TIMEOUT_S = 900.0
+STOP_TIMEOUT_S = 8.0
+
+
+class Actor(NamedTuple):
+    """One running process: its name, handle and log file."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+class Troupe:
+    """Starts, signals and, whatever happens, ends the processes it started."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environment = environment
+        self._actors: dict[str, Actor] = {}
+
+    def start(self, name: str, arguments: Sequence[str], extra: Mapping[str, str] | None = None) -> Actor:
+        """Start ``farcast``-style ``arguments`` (after the interpreter) as the process ``name``."""
+        log = self._folder / f"{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**self._environment, **(extra or {})},
+                start_new_session=True,  # Ctrl-C is for the stage, which then ends everybody in order
+            )
+        actor = Actor(name, process, log)
+        self._actors[name] = actor
+        return actor
+
+    def box(
+        self, name: str, arguments: Sequence[str], home: Path, extra: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Start a box and wait until it listens; returns what its ``admin.json`` says.
+
+        Raises:
+            LocalError: where it ends or stays silent, with the last line of its log.
+
+        """
+        (home / "admin.json").unlink(missing_ok=True)
+        actor = self.start(name, ["-m", "farcast", *arguments, "--home", str(home)], extra)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if actor.process.poll() is not None:
+                break
+            with contextlib.suppress(OSError, ValueError):
+                return json.loads((home / "admin.json").read_text())
+            time.sleep(0.05)
+        lines = actor.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+        raise LocalError(f"{name} did not start: {lines[-1]}", reason="not_started")
+
+    def command(self, arguments: Sequence[str], extra: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401 - JSON
+        """Run one ``farcast`` command with ``--json`` and return what it printed.
+
+        Raises:
+            LocalError: where it fails, with its own sentence.
+
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "farcast", *arguments, "--json"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={**self._environment, **(extra or {})},
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+            shown = " ".join(arguments[:2])
+            raise LocalError(
+                f"farcast {shown} failed: {lines[-1].removeprefix('farcast: ')}", reason="command"
+            )
+        return json.loads(done.stdout or b"null")
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to one of our processes."""
+        actor = self._actors[name]
+        if actor.process.poll() is None:
+            actor.process.send_signal(number)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a process and wait until it is gone."""
+        self.signal(name, signal.SIGKILL)
+        self._actors[name].process.wait(STOP_TIMEOUT_S)
+
+    def pid(self, name: str) -> int:
+        """Return the process id of ``name``."""
+        return self._actors[name].process.pid
+
+    def alive(self) -> list[str]:
+        """Return the names of the processes that still run."""
+        return [name for name, actor in self._actors.items() if actor.process.poll() is None]
+
+    def close(self) -> None:
+        """End every process: ask first, insist after a few seconds."""
+        running = [actor for actor in self._actors.values() if actor.process.poll() is None]
+        for actor in running:
+            actor.process.send_signal(signal.SIGCONT)  # a stopped process cannot hear SIGTERM
+            actor.process.terminate()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for actor in running:
+            try:
+                actor.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                actor.process.kill()
+                actor.process.wait()
+
+
+def free_port() -> int:
+    """Return a port that is free for TCP and UDP on loopback now."""
+    for _ in range(50):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
+            tcp.bind(("127.0.0.1", 0))
+            port = int(tcp.getsockname()[1])
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+                try:
+                    udp.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+                return port
+    raise LocalError("no port is free on 127.0.0.1", reason="no_port")
+
+
+def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment without its own FARCAST_ settings, plus ``extra``."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("FARCAST_")}
+    return {**kept, **extra}
+
+
+def metric(url: str, name: str, timeout_s: float = 3.0) -> float:
+    """Return the sum over all label sets of one metric at a Prometheus address; 0.0 where absent."""
+    try:
+        with urlopen(url, timeout=timeout_s) as response:  # noqa: S310 - our own loopback addresses
+            text = response.read().decode()
+    except (URLError, TimeoutError, OSError):
+        return 0.0
+    lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)

@@ -1,0 +1,56 @@
+"""The tables of ``spool.db``."""
+
+from __future__ import annotations
+
+import sqlite_utils
+
+MIGRATIONS = sqlite_utils.Migrations("spool")
+
+
+@MIGRATIONS(name="0001_pulses")
+def _pulses(db: sqlite_utils.Database) -> None:
+    # made_ms and delta_ms are read from the pulse; batch is the number of the open batch it is in
+    db.table("ticket").create({"hash": bytes, "tid": bytes, "data": bytes}, pk="hash", strict=True)
+    db.table("ticket").create_index(["tid"])
+    db.table("pulse").create(
+        {
+            "tid": bytes,
+            "seq": int,
+            "hash": bytes,
+            "pulse": bytes,
+            "ticket": bytes,
+            "seen_ms": int,
+            "made_ms": int,
+            "delta_ms": int,
+            "own": int,
+            "batch": int,
+        },
+        pk=("tid", "seq", "hash"),
+        strict=True,
+    )
+    db.table("pulse").create_index(["seen_ms", "tid", "seq"])
+    db.conn.execute(
+        "CREATE INDEX pulse_unbatched ON pulse(seen_ms, tid, seq) WHERE own = 0 AND batch IS NULL"
+    )
+    db.conn.execute("CREATE INDEX pulse_batched ON pulse(batch) WHERE batch IS NOT NULL")
+    db.table("handed").create(
+        {"tid": bytes, "seq": int, "peer": str, "at_ms": int}, pk=("tid", "seq", "peer"), strict=True
+    )
+
+
+@MIGRATIONS(name="0002_answers")
+def _answers(db: sqlite_utils.Database) -> None:
+    # an ack's envelope covers many tids and is stored once; open is 1 until the batch is acked
+    db.table("envelope").create({"hash": bytes, "data": bytes}, pk="hash", strict=True)
+    db.table("ack").create(
+        {"tid": bytes, "at_ms": int, "envelope": bytes, "body": bytes}, pk="tid", strict=True
+    )
+    db.table("ack").create_index(["at_ms"])
+    db.table("ack").create_index(["envelope"])
+    db.table("batch").create(
+        {"number": int, "hash": bytes, "data": bytes, "at_ms": int, "open": int}, pk="number", strict=True
+    )
+    db.table("batch").create_index(["hash"], unique=True)
+    db.table("receipt").create({"hash": bytes, "data": bytes, "at_ms": int}, pk="hash", strict=True)
+    db.table("receipt").create_index(["at_ms"])
+    db.table("beacon").create({"number": int, "data": bytes}, pk="number", strict=True)
