@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, ParamSpec, TextIO, TypeVar
+from typing import Annotated, Any, NoReturn, ParamSpec, Protocol, TextIO, TypeVar
 
 import rich.console
 import typer
@@ -27,8 +27,6 @@ from ..protocol.errors import FarcastError, UsageError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Report = Callable[[str, float, float], None]
-"""Tells how far long work is: the stage, what of it is done, and the total of it."""
 
 PLAIN_STEP = 0.25
 """Without a terminal a stage prints at most one line per this fraction."""
@@ -39,6 +37,14 @@ HomeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+class Report(Protocol):
+    """Tells how far long work is."""
+
+    def __call__(self, stage: str, done: float, total: float = 1.0) -> None:
+        """Say that of a stage's ``total`` so much is ``done``."""
+        ...
 
 
 class Console:
@@ -85,28 +91,36 @@ class Console:
     def progress(self, label: str) -> Generator[Report]:
         """Show how far long work is: a bar on a terminal, plain lines otherwise, nothing in JSON."""
         if self.as_json:
-            yield lambda _stage, _done, _total: None
+            yield quiet
         elif self._rich.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
             with Progress(*columns, console=self._rich, transient=True) as bar:
                 task = bar.add_task(label, total=None)
-                yield lambda stage, done, total: bar.update(
-                    task, description=f"{label}: {stage}", completed=done, total=total or None
-                )
+
+                def draw(stage: str, done: float, total: float = 1.0) -> None:
+                    bar.update(task, description=f"{label}: {stage}", completed=done, total=total or None)
+
+                yield draw
         else:
             yield self._plain_progress(label)
 
     def _plain_progress(self, label: str) -> Report:
         printed: dict[str, float] = {}
 
-        def report(stage: str, done: float, total: float) -> None:
+        def report(stage: str, done: float, total: float = 1.0) -> None:
             fraction = min(done / total, 1.0) if total else 0.0
-            last = printed.get(stage)
+            name = "".join(letter for letter in stage if not letter.isdigit())  # "7 of 90" is one stage
+            last = printed.get(name)
             if last is None or fraction - last >= PLAIN_STEP or fraction >= 1.0 > last:
-                printed[stage] = fraction
+                printed[name] = fraction
                 self.say(f"{label}: {stage} {fraction:.0%}")
 
         return report
+
+
+def quiet(stage: str, done: float, total: float = 1.0) -> None:
+    """Report to nobody."""
+    del stage, done, total
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:

@@ -8,6 +8,7 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -321,7 +322,7 @@ class Fetcher:
         way = self._ways[start.source.tier]
         extra: dict[str, object] = {"title": start.title} if way.hinted and start.title else {}
         if way.watched:
-            extra["arrived"] = lambda total: self._ladder.progressed(start.flight, total, self._clock())
+            extra["arrived"] = partial(self._arrived, start.flight)
         tier, reason = start.source.tier, ""
         status, retry_after_s, data = 0, 0.0, b""
         try:
@@ -353,6 +354,9 @@ class Fetcher:
                 start.flight, reason, self._clock(), status=status, retry_after_s=retry_after_s
             )
         self._pump()
+
+    def _arrived(self, flight: int, total_bytes: int) -> None:
+        self._ladder.progressed(flight, total_bytes, self._clock())
 
     def _keep(self, cid: Cid, data: bytes, tier: TierName, loop: asyncio.AbstractEventLoop) -> None:
         """Verify and store a block; counted here, for a flight may be cancelled meanwhile. Blocking."""

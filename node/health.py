@@ -54,7 +54,12 @@ class Health:
         return self.ttfb_s + size_bytes / (self.rate_bytes_s or _UNKNOWN_RATE_BYTES_S)
 
     def cost(self, size_bytes: int) -> float:
-        """Return the peak-EWMA cost that power of two choices compares: time, times who waits already."""
+        """Return the peak-EWMA cost that power of two choices compares: time, times who waits already.
+
+        An unproven source with nothing to do costs nothing, so that it is tried.
+        """
+        if not self.inflight and not self.ttfb_s and not self.rate_bytes_s:
+            return 0.0
         return self.expected_s(size_bytes) * (self.inflight + 1)
 
     def succeeded(self, size_bytes: int, took_s: float, ttfb_s: float | None) -> None:

@@ -108,7 +108,7 @@ class Home:
             _check_unborn(path)
             write_whole(path / ROLE_FILE, f"{role}\n".encode())
             write_whole(path / KEY_FILE, seed if seed is not None else secrets.token_bytes(KEY_BYTES))
-            return cls(path, role, _read_identity(path), lock)
+            return cls(path, role, read_identity(path), lock)
         except OSError as error:
             lock.release()
             raise UsageError(f"the home {path} cannot be made: {error.strerror}", reason="no_home") from error
@@ -131,7 +131,7 @@ class Home:
         if found != role:
             message = f"{path} is the home of a {found}, not of a {role}; name another --home"
             raise UsageError(message, reason="wrong_role")
-        identity = _read_identity(path)
+        identity = read_identity(path)
         lock = HomeLock(path)
         lock.acquire()
         return cls(path, role, identity, lock)
@@ -153,6 +153,29 @@ class Home:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def read_identity(path: Path) -> Identity:
+    """Read the key of the home at ``path``, locked or not.
+
+    Raises:
+        UsageError: ``bad_key_file`` where it is missing, no key, or readable by others.
+
+    """
+    key = path / KEY_FILE
+    try:
+        with key.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            seed = file.read(KEY_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{key} cannot be read: {error.strerror}", reason="bad_key_file") from error
+    if mode & 0o077:
+        message = f"{key} can be read by others (mode {mode:o}); run `chmod 600 {key}`"
+        raise UsageError(message, reason="bad_key_file")
+    if len(seed) != KEY_BYTES:
+        message = f"{key} is no key of {KEY_BYTES} bytes; bring it back with `farcast key restore`"
+        raise UsageError(message, reason="bad_key_file")
+    return Identity(seed)
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
@@ -181,23 +204,6 @@ def _read_role(path: Path) -> str:
         return (path / ROLE_FILE).read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return "box of unknown role"
-
-
-def _read_identity(path: Path) -> Identity:
-    key = path / KEY_FILE
-    try:
-        with key.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            seed = file.read(KEY_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{key} cannot be read: {error.strerror}", reason="bad_key_file") from error
-    if mode & 0o077:
-        message = f"{key} can be read by others (mode {mode:o}); run `chmod 600 {key}`"
-        raise UsageError(message, reason="bad_key_file")
-    if len(seed) != KEY_BYTES:
-        message = f"{key} is no key of {KEY_BYTES} bytes; bring it back with `farcast key restore`"
-        raise UsageError(message, reason="bad_key_file")
-    return Identity(seed)
 
 
 def _check_unborn(path: Path) -> None:

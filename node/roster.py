@@ -1,8 +1,8 @@
 """The roster: which sources there are, tier by tier, and which of them may be asked for a block now.
 
-Pure. Inside a tier rendezvous hashing (highest random weight) names two candidates for a CID, for
-affinity, and the cheaper of the two by peak-EWMA is taken: power of two choices. An ejected source
-comes back as one probe at a time.
+Pure. Inside a tier rendezvous hashing (highest random weight) names two candidates for a CID: the
+first, where its cache is warm, unless it costs twice the second by peak-EWMA (power of two choices
+with affinity). An ejected source comes back as one probe at a time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ..protocol.cid import Cid
 from ..protocol.ports import Source, TierName
 from .health import BACKOFF_LAST_S, Health, Pace
 
+AFFINITY = 2.0
 PROBE_GAP_S = 1.0
 REFUSED_S = 2.0
 _MEMORY = 4_096
@@ -121,8 +122,12 @@ class Roster:
                 doubtful.append((_rank(cid, source), source))
         if doubtful and (not up or now >= self._probe_free[tier]):
             return max(doubtful)[1]
-        best = sorted(up, reverse=True)[:2]
-        return min(best, key=lambda one: self.health(one[1]).cost(size_bytes))[1] if best else None
+        best = [source for _, source in sorted(up, reverse=True)[:2]]
+        if len(best) > 1:
+            first, second = (self.health(source).cost(size_bytes) for source in best)
+            if first > AFFINITY * second:
+                return best[1]
+        return best[0] if best else None
 
     def barred(self, cid: Cid, source: Source, now: float, busy: Container[Source]) -> bool:
         """Say whether this source may not be asked for this block now, whatever its health."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from sqlite3 import Connection, Row
@@ -37,23 +38,29 @@ RECEIPTS = 20_000
 ENVELOPE_LIMIT_BYTES = 1_024
 RETRY_AFTER_S = 60.0
 
-_SPOOLED = (
-    "SELECT pulse.tid, seq, pulse, ticket.data AS ticket, seen_ms, own "
-    "FROM pulse JOIN ticket ON pulse.ticket = ticket.hash "
-)
-_PENDING = (
-    _SPOOLED + "WHERE (?1 IS NULL OR own = ?1) AND (?2 IS NULL OR NOT EXISTS (SELECT 1 FROM handed WHERE "
-    "handed.tid = pulse.tid AND handed.seq = pulse.seq AND peer = ?2 AND at_ms >= ?3)) "
-    "ORDER BY seen_ms, pulse.tid, seq LIMIT ?4"
-)
-_UNBATCHED = _SPOOLED + "WHERE own = 0 AND batch IS NULL ORDER BY seen_ms, pulse.tid, seq LIMIT ?"
-_FOUND = _SPOOLED + "WHERE pulse.tid = ? AND seq = ? ORDER BY pulse.hash"
+_SPOOLED = "SELECT tid, seq, pulse, ticket, seen_ms, own FROM spooled "
+_PENDING = """
+SELECT tid, seq, pulse, ticket, seen_ms, own FROM spooled
+WHERE (?1 IS NULL OR own = ?1) AND (?2 IS NULL OR NOT EXISTS (
+    SELECT 1 FROM handed
+    WHERE handed.tid = spooled.tid AND handed.seq = spooled.seq AND peer = ?2 AND at_ms >= ?3
+))
+ORDER BY seen_ms, tid, seq LIMIT ?4
+"""
+_UNBATCHED = _SPOOLED + "WHERE own = 0 AND batch IS NULL ORDER BY seen_ms, tid, seq LIMIT ?"
+_FOUND = _SPOOLED + "WHERE tid = ? AND seq = ? ORDER BY hash"
+_COUNTS = """
+SELECT (SELECT count(*) FROM ticket) AS tickets, (SELECT count(*) FROM batch WHERE open) AS open_batches,
+(SELECT count(*) FROM ack) AS acked_tids, (SELECT count(*) FROM receipt) AS receipts,
+(SELECT count(*) FROM beacon) AS beacons
+"""
 
 
-class Waiting(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Waiting:
     """What waits for an ack: how many pulses, since when (ms, 0 for none), how much viewing (ms)."""
 
-    pulses: int
+    count: int
     oldest_ms: int
     viewed_ms: int
 
@@ -83,14 +90,14 @@ class Metrics:
 
 
 class DiskSpool(Spool):
-    """The pulses, batches, acks, receipts and beacons in one home's ``spool.db``."""
+    """The pulses, batches, acks, receipts and beacons in one home's database file."""
 
     def __init__(
-        self, home: Path, registry: CollectorRegistry, *, foreign_quota_bytes: int = FOREIGN_QUOTA_BYTES
+        self, path: Path, registry: CollectorRegistry, *, foreign_quota_bytes: int = FOREIGN_QUOTA_BYTES
     ) -> None:
-        """Open the spool; raises ``LocalError`` where its database is damaged."""
+        """Open or create the spool in the file ``path``; raises ``LocalError`` where it is damaged."""
         self.foreign_quota_bytes = foreign_quota_bytes
-        self._path = home / "spool.db"
+        self._path = path
         self._lock = threading.Lock()
         self._metrics = Metrics(registry)
         self._conn = open_database(self._path, MIGRATIONS, synchronous="FULL")
@@ -335,16 +342,8 @@ class DiskSpool(Spool):
 
     def counts(self) -> dict[str, int]:
         """Return how many of each thing the spool holds, for status pages."""
-        with self._lock:
-            return {
-                "own": self._tally.own,
-                "foreign": self._tally.foreign,
-                "tickets": self._number("SELECT count(*) FROM ticket"),
-                "open_batches": self._number("SELECT count(*) FROM batch WHERE open"),
-                "acked_tids": self._number("SELECT count(*) FROM ack"),
-                "receipts": self._number("SELECT count(*) FROM receipt"),
-                "beacons": self._number("SELECT count(*) FROM beacon"),
-            }
+        [row] = self._all(_COUNTS)
+        return {"own": self._tally.own, "foreign": self._tally.foreign, **dict(row)}
 
     # -- the inside; all of it wants the lock
 

@@ -33,6 +33,11 @@ def _pulses(db: sqlite_utils.Database) -> None:
         "CREATE INDEX pulse_unbatched ON pulse(seen_ms, tid, seq) WHERE own = 0 AND batch IS NULL"
     )
     db.conn.execute("CREATE INDEX pulse_batched ON pulse(batch) WHERE batch IS NOT NULL")
+    db.create_view(
+        "spooled",
+        "SELECT pulse.tid, seq, pulse.hash, pulse, ticket.data AS ticket, seen_ms, own, batch "
+        "FROM pulse JOIN ticket ON pulse.ticket = ticket.hash",
+    )
     db.table("handed").create(
         {"tid": bytes, "seq": int, "peer": str, "at_ms": int}, pk=("tid", "seq", "peer"), strict=True
     )

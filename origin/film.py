@@ -61,8 +61,13 @@ def load_film(media: Path, *, title: str | None = None, payee: str | None = None
         (path for path in (media.with_suffix(".toml"), media.with_name("film.toml")) if path.is_file()), None
     )
     said = _Table(path, "", _read(path) if path else {})
-    name = said.take("name", _name) or title or media.stem
-    ident = slug(title) if title is not None else said.take("title", _title) or slug(name)
+    try:
+        wish = None if title is None else _name(title)
+    except ValueError as error:
+        raise UsageError(f"the title {error}", reason="bad_value") from error
+    stem = media.stem.encode(errors="replace").decode()  # a file name need not be text
+    name = said.take("name", _name) or wish or stem
+    ident = slug(wish) if wish else said.take("title", _title) or slug(name)
     said.skip("title")
     film = Film(
         title=ident,
@@ -149,7 +154,7 @@ def _text(value: object, limit_chars: int, *, lines: bool = False) -> str:
         _bad("must be text, and not empty")
     if len(value) > limit_chars:
         _bad(f"has {len(value)} characters, at most {limit_chars} are allowed")
-    if any(unicodedata.category(letter) == "Cc" and not (lines and letter in "\n\t") for letter in value):
+    if any(unicodedata.category(letter) in {"Cc", "Cs"} and not (lines and letter in "\n\t") for letter in value):
         _bad("must not contain control characters")
     return value
 

@@ -143,9 +143,9 @@ def parse_fragment(head: bytes, size_bytes: int, init: Init) -> Fragment:
         RemoteError: ``malformed``, or ``not_independent`` where its first picture needs an earlier one.
 
     """
-    start, ticks, samples, end = -1, 0, 0, 0
+    start, ticks, samples, end, last = -1, 0, 0, 0, b""
     for box in boxes(head, 0, len(head), cut=True):
-        end = box.end
+        end, last = box.end, box.kind
         if box.kind != b"moof":
             continue
         if end > len(head):
@@ -158,7 +158,7 @@ def parse_fragment(head: bytes, size_bytes: int, init: Init) -> Fragment:
                 raise RemoteError("a segment that does not start with a key frame", reason="not_independent")
         ticks += run.ticks
         samples += run.samples
-    if start < 0 or ticks <= 0 or end != size_bytes:
+    if start < 0 or ticks <= 0 or end != size_bytes or last != b"mdat":
         raise _malformed(f"a segment of {size_bytes} bytes whose boxes end at {end}")
     return Fragment(start, ticks, samples, size_bytes)
 

@@ -66,7 +66,9 @@ def write_playlists(folder: Path, streams: list[Stream], language: str) -> None:
 
 
 def package(folder: Path, store: DiskStore, progress: Progress) -> Packaged:
-    """Put a folder into the store, every block hashed once; returns when all of it is durable.
+    """Put a folder into the store, every block hashed once; ``store.sync()`` makes all of it durable.
+
+    ``progress`` is called from several threads, one at a time.
 
     Raises:
         StoreFullError: the quota or the disk has no room for the whole folder.
@@ -90,7 +92,6 @@ def package(folder: Path, store: DiskStore, progress: Progress) -> Packaged:
 
     progress("package", 0, total)
     root = add(folder, keep).cid
-    store.sync()
     if not all(store.has(cid) for cid in cids):
         message = f"the store has no room for the {total} bytes of {folder}: raise [store] quota_bytes"
         raise StoreFullError(message)

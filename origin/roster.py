@@ -108,8 +108,8 @@ class Roster:
         self._reload()
         return standing
 
-    def judge(self, relay_id: str, standing: Standing) -> None:
-        """Approve or refuse the relay with this id, or its unique beginning or end.
+    def judge(self, relay_id: str, standing: Standing) -> bytes:
+        """Approve or refuse the relay with this id, or its unique beginning or end; returns its key.
 
         Raises:
             UsageError: where no relay, or more than one, is meant.
@@ -126,6 +126,7 @@ class Roster:
         with self._accounts.writing() as conn:
             conn.execute("UPDATE relay SET standing = ? WHERE key = ?", (standing, found[0].key))
         self._reload()
+        return found[0].key
 
     def directory(self) -> bytes | None:
         """Return the signed directory as of the last ``sign``."""

@@ -6,12 +6,13 @@ Kubo and Helia made before it (CIDv0, dag-pb leaves, sharded directories), withi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from . import hamt
 from .cid import DAG_PB, RAW, Cid, read_varint, varint
-from .dagpb import LINK_LIMIT, Link, decode, encode, fields
+from .dagpb import LINK_LIMIT, NAME_LIMIT_BYTES, Link, decode, encode, fields
 from .errors import LocalError, RemoteError
 
 __all__ = [
@@ -31,6 +32,7 @@ TREE_LIMIT = 1 << 18
 FILE_LIMIT_BYTES = 1 << 53
 
 _LEAST_WIDTH = 2
+_UNNAMEABLE = re.compile("[/\0\ud800-\udfff]")
 _RAW_DATA, _DIRECTORY, _FILE, _SYMLINK, _HAMT = 0, 1, 2, 4, 5
 _TYPE, _BYTES, _FILESIZE, _BLOCKSIZES, _HASH_TYPE, _FANOUT = 1, 2, 3, 4, 5, 6
 _KINDS: dict[int, Literal["file", "directory", "hamt", "symlink"]] = {
@@ -168,7 +170,7 @@ def directory(entries: Mapping[str, Entry]) -> tuple[Cid, bytes, Entry]:
 
     """
     for name in entries:
-        if not _is_name(name):
+        if not _is_name(name) or len(name.encode()) > NAME_LIMIT_BYTES:
             raise LocalError(f"{name!r} cannot name a file in a folder", reason="bad_name")
     ordered = sorted(entries.items(), key=lambda item: item[0].encode())
     data = encode((Link(name, entry.cid, entry.tsize) for name, entry in ordered), b"\x08\x01")
@@ -258,7 +260,7 @@ def resolve(root: Cid, path: Sequence[str], load: Load) -> Cid:
     here = root
     for name in path:
         node = _load(here, load)
-        child = _find(node, name, load)
+        child = _find(node, name, load) if _is_name(name) else None
         if child is None:
             raise RemoteError(f"{name!r} is not in the {node.kind} {here}", reason="not_found")
         here = child
@@ -370,4 +372,4 @@ def _unpack(value: int | bytes) -> list[int]:
 
 
 def _is_name(name: str) -> bool:
-    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+    return name not in ("", ".", "..") and not _UNNAMEABLE.search(name) and len(name) <= NAME_LIMIT_BYTES

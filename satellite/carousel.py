@@ -21,7 +21,6 @@ BURST_S = 0.2
 HEAD_PERIOD_S = 5.0
 HEAD_SHARE_LIMIT = 0.25
 PLANNED_LOSS_LIMIT = 0.9
-_CREDIT_LIMIT_BYTES = 65_536.0
 _DESCRIPTOR_PACKET_BYTES = 170
 
 LaneName = Literal["head", "title"]
@@ -136,9 +135,13 @@ class Carousel:
         return math.ceil(symbols * OVERHEAD / (1 - self.planned_loss)) - symbols
 
     def update(self, head: Sequence[Planned], titles: Sequence[Planned]) -> None:
-        """Replace what is sent; what stays keeps its place."""
+        """Replace what is sent; what stays keeps its place, and a new head goes first."""
+        is_new = [plan.number for plan in head] != [plan.number for plan in self._head.plans]
         self._head.replace(head)
         self._title.replace(titles)
+        if is_new:
+            cycle_bytes = sum(map(self._cycle_bytes, head)) * (1 - self._share(self._head))
+            self._head_credit = min(cycle_bytes - _DESCRIPTOR_PACKET_BYTES, self.rate_bps / 8)
         kept = {plan.number for plan in (*head, *titles)}
         self._cycles = {number: count for number, count in self._cycles.items() if number in kept}
 
@@ -222,10 +225,10 @@ class Carousel:
         if plan is None:
             return None
         packet = self._packet(lane, plan)
-        credit = self._head_credit + self._share(self._head) * len(packet)
+        if head and title:
+            self._head_credit += self._share(self._head) * len(packet)
         if lane is self._head:
-            credit -= len(packet)
-        self._head_credit = min(max(credit, -_CREDIT_LIMIT_BYTES), _CREDIT_LIMIT_BYTES)
+            self._head_credit = max(self._head_credit - len(packet), 0.0 if title is None else -math.inf)
         if lane.step():
             self._cycles[plan.number] = self._cycles.get(plan.number, 0) + 1
         return packet

@@ -50,7 +50,10 @@ def test_kubo_still_makes_the_golden_cids(
     need: Need, script: ModuleType, vectors: Callable[[str], Any], tmp_path: Path
 ) -> None:
     made = script.ask(need("ipfs"), tmp_path)
-    assert json.loads(json.dumps(made)) == vectors("cids")
+    made = json.loads(json.dumps(made))
+    golden = vectors("cids")
+    assert made.pop("kubo").count(".") == golden.pop("kubo").count(".") == 2
+    assert made == golden
 
 
 def test_kubo_loads_the_car_we_write_and_finds_the_same_folder(kubo: Any, script: ModuleType) -> None:  # noqa: ANN401

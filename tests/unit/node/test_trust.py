@@ -124,8 +124,12 @@ def test_an_update_is_accepted_and_an_older_repository_is_refused(tmp_path: Path
     repo = repository(tmp_path / "tuf")
     old = repo.files()
     source = dict(old)
+
+    def fetch(name: str) -> bytes | None:
+        return source.get(name)
+
     registry = CollectorRegistry()
-    trust = Trust(tmp_path / "trust", lambda name: source.get(name), registry)
+    trust = Trust(tmp_path / "trust", fetch, registry)
     trust.adopt(repo.root_bytes)
     trust.refresh_now()
     newer = keyring(cdn=("https://cdn.example/",))
@@ -146,7 +150,8 @@ def test_an_update_is_accepted_and_an_older_repository_is_refused(tmp_path: Path
 def test_no_uplink_leaves_the_last_keys_in_force(tmp_path: Path) -> None:
     repo = repository(tmp_path / "tuf")
     Trust.create(tmp_path / "trust", repo.root_bytes, lambda name: repo.files().get(name)).refresh_now()
-    for fetch in (nobody, lambda _: None):
+    nothing: dict[str, bytes] = {}
+    for fetch in (nobody, nothing.get):
         trust = Trust(tmp_path / "trust", fetch)
         with pytest.raises(UnreachableError):
             trust.refresh_now()
@@ -211,7 +216,7 @@ def test_offers_signed_by_strangers_or_out_of_bounds_are_not_kept(tmp_path: Path
         tmp_path / "x",
         keyring("Evil"),
         root=b"\x09" * 32,
-        seeds={role: b"\x0a" * 32 for role in SEEDS},
+        seeds=dict.fromkeys(SEEDS, b"\x0a" * 32),
         now=time.time(),
     )
     trust = Trust.create(tmp_path / "trust", repo.root_bytes, nobody)

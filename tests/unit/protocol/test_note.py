@@ -163,7 +163,9 @@ def test_bytes_that_are_no_note_are_refused(note: bytes) -> None:
     assert caught.value.reason == "malformed"
 
 
-@pytest.mark.parametrize("name", ["", "two words", "a+b", "line\nline", "x" * 201, "other.example"])
+@pytest.mark.parametrize(
+    "name", ["", "two words", "a+b", "line\nline", "x" * 201, "a\ud800", "other.example"]
+)
 def test_a_name_no_note_can_carry_is_our_own_error(name: str) -> None:
     origin = NAME if name == "other.example" else name
     with pytest.raises(LocalError) as caught:

@@ -200,6 +200,17 @@ def test_a_folder_kubo_would_shard_is_refused() -> None:
     assert caught.value.reason == "directory_too_large"
 
 
+@pytest.mark.parametrize("name", ["a\ud800", "x" * 1025, "\u00e9" * 513])
+def test_a_name_no_block_can_hold_is_refused(name: str) -> None:
+    entry = Entry(Cid.of(RAW, b""), 0, 0)
+    with pytest.raises(LocalError):
+        directory({name: entry})
+    root, block, _ = directory({"x": entry})
+    with pytest.raises(RemoteError) as caught:
+        resolve(root, [name], {root: block}.get)
+    assert caught.value.reason == "not_found"
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0"])
 def test_a_name_no_path_can_reach_is_neither_written_nor_read(name: str) -> None:
     entry = Entry(Cid.of(RAW, b""), 0, 0)

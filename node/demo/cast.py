@@ -1,0 +1,256 @@
+"""The cast: who plays in the demo, set up with the commands a person would type."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from ...protocol.errors import FarcastError, LocalError, UsageError
+from ..admin import call_admin
+from .board import Board
+from .troupe import Troupe, free_port, metric
+
+FILM_S = 48
+SHORTEST_S = 40
+HEARTBEAT_S = 5
+READY_TIMEOUT_S = 60.0
+RELAYS = ("relay-1", "relay-2")
+PAYEES = (("ada", 6_000), ("ben", 4_000))
+
+
+class Film(NamedTuple):
+    """What is published: the media file and the film.toml beside it."""
+
+    media: Path
+    name: str
+
+
+class Cast:
+    """Starts everybody and answers where they are; ``published`` is what the origin said of the film."""
+
+    def __init__(self, troupe: Troupe, folder: Path, board: Board, film: Film, *, speed: float) -> None:
+        self.troupe = troupe
+        self.folder = folder
+        self.board = board
+        self.film = film
+        self.speed = speed
+        self.published: dict[str, Any] = {}
+        self.admin: dict[str, dict[str, Any]] = {}
+        self.cdn_port = free_port()
+        self._ports = {name: free_port() for name in ("origin", *RELAYS, "neighbour", "node")}
+        self._shared = {
+            "FARCAST_NETWORK_ALLOW_PRIVATE": "true",
+            "FARCAST_NETWORK_INTERFACES": "127.0.0.1",
+            "FARCAST_LISTEN_HOST": "127.0.0.1",
+            "FARCAST_ADMIN_PORT": "0",
+            "FARCAST_MESH_PORT": str(free_port()),
+            "FARCAST_SATELLITE_PORT": str(free_port()),
+            "FARCAST_SATELLITE_INTERFACE": "127.0.0.1",
+            "FARCAST_HEARTBEAT_INTERVAL_S": str(HEARTBEAT_S),
+            "FARCAST_CATALOG_POLL_S": "2",
+            "FARCAST_UPLINK_ENABLED": "true",
+        }
+
+    @property
+    def title(self) -> str:
+        """The published title's id."""
+        return str(self.published["title"])
+
+    def home(self, name: str) -> Path:
+        """Return the home folder of a box."""
+        return self.folder / name
+
+    def settings(self, name: str) -> dict[str, str]:
+        """Return the environment of one box."""
+        port = self._ports[name]
+        return {
+            **self._shared,
+            "FARCAST_LISTEN_PORT": str(port),
+            "FARCAST_NETWORK_ANNOUNCE": f"127.0.0.1:{port}",
+        }
+
+    def assemble(self, *, carousel: bool) -> None:
+        """Bring everybody up: origin, CDN, relays, neighbour with the film kept, viewer's node.
+
+        Raises:
+            LocalError: where one does not start, with its own sentence.
+
+        """
+        self._found_origin(carousel=carousel)
+        with ThreadPoolExecutor(max_workers=3) as pool:
+            publishing = pool.submit(self._publish)
+            relays = [pool.submit(self._add_relay, name) for name in RELAYS]
+            for job in (publishing, *relays):
+                job.result()
+        for name in ("neighbour", "node"):
+            self._add_viewer(name)
+        self._until("the node sees the film", lambda: self._listed("node") and self._listed("neighbour"))
+        self.command("keep", self.title, "--home", str(self.home("neighbour")))
+        self._until("the node finds both relays and the neighbour", self._all_found)
+
+    def command(self, *arguments: str, name: str = "node") -> Any:  # noqa: ANN401 - JSON
+        """Run one command as the person who owns box ``name``."""
+        return self.troupe.command(arguments, self.settings(name))
+
+    def call(self, name: str, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+        """Call a box's admin API."""
+        return call_admin(self.home(name), method, path, body)
+
+    def metrics_url(self, name: str) -> str:
+        """Return where a box's metrics are."""
+        base = str(self.admin[name]["url"])
+        return base.rsplit("/", 1)[0] + "/metrics"
+
+    def sent_bytes(self, *names: str) -> int:
+        """Return what the named senders say they sent; ``cdn`` counts on its own page."""
+        total = 0.0
+        for name in names:
+            if name == "cdn":
+                total += metric(f"http://127.0.0.1:{self.cdn_port}/cdn-metrics", "farcast_cdn_sent_bytes_total")
+            elif name == "satellite":
+                total += metric(self.metrics_url("origin"), "farcast_satellite_sent_bytes_total")
+            else:
+                total += metric(self.metrics_url(name), "farcast_node_http_sent_bytes_total")
+        return int(total)
+
+    def start_relay(self, name: str) -> None:
+        """Start (or start again) a relay."""
+        self.admin[name] = self.troupe.box(name, ["relay", "run"], self.home(name), self.settings(name))
+
+    def encoded(self) -> dict[str, bytes]:
+        """Return the SHA-256 of every file of the film as the origin packaged it, by path."""
+        folder = Path(self.published["folder"])
+        return {
+            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).digest()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+
+    def addresses(self) -> dict[str, Any]:
+        """Return what ``--serve`` prints: every address and process id."""
+        found = self.command("play", self.title, "--home", str(self.home("node")))
+        boxes = ("origin", *RELAYS, "neighbour", "node")
+        return {
+            "film": self.film_facts(),
+            "tiers": None,
+            "failovers": None,
+            "playback": None,
+            "pulses": None,
+            "settlement": None,
+            "verify": None,
+            "wall_s": None,
+            "urls": {
+                "player": found["player"],
+                "watch_hls": found["watch_hls"],
+                "watch_dash": None,
+                "gateways": [str(self.admin["node"]["url"])],
+                "metrics": [self.metrics_url(name) for name in boxes]
+                + [f"http://127.0.0.1:{self.cdn_port}/cdn-metrics"],
+                "origin": f"http://127.0.0.1:{self._ports['origin']}",
+                "relays": [f"http://127.0.0.1:{self._ports[name]}" for name in RELAYS],
+                "pages": [str(self.admin[name]["url"]) + "/" for name in boxes],
+            },
+            "pids": {
+                "origin": self.troupe.pid("origin"),
+                "cdn": self.troupe.pid("cdn"),
+                "relays": [self.troupe.pid(name) for name in RELAYS],
+                "neighbour": self.troupe.pid("neighbour"),
+                "node": self.troupe.pid("node"),
+            },
+        }
+
+    def film_facts(self) -> dict[str, Any]:
+        """Return the ``film`` part of the result."""
+        return {
+            "title": self.published["title"],
+            "root_cid": self.published["root"],
+            "duration_s": self.published["duration_ms"] / 1_000,
+            "segments": self.published["playback_segments"],
+            "bytes": self.published["size_bytes"],
+        }
+
+    def _found_origin(self, *, carousel: bool) -> None:
+        port = self._ports["origin"]
+        home = str(self.home("origin"))
+        self.command(
+            "origin", "init", "--name", "Farcast demo", "--endpoint", f"127.0.0.1:{port}",
+            "--cdn", f"http://127.0.0.1:{self.cdn_port}", "--home", home, name="origin",
+        )  # fmt: skip
+        self.admin["origin"] = self.troupe.box(
+            "origin", ["origin", "run"], self.home("origin"), self.settings("origin")
+        )
+        if not carousel:  # the stage puts it on air when the film starts
+            self.call("origin", "POST", "/api/origin/uplink", {"on": False})
+        self.troupe.start(
+            "cdn", ["-m", "farcast.node.demo.cdn", str(self.cdn_port), f"http://127.0.0.1:{port}"]
+        )
+        self._until("the CDN answers", lambda: _answers(f"http://127.0.0.1:{self.cdn_port}/cdn-metrics"))
+        for payee, _ in PAYEES:
+            self.command("origin", "payee", "add", payee, "--home", home, name="origin")
+
+    def _publish(self) -> None:
+        self.board.note(f"publishing {self.film.name}")
+        home = str(self.home("origin"))
+        self.published = self.command("origin", "publish", str(self.film.media), "--home", home, name="origin")
+
+    def _add_relay(self, name: str) -> None:
+        home = str(self.home("origin"))
+        link = self.command("origin", "invite", "--relay", "--home", home, name="origin")["link"]
+        self.command("relay", "join", link, "--payee", "", "--home", str(self.home(name)), name=name)
+        self.start_relay(name)
+
+    def _add_viewer(self, name: str) -> None:
+        home = str(self.home("origin"))
+        link = self.command("origin", "account", "add", name, "--home", home, name="origin")["link"]
+        self.command("join", link, "--home", str(self.home(name)), name=name)
+        self.admin[name] = self.troupe.box(name, ["run"], self.home(name), self.settings(name))
+
+    def _listed(self, name: str) -> bool:
+        return any(row["title"] == self.title for row in self.call(name, "GET", "/api/titles"))
+
+    def _all_found(self) -> bool:
+        status = self.call("node", "GET", "/api/status")
+        sources = {tier["name"]: tier["sources"] for tier in status["tiers"]}
+        return sources["cdn"] >= 1 and sources["relay"] >= len(RELAYS) and sources["mesh"] >= 1 and status["tickets"] > 0
+
+    def _until(self, what: str, holds: Any) -> None:  # noqa: ANN401 - any callable without arguments
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        trouble = ""
+        while time.monotonic() < deadline:
+            try:
+                if holds():
+                    return
+            except FarcastError as error:
+                trouble = f": {error}"
+            time.sleep(0.1)
+        raise LocalError(f"waited {READY_TIMEOUT_S:.0f} s until {what}{trouble}", reason="demo_timeout")
+
+
+def make_film(media: Path | None, folder: Path, board: Board) -> Film:
+    """Make the film on the spot, or take somebody's own, looped to 40 s if it is shorter.
+
+    Raises:
+        UsageError: where there is no such file or ffmpeg cannot read it.
+
+    """
+    from ...origin.ingest import find_ffmpeg  # noqa: F401
+
+    raise NotImplementedError
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=1) as response:  # noqa: S310 - our own loopback address
+            return response.status == 200  # noqa: PLR2004 - up
+    except (URLError, OSError):
+        return False
+
+
+_ = (shutil, subprocess, UsageError)

@@ -1,0 +1,93 @@
+"""``farcast demo``: origin, CDN, relays, neighbour and viewer's node; one film over four tiers, paid.
+
+The stage only runs commands, sends signals, calls admin APIs and reads metrics; everything that is
+shown happens in the processes it started, each of them the real thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ...protocol.errors import FarcastError
+from ..home import write_whole
+from .board import Board
+from .cast import Cast, make_film
+from .scenes import evening
+from .troupe import Troupe, clean_environment
+
+
+def run_demo(*, media: Path | None, serve: bool, keep: Path | None, speed: float, json_file: Path | None) -> int:
+    """Run the demo; returns the exit code: 0 only where everything it promises held.
+
+    ``keep`` leaves all homes and the report there; otherwise no file and no process stays behind.
+    """
+    folder = _folder(keep)
+    board = Board(sys.stdout)
+    troupe = Troupe(folder, clean_environment({"PYTHONUNBUFFERED": "1"}))
+    began = time.monotonic()
+    previous = signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+    try:
+        film = make_film(media, folder, board)
+        cast = Cast(troupe, folder, board, film, speed=speed)
+        cast.assemble(carousel=serve)
+        if serve:
+            result = cast.addresses()
+            _write(json_file, result)
+            board.addresses(result)
+            _wait(troupe)
+            return 0
+        result, failures = asyncio.run(evening(cast, board))
+        result["wall_s"] = round(time.monotonic() - began, 1)
+        _write(json_file, result)
+        board.verdict(result, failures)
+        return 1 if failures else 0
+    except KeyboardInterrupt:
+        board.note("stopped")
+        return 0 if serve else 130
+    except FarcastError as error:
+        sys.stderr.write(f"farcast: the demo ended early: {error}\n")
+        return 1
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        board.close()
+        troupe.close()
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            sys.stdout.write(f"kept in {folder}\n")
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _folder(keep: Path | None) -> Path:
+    if keep is None:
+        return Path(tempfile.mkdtemp(prefix="farcast-demo-"))
+    keep.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return keep.resolve()
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _wait(troupe: Troupe) -> None:
+    expected = len(troupe.alive())
+    while len(troupe.alive()) == expected:
+        time.sleep(0.5)
+    sys.stderr.write("farcast: one of the demo's processes ended; stopping the others\n")
+
+
+def _write(path: Path | None, result: dict[str, object]) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(result, indent=2).encode() + b"\n", mode=0o644)
+
+

@@ -1,0 +1,59 @@
+"""Network addresses: how they are written, and which of them the open Internet may be asked for."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import NamedTuple
+
+from ...protocol.errors import RemoteError
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+_PORTS = 65_535
+
+
+class HostPort(NamedTuple):
+    """Where to dial: a name or address without brackets, and a port."""
+
+    host: str
+    port: int
+
+
+def parse_address(text: str) -> HostPort:
+    """Read ``host:port`` or ``[v6]:port``.
+
+    Raises:
+        RemoteError: ``malformed``; addresses come from peers and directories.
+
+    """
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    digits = port.isascii() and port.isdigit() and len(port) <= len(str(_PORTS))
+    if not host or not digits or not 0 < int(port) <= _PORTS or (":" in host) is not bracketed:
+        raise RemoteError(f"{text[:80]!r} is no address of the form host:port", reason="malformed")
+    return HostPort(host, int(port))
+
+
+def is_public(host: str) -> bool:
+    """Say whether ``host`` is a literal public unicast address; a name is not.
+
+    An IPv6 address that carries an IPv4 one (mapped, 6to4, Teredo, NAT64) is as public as that.
+    """
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address):
+        carried = _carried(address)
+        if carried is not None:
+            address = carried
+    return address.is_global and not (address.is_multicast or address.is_reserved)
+
+
+def _carried(address: IPv6Address) -> IPv4Address | None:
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    if address.teredo is not None:
+        return address.teredo[1]
+    return address.ipv4_mapped or address.sixtofour

@@ -1,0 +1,335 @@
+"""Settings: defaults, one ``settings.toml`` per box over them, the environment over both.
+
+Every key and its default is in ``config/defaults.toml``; its type and bounds are here. A value
+that does not fit is an error that names the file or variable, the key and the reason.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import msgspec
+from msgspec import Meta
+
+from ..protocol.errors import UsageError
+from .settingvalue import convert, expectation, shown
+
+FILE = "settings.toml"
+Origin = Literal["default", "file", "environment"]
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Percent = Annotated[int, Meta(ge=0, le=95)]
+Seconds = Annotated[int, Meta(ge=1, le=86_400)]
+Millis = Annotated[int, Meta(ge=1, le=60_000)]
+Hours = Annotated[int, Meta(ge=1, le=24)]
+Bytes = Annotated[int, Meta(ge=10_000_000, le=2**53 - 1)]
+Cents = Annotated[int, Meta(ge=0, le=10**9)]
+Line = Annotated[str, Meta(max_length=255)]
+Lines = Annotated[list[Line], Meta(max_length=64)]
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ``[table]`` of the file; every key is required, ``defaults.toml`` has them all."""
+
+
+class Listen(Table, frozen=True):
+    """``[listen]``: the public listeners."""
+
+    host: Line
+    port: Port
+
+
+class Admin(Table, frozen=True):
+    """``[admin]``: the loopback listener."""
+
+    host: Line
+    port: Port
+    token: Annotated[
+        str, Meta(pattern=r"^([A-Za-z0-9_-]{16,128})?$", description="16 or more of A-Z a-z 0-9 - _")
+    ]
+
+
+class Store(Table, frozen=True):
+    """``[store]``: blocks on disk."""
+
+    quota_bytes: Bytes
+
+
+class Spool(Table, frozen=True):
+    """``[spool]``: pulses on their way home."""
+
+    foreign_quota_bytes: Bytes
+
+
+class Network(Table, frozen=True):
+    """``[network]``: who is dialled, what is announced."""
+
+    allow_private: bool
+    announce: Lines
+    interfaces: Lines
+    direct: bool
+
+
+class Mesh(Table, frozen=True):
+    """``[mesh]``: LAN neighbours."""
+
+    enabled: bool
+    group: Line
+    port: Port
+    zeroconf: bool
+
+
+class Satellite(Table, frozen=True):
+    """``[satellite]``: receiving the carousel."""
+
+    enabled: bool
+    group: Line
+    port: Port
+    interface: Line
+
+
+class Uplink(Table, frozen=True):
+    """``[uplink]``: sending the carousel."""
+
+    enabled: bool
+    rate_bps: Annotated[int, Meta(ge=1_000, le=10**11)]
+    planned_loss_percent: Percent
+    generation_bytes: Annotated[int, Meta(ge=100_000, le=64_000_000)]
+    head_share_percent: Percent
+    ttl: Annotated[int, Meta(ge=0, le=255)]
+
+
+class Heartbeat(Table, frozen=True):
+    """``[heartbeat]``: how often a pulse is made."""
+
+    interval_s: Annotated[int, Meta(ge=1, le=120)]
+
+
+class Batch(Table, frozen=True):
+    """``[batch]``: pulses of others on the way to the origin."""
+
+    interval_s: Seconds
+    max_pulses: Annotated[int, Meta(ge=1, le=4_096)]
+
+
+class Catalog(Table, frozen=True):
+    """``[catalog]``: following the origin's catalog."""
+
+    poll_s: Seconds
+
+
+class Ladder(Table, frozen=True):
+    """``[ladder]``: hedging and probing of tiers."""
+
+    hedge_min_ms: Millis
+    hedge_max_ms: Millis
+    probe_s: Seconds
+    waste_percent: Percent
+
+
+class Money(Table, frozen=True):
+    """``[money]``: the rules of settlement."""
+
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="three capital letters")]
+    reserve_basis_points: Annotated[int, Meta(ge=0, le=10_000)]
+    reserve_base: Literal["revenue", "net"]
+    relay_cents_per_gb: Cents
+    mode: Literal["pooled", "per_payer"]
+    session_cap_h: Hours
+    day_cap_h: Hours
+    gap_s: Seconds
+
+
+class Trust(Table, frozen=True):
+    """``[trust]``: looking for newer keys."""
+
+    refresh_s: Seconds
+
+
+class Log(Table, frozen=True):
+    """``[log]``: how much is written."""
+
+    level: Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The effective settings of a box; ``origins`` says where each ``table.key`` came from."""
+
+    listen: Listen
+    admin: Admin
+    store: Store
+    spool: Spool
+    network: Network
+    mesh: Mesh
+    satellite: Satellite
+    uplink: Uplink
+    heartbeat: Heartbeat
+    batch: Batch
+    catalog: Catalog
+    ladder: Ladder
+    money: Money
+    trust: Trust
+    log: Log
+    origins: Mapping[str, Origin]
+
+    @classmethod
+    def load(cls, home: Path | None, environ: Mapping[str, str]) -> Settings:
+        """Read the settings of the box in ``home``; defaults alone where there is no home or no file.
+
+        Raises:
+            UsageError: naming the file or variable, the key and the reason.
+
+        """
+        path = Path(FILE) if home is None else home / FILE
+        entries = [*_defaults()]
+        if home is not None:
+            entries += _from_file(path)
+        entries += _from_environ(environ)
+        values: dict[str, dict[str, object]] = {table: {} for table in TABLES}
+        newest: dict[str, _Entry] = {}
+        for entry in entries:
+            values[entry.table][entry.key] = entry.read()
+            newest[f"{entry.table}.{entry.key}"] = entry
+        tables: dict[str, Any] = {table: kind(**values[table]) for table, kind in TABLES.items()}
+        settings = cls(**tables, origins={name: entry.origin for name, entry in newest.items()})
+        settings._check(newest)
+        return settings
+
+    def origin_of(self, key: str) -> Origin:
+        """Say where ``table.key`` came from; raises ``UsageError`` where there is no such key."""
+        if key not in self.origins:
+            raise UsageError(f"{key}: no such setting{_nearest(key, self.origins)}", reason="settings")
+        return self.origins[key]
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return every key with its value as text and where it came from; secrets are not shown."""
+        rows: list[tuple[str, str, str]] = []
+        for name, origin in self.origins.items():
+            table, _, key = name.partition(".")
+            value = getattr(getattr(self, table), key)
+            if key in _SECRETS:
+                text = "(set)" if value else ""
+            elif isinstance(value, list):
+                text = ", ".join(cast("list[str]", value))
+            else:
+                text = str(value).lower() if isinstance(value, bool) else str(value)
+            rows.append((name, text, origin))
+        return rows
+
+    def _check(self, newest: Mapping[str, _Entry]) -> None:
+        """Refuse values that fit alone but not in the world, or not together."""
+        for name, group in (("mesh.group", self.mesh.group), ("satellite.group", self.satellite.group)):
+            if not _is_multicast(group):
+                raise newest[name].refused("an IPv4 multicast address such as '239.255.74.34'")
+        if self.ladder.hedge_max_ms < self.ladder.hedge_min_ms:
+            raise newest["ladder.hedge_max_ms"].refused(f"at least hedge_min_ms ({self.ladder.hedge_min_ms})")
+
+
+TABLES: Mapping[str, type[Table]] = {
+    "listen": Listen,
+    "admin": Admin,
+    "store": Store,
+    "spool": Spool,
+    "network": Network,
+    "mesh": Mesh,
+    "satellite": Satellite,
+    "uplink": Uplink,
+    "heartbeat": Heartbeat,
+    "batch": Batch,
+    "catalog": Catalog,
+    "ladder": Ladder,
+    "money": Money,
+    "trust": Trust,
+    "log": Log,
+}
+_KINDS: Mapping[str, Mapping[str, Any]] = {
+    table: {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for table, kind in TABLES.items()
+}
+_SECRETS = frozenset({"token"})
+_PREFIX = "FARCAST_"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A value somebody gave for a key, and where it stands."""
+
+    table: str
+    key: str
+    value: object
+    origin: Origin
+    where: str
+
+    def read(self) -> object:
+        try:
+            return convert(
+                self.key, _KINDS[self.table][self.key], self.value, text=self.origin == "environment"
+            )
+        except (ValueError, msgspec.ValidationError):
+            raise self.refused(expectation(self.key, _KINDS[self.table][self.key])) from None
+
+    def refused(self, expected: str) -> UsageError:
+        got = "" if self.key in _SECRETS else f", got {shown(self.value)}"
+        return UsageError(f"{self.where}: expected {expected}{got}", reason="settings")
+
+
+def _defaults() -> Iterator[_Entry]:
+    text = files("farcast.config").joinpath("defaults.toml").read_text("utf-8")
+    for table, keys in tomllib.loads(text).items():
+        for key, value in keys.items():
+            yield _Entry(table, key, value, "default", f"defaults.toml: [{table}] {key}")
+
+
+def _from_file(path: Path) -> Iterator[_Entry]:
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", reason="settings") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not TOML: it is not UTF-8 text", reason="settings") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not TOML: {error}", reason="settings") from error
+    for table, keys in tables.items():
+        if table not in TABLES:
+            raise UsageError(f"{path}: [{table}]: no such table{_nearest(table, TABLES)}", reason="settings")
+        if not isinstance(keys, dict):
+            raise UsageError(f"{path}: {table}: expected a table, write [{table}]", reason="settings")
+        for key, value in cast("dict[str, object]", keys).items():
+            if key not in _KINDS[table]:
+                message = f"{path}: [{table}] {key}: no such key{_nearest(key, _KINDS[table])}"
+                raise UsageError(message, reason="settings")
+            yield _Entry(table, key, value, "file", f"{path}: [{table}] {key}")
+
+
+def _from_environ(environ: Mapping[str, str]) -> Iterator[_Entry]:
+    """Read the variables that name a table; others, such as FARCAST_HOME, are not settings."""
+    for name, value in sorted(environ.items()):
+        table, _, key = name.removeprefix(_PREFIX).lower().partition("_")
+        if not name.startswith(_PREFIX) or table not in TABLES:
+            continue
+        if key not in _KINDS[table]:
+            known = [f"{_PREFIX}{table}_{known}".upper() for known in _KINDS[table]]
+            raise UsageError(f"{name}: no such setting{_nearest(name, known)}", reason="settings")
+        yield _Entry(table, key, value, "environment", name)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _is_multicast(text: str) -> bool:
+    try:
+        return ipaddress.IPv4Address(text).is_multicast
+    except ValueError:
+        return False

@@ -1,0 +1,410 @@
+"""The office: everything the origin's team can do, once, whether the origin is running or not.
+
+A command that finds the home free does its work through an ``Office`` of its own; otherwise the
+running origin does it through the admin API (``origin/admin.py``). Both go through ``perform``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from ..node.console import Report
+from ..node.replica import catalog_name
+from ..node.settings import Settings
+from ..node.store import DiskStore
+from ..protocol.catalog import Entry
+from ..protocol.directory import Endpoint
+from ..protocol.errors import LocalError, UsageError
+from ..protocol.identity import peer_id
+from ..protocol.invite import Invite, Kind, format_invite
+from ..protocol.keyring import Keyring
+from ..protocol.manifest import Manifest, open_manifest
+from ..protocol.ticket import DAY_MS
+from .accounts import INVITE_DAYS, Accounts, Payee
+from .film import load_film
+from .keys import ROOT_WARNING, Keys
+from .log import CatalogLog
+from .publish import pin_label, publish
+from .repository import ROOT_WARNING_DAYS
+from .roster import Roster
+from .treasury import Treasury
+
+Result = dict[str, Any]
+"""What an action returns: plain values, ready for JSON."""
+
+DAY_S = 86_400
+
+
+class Office:
+    """The origin at ``home``, whose lock the caller holds."""
+
+    def __init__(
+        self,
+        home: Path,
+        settings: Settings,
+        clock_ms: Callable[[], int],
+        registry: CollectorRegistry | None = None,
+        store: DiskStore | None = None,
+    ) -> None:
+        """Open keys, accounts and catalog; without a ``store`` the home's own is opened when needed.
+
+        Raises:
+            UsageError: where no origin lives in ``home``.
+            LocalError: where a file of it is damaged.
+
+        """
+        self.home = home
+        self.settings = settings
+        self._clock_ms = clock_ms
+        self._registry = registry or CollectorRegistry()
+        self.keys = Keys(home)
+        self.accounts = Accounts(home / "accounts.db")
+        self.roster = Roster(self.accounts, self.keys.catalog, allow_private=settings.network.allow_private)
+        self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
+        self.treasury = Treasury(home, settings, self.keys, self.accounts, self.roster, self._registry)
+        self._own_store: DiskStore | None = None
+        self._given_store = store
+        self._actions: dict[str, Callable[..., Result]] = {
+            "invite": self.invite,
+            "account_add": self.account_add,
+            "account_revoke": self.account_revoke,
+            "account_erase": self.account_erase,
+            "account_list": self.account_list,
+            "payee_add": self.payee_add,
+            "payee_list": self.payee_list,
+            "announce": self.announce,
+            "renew": self.renew,
+            "publish": self.publish,
+            "list": self.list_titles,
+            "retire": self.retire,
+            "deny": self.deny,
+            "relays": self.relays,
+            "relay_judge": self.relay_judge,
+            "book": self.book,
+            "settle": self.settle,
+            "report": self.report,
+            "status": self.status,
+        }
+
+    def close(self) -> None:
+        """Close every file this office opened."""
+        if self._own_store is not None:
+            self._own_store.close()
+        self.treasury.close()
+        self.log.close()
+        self.accounts.close()
+
+    @property
+    def store(self) -> DiskStore:
+        """The home's blocks."""
+        if self._given_store is not None:
+            return self._given_store
+        if self._own_store is None:
+            self._own_store = DiskStore(self.home, self.settings.store.quota_bytes, self._registry)
+        return self._own_store
+
+    def perform(self, action: str, arguments: Mapping[str, object], report: Report) -> Result:
+        """Do one action by name with JSON arguments; long ones tell ``report`` how far they are.
+
+        Raises:
+            UsageError: for an unknown action or arguments it does not take, and what it raises.
+
+        """
+        method = self._actions.get(action)
+        if method is None:
+            raise UsageError(f"the origin knows no action {action!r}", reason="unknown_action")
+        parameters = inspect.signature(method, eval_str=True).parameters
+        if unknown := arguments.keys() - parameters.keys():
+            raise UsageError(f"{action} takes no {', '.join(sorted(unknown))}", reason="bad_arguments")
+        try:
+            values: dict[str, object] = {
+                name: msgspec.convert(value, parameters[name].annotation) for name, value in arguments.items()
+            }
+            if "progress" in parameters:
+                values["progress"] = report
+            bound = inspect.signature(method).bind(**values)
+        except (msgspec.ValidationError, TypeError) as error:
+            raise UsageError(f"{action}: {error}", reason="bad_arguments") from error
+        return method(*bound.args, **bound.kwargs)
+
+    def invite(self, *, relay: bool = False, account: str | None = None) -> Result:
+        """Make a link: to this origin alone, to one more device of ``account``, or for a relay."""
+        if relay and account is not None:
+            raise UsageError("an invite is for a relay or for an account's device, not for both")
+        kind: Kind = "relay" if relay else "viewer"
+        self._endpoint()  # no token is spent on a link that cannot be made
+        token = self.accounts.invite(kind, self._clock_ms(), account=account) if relay or account else ""
+        return {"link": self._link(kind, token), "kind": kind, "valid_days": INVITE_DAYS if token else None}
+
+    def account_add(self, name: str) -> Result:
+        """Add an account and make the invite of its first device."""
+        self._endpoint()
+        token = self.accounts.add(name, self._clock_ms())
+        return {"account": name, "link": self._link("viewer", token), "valid_days": INVITE_DAYS}
+
+    def account_revoke(self, name: str) -> Result:
+        """Issue an account no more tickets from today on."""
+        day = self._clock_ms() // DAY_MS
+        self.accounts.revoke(name, day)
+        return {"account": name, "revoked_from": _date(day * DAY_MS)}
+
+    def account_erase(self, name: str) -> Result:
+        """Forget whose account it is; its viewed time stays in the books under its pseudonym."""
+        self.accounts.erase(name, self._clock_ms() // DAY_MS)
+        return {"account": name, "erased": True}
+
+    def account_list(self) -> Result:
+        """List the accounts."""
+        return {
+            "accounts": [
+                {
+                    "account": account.name,
+                    "pseudonym": account.pseudonym.hex(),
+                    "devices": account.devices,
+                    "revoked_from": None if account.revoked_day is None else _date(account.revoked_day * DAY_MS),
+                }
+                for account in self.accounts.accounts()
+            ]
+        }
+
+    def payee_add(self, payee: str, name: str = "", method: str = "") -> Result:
+        """Add somebody to be paid, or correct name and method."""
+        self.accounts.add_payee(Payee(payee, name or payee, method), self._clock_ms())
+        return {"payee": payee, "name": name or payee, "method": method}
+
+    def payee_list(self) -> Result:
+        """List who is paid."""
+        return {"payees": [payee._asdict() for payee in self.accounts.payees()]}
+
+    def announce(self, endpoints: list[str] | None = None, cdn: list[str] | None = None) -> Result:
+        """Tell the world other addresses of this origin, or other CDN base URLs."""
+        known = self.keys.keyring
+        keyring = Keyring(
+            known.v,
+            known.name,
+            known.box,
+            known.catalog,
+            known.ticket,
+            known.intake,
+            known.settlement,
+            known.publishers,
+            known.endpoints if endpoints is None else [parse_endpoint(text) for text in endpoints],
+            known.cdn if cdn is None else cdn,
+        )
+        changed = self.keys.repository.update_keyring(keyring, self._clock_ms() / 1_000)
+        return {
+            "changed": changed,
+            "endpoints": [f"{endpoint.host}:{endpoint.port}" for endpoint in keyring.endpoints],
+            "cdn": keyring.cdn,
+        }
+
+    def renew(self, passphrase: str) -> Result:
+        """Sign the next version of root.json, good for another year."""
+        self.keys.renew_root(passphrase, self._clock_ms() / 1_000)
+        state = self.keys.repository.root_state
+        return {"version": state.version, "expires": _date(int(state.expires_s * 1_000))}
+
+    def publish(
+        self,
+        media: str,
+        title: str | None = None,
+        payee: str | None = None,
+        preset: str = "",
+        loop_to_s: float = 0,
+        *,
+        dry_run: bool = False,
+        progress: Report,
+    ) -> Result:
+        """Encode, package, sign and list a film; again, only what changed.
+
+        Where no payee is named anywhere and just one is known, that one gets everything.
+        """
+        path = Path(media)
+        known = [payee.id for payee in self.accounts.payees()]
+        film = load_film(path, title=title, payee=payee or (known[0] if len(known) == 1 else None))
+        for share in film.payees:
+            if share.payee not in known:
+                message = f"{film.title} pays {share.payee!r}, whom this origin does not know; "
+                raise UsageError(message + f"add them with `farcast origin payee add {share.payee}`")
+        shares = [{"payee": share.payee, "basis_points": share.points} for share in film.payees]
+        entry = self.log.catalog.titles().get(film.title)
+        if dry_run:
+            what: Result = {"title": film.title, "name": film.name, "payees": shares, "listed": entry is not None}
+            return {**what, "dry_run": True}
+        now_ms = self._clock_ms()
+        done = publish(
+            path,
+            film,
+            self.home / "encodes",
+            self.store,
+            self.keys.publisher,
+            self._manifest(entry) if entry else None,
+            now_ms,
+            preset,
+            progress,
+            loop_to_s=loop_to_s,
+        )
+        if done.changed:
+            self.log.append("supersede" if entry else "publish", film.title, done.cid, now_ms)
+        return {
+            "title": film.title,
+            "name": film.name,
+            "version": done.manifest.version,
+            "changed": done.changed,
+            "root_cid": str(done.manifest.root_cid),
+            "manifest_cid": str(done.cid),
+            "duration_s": done.manifest.duration_ms / 1_000,
+            "bytes": done.manifest.size_bytes,
+            "renditions": len(done.manifest.renditions),
+            "blocks": done.blocks,
+            "new_blocks": done.new_blocks,
+            "new_bytes": done.new_bytes,
+            "payees": shares,
+            "dry_run": False,
+        }
+
+    def list_titles(self) -> Result:
+        """List what the catalog offers."""
+        titles: list[Result] = []
+        for title, entry in sorted(self.log.catalog.titles().items()):
+            manifest = self._manifest(entry)
+            titles.append(
+                {
+                    "title": title,
+                    "name": manifest.name,
+                    "version": manifest.version,
+                    "duration_s": manifest.duration_ms / 1_000,
+                    "bytes": manifest.size_bytes,
+                    "published": _date(entry.at_ms),
+                    "payees": [share.payee for share in manifest.payees],
+                }
+            )
+        return {"titles": titles, "entries": self.log.catalog.size}
+
+    def retire(self, title: str) -> Result:
+        """Take a title off the list; whoever holds it may keep playing it."""
+        return self._unlist(title, "retire")
+
+    def deny(self, title: str) -> Result:
+        """Take a title down: boxes that follow this catalog stop serving it."""
+        return self._unlist(title, "deny")
+
+    def relays(self) -> Result:
+        """List the relays and how they stand."""
+        return {
+            "relays": [
+                {
+                    "id": relay.peer_id,
+                    "standing": relay.standing,
+                    "endpoints": [f"{endpoint.host}:{endpoint.port}" for endpoint in relay.record.endpoints],
+                    "payee": relay.record.payee,
+                    "seen": _date(relay.record.created_ms),
+                    "expired": relay.record.expires_ms <= self._clock_ms(),
+                }
+                for relay in self.roster.relays()
+            ]
+        }
+
+    def relay_judge(self, relay: str, *, approve: bool) -> Result:
+        """Approve or refuse a relay."""
+        judged = self.roster.judge(relay, "approved" if approve else "refused")
+        self.roster.sign(self._clock_ms())
+        return {"id": peer_id(judged), "standing": "approved" if approve else "refused"}
+
+    def book(self, kind: str, cents: int, account: str | None = None, note: str = "") -> Result:
+        """Book income or a cost."""
+        pseudonym = self.accounts.pseudonym(account) if account is not None else None
+        return self.treasury.book(kind, cents, pseudonym, note, self._clock_ms())
+
+    def settle(self, month: str | None = None, as_of: str | None = None, *, dry_run: bool = False) -> Result:
+        """Settle a month."""
+        return self.treasury.settle(month, as_of, self._clock_ms(), dry_run=dry_run)
+
+    def report(self, month: str | None = None) -> Result:
+        """Write a settled month's report."""
+        return self.treasury.report(month, self._clock_ms())
+
+    def status(self) -> Result:
+        """Say how the origin stands."""
+        root = self.keys.repository.root_state
+        now_s = self._clock_ms() / 1_000
+        standings = [relay.standing for relay in self.roster.relays()]
+        keyring = self.keys.keyring
+        return {
+            "name": keyring.name,
+            "peer_id": self.keys.box.peer_id,
+            "endpoints": [f"{endpoint.host}:{endpoint.port}" for endpoint in keyring.endpoints],
+            "cdn": keyring.cdn,
+            "titles": len(self.log.catalog.titles()),
+            "catalog_entries": self.log.catalog.size,
+            "accounts": len(self.accounts.accounts()),
+            "payees": len(self.accounts.payees()),
+            "relays": {standing: standings.count(standing) for standing in ("approved", "pending", "refused")},
+            "root": {
+                "sha256": self.keys.repository.root_sha256,
+                "version": root.version,
+                "expires": _date(int(root.expires_s * 1_000)),
+                "threshold": f"{root.threshold} of {root.keys}",
+            },
+            "warnings": self._warnings(root.expires_s - now_s, root.threshold, len(keyring.endpoints)),
+        }
+
+    def _warnings(self, root_left_s: float, threshold: int, endpoints: int) -> Sequence[str]:
+        found: list[str] = []
+        if root_left_s < ROOT_WARNING_DAYS * DAY_S:
+            left = max(0, int(root_left_s // DAY_S))
+            found.append(f"the root of trust expires in {left} days: run `farcast origin renew`")
+        if not endpoints:
+            found.append("no address is announced: run `farcast origin announce HOST:PORT`")
+        if threshold < 2:  # noqa: PLR2004 - 2 of 3 is where it should be
+            found.append(ROOT_WARNING)
+        return found
+
+    def _unlist(self, title: str, action: Any) -> Result:  # noqa: ANN401 - a catalog action
+        entry = self.log.catalog.titles().get(title)
+        if entry is None:
+            raise UsageError(f"no title {title!r} is listed; `farcast origin list` shows them")
+        manifest = self._manifest(entry)
+        self.log.append(action, title, entry.cid, self._clock_ms())
+        self.store.unpin(pin_label(title, manifest.root_cid))
+        return {"title": title, "action": action, "entries": self.log.catalog.size}
+
+    def _manifest(self, entry: Entry) -> Manifest:
+        data = self.store.get(entry.cid)
+        if data is None:
+            message = f"the manifest of {entry.title} is gone from {self.home}/blocks; bring it back from a backup"
+            raise LocalError(message, reason="no_manifest")
+        return open_manifest(data)
+
+    def _endpoint(self) -> Endpoint:
+        endpoints = self.keys.keyring.endpoints
+        if not endpoints:
+            message = "this origin has no address to put into an invite; name one with `farcast origin announce`"
+            raise UsageError(message, reason="no_endpoint")
+        return endpoints[0]
+
+    def _link(self, kind: Kind, token: str) -> str:
+        endpoint = self._endpoint()
+        return format_invite(
+            Invite(endpoint.host, endpoint.port, self.keys.repository.root_sha256, token, kind)
+        )
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Read ``HOST:PORT``; raises ``UsageError``."""
+    host, _, port = text.rpartition(":")
+    try:
+        return msgspec.convert([host.strip("[]"), int(port), False], Endpoint)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise UsageError(f"{text!r} is no HOST:PORT, like films.example:7433") from error
+
+
+def _date(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1_000, UTC).date().isoformat()

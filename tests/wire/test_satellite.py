@@ -1,0 +1,260 @@
+"""The carousel over real multicast sockets on loopback, one way only."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from farcast.node.store import DiskStore
+from farcast.protocol.cid import RAW, Cid
+from farcast.protocol.errors import UnreachableError, UsageError
+from farcast.protocol.generation import Item, origin_id, pack_packet
+from farcast.protocol.identity import Identity
+from farcast.protocol.ports import Source, TierName
+from farcast.satellite import multicast
+from farcast.satellite.antenna import Antenna
+from farcast.satellite.tier import SatelliteTier
+from farcast.satellite.uplink import Uplink
+
+GROUP = "239.255.74.35"
+LOOPBACK = "127.0.0.1"
+CATALOG = Identity(b"c" * 32)
+ORIGIN = origin_id(b"k" * 32)
+HEAD = [Item("trust", "1.root.json", b"root"), Item("checkpoint", "", b"note")]
+
+
+def clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((LOOPBACK, 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def disk(folder: Path) -> Iterator[DiskStore]:
+    folder.mkdir(exist_ok=True)
+    store = DiskStore(folder, 1 << 30, CollectorRegistry())
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+class Studio:
+    """An origin's uplink with a film in its store."""
+
+    def __init__(self, folder: Path, port: int, *, rate_bps: int = 40_000_000, loss: float = 0.2) -> None:
+        rng = random.Random(7)
+        self.blocks = [rng.randbytes(size) for size in (1 << 20, 1 << 20, 700_000, 900)]
+        self.cids = [Cid.of(RAW, block) for block in self.blocks]
+        self.folder = folder
+        self.port = port
+        self.registry = CollectorRegistry()
+        self._rate_bps, self._loss = rate_bps, loss
+
+    @asynccontextmanager
+    async def on_air(self, head: list[Item] = HEAD) -> AsyncIterator[Uplink]:
+        """Run the uplink while the block runs."""
+        with disk(self.folder) as store:
+            for cid, block in zip(self.cids, self.blocks, strict=True):
+                store.put(cid, block)
+            uplink = Uplink(
+                group=GROUP,
+                port=self.port,
+                interface=LOOPBACK,
+                rate_bps=self._rate_bps,
+                planned_loss=self._loss,
+                identity=CATALOG,
+                origin=ORIGIN,
+                store=store,
+                clock_ms=clock_ms,
+                registry=self.registry,
+            )
+            await uplink.update(head, [("film", self.cids)])
+            async with running(uplink.run()):
+                yield uplink
+
+
+class Dish:
+    """A receiver with what it heard."""
+
+    def __init__(self, store: DiskStore, port: int, keys: list[bytes]) -> None:
+        self.items: dict[tuple[str, str], bytes] = {}
+        self.keys = keys
+        self.registry = CollectorRegistry()
+        self.antenna = Antenna(
+            group=GROUP,
+            port=port,
+            interface=LOOPBACK,
+            origin=ORIGIN,
+            catalog_keys=lambda: self.keys,
+            store=store,
+            on_item=self._take,
+            clock_ms=clock_ms,
+            registry=self.registry,
+        )
+        self.tier = SatelliteTier(self.antenna)
+
+    def _take(self, kind: str, name: str, data: bytes) -> None:
+        self.items[(kind, name)] = data
+
+    def count(self, name: str, **labels: str) -> float:
+        """Read one counter."""
+        return self.registry.get_sample_value(f"farcast_satellite_{name}_total", labels) or 0.0
+
+
+@asynccontextmanager
+async def running(*services: object) -> AsyncIterator[None]:
+    tasks = [asyncio.ensure_future(service) for service in services]  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results), results
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def forward_with_loss(from_port: int, to_port: int, loss: float) -> None:
+    """Carry packets one way and lose some; nothing ever flows back."""
+    rng = random.Random(3)
+    loop = asyncio.get_running_loop()
+    with multicast.receiver(GROUP, from_port, LOOPBACK) as ear, multicast.sender(LOOPBACK, 1) as mouth:
+        while True:
+            data = await loop.sock_recv(ear, 2_048)
+            if rng.random() >= loss:
+                await loop.sock_sendto(mouth, data, (GROUP, to_port))
+
+
+async def test_a_film_and_its_head_arrive_through_20_percent_loss_and_no_return_path(tmp_path: Path) -> None:
+    studio, port = Studio(tmp_path / "origin", free_port()), free_port()
+    with disk(tmp_path / "node") as store:
+        dish = Dish(store, port, [CATALOG.key])
+        async with (
+            running(dish.antenna.run(), forward_with_loss(studio.port, port, 0.2)),
+            studio.on_air(),
+        ):
+            await until(lambda: all(store.has(cid) for cid in studio.cids) and len(dish.items) == 2)
+        assert [store.get(cid) for cid in studio.cids] == studio.blocks
+        assert dish.items == {("trust", "1.root.json"): b"root", ("checkpoint", ""): b"note"}
+        received = dish.count("received_bytes")
+        sent = studio.registry.get_sample_value("farcast_satellite_sent_bytes_total")
+        assert sent is not None
+        assert received < 0.9 * sent
+        assert dish.count("missed_packets") > 100
+
+
+async def test_the_tier_waits_for_a_block_and_gives_it_the_moment_it_falls(tmp_path: Path) -> None:
+    studio = Studio(tmp_path / "origin", free_port())
+    with disk(tmp_path / "node") as store:
+        dish = Dish(store, studio.port, [CATALOG.key])
+        assert dish.tier.sources() == ()
+        source = Source(TierName.SATELLITE, "carousel", "")
+        async with running(dish.antenna.run()):
+            waiting = asyncio.ensure_future(dish.tier.fetch(source, studio.cids[2]))
+            impatient = SatelliteTier(dish.antenna, wait_limit_s=0.1)
+            with pytest.raises(UnreachableError):
+                await impatient.fetch(source, studio.cids[2])
+            async with studio.on_air():
+                assert await asyncio.wait_for(waiting, 20) == studio.blocks[2]
+                assert [found.tier for found in dish.tier.sources()] == [TierName.SATELLITE]
+            assert await dish.tier.fetch(source, studio.cids[2]) == studio.blocks[2]
+
+
+async def test_a_block_dropped_from_the_store_comes_again_when_it_is_waited_for(tmp_path: Path) -> None:
+    studio = Studio(tmp_path / "origin", free_port())
+    with disk(tmp_path / "node") as store:
+        dish = Dish(store, studio.port, [CATALOG.key])
+        async with running(dish.antenna.run()), studio.on_air():
+            await until(lambda: all(store.has(cid) for cid in studio.cids))
+            (path, _) = store.path(studio.cids[0]) or ("", 0)
+            Path(path).unlink()
+            assert store.get(studio.cids[0]) is None
+            source = Source(TierName.SATELLITE, "carousel", "")
+            got = await asyncio.wait_for(dish.tier.fetch(source, studio.cids[0]), 20)
+            assert got == studio.blocks[0]
+
+
+async def test_before_the_keys_are_known_the_head_comes_and_no_block_is_stored(tmp_path: Path) -> None:
+    studio = Studio(tmp_path / "origin", free_port())
+    with disk(tmp_path / "node") as store:
+        dish = Dish(store, studio.port, [])
+        async with running(dish.antenna.run()), studio.on_air():
+            await until(lambda: len(dish.items) == 2 and dish.count("rejected_packets", reason="not_vouched") > 0)
+            assert not any(store.has(cid) for cid in studio.cids)
+            dish.keys = [CATALOG.key]
+            await until(lambda: all(store.has(cid) for cid in studio.cids))
+
+
+async def test_noise_foreign_and_poisoned_packets_are_counted_and_the_film_arrives(tmp_path: Path) -> None:
+    studio = Studio(tmp_path / "origin", free_port())
+    loop = asyncio.get_running_loop()
+
+    async def meddle() -> None:
+        """Replay every descriptor, answer every symbol with a false one, and add noise."""
+        with (
+            multicast.receiver(GROUP, studio.port, LOOPBACK) as ear,
+            multicast.sender(LOOPBACK, 1) as mouth,
+        ):
+            mouth.bind((LOOPBACK, 0))
+            own = mouth.getsockname()
+            while True:
+                data, sender = await loop.sock_recvfrom(ear, 2_048)
+                if sender == own:
+                    continue
+                false = data if data[18] & 0x80 else data[:-1] + bytes([data[-1] ^ 1])
+                foreign = pack_packet(b"foreign!", 1, 1, data[22:])
+                for evil in (false, foreign, b"x", data[:24], data[:900]):
+                    await loop.sock_sendto(mouth, evil, (GROUP, studio.port))
+
+    with disk(tmp_path / "node") as store:
+        dish = Dish(store, studio.port, [CATALOG.key])
+        async with running(dish.antenna.run(), meddle()), studio.on_air():
+            await until(lambda: all(store.has(cid) for cid in studio.cids), 40)
+            await until(lambda: dish.count("rejected_packets", reason="poisoned") > 0)
+        assert [store.get(cid) for cid in studio.cids] == studio.blocks
+        for reason in ("foreign_origin", "short", "quarantined"):
+            assert dish.count("rejected_packets", reason=reason) > 0, reason
+
+
+async def test_the_programme_changes_while_on_air_and_pausing_silences_it(tmp_path: Path) -> None:
+    studio = Studio(tmp_path / "origin", free_port())
+    with disk(tmp_path / "node") as store:
+        dish = Dish(store, studio.port, [CATALOG.key])
+        async with running(dish.antenna.run()), studio.on_air() as uplink:
+            await until(lambda: len(dish.items) == 2)
+            await uplink.update([*HEAD, Item("beacon", "7", b"tick")], [("film", studio.cids)])
+            await until(lambda: ("beacon", "7") in dish.items)
+            uplink.pause()
+            await asyncio.sleep(0.3)
+            before = dish.count("received_bytes")
+            await asyncio.sleep(0.3)
+            assert dish.count("received_bytes") == before
+            assert uplink.status().paused
+            uplink.resume()
+            await until(lambda: dish.count("received_bytes") > before)
+
+
+async def test_an_interface_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    with disk(tmp_path / "node") as store:
+        dish = Dish(store, free_port(), [])
+        dish.antenna._interface = "nowhere0"
+        with pytest.raises(UsageError, match="nowhere0"):
+            await dish.antenna.run()
