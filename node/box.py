@@ -13,7 +13,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, GCCollector, PlatformCollector, ProcessCollector
@@ -24,7 +24,9 @@ from ..protocol.identity import Identity
 from .home import Home
 from .http.dial import HttpDialer
 from .http.exchange import Answer, Exchange, Hosts, Router
+from .http.head import Head
 from .http.listener import Listener, LocalListener
+from .http.tally import HttpMetrics
 from .links import Links
 from .settings import Settings
 from .spool import DiskSpool
@@ -47,6 +49,7 @@ class Box:
         self.home = home
         self.settings = settings
         self.identity = identity or home.identity
+        self.listens_as = self.identity
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -56,17 +59,10 @@ class Box:
         self.spool = DiskSpool(home.path / "spool.db", self.registry)
         self.dialer = HttpDialer(allow_private=settings.network.allow_private)
         self.token = settings.admin.token or _stored_token(home.path)
-        self._refusals = Counter(
-            "farcast_node_refusals", "Requests refused, by listener and reason.", ["listener", "reason"],
-            registry=self.registry,
-        )  # fmt: skip
-        self.public = Router(Hosts([]), refused=lambda reason: self._refusals.labels("public", reason).inc())
-        self.local = Router(
-            Hosts(["localhost"]),
-            token=self.token,
-            refused=lambda reason: self._refusals.labels("local", reason).inc(),
-        )
-        self.lookup: Callable[[Exchange], Answer | None] = lambda _: None
+        self._http = HttpMetrics(self.registry)
+        self.public = Router(Hosts(_names(settings.network.announce)))
+        self.local = Router(Hosts(), token=self.token)
+        self.lookup: Callable[[Head], Answer | None] = lambda _: None
         self.listener: Listener | None = None
         self.local_listener: LocalListener | None = None
         self._failures = Counter(
@@ -134,16 +130,16 @@ class Box:
     async def _listen(self) -> None:
         listen, admin = self.settings.listen, self.settings.admin
         self.listener = Listener(
-            listen.host,
-            listen.port,
             self.public,
-            lambda exchange: self.lookup(exchange),
-            self.identity,
-            self.registry,
+            lambda head: self.lookup(head),  # noqa: PLW0108 - the role sets it later
+            self.listens_as,
+            self._http,
+            host=listen.host,
+            port=listen.port,
         )
-        await self.listener.start()
-        self.local_listener = LocalListener(admin.host, admin.port, self.local, self.registry)
-        await self.local_listener.start()
+        await self.listener.__aenter__()
+        self.local_listener = LocalListener(self.local, self._http, host=admin.host, port=admin.port)
+        await self.local_listener.__aenter__()
 
     async def _close(self) -> None:
         (self.home.path / "admin.json").unlink(missing_ok=True)
@@ -220,3 +216,8 @@ def _stored_token(home: Path) -> str:
     with os.fdopen(descriptor, "w") as file:
         file.write(text + "\n")
     return text
+
+
+def _names(announced: Sequence[str]) -> list[str]:
+    """Return the host names this box publishes: the Host values of its public listener besides addresses."""
+    return [text.removeprefix("https://").rpartition(":")[0].lower() or text for text in announced]

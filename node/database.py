@@ -33,13 +33,16 @@ def open_database(
         StoreFullError: the disk is full.
 
     """
-    new = not path.exists()
-    conn = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, cached_statements=_CACHED_STATEMENTS
-    )
     try:
-        if new:
-            path.chmod(0o600)
+        path.touch(mode=0o600)  # its -wal and -shm files take the same mode
+        conn = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, cached_statements=_CACHED_STATEMENTS
+        )
+    except sqlite3.DatabaseError as error:
+        raise translated(error, path) from error
+    except OSError as error:
+        raise LocalError(f"{path} cannot be made: {error.strerror}", reason="database") from error
+    try:
         conn.execute("PRAGMA journal_mode = WAL")
         conn.execute(f"PRAGMA synchronous = {synchronous}")
         migrations.apply(sqlite_utils.Database(conn, recursive_triggers=False, execute_plugins=False))

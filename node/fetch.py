@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
@@ -99,13 +100,14 @@ class Fetcher:
         self,
         store: BlockStore,
         tiers: Sequence[Tier],
-        ladder: Ladder,
-        clock: Callable[[], float],
         registry: CollectorRegistry,
+        *,
+        ladder: Ladder | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Drive ``ladder`` over ``tiers``; ``clock`` gives monotonic seconds."""
         self._store = store
-        self._ladder = ladder
+        self._ladder = ladder or Ladder()
         self._clock = clock
         self._metrics = _Metrics(registry)
         self._ways = {tier.name: _way(tier) for tier in tiers}
@@ -182,7 +184,7 @@ class Fetcher:
                 "blocks": self.blocks[tier],
                 "bytes": self.bytes[tier],
                 "rejected": self.rejected[tier],
-                "sources_up": self._ladder.sources_up(tier, now),
+                "sources": self._ladder.sources_up(tier, now),
             }
             for tier in TierName
         ]

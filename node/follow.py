@@ -95,19 +95,31 @@ class Follower:
             await self._refresh_trust()
         if self._trust.keyring is None:
             return
-        checkpoint = offers.get(("checkpoint", ""))
-        for (kind, _), data in sorted(offers.items(), key=lambda item: item[0]):
-            try:
-                if kind == "entries" and checkpoint is not None:
-                    page = decode(Page, data, limit_bytes=ENTRIES_LIMIT_BYTES)
-                    await asyncio.to_thread(self._replica.advance, checkpoint, page.start, page.entries)
-                elif kind == "directory":
-                    await asyncio.to_thread(self._replica.accept_directory, data)
-                elif kind == "beacon":
-                    await asyncio.to_thread(self._replica.accept_beacon, data)
-            except RemoteError as error:
-                self._refreshes.labels(f"offer_{error.reason}").inc()
+        await self._accept("catalog", lambda: self._offered_catalog(offers))
+        for (kind, _), data in offers.items():
+            if kind == "directory":
+                await self._accept(kind, lambda data=data: self._replica.accept_directory(data))
+            elif kind == "beacon":
+                await self._accept(kind, lambda data=data: self._replica.accept_beacon(data))
         await self._learn_titles()
+
+    def _offered_catalog(self, offers: dict[tuple[str, str], bytes]) -> None:
+        """Advance to an offered checkpoint over the pages offered with it."""
+        note = offers.get(("checkpoint", ""))
+        if note is None:
+            return
+        data = [item for (kind, _), item in offers.items() if kind == "entries"]
+        pages = sorted((decode(Page, item, limit_bytes=ENTRIES_LIMIT_BYTES) for item in data), key=lambda p: p.start)
+        start, entries = (pages[0].start, list[bytes]()) if pages else (0, [])
+        for page in pages:
+            entries[page.start - start :] = page.entries
+        self._replica.advance(note, start, entries)
+
+    async def _accept(self, kind: str, accept: Callable[[], object]) -> None:
+        try:
+            await asyncio.to_thread(accept)
+        except RemoteError as error:
+            self._refreshes.labels(f"offer_{kind}_{error.reason}").inc()
 
     async def refresh_trust(self) -> bool:
         """Run TUF's client workflow again; a failure is counted and changes nothing."""

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..protocol.cid import Cid
 
 BACKOFF_FIRST_S = 1.0
-BACKOFF_LAST_S = 10.0
-"""No back-off is longer, so that a recovered tier is noticed while something plays."""
 RETRY_AFTER_LIMIT_S = 60.0
 BAN_S = 86_400.0
 BAN_CIDS = 3
@@ -24,6 +23,19 @@ _SAMPLES = 64
 _LATENCY_BYTES = 64 << 10
 """Below this a whole answer's time says latency, not rate."""
 _UNKNOWN_RATE_BYTES_S = 1_250_000.0
+
+
+class Tuning(NamedTuple):
+    """The ``[ladder]`` settings.
+
+    A late answer is hedged after ``hedge_min_s`` to ``hedge_max_s``; no back-off is longer than
+    ``probe_s``, so that a recovered tier is noticed; ``waste_percent`` of a film may arrive twice.
+    """
+
+    hedge_min_s: float = 0.05
+    hedge_max_s: float = 0.25
+    probe_s: float = 10.0
+    waste_percent: int = 3
 
 
 @dataclass(slots=True)
@@ -76,11 +88,11 @@ class Health:
         """Any answer, a refusal too, ends back-off: the source is alive."""
         self.backoff_s, self.strikes = 0.0, 0
 
-    def failed(self, now: float, since: float, retry_after_s: float = 0.0) -> None:
-        """Eject the source; flights that began before the last ejection say nothing new."""
+    def failed(self, now: float, since: float, probe_s: float, retry_after_s: float = 0.0) -> None:
+        """Eject the source, for ``probe_s`` at most; flights begun before the last ejection are no news."""
         if since < self.ejected_at:
             return
-        self.backoff_s = min(max(2 * self.backoff_s, BACKOFF_FIRST_S), BACKOFF_LAST_S)
+        self.backoff_s = min(max(2 * self.backoff_s, BACKOFF_FIRST_S), probe_s)
         self.ejected_at = now
         self.free_at = now + max(self.backoff_s, min(retry_after_s, RETRY_AFTER_LIMIT_S))
         self.strikes = 0
@@ -115,19 +127,19 @@ class Pace:
 
 
 class Budget:
-    """What one film may spend on bytes that arrive twice: max(3 %, 4 MiB)."""
+    """What one film may spend on bytes that arrive twice: a share of it, or 4 MiB where that is more."""
 
-    SHARE_PERCENT = 3
     FREE_BYTES = 4 << 20
 
-    def __init__(self) -> None:
+    def __init__(self, waste_percent: int) -> None:
+        self._waste_percent = waste_percent
         self.delivered_bytes = 0
         self.wasted_bytes = 0
         self.reserved_bytes = 0
 
     def reserve(self, size_bytes: int) -> bool:
         """Set room for one more copy aside; False where there is none left."""
-        allowed = max(self.FREE_BYTES, self.delivered_bytes * self.SHARE_PERCENT // 100)
+        allowed = max(self.FREE_BYTES, self.delivered_bytes * self._waste_percent // 100)
         if self.wasted_bytes + self.reserved_bytes + size_bytes > allowed:
             return False
         self.reserved_bytes += size_bytes

@@ -12,7 +12,7 @@ from ..protocol.enrol import DeviceRequest, open_device_answer
 from ..protocol.errors import FarcastError, UnreachableError, UsageError
 from ..protocol.invite import Invite, parse_invite
 from ..protocol.ports import Dialer, Source, TierName
-from .home import Home, Role
+from .home import Home, Role, write_whole
 from .http.dial import HttpDialer
 from .http.problem import expect
 from .settings import Settings
@@ -20,6 +20,8 @@ from .tiers import address, origin_sources
 from .trust import FILE_LIMIT_BYTES, Trust, find_root, read_root
 
 REQUEST_TIMEOUT_S = 8.0
+ENROLLED_FILE = "enrolled"
+"""Its presence says that an account knows this device, so that tickets may be asked for."""
 
 
 class Joined(NamedTuple):
@@ -114,6 +116,7 @@ async def join(path: Path, role: Role, settings: Settings, given: str) -> Joined
             enrolled = False
             if isinstance(found, Invite) and found.token and found.kind == "viewer" and role == "node":
                 await _enrol(home, dialer, trust, found.token)
+                write_whole(home.path / ENROLLED_FILE, b"")
                 enrolled = True
             online = await _try(trust)
             return Joined(hint.name, hint.peer_id, enrolled, online)

@@ -25,11 +25,9 @@ from typing import NamedTuple
 
 from ..protocol.cid import Cid
 from ..protocol.ports import Source, TierName
-from .health import Budget, Health
+from .health import Budget, Health, Tuning
 from .roster import Listing, Roster
 
-HEDGE_MIN_S = 0.05
-HEDGE_MAX_S = 0.25
 PACE_S = 0.1
 SILENT_S = 3.0
 UNWATCHED_SILENT_S = 10.0
@@ -126,13 +124,14 @@ class _Want:
 class Ladder:
     """The core; call ``take`` after every event and carry out what it returns."""
 
-    def __init__(self, *, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, tuning: Tuning | None = None, *, deadline_s: float = DEADLINE_S) -> None:
         """Give every wanted block ``deadline_s`` until ``GiveUp``.
 
         ``in_use`` is the tier that served last, ``wasted_bytes`` what hedging brought twice.
         """
         self._deadline_s = deadline_s
-        self._roster = Roster()
+        self._tuning = tuning = tuning or Tuning()
+        self._roster = Roster(tuning)
         self._wants: dict[Cid, _Want] = {}
         self._flights: dict[int, _Flight] = {}
         self._numbers = 0
@@ -356,7 +355,9 @@ class Ladder:
         probe = self._roster.probe(source, now)
         health.inflight += 1
         watched = self._roster.listing(source.tier).watched
-        patience = HEDGE_MIN_S if probe or reserved else self._patience_s(source.tier, health, want)
+        patience = (
+            self._tuning.hedge_min_s if probe or reserved else self._patience_s(source.tier, health, want)
+        )
         one = _Flight(
             self._numbers, want, source, health, now, patience, watched, probe, reserved, last_at=now
         )
@@ -385,30 +386,31 @@ class Ladder:
     # -- how long is too long
 
     def _patience_s(self, tier: TierName, health: Health, want: _Want) -> float:
-        delay = min(max(self._roster.paces[tier].p95(HEDGE_MAX_S), HEDGE_MIN_S), HEDGE_MAX_S)
+        shortest, longest = self._tuning.hedge_min_s, self._tuning.hedge_max_s
+        delay = min(max(self._roster.paces[tier].p95(longest), shortest), longest)
         if not self._roster.listing(tier).watched and health.rate_bytes_s:
             delay = max(delay, 2 * health.expected_s(want.size))
         if want.buffer_s is not None:
-            delay = min(delay, max(want.buffer_s / 3, HEDGE_MIN_S))
+            delay = min(delay, max(want.buffer_s / 3, shortest))
         return delay
 
     def _late(self, one: _Flight, now: float) -> bool:
         if not one.bytes:
             return now >= one.started + one.patience_s
-        if now - one.last_at >= HEDGE_MAX_S:
+        if now - one.last_at >= self._tuning.hedge_max_s:
             return True
         other = self._choose(one.want, now, probe=False, metered=False)
         if other is None or not one.rate_bytes_s:
             return False
         left_s = (one.want.size - one.bytes) / one.rate_bytes_s
-        return left_s > 2 * self._roster.health(other).expected_s(one.want.size) + HEDGE_MAX_S
+        return left_s > 2 * self._roster.health(other).expected_s(one.want.size) + self._tuning.hedge_max_s
 
     def _outlier_s(self, one: _Flight) -> float:
-        usual = 3 * self._roster.paces[one.source.tier].p95(HEDGE_MAX_S)
-        return max(HEDGE_MAX_S, usual, one.patience_s)
+        usual = 3 * self._roster.paces[one.source.tier].p95(self._tuning.hedge_max_s)
+        return max(self._tuning.hedge_max_s, usual, one.patience_s)
 
     def _dead_at(self, one: _Flight) -> float:
-        usual = 4 * self._roster.paces[one.source.tier].p95(HEDGE_MAX_S)
+        usual = 4 * self._roster.paces[one.source.tier].p95(self._tuning.hedge_max_s)
         if one.watched:
             return one.last_at + max(SILENT_S, usual)
         return one.started + max(UNWATCHED_SILENT_S, 4 * one.health.expected_s(one.want.size))
@@ -417,10 +419,10 @@ class Ladder:
         asked = want.asked()
         times = [want.deadline, *(self._dead_at(one) for one in asked)]
         if not asked:
-            times.append(now + HEDGE_MAX_S)
+            times.append(now + self._tuning.hedge_max_s)
         elif want.urgent:
             waits = [one.started + one.patience_s for one in asked if not one.bytes]
-            times += [at if at > now else now + HEDGE_MIN_S for at in waits]
+            times += [at if at > now else now + self._tuning.hedge_min_s for at in waits]
             if len(waits) < len(asked):
                 times.append(now + PACE_S)
         want.wake = max(min(times), now + 1e-3)
@@ -446,7 +448,7 @@ class Ladder:
             if age >= loser.patience_s:
                 self._eject(loser, "silent", now)
         elif age >= self._patience_s(loser.source.tier, loser.health, loser.want) and (
-            age >= HEDGE_MAX_S or loser.health.struck()
+            age >= self._tuning.hedge_max_s or loser.health.struck()
         ):
             self._eject(loser, "silent", now)
 
@@ -461,7 +463,7 @@ class Ladder:
         if one.source.tier is TierName.SATELLITE:
             self._roster.refused(one.want.cid, one.source, now)
             return
-        one.health.failed(now, one.started, retry_after_s)
+        self._roster.failed(one.source, now, one.started, retry_after_s)
         self._why[one.source.tier] = reason
 
     def _switch(self, want: _Want, tier: TierName, now: float) -> None:
@@ -494,7 +496,7 @@ class Ladder:
             one.health.probing = False
 
     def _film(self, title: str) -> Budget:
-        film = self._films.setdefault(title, Budget())
+        film = self._films.setdefault(title, Budget(self._tuning.waste_percent))
         self._films.move_to_end(title)
         if len(self._films) > _FILMS:
             self._films.popitem(last=False)

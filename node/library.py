@@ -8,17 +8,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from ..protocol.catalog import Entry
-from ..protocol.cid import Cid
+from ..protocol.cid import DAG_PB, Cid
 from ..protocol.errors import RefusedError
 from ..protocol.keyring import Keyring
 from ..protocol.manifest import Manifest, open_manifest
 from ..protocol.ports import BlockStore
-from ..protocol.unixfs import Leaf, MissingError, leaves, resolve
+from ..protocol.unixfs import Leaf, MissingError, leaves, parse, resolve
 from .replica import Heads
 
 T = TypeVar("T")
 
 PLANS_KEPT = 4_096
+TITLES_KEPT = 512
+BLOCKS_PER_TITLE = 400_000
 SKELETON_ROUNDS = 10_000
 """More missing nodes than this on the way to one file is no film of ours."""
 
@@ -53,6 +55,7 @@ class Library:
         self._keyring = keyring
         self._manifests: dict[Cid, Manifest] = {}
         self._plans: OrderedDict[tuple[Cid, str], FilePlan] = OrderedDict()
+        self._blocks: OrderedDict[Cid, tuple[Cid, ...]] = OrderedDict()
 
     def entry(self, title: str) -> Entry:
         """Return the catalog entry of a listed title; raises ``RefusedError`` 404."""
@@ -112,6 +115,41 @@ class Library:
         manifest = self._manifests.get(entry.cid) if entry else None
         return self._plans.get((manifest.root_cid, path)) if manifest else None
 
+    async def blocks(self, title: str, fetch: Fetch) -> tuple[Cid, ...]:
+        """Return every block of a title, manifest first, then the folder depth first, each once.
+
+        Raises:
+            RefusedError: 404 for an unknown title, 502 past ``BLOCKS_PER_TITLE``; what ``fetch`` raises.
+
+        """
+        manifest = await self.learn(title, fetch)
+        known = self._blocks.get(manifest.root_cid)
+        if known is not None:
+            self._blocks.move_to_end(manifest.root_cid)
+            return known
+        found: dict[Cid, None] = {self.entry(title).cid: None}
+        todo = [manifest.root_cid]
+        while todo:
+            cid = todo.pop()
+            if cid in found or cid.is_identity:
+                continue
+            found[cid] = None
+            if len(found) > BLOCKS_PER_TITLE:
+                raise RefusedError(f"{title} has more blocks than any film", status=502, reason="bad_folder")
+            if cid.codec == DAG_PB:
+                data = await asyncio.to_thread(self._store.get, cid) or await fetch(cid)
+                todo += [link.cid for link in reversed(parse(cid, data).links)]
+        self._blocks[manifest.root_cid] = tuple(found)
+        if len(self._blocks) > TITLES_KEPT:
+            self._blocks.popitem(last=False)
+        return self._blocks[manifest.root_cid]
+
+    def known_blocks(self, title: str) -> tuple[Cid, ...]:
+        """Return a title's blocks where they were walked before; empty where not."""
+        entry = self._heads.catalog.titles().get(title)
+        manifest = self._manifests.get(entry.cid) if entry else None
+        return self._blocks.get(manifest.root_cid, ()) if manifest else ()
+
     async def walk(self, attempt: Callable[[Callable[[Cid], bytes | None]], T], fetch: Fetch) -> T:
         """Run a walk over a DAG, fetching each node it misses, until it comes through."""
         for _ in range(SKELETON_ROUNDS):
@@ -132,5 +170,8 @@ class Library:
             message = f"the manifest of {title!r} has not arrived yet"
             raise RefusedError(message, status=503, retry_after_s=5, reason="no_manifest")
         manifest = open_manifest(data, frozenset(keyring.publishers))
+        if manifest.title != title:
+            message = f"the catalog lists {title!r} with the manifest of {manifest.title!r}"
+            raise RefusedError(message, status=502, reason="bad_manifest")
         self._manifests[cid] = manifest
         return manifest

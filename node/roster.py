@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from ..protocol.cid import Cid
 from ..protocol.ports import Source, TierName
-from .health import BACKOFF_LAST_S, Health, Pace
+from .health import Health, Pace, Tuning
 
 AFFINITY = 2.0
 PROBE_GAP_S = 1.0
@@ -37,7 +37,8 @@ class Listing(NamedTuple):
 class Roster:
     """Sources, their health on this network, and what they may not be asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, tuning: Tuning) -> None:
+        self._tuning = tuning
         self._tiers: dict[TierName, Listing] = {}
         self._networks: OrderedDict[str, dict[Source, Health]] = OrderedDict({"": {}})
         self._health: dict[Source, Health] = self._networks[""]
@@ -145,10 +146,14 @@ class Roster:
         return True
 
     def refused(self, cid: Cid, source: Source, now: float) -> None:
-        """Remember that ``source`` lacks ``cid``: not asked for it again for 2 s, 4 s, ... 10 s."""
+        """Remember that ``source`` lacks ``cid``: not asked for it again for 2 s, then 4 s, 8 s."""
         last = self._refused.get((cid, source), (0.0, REFUSED_S / 2))[1]
-        pause = min(2 * last, BACKOFF_LAST_S)
+        pause = min(2 * last, self._tuning.probe_s)
         _remember(self._refused, (cid, source), (now + pause, pause))
+
+    def failed(self, source: Source, now: float, since: float, retry_after_s: float) -> None:
+        """Eject a source after a flight that began at ``since``."""
+        self.health(source).failed(now, since, self._tuning.probe_s, retry_after_s)
 
     def lied(self, cid: Cid, source: Source, now: float) -> None:
         """Remember wrong bytes: never again this CID from this key or address."""

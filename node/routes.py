@@ -12,6 +12,7 @@ from ..protocol.codec import encode
 from ..protocol.errors import RefusedError, RemoteError
 from ..protocol.unixfs import parse, resolve
 from .http.exchange import Answer, Exchange, FilePart, Router
+from .http.head import Head
 from .library import Library
 from .replica import Heads
 from .store import DiskStore
@@ -67,19 +68,23 @@ class PublicRoutes:
         router.route("GET", "/healthz", self.health)
         router.route("GET", "/readyz", self.ready)
 
-    def lookup(self, exchange: Exchange) -> Answer | None:
+    def lookup(self, head: Head) -> Answer | None:
         """Answer at once what is held and needs no fetching: the byte server's fast path."""
-        match exchange.segments:
-            case ("ipfs", text) if _format(exchange.query, exchange.headers.get("accept", "")) == "raw":
-                try:
-                    cid = Cid.parse(text)
-                except RemoteError:
-                    return None
-                return None if cid.is_identity else self._raw_held(cid)
-            case ("watch", title, *path):
-                return self._file_held(title, "/".join(path))
-            case _:
+        path = head.path
+        if "%" in path:
+            return None
+        if path.startswith("/ipfs/"):
+            if head.query != "format=raw" and (head.query or RAW not in head.headers.get("accept", "")):
                 return None
+            try:
+                cid = Cid.parse(path[6:])
+            except RemoteError:
+                return None
+            return None if cid.is_identity else self._raw_held(cid)
+        if path.startswith("/watch/"):
+            title, _, file = path[7:].partition("/")
+            return self._file_held(title, file)
+        return None
 
     async def block(self, exchange: Exchange) -> Answer:
         """``GET /ipfs/{cid}[/path]``: one raw block or a CAR (trustless gateway specification)."""

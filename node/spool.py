@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from sqlite3 import Connection, Row
-from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from ..protocol.batch import Ack, TidAck, covers
 from ..protocol.errors import RefusedError, RemoteError
@@ -27,6 +26,7 @@ from .ackbook import AckBook
 from .batchshelf import BatchShelf
 from .database import open_database, transaction
 from .spooltables import MIGRATIONS
+from .spooltally import Metrics, Tally
 
 KEEP_MS = 9 * DAY_MS
 """How long foreign pulses wait for an ack; the origin's late window is a day longer."""
@@ -65,30 +65,6 @@ class Waiting:
     viewed_ms: int
 
 
-class Tally(NamedTuple):
-    """How many pulses are held, and how many bytes the foreign ones take."""
-
-    own: int
-    foreign: int
-    foreign_bytes: int
-
-
-class Metrics:
-    """What the spool tells Prometheus."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.pulses = Gauge(
-            "farcast_node_spool_pulses", "Pulses waiting for an ack.", ["whose"], registry=registry
-        )
-        self.bytes = Gauge("farcast_node_spool_foreign_bytes", "Bytes of foreign pulses.", registry=registry)
-        self.settled = Counter(
-            "farcast_node_spool_settled_pulses", "Pulses an ack let go.", registry=registry
-        )
-        self.expired = Counter(
-            "farcast_node_spool_expired_pulses", "Foreign pulses too old to wait on.", registry=registry
-        )
-
-
 class DiskSpool(Spool):
     """The pulses, batches, acks, receipts and beacons in one home's database file."""
 
@@ -105,7 +81,7 @@ class DiskSpool(Spool):
         self._acks = AckBook(self._conn)
         self._batches = BatchShelf(self._conn)
         self._tally = self._count()
-        self._gauge()
+        self._metrics.show(self._tally)
 
     def close(self) -> None:
         """Close the database."""
@@ -138,7 +114,7 @@ class DiskSpool(Spool):
                     new += self._insert(conn, item)
             if self._tally.foreign > before:
                 self._check_quotas(acked)
-        self._gauge()
+        self._metrics.show(self._tally)
         return new
 
     def _insert(self, conn: Connection, item: SpooledPulse) -> int:
@@ -249,7 +225,7 @@ class DiskSpool(Spool):
             self._batches.close([body.batch])
             self._acks.trim()
         self._metrics.settled.inc(dropped)
-        self._gauge()
+        self._metrics.show(self._tally)
         return dropped
 
     def acks(self, tids: Iterable[bytes]) -> list[bytes]:
@@ -277,7 +253,7 @@ class DiskSpool(Spool):
             conn.execute("DELETE FROM receipt WHERE at_ms < ?", (before_ms,))
             self._batches.close(self._batches.spent(before_ms))
         self._metrics.expired.inc(dropped)
-        self._gauge()
+        self._metrics.show(self._tally)
         return dropped
 
     # -- batches
@@ -386,21 +362,10 @@ class DiskSpool(Spool):
         )
 
     def _move(self, sign: int, pulse: bytes, *, own: bool) -> None:
-        old = self._tally
-        self._tally = (
-            old._replace(own=old.own + sign)
-            if own
-            else old._replace(foreign=old.foreign + sign, foreign_bytes=old.foreign_bytes + sign * len(pulse))
-        )
+        self._tally = self._tally.moved(sign, pulse, own=own)
 
     def _count(self) -> Tally:
         query = "SELECT count(*), coalesce(sum(length(pulse)), 0) FROM pulse WHERE own = ?"
         own, _ = self._conn.execute(query, (1,)).fetchone()
         foreign, size_bytes = self._conn.execute(query, (0,)).fetchone()
         return Tally(own, foreign, size_bytes)
-
-    def _gauge(self) -> None:
-        tally = self._tally
-        self._metrics.pulses.labels("own").set(tally.own)
-        self._metrics.pulses.labels("foreign").set(tally.foreign)
-        self._metrics.bytes.set(tally.foreign_bytes)

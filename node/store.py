@@ -28,10 +28,8 @@ from ..protocol.ports import BlockStore, TierName
 from .blockfiles import BLOCK_LIMIT_BYTES, BlockFiles
 from .index import BlockIndex, Brought, State
 
-SPARE_BYTES = 64 << 20
-"""Disk space the store leaves free for the databases beside it."""
-UNSYNCED_BLOCKS = 128
-"""How many of the newest blocks may wait for their fsync; after a crash they are hashed again."""
+SPARE_BYTES = 64 << 20  # of disk space are left free for the databases beside the blocks
+UNSYNCED_BLOCKS = 128  # of the newest may wait for their fsync; after a crash they are hashed again
 _VICTIMS = 64
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -75,7 +73,6 @@ class DiskStore(BlockStore):
         self.quota_bytes = quota_bytes
         self._free_bytes = free_bytes
         self._metrics = Metrics(registry)
-        self._metrics.quota.set(quota_bytes)
         self._lock = threading.Lock()
         self._reserved = 0
         self._unsynced: dict[bytes, int] = {}
@@ -113,6 +110,10 @@ class DiskStore(BlockStore):
             return None
         self._index.touched[key] = next(self._uses)
         return self._files.place(cid), size
+
+    def size(self, cid: Cid) -> int | None:
+        """Return a held block's size in bytes without counting a use."""
+        return self._held.get(cid.encode())
 
     @property
     def held_bytes(self) -> int:
@@ -162,6 +163,21 @@ class DiskStore(BlockStore):
             drafts = self._remove([key])
             self._pinned_bytes = self._index.pinned_bytes()
         self._files.unlink(drafts)
+        return False
+
+    def check(self, cid: Cid) -> bool:
+        """Hash a held block without counting a use; False where it was damaged and is now dropped."""
+        data = self._files.read(cid)
+        return (data is not None and cid.matches(data)) or self.recheck(cid)
+
+    def adopt(self, cid: Cid) -> bool:
+        """Take a file at a block's place that the index lost: True where it is the block, else it goes."""
+        data = self._files.read(cid)
+        if data is not None and cid.matches(data):
+            return self.put(cid, data, hashed=True)
+        with self._lock:
+            if cid.encode() not in self._held:
+                self._files.unlink([self._files.place(cid)])
         return False
 
     # -- writing
@@ -244,14 +260,12 @@ class DiskStore(BlockStore):
         """Return the pinned CIDs by label, held or not."""
         with self._lock:
             rows = self._index.pins()
-        labels: dict[str, list[Cid]] = {}
-        for label, key in rows:
-            labels.setdefault(label, []).append(Cid.decode(key))
-        return labels
+        return {
+            label: [Cid.decode(key) for _, key in group]
+            for label, group in itertools.groupby(rows, key=lambda row: row[0])
+        }
 
-    # -- the inside
-
-    def _mend(self) -> None:
+        def _mend(self) -> None:
         """Decide what a crash left open: finish evictions, keep arrivals that are whole, forget others."""
         for key, state in self._index.unsettled():
             cid = Cid.decode(key)
@@ -376,6 +390,7 @@ class DiskStore(BlockStore):
         return True
 
     def _gauge(self) -> None:
+        self._metrics.quota.set(self.quota_bytes)
         self._metrics.bytes.set(self._bytes)
         self._metrics.blocks.set(len(self._held))
 

@@ -154,7 +154,9 @@ def _text(value: object, limit_chars: int, *, lines: bool = False) -> str:
         _bad("must be text, and not empty")
     if len(value) > limit_chars:
         _bad(f"has {len(value)} characters, at most {limit_chars} are allowed")
-    if any(unicodedata.category(letter) in {"Cc", "Cs"} and not (lines and letter in "\n\t") for letter in value):
+    if any(
+        unicodedata.category(letter) in {"Cc", "Cs"} and not (lines and letter in "\n\t") for letter in value
+    ):
         _bad("must not contain control characters")
     return value
 

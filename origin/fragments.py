@@ -129,8 +129,8 @@ def parse_init(data: bytes) -> Init:
             return Init("video", codecs, timescale, width, height, 0, *defaults)
         if entry.kind == b"mp4a":
             inner = Box(b"", entry.start, entry.body + _AUDIO_ENTRY_BYTES, entry.end)
-            codecs = _audio_codecs(data, _child(data, inner, b"esds"))
-            return Init("audio", codecs, timescale, 0, 0, _uint(data, entry.body + 16, 2), *defaults)
+            codecs, channels = _aac(data, _child(data, inner, b"esds"))
+            return Init("audio", codecs, timescale, 0, 0, channels, *defaults)
         message = f"a track of codec {entry.kind!r}, neither avc1 nor mp4a"
         raise RemoteError(message, reason="unsupported")
     raise _malformed("a track without a sample description")
@@ -213,8 +213,11 @@ def _decode_time(data: bytes, traf: Box) -> int:
     return _uint(data, tfdt.body + 4, 8 if _uint(data, tfdt.body, 1) else 4)
 
 
-def _audio_codecs(data: bytes, esds: Box) -> str:
-    """Name the AAC profile that the descriptors of ``esds`` carry (RFC 6381, section 3.3)."""
+def _aac(data: bytes, esds: Box) -> tuple[str, int]:
+    """Return the profile (RFC 6381, section 3.3) and channels of the AAC that ``esds`` describes.
+
+    The sample entry's own channel count is no help: muxers write the template's 2 for mono.
+    """
     at = esds.body + 4
     while at < esds.end:
         tag, at = _uint(data, at, 1), at + 1
@@ -229,7 +232,8 @@ def _audio_codecs(data: bytes, esds: Box) -> str:
         elif tag == 4 and _uint(data, at, 1) == _AAC:  # noqa: PLR2004 - DecoderConfigDescriptor
             at += 13
         elif tag == 5:  # noqa: PLR2004 - DecoderSpecificInfo: the AudioSpecificConfig
-            return f"mp4a.40.{_uint(data, at, 1) >> 3}"
+            config = _uint(data, at, 2)  # 5 bits profile, 4 bits rate, 4 bits channels (14496-3, 1.6.2.1)
+            return f"mp4a.40.{config >> 11}", config >> 3 & 0xF
         else:
             at += size
     raise RemoteError("an mp4a track that is not AAC", reason="unsupported")

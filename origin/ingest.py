@@ -22,10 +22,11 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from ..node.ffmpeg import find_ffmpeg
 from ..protocol.errors import FarcastError, LocalError, UsageError
 from .fragments import split
 from .playlist import INIT, segment_name
-from .probe import Probe, complaint, find_ffmpeg, media_arguments, probe
+from .probe import Probe, complaint, media_arguments, probe
 
 VERSION = 1
 """Raised whenever the same film would be encoded differently."""
@@ -33,12 +34,14 @@ SEGMENT_S = 2
 DEFAULT_PRESET = "veryfast"
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 HEIGHTS = (2160, 1440, 1080, 720, 480, 360, 240)
+LEAST_SIDE = 8
 THREADS = 4
 """Per rendition; a fixed number, because x264's output depends on it."""
 STALL_S = 300
 POSTER = "poster.jpg"
 POSTER_TIMEOUT_S = 120
 READ_BYTES = 1 << 20
+LOG_LIMIT_BYTES = 16 << 20
 
 Progress = Callable[[str, float, float], None]
 """Called with a stage (``read``, ``encode``, ``package``), what is done and the total of it."""
@@ -69,14 +72,16 @@ def ladder(width: int, height: int, frames_per_s: Fraction) -> list[Rung]:
     landscape = width >= height
     long, short = (width, height) if landscape else (height, width)
     scales = [min(Fraction(box * 16, 9 * long), Fraction(box, short)) for box in HEIGHTS]
+    beyond = scales[0] <= 1  # larger than the largest box: that one is the top
     scales = [scale for scale in scales if scale <= 1]
-    if not scales or scales[0] < Fraction(85, 100):
+    if not beyond and (not scales or scales[0] < Fraction(85, 100)):
         scales.insert(0, Fraction(1))
-    if len(scales) == 1:
-        scales.append(scales[0] / 2)
+    sizes = [(_even(width * scale, width), _even(height * scale, height)) for scale in scales]
+    sizes = sizes[:1] + [size for size in sizes[1:] if min(size) >= LEAST_SIDE]  # no slivers
+    if len(sizes) == 1:
+        sizes.append((_even(Fraction(sizes[0][0], 2), width), _even(Fraction(sizes[0][1], 2), height)))
     rungs: list[Rung] = []
-    for scale in scales:
-        w, h = _even(width * scale, width), _even(height * scale, height)
+    for w, h in dict.fromkeys(sizes):
         # 5.2 Mbit/s for 1080p25; smaller pictures need more bits a pixel, faster ones fewer a frame
         pixels, rate = w * h / (1920 * 1080), float(frames_per_s) / 25
         rungs.append(Rung(f"v{h}", w, h, max(100, round(5200 * pixels**0.75 * rate**0.5))))
@@ -220,11 +225,13 @@ def _follow(command: list[str], work: Path, media: Path, done: Callable[[float],
         except BaseException:
             process.kill()
             raise
+    with log.open("rb") as report:
+        text = report.read(LOG_LIMIT_BYTES).decode(errors="replace")
     if code:
-        with log.open("rb") as report:
-            report.seek(max(0, log.stat().st_size - 4096))
-            reason = complaint(report.read().decode(errors="replace"))
-        raise LocalError(f"ffmpeg could not encode {media}: {reason}", reason="encode_failed")
+        raise LocalError(f"ffmpeg could not encode {media}: {complaint(text)}", reason="encode_failed")
+    if "partial file" in text or "ended prematurely" in text:  # ffmpeg's words on mp4 and Matroska
+        message = f"{media} is not whole: it ends before its container says; copy it again"
+        raise UsageError(message, reason="cut_short")
     log.unlink()
 
 

@@ -48,13 +48,17 @@ class CatalogLog:
         self._lock = threading.Lock()
         self.catalog = Catalog()
         self._file = (folder / "entries.log").open("a+b", buffering=0)
-        self._end = self._replay()
-        self._beacons = self._read_beacons()
-        self._note, self._signed_ms = b"", 0
-        head = self._read_head()
-        self._file.truncate(self._end)
-        if head is None or head.size < self.catalog.size:
-            self._sign(head.time_ms if head else 0)
+        try:
+            self._end = self._replay()
+            self._beacons = self._read_beacons()
+            self._note, self._signed_ms = b"", 0
+            head = self._read_head()
+            self._file.truncate(self._end)
+            if head is None or head.size < self.catalog.size:
+                self._sign(head.time_ms if head else 0)
+        except BaseException:
+            self._file.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""

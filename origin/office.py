@@ -19,12 +19,12 @@ from ..node.console import Report
 from ..node.replica import catalog_name
 from ..node.settings import Settings
 from ..node.store import DiskStore
+from ..node.tiers import address
 from ..protocol.catalog import Entry
 from ..protocol.directory import Endpoint
 from ..protocol.errors import LocalError, UsageError
 from ..protocol.identity import peer_id
 from ..protocol.invite import Invite, Kind, format_invite
-from ..protocol.keyring import Keyring
 from ..protocol.manifest import Manifest, open_manifest
 from ..protocol.ticket import DAY_MS
 from .accounts import INVITE_DAYS, Accounts, Payee
@@ -168,7 +168,9 @@ class Office:
                     "account": account.name,
                     "pseudonym": account.pseudonym.hex(),
                     "devices": account.devices,
-                    "revoked_from": None if account.revoked_day is None else _date(account.revoked_day * DAY_MS),
+                    "revoked_from": None
+                    if account.revoked_day is None
+                    else _date(account.revoked_day * DAY_MS),
                 }
                 for account in self.accounts.accounts()
             ]
@@ -186,22 +188,15 @@ class Office:
     def announce(self, endpoints: list[str] | None = None, cdn: list[str] | None = None) -> Result:
         """Tell the world other addresses of this origin, or other CDN base URLs."""
         known = self.keys.keyring
-        keyring = Keyring(
-            known.v,
-            known.name,
-            known.box,
-            known.catalog,
-            known.ticket,
-            known.intake,
-            known.settlement,
-            known.publishers,
-            known.endpoints if endpoints is None else [parse_endpoint(text) for text in endpoints],
-            known.cdn if cdn is None else cdn,
+        keyring = msgspec.structs.replace(
+            known,
+            endpoints=known.endpoints if endpoints is None else [parse_endpoint(text) for text in endpoints],
+            cdn=known.cdn if cdn is None else cdn,
         )
         changed = self.keys.repository.update_keyring(keyring, self._clock_ms() / 1_000)
         return {
             "changed": changed,
-            "endpoints": [f"{endpoint.host}:{endpoint.port}" for endpoint in keyring.endpoints],
+            "endpoints": [address(endpoint) for endpoint in keyring.endpoints],
             "cdn": keyring.cdn,
         }
 
@@ -236,7 +231,12 @@ class Office:
         shares = [{"payee": share.payee, "basis_points": share.points} for share in film.payees]
         entry = self.log.catalog.titles().get(film.title)
         if dry_run:
-            what: Result = {"title": film.title, "name": film.name, "payees": shares, "listed": entry is not None}
+            what: Result = {
+                "title": film.title,
+                "name": film.name,
+                "payees": shares,
+                "listed": entry is not None,
+            }
             return {**what, "dry_run": True}
         now_ms = self._clock_ms()
         done = publish(
@@ -263,6 +263,8 @@ class Office:
             "duration_s": done.manifest.duration_ms / 1_000,
             "bytes": done.manifest.size_bytes,
             "renditions": len(done.manifest.renditions),
+            "playback_segments": _played_segments(done.manifest),
+            "folder": str(done.folder),
             "blocks": done.blocks,
             "new_blocks": done.new_blocks,
             "new_bytes": done.new_bytes,
@@ -303,7 +305,7 @@ class Office:
                 {
                     "id": relay.peer_id,
                     "standing": relay.standing,
-                    "endpoints": [f"{endpoint.host}:{endpoint.port}" for endpoint in relay.record.endpoints],
+                    "endpoints": [address(endpoint) for endpoint in relay.record.endpoints],
                     "payee": relay.record.payee,
                     "seen": _date(relay.record.created_ms),
                     "expired": relay.record.expires_ms <= self._clock_ms(),
@@ -340,13 +342,15 @@ class Office:
         return {
             "name": keyring.name,
             "peer_id": self.keys.box.peer_id,
-            "endpoints": [f"{endpoint.host}:{endpoint.port}" for endpoint in keyring.endpoints],
+            "endpoints": [address(endpoint) for endpoint in keyring.endpoints],
             "cdn": keyring.cdn,
             "titles": len(self.log.catalog.titles()),
             "catalog_entries": self.log.catalog.size,
             "accounts": len(self.accounts.accounts()),
             "payees": len(self.accounts.payees()),
-            "relays": {standing: standings.count(standing) for standing in ("approved", "pending", "refused")},
+            "relays": {
+                standing: standings.count(standing) for standing in ("approved", "pending", "refused")
+            },
             "root": {
                 "sha256": self.keys.repository.root_sha256,
                 "version": root.version,
@@ -379,14 +383,18 @@ class Office:
     def _manifest(self, entry: Entry) -> Manifest:
         data = self.store.get(entry.cid)
         if data is None:
-            message = f"the manifest of {entry.title} is gone from {self.home}/blocks; bring it back from a backup"
+            message = (
+                f"the manifest of {entry.title} is gone from {self.home}/blocks; bring it back from a backup"
+            )
             raise LocalError(message, reason="no_manifest")
         return open_manifest(data)
 
     def _endpoint(self) -> Endpoint:
         endpoints = self.keys.keyring.endpoints
         if not endpoints:
-            message = "this origin has no address to put into an invite; name one with `farcast origin announce`"
+            message = (
+                "this origin has no address to put into an invite; name one with `farcast origin announce`"
+            )
             raise UsageError(message, reason="no_endpoint")
         return endpoints[0]
 
@@ -404,6 +412,15 @@ def parse_endpoint(text: str) -> Endpoint:
         return msgspec.convert([host.strip("[]"), int(port), False], Endpoint)
     except (ValueError, msgspec.ValidationError) as error:
         raise UsageError(f"{text!r} is no HOST:PORT, like films.example:7433") from error
+
+
+def _played_segments(manifest: Manifest) -> int:
+    """Count the segments one full playback fetches: the best picture's and one sound's."""
+    best = {
+        kind: max((r for r in manifest.renditions if r.kind == kind), key=lambda r: r.bandwidth, default=None)
+        for kind in ("video", "audio")
+    }
+    return sum(rendition.segments for rendition in best.values() if rendition is not None)
 
 
 def _date(at_ms: int) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from fractions import Fraction
-from functools import lru_cache
 from math import ceil
 from pathlib import Path
 from typing import NamedTuple
@@ -53,22 +51,6 @@ class Probe(NamedTuple):
     channels: int
 
 
-@lru_cache(maxsize=8)
-def find_ffmpeg(program: str = "") -> str:
-    """Return an ``ffmpeg`` with H.264 and AAC: ``program`` if named, else PATH's, else the extra's.
-
-    Raises:
-        UsageError: ``no_ffmpeg``, with what to install.
-
-    """
-    for candidate in [program] if program else [shutil.which("ffmpeg"), _bundled()]:
-        if candidate and _can_encode(candidate):
-            return candidate
-    found = f"{program} is no ffmpeg with libx264 and aac" if program else "there is no ffmpeg with libx264"
-    message = f"{found}: install it (apt install ffmpeg), or Farcast's extra: pip install 'farcast[origin]'"
-    raise UsageError(message, reason="no_ffmpeg")
-
-
 def media_arguments(media: Path) -> list[str]:
     """Return the ffmpeg arguments that open ``media`` as one local file, whatever its name or content."""
     whitelists = ["-protocol_whitelist", "file", "-format_whitelist", FORMATS]
@@ -92,7 +74,8 @@ def probe(ffmpeg: str, media: Path) -> Probe:
         raise UsageError(f"{media} cannot be read: {error.strerror}", reason="unreadable") from error
     text = _run([ffmpeg, "-hide_banner", "-nostdin", *media_arguments(media)], PROBE_TIMEOUT_S, media).stderr
     if not re.search(r"^Input #0", text, re.MULTILINE):
-        raise _not_video(media, complaint(text))
+        reason = "it is in none of the usual film containers (mp4, mov, mkv, webm, ts, avi, ...)"
+        raise _not_video(media, reason if "not on whitelist" in text else complaint(text))
     return _Reading(text).probe(ffmpeg, media)
 
 
@@ -191,26 +174,6 @@ def _run(command: list[str], timeout_s: float, media: Path) -> subprocess.Comple
         raise UsageError(message, reason="not_video") from error
     except OSError as error:
         raise LocalError(f"{command[0]} cannot be started: {error.strerror}", reason="no_ffmpeg") from error
-
-
-def _bundled() -> str | None:
-    try:
-        import imageio_ffmpeg  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
-    except ImportError:
-        return None
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError:  # no binary for this platform
-        return None
-
-
-def _can_encode(program: str) -> bool:
-    command = [program, "-hide_banner", "-encoders"]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=PROBE_TIMEOUT_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return b" libx264 " in done.stdout and b" aac " in done.stdout
 
 
 def _not_video(media: Path, reason: str) -> UsageError:

@@ -23,7 +23,8 @@ class Published(NamedTuple):
 
     ``data`` is the signed manifest block and ``cid`` its name; ``changed`` says whether that is a
     new version, which the caller appends to the catalog. ``new_blocks`` and ``new_bytes`` are what
-    the store did not hold before, ``blocks`` all there is, ``reused`` whether the encode was there.
+    the store did not hold before, ``blocks`` all there is, ``reused`` whether the encode was there,
+    ``folder`` where the packaged files lie.
     """
 
     manifest: Manifest
@@ -34,6 +35,7 @@ class Published(NamedTuple):
     new_blocks: int
     new_bytes: int
     reused: bool
+    folder: Path
 
 
 def pin_label(title: str, root: Cid) -> str:
@@ -95,6 +97,7 @@ def publish(
         new_blocks=packaged.new_blocks + fresh,
         new_bytes=packaged.new_bytes + (len(data) if fresh else 0),
         reused=encode.reused,
+        folder=encode.folder,
     )
 
 

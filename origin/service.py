@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from ..node.http.exchange import Answer, Exchange, Router
+from ..node.http.exchange import Answer, Exchange, Handler, Router
+from ..node.http.nonces import NonceBook
+from ..node.http.signed import SignedHandler, signed
 from ..protocol.batch import BATCH_LIMIT_BYTES
 from ..protocol.catalog import Catalog
 from ..protocol.codec import encode
@@ -49,23 +51,19 @@ _SIGNED_ENVELOPE = b"\x92"
 """A batch is a signed envelope, an array of two; a post of pulses is an array of three."""
 
 
-class Nonces(Protocol):
-    """Checks signed requests (``node/http/nonces.py``)."""
-
-    def check(self, exchange: Exchange, body: bytes, now: float) -> bytes:
-        """Return the key that signed the request; raises ``RefusedError`` 401 with a fresh nonce."""
-        ...
-
-
 class PulseIntake(Protocol):
     """Stores pulses durably and acks them (``origin/intake.py``); every method blocks."""
 
-    def post(self, data: bytes, received_ms: int) -> bytes:
+    def post(self, data: bytes, now_ms: int) -> bytes:
         """Store the pulses of a post and return the signed ack."""
         ...
 
-    def batch(self, data: bytes, received_ms: int) -> bytes:
+    def batch(self, data: bytes, now_ms: int) -> bytes:
         """Store a carrier's batch and return the signed ack."""
+        ...
+
+    def acks_for(self, tids: Iterable[bytes], now_ms: int) -> list[bytes]:
+        """Return signed acks of what is stored under these tickets."""
         ...
 
 
@@ -92,7 +90,7 @@ class OriginService:
         roster: Roster,
         log: CatalogLog,
         intake: PulseIntake,
-        nonces: Nonces,
+        nonces: NonceBook,
         clock_ms: Callable[[], int],
         registry: CollectorRegistry,
     ) -> None:
@@ -111,9 +109,9 @@ class OriginService:
 
     def routes(self, router: Router) -> None:
         """Add the origin's routes; those that every box answers are ``PublicRoutes``'."""
-        router.route("POST", "/v1/devices", self.enrol_device)
-        router.route("POST", "/v1/tickets", self.issue_tickets)
-        router.route("POST", "/v1/relays", self.enrol_relay)
+        router.route("POST", "/v1/devices", self._private(self.enrol_device))
+        router.route("POST", "/v1/tickets", self._private(self.issue_tickets))
+        router.route("POST", "/v1/relays", self._private(self.enrol_relay))
         router.route("POST", "/v1/pulses", self.take_pulses)
 
     @property
@@ -133,6 +131,10 @@ class OriginService:
         """Return the signed beacons of the last 48 hours."""
         return self._log.beacons()
 
+    def acks(self, tids: Iterable[bytes]) -> list[bytes]:
+        """Return signed acks of what is stored under these tickets. Blocking."""
+        return self._intake.acks_for(tids, self._clock_ms())
+
     async def tick(self) -> None:
         """Keep head, beacon, directory and trust files fresh; to be called every minute."""
         await asyncio.to_thread(self.freshen)
@@ -149,10 +151,9 @@ class OriginService:
         self._metrics.root_expiry.set(self._keys.repository.root_state.expires_s)
         self._metrics.entries.set(self._log.catalog.size)
 
-    async def enrol_device(self, exchange: Exchange) -> Answer:
+    async def enrol_device(self, exchange: Exchange, signer: bytes) -> Answer:
         """``POST /v1/devices``: spend a token on the device that signed the request."""
-        body, signer = await self._signed(exchange)
-        request = open_device_request(body)
+        request = open_device_request(await exchange.read(ENROL_LIMIT_BYTES))
         if request.device != signer:
             raise RefusedError(
                 "the request is not signed by the device it names", status=403, reason="wrong_key"
@@ -161,18 +162,16 @@ class OriginService:
         self._metrics.devices.inc()
         return _answer(encode(DeviceAnswer(1, number)))
 
-    async def issue_tickets(self, exchange: Exchange) -> Answer:
+    async def issue_tickets(self, exchange: Exchange, signer: bytes) -> Answer:
         """``POST /v1/tickets``: tickets for the days and session keys an enrolled device names."""
-        body, signer = await self._signed(exchange)
-        request = open_ticket_request(body)
+        request = open_ticket_request(await exchange.read(ENROL_LIMIT_BYTES))
         grants = await asyncio.to_thread(self._issue, signer, request.wishes)
         self._metrics.tickets.inc(len(grants))
         return _answer(encode(TicketAnswer(1, grants)))
 
-    async def enrol_relay(self, exchange: Exchange) -> Answer:
+    async def enrol_relay(self, exchange: Exchange, signer: bytes) -> Answer:
         """``POST /v1/relays``: a relay's signed record, new or renewed."""
-        body, signer = await self._signed(exchange)
-        request = open_relay_request(body)
+        request = open_relay_request(await exchange.read(ENROL_LIMIT_BYTES))
         standing = await asyncio.to_thread(self._enrol_relay, request.token, request.record, signer)
         return _answer(encode(RelayAnswer(1, standing)))
 
@@ -190,13 +189,17 @@ class OriginService:
         finally:
             self._posting -= 1
 
-    async def _signed(self, exchange: Exchange) -> tuple[bytes, bytes]:
-        """Return a signed request's body and signer; raises ``RefusedError`` 401 or 403."""
-        if not exchange.secure and not _is_loopback(exchange.peer):
-            message = "this is asked over QUIC or TLS with the origin's key, or at its web endpoint"
-            raise RefusedError(message, status=403, reason="insecure")
-        body = await exchange.read(ENROL_LIMIT_BYTES)
-        return body, self._nonces.check(exchange, body, self._clock_ms() / 1_000)
+    def _private(self, handler: SignedHandler) -> Handler:
+        """Return ``handler`` behind a signed request, on channels that nobody else can read."""
+        answer = signed(self._nonces, handler, limit_bytes=ENROL_LIMIT_BYTES)
+
+        async def handle(exchange: Exchange) -> Answer:
+            if not exchange.secure and not _is_loopback(exchange.peer):
+                message = "this is asked over QUIC or TLS with the origin's key, or at its web endpoint"
+                raise RefusedError(message, status=403, reason="insecure")
+            return await answer(exchange)
+
+        return handle
 
     def _issue(self, device: bytes, wishes: list[TicketWish]) -> list[TicketGrant]:
         holder = self._accounts.holder(device)

@@ -7,7 +7,6 @@ signature over bytes is a signature over meaning (docs/protocol.md, "Encoding").
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -27,9 +26,15 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-@lru_cache(maxsize=128)
+_DECODERS: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+
+
 def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:  # noqa: ANN401 - a decoder for any type
-    return msgspec.msgpack.Decoder(kind)
+    """Return the decoder of a message type, built once: there are only as many as types."""
+    found = _DECODERS.get(kind)
+    if found is None:
+        found = _DECODERS[kind] = msgspec.msgpack.Decoder(kind)
+    return found
 
 
 def encode(message: object) -> bytes:

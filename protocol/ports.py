@@ -51,8 +51,8 @@ class Tier(Protocol):
         """Return the sources known now, in no particular order."""
         ...
 
-    async def fetch(self, source: Source, cid: Cid, *, title: str = "") -> bytes:
-        """Return the block's bytes, not yet verified; ``title`` tells a relay where to look.
+    async def fetch(self, source: Source, cid: Cid) -> bytes:
+        """Return the block's bytes, not yet verified.
 
         Raises:
             UnreachableError: refused, reset, silent.

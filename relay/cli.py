@@ -12,7 +12,10 @@ from ..node.console import Console, DebugOption, HomeOption, JsonOption, guarded
 from ..node.home import default_home
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Run a relay: cache and serve an origin's titles.", rich_markup_mode=None
+    no_args_is_help=True,
+    add_completion=False,
+    help="Run a relay: cache and serve an origin's titles.",
+    rich_markup_mode=None,
 )
 
 
@@ -73,5 +76,3 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
 @app.callback()
 def main() -> None:
     """Run a relay: cache and serve an origin's titles."""
-
-

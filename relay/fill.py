@@ -10,13 +10,11 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from ..node.library import Library
-from ..protocol.cid import DAG_PB, Cid
+from ..protocol.cid import Cid
 from ..protocol.errors import FarcastError, RefusedError
 from ..protocol.ports import BlockStore
-from ..protocol.unixfs import parse
 
 TITLES_KEPT = 512
-BLOCKS_PER_TITLE = 400_000
 
 Fetch = Callable[[Cid], Awaitable[bytes]]
 
@@ -74,27 +72,11 @@ class Fill:
             self._roots[manifest.root_cid] = name
 
     async def _skeleton(self, title: str) -> frozenset[Cid]:
-        manifest = await self._library.learn(title, self._fetch)
-        entry = self._library.entry(title)
+        blocks = await self._library.blocks(title, self._fetch)
         known = self._reach.get(title)
-        if known is not None and manifest.root_cid in known:
-            self._reach.move_to_end(title)
-            return known
-        reached = {entry.cid, manifest.root_cid}
-        todo = [manifest.root_cid]
-        while todo:
-            node = todo.pop()
-            if node.codec != DAG_PB:
-                continue
-            data = self._store.get(node) or await self._fetch(node)
-            links = [link.cid for link in parse(node, data).links]
-            fresh = [link for link in links if link not in reached]
-            if len(reached) + len(fresh) > BLOCKS_PER_TITLE:
-                raise RefusedError(f"{title} has more blocks than any film", status=502, reason="bad_folder")
-            reached.update(fresh)
-            todo += fresh
-        self._roots[manifest.root_cid] = title
-        self._reach[title] = frozenset(reached)
-        if len(self._reach) > TITLES_KEPT:
-            self._reach.popitem(last=False)
-        return self._reach[title]
+        if known is None or blocks[0] not in known:
+            known = self._reach[title] = frozenset(blocks)
+            if len(self._reach) > TITLES_KEPT:
+                self._reach.popitem(last=False)
+        self._reach.move_to_end(title)
+        return known

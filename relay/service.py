@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from ..node.acks import Acks
@@ -13,6 +14,7 @@ from ..node.follow import Follower
 from ..node.home import Home
 from ..node.http.exchange import Answer, Exchange
 from ..node.join import known_origin, trust_fetch
+from ..node.ladder import Ladder
 from ..node.library import Library
 from ..node.reception import Reception
 from ..node.replica import Replica
@@ -20,6 +22,7 @@ from ..node.routes import PublicRoutes
 from ..node.settings import Settings
 from ..node.tiers import WebTier
 from ..node.trust import Trust
+from ..protocol.cid import Cid
 from ..protocol.directory import Endpoint
 from ..protocol.errors import UsageError
 from ..protocol.ports import Source, TierName
@@ -40,8 +43,8 @@ class RelayService:
         self.replica = Replica(home.path / "catalog", keyring)
         self.library = Library(self.replica, box.store, keyring)
         upstream = WebTier(TierName.CDN, box.dialer, self._origin)
-        self.fetcher = Fetcher(box.store, [upstream], box.registry)
-        self.fill = Fill(self.library, box.store, self.fetcher.block)
+        self.fetcher = Fetcher(box.store, [upstream], Ladder(), time.monotonic, box.registry)
+        self.fill = Fill(self.library, box.store, self._fetch)
         self.acks = Acks(box.spool, keyring, box.registry)
         self.reception = Reception(box.spool, box.identity, keyring, clock_ms, box.registry)
         self.batcher = Batcher(
@@ -52,7 +55,7 @@ class RelayService:
             box.identity, box.dialer, self._origin, self._endpoints, read_payee(home.path), clock_ms
         )
         self.follower = Follower(
-            self.replica, self.trust, self.library, box.dialer, self._origin, self.fetcher.block, box.registry
+            self.replica, self.trust, self.library, box.dialer, self._origin, self._fetch, box.registry
         )
         self.follower.learned = self.fill.learn_roots
         self._add_routes()
@@ -61,7 +64,10 @@ class RelayService:
     async def run(self, started: Callable[[], None] | None = None) -> None:
         """Serve until told to stop."""
         await asyncio.to_thread(self.replica.load)
-        await self.box.run(started)
+        try:
+            await self.box.run(started)
+        finally:
+            await self.fetcher.close()
 
     def status(self) -> dict[str, object]:
         """Say how this relay stands: the verdict first."""
@@ -86,6 +92,9 @@ class RelayService:
             return "Not serving: no catalog yet, because the origin has not answered"
         return f"Degraded: the origin's directory does not list this relay ({self.enrolment.standing})"
 
+    async def _fetch(self, cid: Cid) -> bytes:
+        return await self.fetcher.block(cid)
+
     def _origin(self) -> list[Source]:
         return known_origin(self.trust)
 
@@ -99,7 +108,13 @@ class RelayService:
     def _add_routes(self) -> None:
         box = self.box
         routes = PublicRoutes(
-            box.store, self.library, self.replica, self.fill.block, self.trust.files, box.spool.acks, cors=True
+            box.store,
+            self.library,
+            self.replica,
+            self.fill.block,
+            self.trust.files,
+            box.spool.acks,
+            cors=True,
         )
         routes.add_to(box.public)
         box.lookup = routes.lookup

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ..protocol.generation import FEC_ID_BYTES, HEADER_BYTES, pack_packet
@@ -19,7 +20,8 @@ OVERHEAD = 1.03
 BURST_S = 0.2
 """How much rate a late caller may catch up on; longer pauses are lost air time."""
 HEAD_PERIOD_S = 5.0
-HEAD_SHARE_LIMIT = 0.25
+HEAD_SHARE = 0.25
+HEAD_SHARE_MIN, HEAD_SHARE_MAX = 0.01, 0.9
 PLANNED_LOSS_LIMIT = 0.9
 _DESCRIPTOR_PACKET_BYTES = 170
 
@@ -36,7 +38,8 @@ class Planned(NamedTuple):
     symbol_bytes: int
 
 
-class OnAir(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class OnAir:
     """Where one generation stands: full ``cycles`` sent, and when the next one ends (None: paused)."""
 
     number: int
@@ -108,12 +111,19 @@ class _Lane:
 class Carousel:
     """A token bucket over two lanes.
 
-    ``rate_bps`` counts UDP payload bits; ``planned_loss`` is the share of packets that receivers
-    are expected to lose.
+    ``rate_bps`` counts UDP payload bits and may be changed; ``planned_loss`` is the share of packets
+    that receivers are expected to lose; the head comes round every ``head_period_s`` unless that
+    takes more than ``head_share`` of the rate.
     """
 
     def __init__(
-        self, origin: bytes, rate_bps: int, planned_loss: float, *, head_period_s: float = HEAD_PERIOD_S
+        self,
+        origin: bytes,
+        rate_bps: int,
+        planned_loss: float,
+        *,
+        head_period_s: float = HEAD_PERIOD_S,
+        head_share: float = HEAD_SHARE,
     ) -> None:
         if not 0 <= planned_loss <= PLANNED_LOSS_LIMIT or rate_bps < 1:
             msg = f"a carousel of {rate_bps} bit/s planned for a loss of {planned_loss}"
@@ -123,6 +133,7 @@ class Carousel:
         self.paused = False
         self._origin = origin
         self._head_period_s = head_period_s
+        self._head_share = min(max(head_share, HEAD_SHARE_MIN), HEAD_SHARE_MAX)
         self._head, self._title = _Lane("head"), _Lane("title")
         self._seq = 0
         self._tokens = 0.0
@@ -247,7 +258,7 @@ class Carousel:
         if not self._head.plans or not self._title.plans:
             return 1.0
         needed = sum(map(self._cycle_bytes, self._head.plans)) * 8 / self.rate_bps / self._head_period_s
-        share = min(needed, HEAD_SHARE_LIMIT)
+        share = min(needed, self._head_share)
         return share if lane is self._head else 1.0 - share
 
     def _cycle_bytes(self, plan: Planned) -> int:

@@ -19,8 +19,8 @@ from .carousel import Planned
 HEAD_BYTES = 2_000_000
 """Head generations stay this small: a receiver without keys accepts no larger ones."""
 GENERATION_BYTES = 16_000_000
-GENERATION_MIN_BYTES = 4_000_000
-"""Room for one block of 2 MiB and then some."""
+GENERATION_MIN_BYTES, GENERATION_MAX_BYTES = 100_000, 19_000_000
+"""A block larger than the wish makes a generation of its own, of at most 2 MiB and a little."""
 _ITEM_OVERHEAD_BYTES = 32
 
 Load = Callable[[Cid], bytes | None]
@@ -48,8 +48,8 @@ class Programme:
         generation_bytes: int = GENERATION_BYTES,
         head_bytes: int = HEAD_BYTES,
     ) -> None:
-        if not GENERATION_MIN_BYTES <= generation_bytes <= GENERATION_BYTES:
-            allowed = f"{GENERATION_MIN_BYTES} to {GENERATION_BYTES}"
+        if not GENERATION_MIN_BYTES <= generation_bytes <= GENERATION_MAX_BYTES:
+            allowed = f"{GENERATION_MIN_BYTES} to {GENERATION_MAX_BYTES}"
             msg = f"[satellite] generation_bytes is {generation_bytes}; set it from {allowed}"
             raise UsageError(msg, reason="bad_generation_bytes")
         self._load = load

@@ -111,20 +111,21 @@ class Receiver:
 
         ``now`` is monotonic seconds, ``now_ms`` the wall clock that descriptors expire by.
         """
-        if self._quarantine.get(sender, 0.0) > now:
-            return self._refuse("quarantined")
         try:
+            if self._quarantine.get(sender, 0.0) > now:
+                raise RemoteError(f"{sender} sent false symbols before", reason="quarantined")
             packet = parse_packet(data)
             if packet.origin != self._origin:
-                return self._refuse("foreign_origin")
+                raise RemoteError("a carousel of another origin", reason="foreign_origin")
             if packet.number in self._done:
                 self._hear(sender, packet.seq, now)
                 return None
             if packet.is_descriptor:
                 return self._describe(packet, sender, now, now_ms)
+            return self._collect(packet, sender, now)
         except RemoteError as error:
-            return self._refuse(error.reason)
-        return self._collect(packet, sender, now)
+            self._rejected(error.reason)
+            return None
 
     def is_vouched(self, completed: Completed) -> bool:
         """Say whether a catalog key known by now signed the generation."""
@@ -142,18 +143,8 @@ class Receiver:
 
     def _describe(self, packet: Packet, sender: str, now: float, now_ms: int) -> Completed | None:
         key = (packet.number, sender)
-        known = self._collections.get(key)
-        if known is None:
-            descriptor = read_descriptor(packet.body)
-            if (descriptor.number, descriptor.origin) != (packet.number, packet.origin):
-                return self._refuse("bad_descriptor")
-            if descriptor.expires_ms <= now_ms:
-                return self._refuse("expired")
-            keys = self._catalog_keys()
-            if keys and not is_vouched(packet.body, keys):
-                return self._refuse("bad_signature")
-            if not keys and descriptor.length > UNVERIFIED_LIMIT_BYTES:
-                return self._refuse("too_large_unverified")
+        if key not in self._collections:
+            descriptor = self._accept(packet, now_ms)
             decoder = self._decoder(descriptor.length, descriptor.symbol_bytes)
             self._collections[key] = _Collection(descriptor, packet.body, decoder)
             self._make_room(sender)
@@ -164,15 +155,27 @@ class Receiver:
                 completed = self._collect(waiting, sender, now) or completed
         return completed
 
+    def _accept(self, packet: Packet, now_ms: int) -> GenerationDescriptor:
+        descriptor = read_descriptor(packet.body)
+        if (descriptor.number, descriptor.origin) != (packet.number, packet.origin):
+            raise RemoteError("a descriptor in another generation's packet", reason="bad_descriptor")
+        if descriptor.expires_ms <= now_ms:
+            raise RemoteError("a generation past its time", reason="expired")
+        keys = self._catalog_keys()
+        if keys and not is_vouched(packet.body, keys):
+            raise RemoteError("a generation that no catalog key signed", reason="bad_signature")
+        if not keys and descriptor.length > UNVERIFIED_LIMIT_BYTES:
+            raise RemoteError("too large while no key is known", reason="too_large_unverified")
+        return descriptor
+
     def _collect(self, packet: Packet, sender: str, now: float) -> Completed | None:
         key = (packet.number, sender)
         collection = self._collections.get(key)
         if collection is None:
-            return self._wait(key, packet)
+            self._wait(key, packet)
+            return None
         self._collections.move_to_end(key)
-        fault = _fault(collection.descriptor, packet.body)
-        if fault:
-            return self._refuse(fault)
+        _check(collection.descriptor, packet.body)
         self._hear(sender, packet.seq, now)
         symbol_id = packet.body[1:FEC_ID_BYTES]
         if symbol_id in collection.seen:
@@ -186,16 +189,19 @@ class Receiver:
         except BaseException as error:  # the library panics with a BaseException of its own
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 raise
-            return self._spoiled(key, now, "panic")
+            self._spoiled(key, now)
+            raise RemoteError(f"symbols of {key[1]} that break the decoder", reason="panic") from error
         if whole is not None:
             return self._complete(key, collection, whole, now)
         if len(collection.seen) > collection.descriptor.symbols + SPARE_SYMBOLS:
-            return self._spoiled(key, now, "undecodable")
+            self._spoiled(key, now)
+            raise RemoteError(f"symbols of {key[1]} that never add up", reason="undecodable")
         return None
 
     def _complete(self, key: _Key, collection: _Collection, whole: bytes, now: float) -> Completed | None:
         if sha256(whole).digest() != collection.descriptor.digest:
-            return self._spoiled(key, now, "poisoned")
+            self._spoiled(key, now)
+            raise RemoteError(f"a generation of {key[1]} with false symbols", reason="poisoned")
         number = key[0]
         for other in [other for other in self._collections if other[0] == number]:
             del self._collections[other]
@@ -204,8 +210,8 @@ class Receiver:
             self._done.popitem(last=False)
         try:
             items = unpack_bundle(whole)
-        except RemoteError:
-            return self._refuse("bad_bundle")
+        except RemoteError as error:
+            raise RemoteError("a signed generation that is no bundle", reason="bad_bundle") from error
         self._remember(number, items)
         return Completed(number, collection.envelope, items)
 
@@ -219,7 +225,8 @@ class Receiver:
         while len(self._contents) > CONTENTS_LIMIT:
             self._contents.popitem(last=False)
 
-    def _spoiled(self, key: _Key, now: float, reason: str) -> None:
+    def _spoiled(self, key: _Key, now: float) -> None:
+        """Drop everything a sender of false symbols has in progress, and do not listen to it."""
         del self._collections[key]
         self._quarantine[key[1]] = now + QUARANTINE_S
         self._quarantine.move_to_end(key[1])
@@ -228,7 +235,6 @@ class Receiver:
         for other in [other for other in (*self._collections, *self._waiting) if other[1] == key[1]]:
             self._collections.pop(other, None)
             self._waiting.pop(other, None)
-        self._refuse(reason)
 
     def _wait(self, key: _Key, packet: Packet) -> None:
         """Keep a symbol until its descriptor comes; the generation that waits longest gives way."""
@@ -238,7 +244,7 @@ class Receiver:
             self._waiting[oldest].pop(0)
             if not self._waiting[oldest]:
                 del self._waiting[oldest]
-            self._refuse("no_descriptor")
+            self._rejected("no_descriptor")
 
     def _make_room(self, sender: str) -> None:
         mine = [key for key in self._collections if key[1] == sender]
@@ -259,12 +265,10 @@ class Receiver:
         if len(self._last_seq) > HEARD_LIMIT:
             self._last_seq.popitem(last=False)
 
-    def _refuse(self, reason: str) -> None:
-        self._rejected(reason)
 
-
-def _fault(descriptor: GenerationDescriptor, body: bytes) -> str:
-    """Say why the decoder may not see this symbol; empty where it may."""
+def _check(descriptor: GenerationDescriptor, body: bytes) -> None:
+    """Keep from the decoder what it cannot bear."""
     if len(body) != FEC_ID_BYTES + descriptor.symbol_bytes:
-        return "bad_length"
-    return "bad_block" if body[0] else ""
+        raise RemoteError(f"a symbol of {len(body)} bytes", reason="bad_length")
+    if body[0]:
+        raise RemoteError(f"a symbol of block {body[0]}, where there is one", reason="bad_block")

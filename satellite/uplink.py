@@ -17,7 +17,7 @@ from ..protocol.errors import FarcastError
 from ..protocol.generation import GenerationDescriptor, Item, describe, seal_descriptor
 from ..protocol.identity import Identity
 from ..protocol.ports import BlockStore
-from .carousel import Carousel, CarouselStatus
+from .carousel import HEAD_SHARE, Carousel, CarouselStatus
 from .fec import Fec, RaptorQ
 from .multicast import sender
 from .programme import GENERATION_BYTES, Part, Programme
@@ -53,6 +53,7 @@ class Uplink:
         registry: CollectorRegistry,
         ttl: int = 1,
         generation_bytes: int = GENERATION_BYTES,
+        head_share: float = HEAD_SHARE,
         fec: Fec | None = None,
     ) -> None:
         self._address = (group, port)
@@ -63,7 +64,7 @@ class Uplink:
         self._clock_ms = clock_ms
         self._fec = fec or RaptorQ()
         self._programme = Programme(store.get, origin, generation_bytes=generation_bytes)
-        self._carousel = Carousel(origin, rate_bps, planned_loss)
+        self._carousel = Carousel(origin, rate_bps, planned_loss, head_share=head_share)
         self._parts: dict[int, Part] = {}
         self._described: dict[int, GenerationDescriptor] = {}
         self._planning = asyncio.Lock()
@@ -112,6 +113,11 @@ class Uplink:
     def resume(self) -> None:
         """Go on where ``pause`` stopped."""
         self._carousel.paused = False
+        self._changed.set()
+
+    def set_rate(self, rate_bps: int) -> None:
+        """Send at another rate from now on."""
+        self._carousel.rate_bps = rate_bps
         self._changed.set()
 
     def status(self) -> CarouselStatus:

@@ -91,14 +91,14 @@ def _cents(amount: int) -> str:
 
 
 def _table(status: Mapping[str, Any], player: Mapping[str, Any]) -> Table:
-    table = Table(title=f"{player['position_s']:.1f} of {player['duration_s']:.1f} s", box=None, pad_edge=False)
+    table = Table(
+        title=f"{player['position_s']:.1f} of {player['duration_s']:.1f} s", box=None, pad_edge=False
+    )
     for column in ("tier", "sources", "blocks", "bytes"):
         table.add_column(column, justify="left" if column == "tier" else "right")
     for tier in status["tiers"]:
         used = " <" if tier["name"] == status["tier_in_use"] else ""
-        table.add_row(
-            tier["name"] + used, str(tier["sources"]), str(tier["blocks"]), f"{tier['bytes']:,}"
-        )
+        table.add_row(tier["name"] + used, str(tier["sources"]), str(tier["blocks"]), f"{tier['bytes']:,}")
     table.caption = (
         f"buffer {player['buffered_s']:.1f} s, stall {player['stall_ms']} ms, "
         f"failovers {len(status['failovers'])}, pulses {status['pulses']['signed']} "

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import subprocess
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.request import urlopen
 from ...protocol.errors import FarcastError, LocalError, UsageError
 from ..admin import call_admin
 from .board import Board
+from .film import draw_film
 from .troupe import Troupe, free_port, metric
 
 FILM_S = 48
@@ -113,7 +113,9 @@ class Cast:
         total = 0.0
         for name in names:
             if name == "cdn":
-                total += metric(f"http://127.0.0.1:{self.cdn_port}/cdn-metrics", "farcast_cdn_sent_bytes_total")
+                total += metric(
+                    f"http://127.0.0.1:{self.cdn_port}/cdn-metrics", "farcast_cdn_sent_bytes_total"
+                )
             elif name == "satellite":
                 total += metric(self.metrics_url("origin"), "farcast_satellite_sent_bytes_total")
             else:
@@ -123,6 +125,17 @@ class Cast:
     def start_relay(self, name: str) -> None:
         """Start (or start again) a relay."""
         self.admin[name] = self.troupe.box(name, ["relay", "run"], self.home(name), self.settings(name))
+
+    def book(self, revenue_cents: int, cost_cents: int) -> None:
+        """Book the month's income and a hub cost."""
+        home = str(self.home("origin"))
+        for kind, cents in (("revenue", revenue_cents), ("cost", cost_cents)):
+            self.command("origin", "book", kind, str(cents), "--home", home, name="origin")
+
+    def save_root(self, path: Path) -> None:
+        """Save the origin's root.json as anybody can fetch it."""
+        with urlopen(f"http://127.0.0.1:{self._ports['origin']}/v1/trust/root.json", timeout=5) as response:
+            path.write_bytes(response.read())
 
     def encoded(self) -> dict[str, bytes]:
         """Return the SHA-256 of every file of the film as the origin packaged it, by path."""
@@ -170,10 +183,10 @@ class Cast:
         """Return the ``film`` part of the result."""
         return {
             "title": self.published["title"],
-            "root_cid": self.published["root"],
-            "duration_s": self.published["duration_ms"] / 1_000,
+            "root_cid": self.published["root_cid"],
+            "duration_s": self.published["duration_s"],
             "segments": self.published["playback_segments"],
-            "bytes": self.published["size_bytes"],
+            "bytes": self.published["bytes"],
         }
 
     def _found_origin(self, *, carousel: bool) -> None:
@@ -198,7 +211,10 @@ class Cast:
     def _publish(self) -> None:
         self.board.note(f"publishing {self.film.name}")
         home = str(self.home("origin"))
-        self.published = self.command("origin", "publish", str(self.film.media), "--home", home, name="origin")
+        self.published = self.command(
+            "origin", "publish", str(self.film.media), "--loop-to", str(SHORTEST_S), "--preset", "ultrafast",
+            "--home", home, name="origin",
+        )  # fmt: skip
 
     def _add_relay(self, name: str) -> None:
         home = str(self.home("origin"))
@@ -218,7 +234,12 @@ class Cast:
     def _all_found(self) -> bool:
         status = self.call("node", "GET", "/api/status")
         sources = {tier["name"]: tier["sources"] for tier in status["tiers"]}
-        return sources["cdn"] >= 1 and sources["relay"] >= len(RELAYS) and sources["mesh"] >= 1 and status["tickets"] > 0
+        return (
+            sources["cdn"] >= 1
+            and sources["relay"] >= len(RELAYS)
+            and sources["mesh"] >= 1
+            and status["tickets"] > 0
+        )
 
     def _until(self, what: str, holds: Any) -> None:  # noqa: ANN401 - any callable without arguments
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -234,15 +255,34 @@ class Cast:
 
 
 def make_film(media: Path | None, folder: Path, board: Board) -> Film:
-    """Make the film on the spot, or take somebody's own, looped to 40 s if it is shorter.
+    """Make the film on the spot, or take somebody's own; shorter ones are looped when published.
 
     Raises:
-        UsageError: where there is no such file or ffmpeg cannot read it.
+        UsageError: where there is no such file; ``LocalError`` where ffmpeg is missing or fails.
 
     """
-    from ...origin.ingest import find_ffmpeg  # noqa: F401
+    if media is not None:
+        if not media.is_file():
+            raise UsageError(f"{media}: no such file")
+        copy = folder / "film" / media.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.symlink_to(media.resolve())
+        write_film_toml(copy, media.stem)
+        return Film(copy, media.stem)
+    path = folder / "film" / "farcast-evening.mkv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    board.note(f"making a film of {FILM_S} s")
+    draw_film(path, FILM_S)
+    write_film_toml(path, "Farcast evening")
+    return Film(path, "Farcast evening")
 
-    raise NotImplementedError
+
+def write_film_toml(media: Path, name: str) -> None:
+    """Write the film.toml beside the media: its name and who is paid."""
+    lines = [f"name = {json.dumps(name)}", 'language = "en"']
+    for payee, points in PAYEES:
+        lines += ["", "[[payees]]", f'payee = "{payee}"', f"points = {points}"]
+    media.with_name("film.toml").write_text("\n".join(lines) + "\n")
 
 
 def _answers(url: str) -> bool:
@@ -251,6 +291,3 @@ def _answers(url: str) -> bool:
             return response.status == 200  # noqa: PLR2004 - up
     except (URLError, OSError):
         return False
-
-
-_ = (shutil, subprocess, UsageError)

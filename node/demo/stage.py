@@ -23,7 +23,9 @@ from .scenes import evening
 from .troupe import Troupe, clean_environment
 
 
-def run_demo(*, media: Path | None, serve: bool, keep: Path | None, speed: float, json_file: Path | None) -> int:
+def run_demo(
+    *, media: Path | None, serve: bool, keep: Path | None, speed: float, json_file: Path | None
+) -> int:
     """Run the demo; returns the exit code: 0 only where everything it promises held.
 
     ``keep`` leaves all homes and the report there; otherwise no file and no process stays behind.
@@ -89,5 +91,3 @@ def _write(path: Path | None, result: dict[str, object]) -> None:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(result, indent=2).encode() + b"\n", mode=0o644)
-
-

@@ -81,10 +81,16 @@ class ByteServer:
         self.loop = asyncio.get_running_loop()
         self.date = ""
         self._api = api
+        tally.connections = lambda: self.open_connections
         self._connections: set[_Connection] = set()
         self._moving: set[asyncio.Task[None]] = set()
         self._sockets: list[socket.socket] = []
         self._sweep: asyncio.TimerHandle | None = None
+
+    @property
+    def open_connections(self) -> int:
+        """How many TCP connections are open, aiohttp's included."""
+        return len(self._connections) + len(self._moving) + self._api.connections
 
     def listen(self, sock: socket.socket) -> None:
         """Accept connections on ``sock``, a bound and listening non-blocking socket; owns it from now on."""
@@ -109,7 +115,6 @@ class ByteServer:
         await asyncio.gather(*self._moving, return_exceptions=True)
         if self._sweep is not None:
             self._sweep.cancel()
-        self.tally.connections = 0
 
     def forget(self, connection: _Connection) -> None:
         """Drop a connection that has ended or moved."""
@@ -148,8 +153,7 @@ class ByteServer:
                 self.loop.call_later(1.0, self._resume, listener)
                 return
             sock.setblocking(False)
-            open_now = len(self._connections) + len(self._moving) + self._api.connections
-            if open_now >= self.limits.connections:
+            if self.open_connections >= self.limits.connections:
                 self.router.refused("too_many_connections")
                 with suppress(OSError):
                     sock.send(
@@ -172,9 +176,12 @@ class ByteServer:
         self.date = formatdate(time(), usegmt=True)
         for connection in [each for each in self._connections if each.deadline < now]:
             connection.expire()
-        self.files.prune()
-        self.tally.connections = len(self._connections)
-        self._sweep = self.loop.call_later(1.0, self._tick) if self._connections else None
+        if self._connections:
+            self.files.prune()
+            self._sweep = self.loop.call_later(1.0, self._tick)
+        else:
+            self.files.close()
+            self._sweep = None
 
 
 class _Handover(asyncio.Protocol):

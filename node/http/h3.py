@@ -130,7 +130,7 @@ class Session:
     def __init__(self, quic: QuicConnection) -> None:
         """Wrap a fresh engine connection; use ``client`` or ``server``."""
         self._quic = quic
-        self._h3 = H3Connection(quic)
+        self._h3: H3Connection | None = None
         self._events: deque[Event] = deque()
         self._sending: set[int] = set()
         self._closed = False
@@ -257,6 +257,8 @@ class Session:
 
     def _translate(self, event: QuicEvent) -> None:
         if isinstance(event, HandshakeCompleted):
+            # not earlier: control streams in the first flight trip the packet builder, which loses it
+            self._h3 = H3Connection(self._quic)
             certificate = self._quic.get_peercert()
             self._events.append(Opened(certificate.public_bytes() if certificate is not None else b""))
         elif isinstance(event, ConnectionIdIssued):

@@ -47,6 +47,9 @@ RESETS = 100
 """Cancelled requests forgiven a connection, besides four for each one it let finish."""
 
 
+LAST_S = 0.1
+
+
 class QuicLimits(NamedTuple):
     """Bounds of one server: sessions, and those unproven before a client must prove its address."""
 
@@ -80,6 +83,7 @@ class QuicServer:
         self._configuration = server_configuration(certificate)
         self._peers: dict[bytes, _Peer] = {}
         self._sessions: set[_Peer] = set()
+        tally.connections = lambda: len(self._sessions)
         self._unproven = 0
         self._closing = False
         self._endpoint: Endpoint | None = None
@@ -91,11 +95,16 @@ class QuicServer:
     async def close(self, drain_s: float = 5.0) -> None:
         """Take no new sessions or requests, give answers under way ``drain_s``, then close all."""
         self._closing = True
+        end = self.loop.time() + drain_s
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=drain_s)
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        while self.loop.time() < end and any(peer.link.session.queued() for peer in self._sessions):
+            await asyncio.sleep(0.01)
+        if self._sessions:
+            await asyncio.sleep(min(LAST_S, drain_s))  # what was sent last is still on its way
         for peer in list(self._sessions):
             peer.link.close(NO_ERROR)
         if self._endpoint is not None:
@@ -126,7 +135,6 @@ class QuicServer:
         for id_ in list(peer.ids):
             self.unname(peer, id_)
         self._sessions.discard(peer)
-        self.tally.connections = len(self._sessions)
 
     def _received(self, datagrams: list[bytes], address: Address, local: bytes) -> None:
         batch: list[bytes] = []
@@ -172,7 +180,6 @@ class QuicServer:
         self._sessions.add(peer)
         self.name(peer, ids.destination)
         self.name(peer, session.id)
-        self.tally.connections = len(self._sessions)
         return peer
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -22,7 +22,7 @@ class Tally:
         """Start at nothing."""
         self.classes = [0] * 6
         self.sent_bytes = 0
-        self.connections = 0
+        self.connections: Callable[[], int] = lambda: 0
 
     def answered(self, status: int) -> None:
         """Count one answer by the first digit of its status."""
@@ -68,7 +68,7 @@ class HttpMetrics(Collector):
                 if count:
                     requests.add_metric((name, f"{first}xx"), count)
             sent.add_metric((name,), tally.sent_bytes)
-            connections.add_metric((name,), tally.connections)
+            connections.add_metric((name,), tally.connections())
         for reason, count in self._refusals.items():
             refusals.add_metric((reason,), count)
         return (requests, sent, connections, refusals)

@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def disk(folder: Path) -> Iterator[DiskStore]:
+def disk(folder: Path) -> Generator[DiskStore]:
     folder.mkdir(exist_ok=True)
     store = DiskStore(folder, 1 << 30, CollectorRegistry())
     try:
@@ -64,7 +64,7 @@ class Studio:
         self._rate_bps, self._loss = rate_bps, loss
 
     @asynccontextmanager
-    async def on_air(self, head: list[Item] = HEAD) -> AsyncIterator[Uplink]:
+    async def on_air(self, head: list[Item] = HEAD) -> AsyncGenerator[Uplink]:
         """Run the uplink while the block runs."""
         with disk(self.folder) as store:
             for cid, block in zip(self.cids, self.blocks, strict=True):
@@ -89,14 +89,14 @@ class Studio:
 class Dish:
     """A receiver with what it heard."""
 
-    def __init__(self, store: DiskStore, port: int, keys: list[bytes]) -> None:
+    def __init__(self, store: DiskStore, port: int, keys: list[bytes], *, interface: str = LOOPBACK) -> None:
         self.items: dict[tuple[str, str], bytes] = {}
         self.keys = keys
         self.registry = CollectorRegistry()
         self.antenna = Antenna(
             group=GROUP,
             port=port,
-            interface=LOOPBACK,
+            interface=interface,
             origin=ORIGIN,
             catalog_keys=lambda: self.keys,
             store=store,
@@ -115,8 +115,8 @@ class Dish:
 
 
 @asynccontextmanager
-async def running(*services: object) -> AsyncIterator[None]:
-    tasks = [asyncio.ensure_future(service) for service in services]  # type: ignore[arg-type]
+async def running(*services: Coroutine[object, object, None]) -> AsyncGenerator[None]:
+    tasks = [asyncio.ensure_future(service) for service in services]
     try:
         yield
     finally:
@@ -128,7 +128,7 @@ async def running(*services: object) -> AsyncIterator[None]:
 
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for happens elsewhere
             await asyncio.sleep(0.02)
 
 
@@ -185,7 +185,7 @@ async def test_a_block_dropped_from_the_store_comes_again_when_it_is_waited_for(
         async with running(dish.antenna.run()), studio.on_air():
             await until(lambda: all(store.has(cid) for cid in studio.cids))
             (path, _) = store.path(studio.cids[0]) or ("", 0)
-            Path(path).unlink()
+            await asyncio.to_thread(Path(path).unlink)
             assert store.get(studio.cids[0]) is None
             source = Source(TierName.SATELLITE, "carousel", "")
             got = await asyncio.wait_for(dish.tier.fetch(source, studio.cids[0]), 20)
@@ -197,40 +197,41 @@ async def test_before_the_keys_are_known_the_head_comes_and_no_block_is_stored(t
     with disk(tmp_path / "node") as store:
         dish = Dish(store, studio.port, [])
         async with running(dish.antenna.run()), studio.on_air():
-            await until(lambda: len(dish.items) == 2 and dish.count("rejected_packets", reason="not_vouched") > 0)
+            await until(
+                lambda: len(dish.items) == 2 and dish.count("rejected_packets", reason="not_vouched") > 0
+            )
             assert not any(store.has(cid) for cid in studio.cids)
             dish.keys = [CATALOG.key]
             await until(lambda: all(store.has(cid) for cid in studio.cids))
 
 
-async def test_noise_foreign_and_poisoned_packets_are_counted_and_the_film_arrives(tmp_path: Path) -> None:
-    studio = Studio(tmp_path / "origin", free_port())
+async def meddle(from_port: int, to_port: int) -> None:
+    """Follow every packet of the carousel with a false one from another address, and with noise."""
     loop = asyncio.get_running_loop()
+    with multicast.receiver(GROUP, from_port, LOOPBACK) as ear, multicast.sender(LOOPBACK, 1) as mouth:
+        while True:
+            data = await loop.sock_recv(ear, 2_048)
+            false = data if data[18] & 0x80 else data[:-1] + bytes([data[-1] ^ 1])
+            foreign = pack_packet(b"foreign!", 1, 1, data[22:])
+            for evil in (false, foreign, b"x", data[:24], data[:900]):
+                await loop.sock_sendto(mouth, evil, (GROUP, to_port))
 
-    async def meddle() -> None:
-        """Replay every descriptor, answer every symbol with a false one, and add noise."""
-        with (
-            multicast.receiver(GROUP, studio.port, LOOPBACK) as ear,
-            multicast.sender(LOOPBACK, 1) as mouth,
-        ):
-            mouth.bind((LOOPBACK, 0))
-            own = mouth.getsockname()
-            while True:
-                data, sender = await loop.sock_recvfrom(ear, 2_048)
-                if sender == own:
-                    continue
-                false = data if data[18] & 0x80 else data[:-1] + bytes([data[-1] ^ 1])
-                foreign = pack_packet(b"foreign!", 1, 1, data[22:])
-                for evil in (false, foreign, b"x", data[:24], data[:900]):
-                    await loop.sock_sendto(mouth, evil, (GROUP, studio.port))
 
+async def test_noise_foreign_and_poisoned_packets_are_counted_and_the_film_arrives(tmp_path: Path) -> None:
+    studio, port = Studio(tmp_path / "origin", free_port(), rate_bps=20_000_000), free_port()
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, studio.port, [CATALOG.key])
-        async with running(dish.antenna.run(), meddle()), studio.on_air():
+        dish = Dish(store, port, [CATALOG.key])
+        async with (
+            running(
+                dish.antenna.run(),
+                forward_with_loss(studio.port, port, 0.2),
+                meddle(studio.port, port),
+            ),
+            studio.on_air(),
+        ):
             await until(lambda: all(store.has(cid) for cid in studio.cids), 40)
-            await until(lambda: dish.count("rejected_packets", reason="poisoned") > 0)
         assert [store.get(cid) for cid in studio.cids] == studio.blocks
-        for reason in ("foreign_origin", "short", "quarantined"):
+        for reason in ("foreign_origin", "short", "bad_length", "poisoned", "quarantined"):
             assert dish.count("rejected_packets", reason=reason) > 0, reason
 
 
@@ -254,7 +255,6 @@ async def test_the_programme_changes_while_on_air_and_pausing_silences_it(tmp_pa
 
 async def test_an_interface_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, free_port(), [])
-        dish.antenna._interface = "nowhere0"
+        dish = Dish(store, free_port(), [], interface="nowhere0")
         with pytest.raises(UsageError, match="nowhere0"):
             await dish.antenna.run()

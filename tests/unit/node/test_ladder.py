@@ -324,7 +324,9 @@ class World:
     script: dict[Source, list[Fault]]
     now: float = 0.0
     order: int = 0
-    heap: list[tuple[float, int, str, int, int]] = field(default_factory=list[tuple[float, int, str, int, int]])
+    heap: list[tuple[float, int, str, int, int]] = field(
+        default_factory=list[tuple[float, int, str, int, int]]
+    )
     flights: dict[int, Start] = field(default_factory=dict[int, Start])
     ejected: dict[Source, float] = field(default_factory=dict[Source, float])
     refused: dict[tuple[Cid, Source], float] = field(default_factory=dict[tuple[Cid, Source], float])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import pack
 
 import pytest
@@ -40,7 +41,9 @@ def mp4a(descriptors: bytes) -> bytes:
 
 
 # ES_Descriptor (sizes of four bytes, as ffmpeg writes them) > DecoderConfig > AAC-LC 48 kHz stereo
-AAC = bytes.fromhex("0380808022 0001 00 0480808014 40 15 000000 00000000 00000000 0580808002 1190 06808080 0102")
+AAC = bytes.fromhex(
+    "0380808022 0001 00 0480808014 40 15 000000 00000000 00000000 0580808002 1190 06808080 0102"
+)
 
 
 def segment(start: int = 0, samples: int = 50, *, flags: int = 0x2000000, payload: bytes = b"x" * 9) -> bytes:
@@ -130,17 +133,25 @@ def test_a_box_of_64_bit_size_is_read() -> None:
     assert list(split(whole))[-1][1] == len(whole)
 
 
+def outcome(attempt: Callable[[], object]) -> str:
+    """Return ``fine`` or the reason of the RemoteError; anything else goes through."""
+    try:
+        attempt()
+    except RemoteError as error:
+        return error.reason
+    return "fine"
+
+
+def check_all(data: bytes) -> None:
+    known = {"fine", "malformed", "unsupported", "not_independent"}
+    assert outcome(lambda: parse_init(data)) in known
+    assert outcome(lambda: parse_fragment(data, len(data), VIDEO)) in known
+    assert outcome(lambda: list(split(data))) in known
+
+
 @given(st.binary(max_size=300))
 def test_no_bytes_raise_anything_but_remote_errors(data: bytes) -> None:
-    for attempt in (
-        lambda: parse_init(data),
-        lambda: parse_fragment(data, len(data), VIDEO),
-        lambda: list(split(data)),
-    ):
-        try:
-            attempt()
-        except RemoteError as error:
-            assert error.reason in {"malformed", "unsupported", "not_independent"}
+    check_all(data)
 
 
 @given(st.data())
@@ -149,13 +160,4 @@ def test_no_damage_to_a_real_file_raises_anything_but_remote_errors(data: st.Dat
         damaged = bytearray(whole)
         for _ in range(data.draw(st.integers(1, 4))):
             damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-        cut = bytes(damaged[: data.draw(st.integers(0, len(whole)))])
-        for attempt in (
-            lambda cut=cut: parse_init(cut),
-            lambda cut=cut: parse_fragment(cut, len(cut), VIDEO),
-            lambda cut=cut: list(split(cut)),
-        ):
-            try:
-                attempt()
-            except RemoteError as error:
-                assert error.reason in {"malformed", "unsupported", "not_independent"}
+        check_all(bytes(damaged[: data.draw(st.integers(0, len(whole)))]))

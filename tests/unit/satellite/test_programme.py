@@ -85,7 +85,7 @@ def test_a_generation_whose_blocks_have_gone_is_not_sent_and_planned_anew() -> N
     assert cut.titles([("film", shelf.cids)])[0].cids == tuple(shelf.cids[:2])
 
 
-@pytest.mark.parametrize("generation_bytes", [1_000_000, 30_000_000])
+@pytest.mark.parametrize("generation_bytes", [99_999, 30_000_000])
 def test_a_generation_size_that_cannot_work_is_refused(generation_bytes: int) -> None:
     with pytest.raises(UsageError, match="generation_bytes"):
         Programme(Shelf([]).get, ORIGIN, generation_bytes=generation_bytes)

@@ -171,9 +171,8 @@ def test_malformed_packets_are_counted_and_harmless(reason: str) -> None:
 @given(st.lists(st.binary(max_size=60), max_size=10), st.lists(st.binary(max_size=1_300), max_size=6))
 def test_arbitrary_datagrams_and_bodies_never_raise(noise: list[bytes], bodies: list[bytes]) -> None:
     air, sky = Broadcast(5_000), Sky()
-    forged = [
-        pack_packet(ORIGIN, air.number, 9, body, is_descriptor=flag) for body in bodies for flag in (False, True)
-    ]
+    forged = [pack_packet(ORIGIN, air.number, 9, body) for body in bodies]
+    forged += [pack_packet(ORIGIN, air.number, 9, body, is_descriptor=True) for body in bodies]
     sky.hear([*forged, air.descriptor, *noise, *forged], "10.9.9.9:9")
     assert len(sky.hear(air.packets)) == 1
 

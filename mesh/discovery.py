@@ -1,0 +1,223 @@
+"""Discovery: tells the link that this box is there, and hears who else is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+
+import zeroconf
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from ..protocol.identity import Identity
+from ..protocol.ports import Source
+from ..protocol.presence import ACTIVE_INTERVAL_S, IDLE_INTERVAL_S, Presence, seal_presence
+from .link import GROUP_IPV4, PORT, Address, Link, index_of, open_ipv4, open_ipv6
+from .mdns import Mdns
+from .neighbours import Neighbour, Neighbours
+
+STEP_S = 0.5
+"""How soon a change of state or of the box's links is noticed and told."""
+ASKS_AT_START = (0.0, 0.2, 1.0)
+"""A newcomer asks three times, because one datagram may be lost."""
+ANSWER_JITTER_S = 0.02
+ANSWERS_PER_S = 20
+JITTER = 0.2
+
+log = logging.getLogger(__name__)
+
+
+class Discovery:
+    """Presence on every trusted link, with mDNS beside it.
+
+    ``identity`` is the short-lived key that the LAN listener on ``port`` also answers with; ``net``
+    the 8-byte origin id; ``addresses`` returns the box's own IPv4 addresses on trusted links (the
+    IPv6 link-local of the same interfaces are used too); ``on_link`` says which hosts are neighbours.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        port: int,
+        net: bytes,
+        addresses: Callable[[], list[str]],
+        on_link: Callable[[str], bool],
+        is_active: Callable[[], bool],
+        has_uplink: Callable[[], bool],
+        clock_ms: Callable[[], int],
+        registry: CollectorRegistry,
+        group: str = GROUP_IPV4,
+        presence_port: int = PORT,
+        use_mdns: bool = True,
+    ) -> None:
+        self._identity = identity
+        self._port = port
+        self._net = net
+        self._addresses = addresses
+        self._on_link = on_link
+        self._is_active = is_active
+        self._has_uplink = has_uplink
+        self._clock_ms = clock_ms
+        self._group, self._presence_port = group, presence_port
+        self._links: list[Link] = []
+        self._linked: list[str] = []
+        self._at_ms = 0
+        self._answers = float(ANSWERS_PER_S)
+        self._answered_at = time.monotonic()
+        self._mdns = Mdns(identity.key, net, port, self._ask) if use_mdns else None
+        self._warned = False
+        self._received = Counter(
+            "farcast_mesh_received_presences", "Datagrams heard as presence.", registry=registry
+        )
+        self._rejects = Counter(
+            "farcast_mesh_rejected_presences", "Presences refused, by reason.", ["reason"], registry=registry
+        )
+        self._sent = Counter("farcast_mesh_sent_presences", "Presences sent.", registry=registry)
+        self._failures = Counter(
+            "farcast_mesh_failures", "Links and services that failed, by what.", ["what"], registry=registry
+        )
+        self._neighbours = Neighbours(
+            identity.key, net, on_link, lambda reason: self._rejects.labels(reason).inc()
+        )
+        gauge = Gauge("farcast_mesh_neighbours", "Boxes on the link now.", registry=registry)
+        gauge.set_function(lambda: float(len(self.known())))
+
+    def known(self) -> list[Neighbour]:
+        """Return who is on the link now, those with an uplink first."""
+        self._neighbours.tick(time.monotonic())
+        return self._neighbours.known()
+
+    def neighbours(self) -> list[Source]:
+        """Return who is on the link now as sources of the mesh tier."""
+        return [neighbour.source for neighbour in self.known()]
+
+    async def run(self) -> None:
+        """Speak and listen until cancelled; the last word is that this box leaves."""
+        try:
+            await self._speak_forever()
+        finally:
+            self._say(leaving=True)
+            for link in self._links:
+                link.close()
+            self._links, self._linked = [], []
+            if self._mdns is not None:
+                await self._mdns.stop()
+
+    async def _speak_forever(self) -> None:
+        started = due = time.monotonic()
+        asks = list(ASKS_AT_START)
+        said = (False, False)
+        while True:
+            now = time.monotonic()
+            if self._addresses() != self._linked:
+                await self._relink()
+                started, asks = now, list(ASKS_AT_START)
+            state = (self._is_active(), self._has_uplink())
+            if asks and now >= started + asks[0]:
+                asks.pop(0)
+                self._say(ask=True)
+                due, said = self._next_due(now), state
+            elif now >= due or state != said:
+                self._say()
+                due, said = self._next_due(now), state
+            next_ask = started + asks[0] if asks else due
+            await asyncio.sleep(max(0.0, min(STEP_S, due - now, next_ask - now)))
+
+    def _next_due(self, now: float) -> float:
+        interval_s = ACTIVE_INTERVAL_S if self._is_active() else IDLE_INTERVAL_S
+        return now + interval_s * (1 - JITTER * random.random())  # noqa: S311 - spreads load, hides nothing
+
+    async def _relink(self) -> None:
+        """Open the sockets anew, because the box's addresses changed."""
+        for link in self._links:
+            link.close()
+        self._links, self._linked = [], list(self._addresses())
+        mouth_port = 0
+        where = (self._group, self._presence_port)
+        for address in self._linked:
+            self._open(lambda port, at=address: open_ipv4(at, *where, port, self._hear), mouth_port)
+            mouth_port = self._links[0].port if self._links else 0
+            index = index_of(address)
+            if index is not None:
+                self._open(lambda port, at=index: open_ipv6(at, where[1], port, self._hear), mouth_port)
+        if self._mdns is not None:
+            await self._mdns.stop()
+            if self._linked:
+                try:
+                    await self._mdns.start(self._linked, mouth_port)
+                except (OSError, zeroconf.Error, RuntimeError) as error:
+                    self._fail("mdns", error)
+
+    def _open(self, opener: Callable[[int], Link], mouth_port: int) -> None:
+        try:
+            self._links.append(opener(mouth_port))
+        except OSError as error:
+            self._fail("link", error)
+
+    def _presence(self, *, ask: bool = False, leaving: bool = False) -> bytes:
+        self._at_ms = max(self._at_ms + 1, self._clock_ms())
+        presence = Presence(
+            1,
+            self._net,
+            self._identity.key,
+            self._port,
+            self._at_ms,
+            active=self._is_active(),
+            ask=ask,
+            uplink=self._has_uplink(),
+            leaving=leaving,
+        )
+        return seal_presence(presence, self._identity)
+
+    def _say(self, *, ask: bool = False, leaving: bool = False) -> None:
+        data = self._presence(ask=ask, leaving=leaving)
+        for link in self._links:
+            self._put(lambda to=link: to.send(data))
+        for address in self._mdns.hints() if self._mdns else ():
+            self._tell(data, address)
+
+    def _ask(self, address: Address) -> None:
+        self._tell(self._presence(ask=True), address)
+
+    def _tell(self, data: bytes, address: Address) -> None:
+        if not self._on_link(address[0]):
+            self._rejects.labels("off_link").inc()
+            return
+        for link in self._links:
+            if ":" not in link.host:
+                self._put(lambda to=link: to.tell(data, address))
+                return
+
+    def _put(self, send: Callable[[], None]) -> None:
+        try:
+            send()
+        except OSError as error:
+            self._fail("send", error)
+            return
+        self._sent.inc()
+
+    def _hear(self, link: Link, data: bytes, sender: Address) -> None:
+        self._received.inc()
+        now = time.monotonic()
+        if not self._neighbours.receive(data, sender[0], now):
+            return
+        self._answers = min(self._answers + (now - self._answered_at) * ANSWERS_PER_S, float(ANSWERS_PER_S))
+        self._answered_at = now
+        if self._answers >= 1:
+            self._answers -= 1
+            delay_s = ANSWER_JITTER_S * random.random()  # noqa: S311 - spreads load, hides nothing
+            asyncio.get_running_loop().call_later(delay_s, self._answer, link, sender)
+
+    def _answer(self, link: Link, sender: Address) -> None:
+        if link in self._links:
+            data = self._presence()
+            self._put(lambda: link.tell(data, sender))
+
+    def _fail(self, what: str, error: Exception) -> None:
+        self._failures.labels(what).inc()
+        if not self._warned:
+            self._warned = True
+            log.warning("the mesh cannot use a network: %s", error)

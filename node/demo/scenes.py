@@ -1,0 +1,291 @@
+"""The scenes: one evening in which the tiers go away one after another while the film plays."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ...protocol.errors import FarcastError
+from .board import Board
+from .cast import HEARTBEAT_S, RELAYS, Cast
+from .player import Playback, Player
+
+CDN_HANGS, CDN_DIES, RELAYS_DIE, NEIGHBOUR_DIES = 0.17, 0.30, 0.42, 0.66
+"""When each tier goes, as a fraction of the film."""
+CAROUSEL_THROUGH_S = 3.0
+"""How long after the neighbour's end the carousel has been through once."""
+REPAIR_AND_HEAD = 1.35
+"""Bytes the carousel sends until a receiver has a title, over the title's size: head share and headers."""
+HOME_TIMEOUT_S = 40.0
+QUIET_TIMEOUT_S = 3.0
+REVENUE_CENTS, COST_CENTS = 10_000, 1_999
+POLL_S = 0.25
+
+
+class Evening:
+    """Plays the film, raises and lowers the tiers, and gathers what happened."""
+
+    def __init__(self, cast: Cast, board: Board) -> None:
+        self._cast = cast
+        self._board = board
+        self._sent: dict[str, int] = {}
+        self.failures: list[str] = []
+
+    async def play(self) -> tuple[Playback, dict[str, Any]]:
+        """Play from start to end while the tiers go; returns the playback and the node's status after it."""
+        cast = self._cast
+        found = await asyncio.to_thread(cast.command, "play", cast.title, "--home", str(cast.home("node")))
+        player = Player(
+            found["watch_hls"], found["cmcd"], title=cast.title, speed=cast.speed, event_s=float(HEARTBEAT_S)
+        )
+        playing = asyncio.ensure_future(player.play())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(self._watch(player))
+                tasks.create_task(self._scenes(player, playing))
+                playback = await asyncio.shield(playing)
+                watching.cancel()
+        finally:
+            playing.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await playing
+            self._board.close()
+        status = await asyncio.to_thread(cast.call, "node", "GET", "/api/status")
+        self._sent["satellite"] = await asyncio.to_thread(cast.sent_bytes, "satellite")
+        return playback, status
+
+    async def _scenes(self, player: Player, playing: asyncio.Future[Playback]) -> None:
+        """Take the tiers away, each at its place in the film."""
+        cast, troupe = self._cast, self._cast.troupe
+        until = self._until_position
+        await until(player, playing, 0.01)
+        length_s = player.duration_s / cast.speed
+        rate = (
+            cast.published["bytes"] * 8 * REPAIR_AND_HEAD / (length_s * NEIGHBOUR_DIES + CAROUSEL_THROUGH_S)
+        )
+        await asyncio.to_thread(
+            cast.call, "origin", "POST", "/api/origin/uplink", {"on": True, "rate_bps": round(rate)}
+        )
+        await until(player, playing, CDN_HANGS)
+        await self._last_word("cdn", "cdn")
+        troupe.signal("cdn", signal.SIGSTOP)
+        self._board.note("the CDN hangs (SIGSTOP)")
+        await until(player, playing, CDN_DIES)
+        await asyncio.to_thread(troupe.kill, "cdn")
+        self._board.note("the CDN is killed")
+        await until(player, playing, RELAYS_DIE)
+        await asyncio.to_thread(cast.call, "node", "POST", "/api/direct", {"on": False})
+        await self._pulse_in_spool()
+        await self._last_word("relay", *RELAYS)
+        for name in RELAYS:
+            await asyncio.to_thread(troupe.kill, name)
+        self._board.note("both relays are killed, one with pulses in its spool")
+        await until(player, playing, NEIGHBOUR_DIES)
+        await self._carried()
+        await self._last_word("mesh", "neighbour")
+        await asyncio.to_thread(troupe.kill, "neighbour")
+        self._board.note("the LAN neighbour is killed; only the satellite is left")
+
+    async def _until_position(
+        self, player: Player, playing: asyncio.Future[Playback], fraction: float
+    ) -> None:
+        while player.duration_s == 0 or player.position_s < player.duration_s * fraction:
+            if playing.done():
+                playing.result()
+                return
+            await asyncio.sleep(0.05)
+
+    async def _watch(self, player: Player) -> None:
+        while True:
+            with contextlib.suppress(FarcastError):
+                status = await asyncio.to_thread(self._cast.call, "node", "GET", "/api/status")
+                self._board.show(
+                    status,
+                    {
+                        "position_s": player.position_s,
+                        "duration_s": player.duration_s,
+                        "buffered_s": player.buffered_s,
+                        "stall_ms": player.stall_ms,
+                    },
+                )
+            await asyncio.sleep(POLL_S)
+
+    async def _last_word(self, tier: str, *names: str) -> None:
+        """Read the senders' own counters at a quiet moment, just before they are stopped."""
+        deadline = asyncio.get_running_loop().time() + QUIET_TIMEOUT_S
+        last = -1
+        while True:
+            sent = await asyncio.to_thread(self._cast.sent_bytes, *names)
+            if sent == last or asyncio.get_running_loop().time() > deadline:
+                self._sent[tier] = sent
+                return
+            last = sent
+            await asyncio.sleep(0.1)
+
+    async def _pulse_in_spool(self) -> None:
+        """Wait until a relay holds a pulse that no batch has taken home yet."""
+        deadline = asyncio.get_running_loop().time() + HEARTBEAT_S * 1.5
+        while asyncio.get_running_loop().time() < deadline:
+            for name in RELAYS:
+                status = await asyncio.to_thread(self._cast.call, name, "GET", "/api/status")
+                if status["pulses_waiting"] > 0:
+                    return
+            await asyncio.sleep(0.1)
+        self.failures.append("no relay held a pulse when the relays were killed")
+
+    async def _carried(self) -> None:
+        """Wait until the neighbour's uplink brought a pulse to the origin."""
+        deadline = asyncio.get_running_loop().time() + HEARTBEAT_S
+        while asyncio.get_running_loop().time() < deadline:
+            counts = await asyncio.to_thread(self._cast.call, "origin", "GET", "/api/origin/pulses")
+            if counts["by_path"]["mesh"] > 0:
+                return
+            await asyncio.sleep(0.1)
+
+    def check_senders(self, tiers: list[dict[str, Any]]) -> None:
+        """Verified bytes per tier may not exceed what the senders say they sent."""
+        for tier in tiers:
+            sent = self._sent.get(tier["name"], 0)
+            if tier["bytes"] > sent:
+                self.failures.append(
+                    f"{tier['name']} is said to have brought {tier['bytes']} bytes, its senders sent {sent}"
+                )
+            if tier["blocks"] == 0:
+                self.failures.append(f"{tier['name']} brought no block")
+
+
+async def evening(cast: Cast, board: Board) -> tuple[dict[str, Any], list[str]]:
+    """Run the whole evening; returns the result and what did not hold."""
+    scenes = Evening(cast, board)
+    await asyncio.to_thread(cast.book, REVENUE_CENTS, COST_CENTS)
+    playback, status = await scenes.play()
+    board.note("the film is over; the relays come back and the uplink returns")
+    for name in RELAYS:
+        await asyncio.to_thread(cast.start_relay, name)
+    await asyncio.to_thread(cast.call, "node", "POST", "/api/direct", {"on": True})
+    pulses = await _pulses_home(cast)
+    status = {**status, "pulses": pulses["node"]}
+    failures = scenes.failures
+    scenes.check_senders(status["tiers"])
+    verified = _verified(cast, playback)
+    if verified != playback.segments:
+        failures.append(f"{playback.segments - verified} segments differ from what was published")
+    if playback.segments != cast.published["playback_segments"]:
+        expected = cast.published["playback_segments"]
+        failures.append(f"{playback.segments} segments were played, {expected} make up the film")
+    if playback.stall_ms:
+        failures.append(f"playback stalled for {playback.stall_ms} ms")
+    counts = pulses["origin"]
+    if counts["accepted"] != pulses["signed"]:
+        failures.append(f"{pulses['signed']} pulses were signed, {counts['accepted']} accepted")
+    for way in ("relay", "mesh"):
+        if not counts["by_path"][way]:
+            failures.append(f"no pulse came home by {way}")
+    board.note("settling the month")
+    settlement, verify = await asyncio.to_thread(_settle, cast, failures)
+    result: dict[str, Any] = {
+        "film": cast.film_facts(),
+        "tiers": [
+            {key: tier[key] for key in ("name", "blocks", "bytes", "rejected")} for tier in status["tiers"]
+        ],
+        "failovers": status["failovers"],
+        "playback": {
+            "startup_ms": playback.startup_ms,
+            "stall_ms": playback.stall_ms,
+            "segments": playback.segments,
+            "verified": verified,
+        },
+        "pulses": {
+            "signed": pulses["signed"],
+            "accepted": counts["accepted"],
+            "duplicate": counts["duplicate"],
+            "rejected": sum(counts["rejected"].values()),
+            "by_path": counts["by_path"],
+        },
+        "settlement": settlement,
+        "verify": verify,
+    }
+    return result, failures
+
+
+async def _pulses_home(cast: Cast) -> dict[str, Any]:
+    """Wait until every pulse the node signed is acked; returns the counts of both ends."""
+    deadline = asyncio.get_running_loop().time() + HOME_TIMEOUT_S
+    while True:
+        node = (await asyncio.to_thread(cast.call, "node", "GET", "/api/status"))["pulses"]
+        origin = await asyncio.to_thread(cast.call, "origin", "GET", "/api/origin/pulses")
+        late = asyncio.get_running_loop().time() > deadline
+        if late or (node["waiting"] == 0 and origin["accepted"] >= node["signed"] > 0):
+            return {"node": node, "origin": origin, "signed": node["signed"]}
+        await asyncio.sleep(POLL_S)
+
+
+def _verified(cast: Cast, playback: Playback) -> int:
+    """Count the segments whose bytes equal the published files'."""
+    published = cast.encoded()
+    return sum(
+        published.get(path) == digest for path, digest in playback.digests.items() if path.endswith(".m4s")
+    )
+
+
+def _settle(cast: Cast, failures: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settle the running month as of now, check the sum, verify the report and a tampered copy of it."""
+    now = datetime.now(UTC)
+    home = str(cast.home("origin"))
+    month = f"{now:%Y-%m}"
+    found = cast.command(
+        "origin",
+        "settle",
+        "--month",
+        month,
+        "--as-of",
+        f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        "--home",
+        home,
+        name="origin",
+    )
+    report = cast.command("origin", "report", "--month", month, "--home", home, name="origin")
+    money = {
+        key: found[key]
+        for key in (
+            "revenue_cents", "costs_cents", "relay_pay_cents", "reserve_cents", "pool_cents",
+            "held_cents", "carried_cents", "payouts",
+        )
+    }  # fmt: skip
+    paid = sum(line["cents"] for line in money["payouts"])
+    parts = (
+        money["costs_cents"] + money["reserve_cents"] + paid + money["held_cents"] + money["carried_cents"]
+    )
+    if parts != money["revenue_cents"]:
+        failures.append(f"revenue is {money['revenue_cents']} cents, its parts sum to {parts}")
+    if not paid:
+        failures.append("nobody was paid")
+    folder = Path(report["folder"])
+    root = str(cast.folder / "root.json")
+    cast.save_root(Path(root))
+    verified = _verifies(cast, folder, root)
+    copy = cast.folder / "tampered"
+    shutil.copytree(folder, copy)
+    victim = copy / "report.json"
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    refused = not _verifies(cast, copy, root)
+    if not verified:
+        failures.append("the report does not verify")
+    if not refused:
+        failures.append("the report still verifies after one byte of it was changed")
+    return money, {"ok": verified, "tampered_refused": refused}
+
+
+def _verifies(cast: Cast, folder: Path, root: str) -> bool:
+    try:
+        cast.command("verify", str(folder), "--root", root)
+    except FarcastError:
+        return False
+    return True

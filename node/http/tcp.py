@@ -1,0 +1,218 @@
+"""Requests over TCP: to boxes by TLS pinned to their key, to CDN addresses by plain HTTP or HTTPS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from types import SimpleNamespace
+
+from aiohttp import (
+    ClientError,
+    ClientPayloadError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    Fingerprint,
+    InvalidURL,
+    ServerFingerprintMismatch,
+    TCPConnector,
+    TraceConfig,
+)
+from yarl import URL
+
+from ...protocol.errors import RemoteError, UnreachableError
+from ...protocol.identity import peer_id
+from ...protocol.ports import Reply
+from .address import is_public
+from .download import Download
+from .tls import peer_key
+
+CONNECTIONS = 256
+IDLE_S = 25.0
+_READ_BYTES = 256 << 10
+_AUTOMATIC = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
+
+
+class Ask:
+    """One attempt; ``sent`` once a connection is there, so that the request may have left."""
+
+    def __init__(self) -> None:
+        """Nothing is sent yet."""
+        self.sent = False
+
+
+class TcpCarrier:
+    """An HTTP/1.1 client that follows no redirect, keeps no cookie and negotiates no content."""
+
+    def __init__(self, *, allow_private: bool) -> None:
+        """Dial only public addresses unless ``allow_private``; needs a running loop."""
+        self._allow_private = allow_private
+        trace = TraceConfig()
+        trace.on_connection_create_end.append(_mark)
+        trace.on_connection_reuseconn.append(_mark)
+        self._session = ClientSession(
+            connector=TCPConnector(
+                limit=CONNECTIONS, keepalive_timeout=IDLE_S, socket_factory=self._socket, ttl_dns_cache=60
+            ),
+            cookie_jar=DummyCookieJar(),
+            timeout=ClientTimeout(total=None),
+            skip_auto_headers=_AUTOMATIC,
+            auto_decompress=False,
+            read_bufsize=_READ_BYTES,
+            trace_configs=[trace],
+            trust_env=False,
+        )
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        key: bytes,
+        *,
+        body: bytes,
+        headers: Mapping[str, str],
+        limit_bytes: int,
+        ask: Ask,
+    ) -> Reply:
+        """Make one request; with ``key``, ``url`` is https and the peer must own that key.
+
+        Raises:
+            UnreachableError: refused, reset, or ended short.
+            RemoteError: ``wrong_key`` or ``malformed``; ``too_large`` past ``limit_bytes``.
+
+        """
+        response = await self._open(method, url, key, body, headers, ask)
+        try:
+            declared = response.content_length
+            data = bytearray()
+            if declared is None or declared <= limit_bytes or method == "HEAD":
+                async for chunk in response.content.iter_any():
+                    data += chunk
+                    if len(data) > limit_bytes:
+                        break
+                else:
+                    return Reply(response.status, _fields(response), bytes(data))
+            message = f"an answer from {url} over the limit of {limit_bytes} bytes"
+            raise RemoteError(message, reason="too_large")
+        except (ClientError, OSError) as error:
+            raise _unreachable(url, error) from error
+        finally:
+            response.close() if not response.content.at_eof() else response.release()
+
+    async def download(
+        self, url: str, key: bytes, headers: Mapping[str, str], ask: Ask
+    ) -> tuple[Reply, Download]:
+        """Begin a GET whose body is read as it comes; the reply has no body; raises as ``request``."""
+        response = await self._open("GET", url, key, b"", headers, ask)
+
+        async def read() -> bytes:
+            try:
+                return await response.content.readany()
+            except (ClientError, OSError) as error:
+                raise _unreachable(url, error) from error
+
+        return Reply(response.status, _fields(response), b""), Download(read, response.close)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+    async def _open(
+        self, method: str, url: str, key: bytes, body: bytes, headers: Mapping[str, str], ask: Ask
+    ) -> ClientResponse:
+        try:
+            return await self._session.request(
+                method,
+                URL(url, encoded=True),
+                data=body or None,
+                headers=headers,
+                allow_redirects=False,
+                ssl=KeyPin(key) if key else True,
+                trace_request_ctx=ask,
+            )
+        except KeyMismatchError as error:
+            raise error.reason from error
+        except InvalidURL as error:
+            raise RemoteError(f"{url[:80]!r} is no address to dial", reason="malformed") from error
+        except (ClientError, OSError, ValueError) as error:
+            raise _unreachable(url, error) from error
+
+    def _socket(self, info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
+        """Make the socket for one resolved address, or refuse to dial it."""
+        family, kind, proto, _, address = info
+        if not self._allow_private and not is_public(str(address[0])):
+            raise PrivateAddressError(f"{address[0]} is a private address, which is never dialled from here")
+        return socket.socket(family, kind, proto)
+
+
+class PrivateAddressError(OSError):
+    """A name or directory entry led to an address that must not be dialled."""
+
+
+class KeyMismatchError(ServerFingerprintMismatch):
+    """The TLS peer is not the owner of the key it was dialled by."""
+
+    def __init__(self, reason: RemoteError, key: bytes, host: str, port: int) -> None:
+        """Keep why."""
+        super().__init__(key, b"", host, port)
+        self.reason = reason
+
+
+class KeyPin(Fingerprint):
+    """Lets a TLS connection pass only where ``peer_key`` of its certificate is ``key``.
+
+    Equal for equal keys, so that connections are shared between requests for one box.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        """Pin to ``key``, an Ed25519 public key."""
+        self._key = key
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The pinned key."""
+        return self._key
+
+    def check(self, transport: asyncio.Transport) -> None:
+        """Check the peer before anything is sent; raises ``KeyMismatchError``."""
+        certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        try:
+            key = peer_key(certificate or b"")
+        except RemoteError as error:
+            failure = error
+        else:
+            if key == self._key:
+                return
+            failure = RemoteError(f"the peer is {peer_id(key)}, not {peer_id(self._key)}", reason="wrong_key")
+        host, port, *_ = transport.get_extra_info("peername")
+        raise KeyMismatchError(failure, self._key, host, port)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyPin) and other._key == self._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+async def _mark(_: ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.sent = True
+
+
+def _fields(response: ClientResponse) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for name, value in response.headers.items():
+        lower = name.lower()
+        fields[lower] = f"{fields[lower]}, {value}" if lower in fields else value
+    return fields
+
+
+def _unreachable(url: str, error: Exception) -> UnreachableError:
+    cause = getattr(error, "os_error", error)
+    reason = "unreachable"
+    if isinstance(cause, PrivateAddressError):
+        reason = "private_address"
+    elif isinstance(error, ClientPayloadError):
+        reason = "truncated"
+    return UnreachableError(f"{url.partition('?')[0]}: {cause}", reason=reason)

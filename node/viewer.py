@@ -1,0 +1,301 @@
+"""A viewer's node: four tiers behind one local address, pulses on their way home."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..mesh.discovery import Discovery
+from ..mesh.porter import Porter
+from ..mesh.tier import MeshTier
+from ..protocol.cid import Cid
+from ..protocol.codec import encode
+from ..protocol.enrol import TicketRequest, TicketWish, open_ticket_answer
+from ..protocol.errors import FarcastError, RefusedError, UnreachableError, UsageError
+from ..protocol.identity import Identity
+from ..protocol.keyring import Keyring
+from ..protocol.ports import Source, Tier, TierName
+from ..protocol.ticket import TicketGrant
+from ..satellite.antenna import Antenna
+from ..satellite.tier import SatelliteTier
+from .acks import Acks
+from .batcher import Batcher
+from .box import Box, clock_ms
+from .console import Console
+from .courier import Courier
+from .fetch import Fetcher
+from .follow import Follower
+from .gateway import Gateway
+from .heartbeat import Heartbeat
+from .home import Home
+from .desk import Desk
+from .http.dial import HttpDialer
+from .http.problem import expect
+from .join import ENROLLED_FILE, known_origin, trust_fetch
+from .keep import Keeper
+from .ladder import Ladder
+from .library import Library
+from .page import Page
+from .reception import Reception
+from .replica import Replica
+from .routes import PublicRoutes
+from .settings import Settings
+from .tiers import WebTier, cdn_tier, relay_sources
+from .trust import Trust
+from .wallet import Wallet
+
+log = logging.getLogger(__name__)
+
+CARRY_S = 2.0
+RENEW_S = 60.0
+EXPIRE_S = 3_600.0
+TICK_S = 0.25
+
+
+class Viewer:
+    """Wires a viewer's parts onto a box; must be made on the event loop."""
+
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self.box = box = Box(home, settings)
+        # what the LAN sees lives as long as the process (docs/adr/0004)
+        box.listens_as = Identity(secrets.token_bytes(32))
+        self.trust = Trust(home.path / "trust", trust_fetch(box.dialer, self._asked), box.registry)
+        if self.trust.hint is None:
+            box.abandon()
+            raise UsageError("this node has joined no origin yet; run `farcast join LINK` first")
+        self.lan_dialer = HttpDialer(allow_private=True)  # dials only what presence showed to be on-link
+        self.enrolled = (home.path / ENROLLED_FILE).exists()
+        self.replica = Replica(home.path / "catalog", self._keyring)
+        self.library = Library(self.replica, box.store, self._keyring)
+        self.discovery: Discovery | None = None
+        self.antenna: Antenna | None = None
+        self.fetcher = Fetcher(box.store, self._tiers(), Ladder(), time.monotonic, box.registry)
+        self.wallet = Wallet(home.path / "wallet.db")
+        self.heartbeat = Heartbeat(
+            box.spool,
+            self.wallet,
+            box.registry,
+            digest=self._digest,
+            served=self.fetcher.take_served,
+            beacon=self.replica.newest_beacon,
+            clock_ms=clock_ms,
+        )
+        self.acks = Acks(box.spool, self._keyring, box.registry)
+        self.batcher = Batcher(
+            box.spool, box.identity, box.dialer, self._origin, self.acks, clock_ms, box.registry
+        )
+        self.courier = Courier(
+            box.spool, box.dialer, self.acks, self._relays, self._origin, self.batcher, clock_ms, box.registry
+        )
+        self.courier.allowed = settings.network.direct
+        self.follower = Follower(
+            self.replica, self.trust, self.library, box.dialer, self._asked, self._fetch, box.registry
+        )
+        self.reception = Reception(box.spool, box.identity, self._keyring, clock_ms, box.registry)
+        self.keeper = Keeper(box.store, self.library, self.fetcher)
+        self.gateway = Gateway(
+            self.library,
+            self.fetcher,
+            self.heartbeat,
+            box.registry,
+            clock=time.monotonic,
+            interval_s=settings.heartbeat.interval_s,
+        )
+        self.desk = Desk(self)
+        self._add_routes()
+        self._add_work()
+
+    async def run(self, started: Callable[[], None] | None = None) -> None:
+        """Work until told to stop."""
+        await asyncio.to_thread(self.replica.load)
+        await self.heartbeat.recover()
+        try:
+            await self.box.run(started)
+        finally:
+            await self.keeper.close()
+            await self.fetcher.close()
+            await self.lan_dialer.close()
+            await asyncio.to_thread(self.wallet.close)
+
+    # -- who can be asked
+
+    def _keyring(self) -> Keyring | None:
+        return self.trust.keyring
+
+    def _origin(self) -> list[Source]:
+        return known_origin(self.trust)
+
+    def _relays(self) -> list[Source]:
+        return relay_sources(self.replica.relays(), clock_ms())
+
+    def _neighbours(self) -> list[Source]:
+        return self.discovery.neighbours() if self.discovery else []
+
+    def _asked(self) -> list[Source]:
+        """Return who may be asked for trust and catalog: relays first, they are many."""
+        relays = self._relays()
+        secrets.SystemRandom().shuffle(relays)
+        return [*relays, *self._origin(), *self._neighbours()]
+
+    def _tiers(self) -> list[Tier]:
+        box, settings = self.box, self.box.settings
+        tiers: list[Tier] = [
+            cdn_tier(box.dialer, self._keyring),
+            WebTier(TierName.RELAY, box.dialer, self._relays),
+            MeshTier(self.lan_dialer, self._neighbours),
+        ]
+        if settings.satellite.enabled:
+            self.antenna = Antenna(
+                group=settings.satellite.group,
+                port=settings.satellite.port,
+                interface=settings.satellite.interface or (box.links.addresses() or ["127.0.0.1"])[0],
+                origin=self.trust.origin_id,
+                catalog_keys=lambda: keyring.catalog if (keyring := self.trust.keyring) else [],
+                store=box.store,
+                on_item=self._heard,
+                clock_ms=clock_ms,
+                registry=box.registry,
+            )
+            tiers.append(SatelliteTier(self.antenna))
+        return tiers
+
+    def _heard(self, kind: str, name: str, data: bytes) -> None:
+        """Take one item from the carousel: acks at once, everything else through the follower."""
+        if kind == "ack":
+            asyncio.get_running_loop().run_in_executor(None, self.acks.count, data)
+        else:
+            self.follower.offer(kind, name, data)
+
+    async def _fetch(self, cid: Cid) -> bytes:
+        return await self.fetcher.block(cid)
+
+    async def _held(self, cid: Cid, title: str | None) -> bytes:
+        """Return a block for a neighbour: only what is held; a viewer fetches nothing for others."""
+        del title
+        data = await asyncio.to_thread(self.box.store.get, cid)
+        if data is None:
+            raise RefusedError(f"{cid} is not held here", status=404, reason="not_held")
+        return data
+
+    def _digest(self, title: str) -> bytes:
+        return self.library.entry(title).cid.digest
+
+    async def _issue(self, wanted: list[tuple[int, bytes]]) -> list[TicketGrant]:
+        body = encode(TicketRequest(1, [TicketWish(day, key) for day, key in wanted]))
+        failure: FarcastError = UnreachableError("the origin's address is not known yet")
+        for source in self._origin():
+            try:
+                reply = await self.box.dialer.signed_request(
+                    source, "POST", "/v1/tickets", body, self.box.identity
+                )
+            except UnreachableError as error:
+                failure = error
+                continue
+            return open_ticket_answer(expect(reply, 200)).grants
+        raise failure
+
+    # -- wiring
+
+    def _add_routes(self) -> None:
+        box = self.box
+        routes = PublicRoutes(
+            box.store, self.library, self.replica, self._held, self.trust.files, box.spool.acks, cors=False
+        )
+        routes.add_to(box.public)
+        box.lookup = routes.lookup
+        box.public.route("POST", "/v1/pulses", self.reception.handle)
+        local = box.local
+        self.gateway.add_to(local)
+        local.route("GET", "/ipfs/{cid}", routes.block)
+        local.route("GET", "/ipfs/{cid}/{path...}", routes.block)
+        self.desk.add_to(local)
+        Page(self.desk.status, self.desk.titles, box.token).add_to(local)
+
+    def _add_work(self) -> None:
+        box, settings = self.box, self.box.settings
+        box.every("follow", settings.catalog.poll_s, self.follower.refresh)
+        box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
+        box.every("courier", min(settings.heartbeat.interval_s, CARRY_S), self.courier.errand)
+        box.every("tickets", RENEW_S, self._renew)
+        box.every("expire", EXPIRE_S, self._expire)
+        box.every("keep", RENEW_S, self.keeper.resume)
+        box.every("viewing", TICK_S, self.gateway.tick)
+        box.serve("offers", self._digest_offers)
+        if self.antenna is not None:
+            box.serve("satellite", self.antenna.run)
+        if settings.mesh.enabled:
+            box.serve("mesh", self._mesh)
+
+    async def _renew(self) -> None:
+        keyring = self.trust.keyring
+        if keyring is not None and self.enrolled:
+            await self.heartbeat.renew(self._issue, list(keyring.ticket))
+
+    async def _expire(self) -> None:
+        await asyncio.to_thread(self.box.spool.expire, clock_ms())
+
+    async def _digest_offers(self) -> None:
+        while True:
+            await self.follower.digest_offers()
+
+    async def _mesh(self) -> None:
+        """Be present on the LAN and carry pulses; starts once the listener has its port."""
+        box, settings = self.box, self.box.settings
+        assert box.listener is not None
+        self.discovery = Discovery(
+            identity=box.listens_as,
+            port=box.listener.port,
+            net=self.trust.origin_id,
+            addresses=box.links.addresses,
+            on_link=box.links.on_link,
+            is_active=lambda: self.gateway.playing > 0,
+            has_uplink=lambda: self.courier.reachable,
+            clock_ms=clock_ms,
+            registry=box.registry,
+            presence_port=settings.mesh.port,
+            use_mdns=settings.mesh.zeroconf,
+        )
+        porter = Porter(
+            spool=box.spool,
+            dialer=self.lan_dialer,
+            neighbours=self.discovery.known,
+            has_uplink=lambda: self.courier.reachable,
+            accept_ack=self.acks.count,
+            accept_beacon=self.replica.accept_beacon,
+            registry=box.registry,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.discovery.run())
+            tasks.create_task(self._carry(porter))
+
+    async def _carry(self, porter: Porter) -> None:
+        while True:
+            await porter.errand()
+            await asyncio.sleep(CARRY_S)
+
+
+def run_viewer(path: Path, console: Console) -> None:
+    """Run the node in ``path`` until told to stop."""
+    settings = Settings.load(path, os.environ)
+    logging.basicConfig(level=settings.log.level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    home = Home.open(path, "node")
+
+    async def serve() -> None:
+        viewer = Viewer(home, settings)
+
+        def started() -> None:
+            assert viewer.box.listener is not None
+            console.result(
+                {"page": viewer.box.local_url + "/", "public_port": viewer.box.listener.port},
+                f"Page: {viewer.box.local_url}/",
+                f"Follows {viewer.trust.hint.name if viewer.trust.hint else '?'}; Ctrl-C ends it.",
+            )
+
+        await viewer.run(started)
+
+    asyncio.run(serve())

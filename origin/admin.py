@@ -1,0 +1,183 @@
+"""The admin API of a running origin: ``POST /api/origin/{action}``, and the commands' side of it.
+
+A command that finds the home in use sends its work here and reads lines of JSON: progress while it
+lasts, then one result or one problem.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import msgspec
+
+from ..node.admin import admin_url
+from ..node.console import Report
+from ..node.http.exchange import Answer, Exchange, Router
+from ..protocol.errors import FarcastError, LocalError, RefusedError, UsageError
+from .office import Office, Result
+
+REQUEST_LIMIT_BYTES = 256 << 10
+LINE_LIMIT_BYTES = 16 << 20
+LINES_WAITING = 64
+PROGRESS_EVERY_S = 0.2
+SILENCE_S = 600.0
+"""The longest a command waits between two lines; encoding reports every second or so."""
+BEAT_S = 15.0
+MEDIA_TYPE = "application/x-ndjson"
+LONG = frozenset({"publish", "settle", "report"})
+"""Actions of which only one may be at work at a time."""
+
+
+class OriginAdmin:
+    """Lets the commands of this home do their work in the running origin's ``office``."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._long = asyncio.Lock()
+        self._at_work: set[asyncio.Future[None]] = set()
+
+    def routes(self, router: Router) -> None:
+        """Add the admin routes to the loopback listener's ``router``."""
+        router.route("POST", "/api/origin/{action}", self.act)
+
+    async def act(self, exchange: Exchange) -> Answer:
+        """Do one action and stream how it goes."""
+        action = exchange.match["action"]
+        try:
+            arguments = msgspec.json.decode(await exchange.read(REQUEST_LIMIT_BYTES), type=dict[str, Any])
+        except msgspec.MsgspecError as error:
+            raise RefusedError(
+                "the arguments are no JSON object", status=400, reason="bad_arguments"
+            ) from error
+        if action in LONG and self._long.locked():
+            message = "the origin is publishing or settling already; try again when that is done"
+            raise RefusedError(message, status=429, retry_after_s=30, reason="busy")
+        return Answer(
+            200, {"content-type": MEDIA_TYPE, "cache-control": "no-store"}, self._lines(action, arguments)
+        )
+
+    async def _lines(self, action: str, arguments: Mapping[str, object]) -> AsyncIterator[bytes]:
+        """Work in a thread and yield its progress, at times an empty line, and its end."""
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        waiting = threading.BoundedSemaphore(LINES_WAITING)
+
+        def put(line: bytes | None) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, line)
+
+        def progress(line: bytes) -> None:
+            if waiting.acquire(blocking=False):  # a reader that sleeps misses progress, not the end
+                put(line)
+
+        async def work() -> None:
+            try:
+                if action in LONG:
+                    async with self._long:
+                        await asyncio.to_thread(self._work, action, arguments, progress, put)
+                else:
+                    await asyncio.to_thread(self._work, action, arguments, progress, put)
+            finally:
+                queue.put_nowait(None)
+
+        task = asyncio.ensure_future(work())  # it goes on to its end even if the reader leaves
+        self._at_work.add(task)
+        task.add_done_callback(self._at_work.discard)
+        while True:
+            try:
+                async with asyncio.timeout(BEAT_S):
+                    line = await queue.get()
+            except TimeoutError:
+                yield b"\n"
+                continue
+            if line is None:
+                return
+            if line.startswith(b'{"progress"'):
+                waiting.release()
+            yield line
+
+    def _work(self, action: str, arguments: Mapping[str, object], progress: Any, put: Any) -> None:  # noqa: ANN401
+        said_at = 0.0
+
+        def report(stage: str, done: float, total: float = 1.0) -> None:
+            nonlocal said_at
+            now = time.monotonic()
+            if now - said_at >= PROGRESS_EVERY_S or done >= total:
+                said_at = now
+                progress(_line({"progress": [stage, done, total]}))
+
+        try:
+            put(_line({"result": self._office.perform(action, arguments, report)}))
+        except FarcastError as error:
+            wrong_use = isinstance(error, UsageError)
+            put(_line({"problem": {"detail": str(error), "reason": error.reason, "usage": wrong_use}}))
+        except OSError as error:
+            detail = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+            put(_line({"problem": {"detail": detail, "reason": "disk", "usage": False}}))
+
+
+def call_running(home: Path, action: str, arguments: Mapping[str, object], report: Report) -> Result:
+    """Let the origin that runs in ``home`` do one action. Blocking.
+
+    Raises:
+        UsageError: ``not_running``, or what the action raised for wrong use.
+        LocalError: what else the action raised.
+
+    """
+    base = admin_url(home)
+    if base is None:
+        message = f"the home {home} is in use by another command; try again when it is done"
+        raise UsageError(message, reason="home_in_use")
+    request = Request(  # noqa: S310 - our own loopback address
+        f"{base}/api/origin/{action}",
+        data=json.dumps(arguments).encode(),
+        method="POST",
+        headers={"content-type": "application/json"},
+    )
+    try:
+        with urlopen(request, timeout=SILENCE_S) as response:  # noqa: S310 - likewise
+            while line := response.readline(LINE_LIMIT_BYTES):
+                if line.strip():
+                    result = _read_line(json.loads(line), report)
+                    if result is not None:
+                        return result
+    except HTTPError as error:
+        raise RefusedError(_detail(error), status=error.code) from None
+    except (URLError, TimeoutError, ConnectionError, ValueError) as error:
+        message = (
+            f"the origin that runs in {home} does not answer; `farcast origin status` tells whether it lives"
+        )
+        raise LocalError(message, reason="not_running") from error
+    message = f"the origin that runs in {home} stopped before the work was done; start it and try again"
+    raise LocalError(message, reason="interrupted")
+
+
+def _read_line(line: dict[str, Any], report: Report) -> Result | None:
+    if "progress" in line:
+        stage, done, total = line["progress"]
+        report(stage, done, total)
+        return None
+    if "problem" in line:
+        problem = line["problem"]
+        kind = UsageError if problem["usage"] else LocalError
+        raise kind(problem["detail"], reason=problem["reason"])
+    result: Result = line["result"]
+    return result
+
+
+def _detail(error: HTTPError) -> str:
+    try:
+        return str(json.loads(error.read(LINE_LIMIT_BYTES))["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"the running origin answered {error.code}"
+
+
+def _line(value: Mapping[str, object]) -> bytes:
+    return msgspec.json.encode(value) + b"\n"

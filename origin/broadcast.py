@@ -1,0 +1,111 @@
+"""The broadcast: what the origin puts on the carousel, so that a receiver needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ..node.http.exchange import Answer, Exchange, Router
+from ..protocol.catalog import ENTRIES_PER_PAGE
+from ..protocol.cid import Cid
+from ..protocol.codec import encode
+from ..protocol.errors import FarcastError, RefusedError
+from ..protocol.generation import Item
+from ..satellite.uplink import Uplink
+
+if TYPE_CHECKING:
+    from .run import OriginBox
+
+ADMIN_LIMIT_BYTES = 64 << 10
+ACKS_ON_AIR = 256
+
+
+class Switch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The admin call ``POST /api/origin/uplink``: on or off, and at what rate."""
+
+    on: bool
+    rate_bps: Annotated[int, Meta(ge=1_000, le=10**11)] | None = None
+
+
+class Broadcast:
+    """Fills the uplink from the origin's own state: trust and catalog first, then the titles."""
+
+    REFRESH_S = 10.0
+
+    def __init__(self, origin: OriginBox, clock_ms: Callable[[], int]) -> None:
+        self._origin = origin
+        settings, box = origin.box.settings, origin.box
+        self.uplink = Uplink(
+            group=settings.satellite.group,
+            port=settings.satellite.port,
+            interface=settings.satellite.interface or (box.links.addresses() or ["127.0.0.1"])[0],
+            rate_bps=settings.uplink.rate_bps,
+            planned_loss=settings.uplink.planned_loss_percent / 100,
+            identity=origin.keys.catalog,
+            origin=origin.keys.origin_id,
+            store=box.store,
+            clock_ms=clock_ms,
+            registry=box.registry,
+            ttl=settings.uplink.ttl,
+            generation_bytes=settings.uplink.generation_bytes,
+        )
+
+    async def refresh(self) -> None:
+        """Put the newest state on air; what did not change goes on where it was."""
+        head, titles = self._signed_items(), list[tuple[str, list[Cid]]]()
+        library = self._origin.library
+        for title in library.titles():
+            try:
+                blocks = await library.blocks(title, self._origin.held)
+            except FarcastError:
+                continue  # a title whose blocks are damaged must not take the others off the air
+            head.append(Item("block", str(blocks[0]), await self._origin.held(blocks[0])))
+            titles.append((title, list(blocks)))
+        await self.uplink.update(head, titles)
+
+    def add_to(self, router: Router) -> None:
+        """Add the admin calls."""
+        router.route("GET", "/api/origin/uplink", self.show)
+        router.route("POST", "/api/origin/uplink", self.switch)
+
+    async def show(self, exchange: Exchange) -> Answer:
+        """``GET /api/origin/uplink``: what is on air and when each part is through."""
+        del exchange
+        return Answer.json(self.uplink.status()._asdict())
+
+    async def switch(self, exchange: Exchange) -> Answer:
+        """``POST /api/origin/uplink``: pause or resume, and set the rate."""
+        try:
+            wish = msgspec.json.decode(await exchange.read(ADMIN_LIMIT_BYTES), type=Switch)
+        except msgspec.MsgspecError as error:
+            raise RefusedError(f'say {{"on": true}} or false: {error}', reason="bad_arguments") from None
+        if wish.rate_bps is not None:
+            self.uplink.set_rate(wish.rate_bps)
+        if wish.on:
+            self.uplink.resume()
+        else:
+            self.uplink.pause()
+        return await self.show(exchange)
+
+    def _signed_items(self) -> list[Item]:
+        """Return everything small and signed, in the order a receiver should meet it."""
+        origin = self._origin
+        items = [Item("trust", name, data) for name, data in origin.office.keys.repository.files().items()]
+        catalog = origin.service.catalog
+        checkpoint = origin.service.checkpoint()
+        if checkpoint is not None:
+            items.append(Item("checkpoint", "", checkpoint))
+            for start in range(0, max(catalog.size, 1), ENTRIES_PER_PAGE):
+                page = catalog.page(start, catalog.size)
+                items.append(Item("entries", str(start), encode(page)))
+        directory = origin.service.directory()
+        if directory is not None:
+            items.append(Item("directory", "", directory))
+        items += [Item("beacon", str(at), data) for at, data in enumerate(origin.service.beacons())]
+        items += [
+            Item("ack", str(at), data) for at, data in enumerate(origin.intake.recent_acks(ACKS_ON_AIR))
+        ]
+        return items

@@ -1,0 +1,562 @@
+"""``farcast origin``: the publisher's and treasurer's commands.
+
+Over 400 lines because every command states its options, help and example where it is defined.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..node.console import Console, DebugOption, HomeOption, JsonOption, guarded
+from ..node.home import Home, default_home
+from ..node.settings import Settings
+from ..protocol.errors import UsageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Publish films, know who watches them, and pay for viewed time.",
+    epilog="Start with: farcast origin init --name 'My films' --endpoint films.example:7433",
+)
+account = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Accounts whose viewing is counted.")
+payee = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Who is paid.")
+relays = typer.Typer(
+    rich_markup_mode=None, invoke_without_command=True, help="List relays; approve or refuse one."
+)
+app.add_typer(account, name="account")
+app.add_typer(payee, name="payee")
+app.add_typer(relays, name="relays")
+
+DEFAULT_PORT = 7433
+PASSPHRASE_LIMIT_BYTES = 4_096
+
+PassphraseOption = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", help="A file whose first line is the root key's passphrase."),
+]
+TitleArgument = Annotated[str, typer.Argument(help="The title's id, as `farcast origin list` shows it.")]
+MonthOption = Annotated[str | None, typer.Option(help="YYYY-MM; the month before this one by default.")]
+
+
+@app.command(epilog="Example: farcast origin init --name 'My films' --endpoint films.example:7433")
+@guarded
+def init(
+    name: Annotated[str, typer.Option(help="What viewers see; this machine's name by default.")] = "",
+    endpoint: Annotated[
+        list[str] | None, typer.Option(help="HOST:PORT where viewers reach this origin; may be repeated.")
+    ] = None,
+    cdn: Annotated[
+        list[str] | None, typer.Option(help="Base URL of a CDN pull zone; may be repeated.")
+    ] = None,
+    passphrase_file: PassphraseOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make an origin: its keys and its root of trust. A home already in use stays untouched."""
+    del debug
+    from .keys import init as make
+    from .office import parse_endpoint
+
+    console, path = Console(as_json=as_json), _home(home)
+    endpoints = [parse_endpoint(text) for text in endpoint or [_guessed_endpoint()]]
+    passphrase = _passphrase(passphrase_file)
+    made = make(path, name or socket.gethostname(), endpoints, passphrase, time.time(), cdn=cdn or [])
+    for warning in made.warnings:
+        console.warn(warning)
+    if not endpoint:
+        console.warn(
+            f"viewers are told to come to {endpoints[0].host}:{endpoints[0].port}; see `origin announce`"
+        )
+    shown = (
+        [f"  passphrase  {made.passphrase}  (of the root key; it is not shown again)"]
+        if made.passphrase
+        else []
+    )
+    console.result(
+        {
+            "name": made.name,
+            "peer_id": made.peer_id,
+            "home": str(path),
+            "root": str(made.root_path),
+            "root_sha256": made.root_sha256,
+            "sealed_root_key": str(made.sealed_root),
+            "passphrase": made.passphrase,
+            "endpoints": [f"{place.host}:{place.port}" for place in endpoints],
+        },
+        f"Made the origin {made.name!r} in {path}",
+        f"  its key     {made.peer_id}",
+        f"  root        {made.root_path}",
+        f"  root key    {made.sealed_root}",
+        *shown,
+        "Next: farcast origin publish MEDIA, then farcast origin run",
+    )
+
+
+@app.command(epilog="Example: farcast origin run --home /var/lib/farcast")
+@guarded
+def run(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Run the origin: catalog, blocks, tickets, relays, pulses, satellite uplink; until Ctrl-C."""
+    del debug
+    from .run import serve
+
+    serve(_home(home), Console(as_json=as_json))
+
+
+@app.command(epilog="Example: farcast origin invite --relay")
+@guarded
+def invite(
+    relay: Annotated[
+        bool, typer.Option("--relay", help="For a relay, approved beforehand; works once.")
+    ] = False,
+    for_account: Annotated[
+        str | None, typer.Option("--account", help="For one more device of this account; works once.")
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Print a link that makes a box trust this origin."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "invite", {"relay": relay, "account": for_account}, console)
+    if found["valid_days"]:
+        console.say(f"An invite for a {found['kind']}, good once and for {found['valid_days']} days:")
+    console.result(found, found["link"])
+
+
+@account.command("add", epilog="Example: farcast origin account add alice")
+@guarded
+def account_add(
+    name: Annotated[str, typer.Argument(help="What you call the account; nobody else sees it.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Add an account and print the invite of its first device."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "account_add", {"name": name}, console)
+    console.say(
+        f"Added {name}. An invite for its first device, good once and for {found['valid_days']} days:"
+    )
+    console.result(found, found["link"])
+
+
+@account.command("revoke", epilog="Example: farcast origin account revoke alice")
+@guarded
+def account_revoke(
+    name: Annotated[str, typer.Argument(help="The account.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Issue an account no more tickets; what it has viewed still counts."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "account_revoke", {"name": name}, console)
+    console.result(found, f"{name} gets no tickets from {found['revoked_from']} on")
+
+
+@account.command("erase", epilog="Example: farcast origin account erase alice")
+@guarded
+def account_erase(
+    name: Annotated[str, typer.Argument(help="The account.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Forget whose account it is; the books keep its pseudonym alone."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "account_erase", {"name": name}, console)
+    console.result(found, f"Nothing here says any more who {name} was")
+
+
+@account.command("list", epilog="Example: farcast origin account list --json")
+@guarded
+def account_list(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """List the accounts."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "account_list", {}, console)
+    console.table(
+        ["account", "devices", "revoked from"],
+        [
+            (row["account"] or "(erased)", row["devices"], row["revoked_from"] or "")
+            for row in found["accounts"]
+        ],
+    )
+    console.result(
+        found, *([] if found["accounts"] else ["No accounts yet: farcast origin account add NAME"])
+    )
+
+
+@payee.command(
+    "add", epilog="Example: farcast origin payee add studio.one --name 'Studio One' --method 'IBAN ...'"
+)
+@guarded
+def payee_add(
+    payee_id: Annotated[str, typer.Argument(metavar="ID", help="Small letters, digits, dots and dashes.")],
+    name: Annotated[str, typer.Option(help="Who that is.")] = "",
+    method: Annotated[str, typer.Option(help="How they are paid, in your words.")] = "",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Add somebody to be paid; again with other words corrects them."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "payee_add", {"payee": payee_id, "name": name, "method": method}, console)
+    console.result(found, f"{payee_id} can be paid")
+
+
+@payee.command("list", epilog="Example: farcast origin payee list")
+@guarded
+def payee_list(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """List who is paid."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "payee_list", {}, console)
+    console.table(
+        ["payee", "name", "method"], [(row["id"], row["name"], row["method"]) for row in found["payees"]]
+    )
+    console.result(found, *([] if found["payees"] else ["Nobody yet: farcast origin payee add ID"]))
+
+
+@app.command(epilog="Example: farcast origin announce films.example:7433 --cdn https://cdn.example/films")
+@guarded
+def announce(
+    endpoint: Annotated[
+        list[str] | None, typer.Argument(help="HOST:PORT where viewers reach this origin.")
+    ] = None,
+    cdn: Annotated[
+        list[str] | None, typer.Option(help="Base URL of a CDN pull zone; may be repeated.")
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Tell every box where this origin and its CDN are; without arguments, show what is told."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "announce", {"endpoints": endpoint or None, "cdn": cdn or None}, console)
+    console.result(
+        found,
+        f"endpoints  {', '.join(found['endpoints']) or 'none'}",
+        f"cdn        {', '.join(found['cdn']) or 'none'}",
+    )
+
+
+@app.command(epilog="Example: farcast origin renew --passphrase-file /root/passphrase")
+@guarded
+def renew(
+    passphrase_file: PassphraseOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Sign the root of trust for another year with the root key."""
+    del debug
+    console = Console(as_json=as_json)
+    passphrase = _passphrase(passphrase_file)
+    if passphrase is None:
+        raise UsageError("the root key is under a passphrase: name its file with --passphrase-file")
+    found = _perform(home, "renew", {"passphrase": passphrase}, console)
+    console.result(found, f"root.json is now version {found['version']} and holds until {found['expires']}")
+
+
+@app.command(
+    "publish", epilog="Example: farcast origin publish bunny.mp4 --title big-buck-bunny --payee blender"
+)
+@guarded
+def publish_media(
+    media: Annotated[Path, typer.Argument(help="A video file; a film.toml beside it may say more.")],
+    title: Annotated[str | None, typer.Option(help="The title's id in the catalog.")] = None,
+    for_payee: Annotated[str | None, typer.Option("--payee", help="Who gets everything it earns.")] = None,
+    preset: Annotated[str, typer.Option(help="x264's preset, like ultrafast or slow.")] = "",
+    loop_to: Annotated[float, typer.Option(help="Repeat a shorter film to at least so many seconds.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be published.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Encode a film, sign it and list it in the catalog; again, only what changed."""
+    del debug
+    console = Console(as_json=as_json)
+    if not media.is_file():
+        raise UsageError(f"{media} is no file; name a video file")
+    arguments = {
+        "media": str(media.resolve()),
+        "title": title,
+        "payee": for_payee,
+        "preset": preset,
+        "loop_to_s": loop_to,
+        "dry_run": dry_run,
+    }
+    found = _perform(home, "publish", arguments, console, label=f"publish {media.name}")
+    shares = ", ".join(f"{share['payee']} {share['basis_points'] / 100:g} %" for share in found["payees"])
+    if dry_run:
+        done = "publish a new version of" if found["listed"] else "publish"
+        console.result(found, f"Would {done} {found['title']} ({found['name']}), paying {shares}")
+        return
+    what = f"Published {found['title']} version {found['version']}"
+    console.result(
+        found,
+        what if found["changed"] else f"{found['title']} is published already; nothing changed",
+        f"  name      {found['name']}",
+        f"  length    {_clock(found['duration_s'])}, {found['bytes'] / 1e6:.1f} MB, "
+        f"{found['renditions']} renditions",
+        f"  blocks    {found['blocks']}, {found['new_blocks']} of them new",
+        f"  pays      {shares}",
+        f"  root      {found['root_cid']}",
+    )
+
+
+@app.command("list", epilog="Example: farcast origin list --json")
+@guarded
+def list_titles(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """List what the catalog offers."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "list", {}, console)
+    console.table(
+        ["title", "name", "version", "length", "MB", "published", "pays"],
+        [
+            (
+                row["title"],
+                row["name"],
+                row["version"],
+                _clock(row["duration_s"]),
+                round(row["bytes"] / 1e6, 1),
+                row["published"],
+                ", ".join(row["payees"]),
+            )
+            for row in found["titles"]
+        ],
+    )
+    console.result(found, *([] if found["titles"] else ["Nothing yet: farcast origin publish MEDIA"]))
+
+
+@app.command(epilog="Example: farcast origin retire big-buck-bunny")
+@guarded
+def retire(
+    title: TitleArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Take a title off the list; whoever holds it may keep playing it."""
+    del debug
+    console = Console(as_json=as_json)
+    console.result(_perform(home, "retire", {"title": title}, console), f"{title} is no longer listed")
+
+
+@app.command(epilog="Example: farcast origin deny big-buck-bunny")
+@guarded
+def deny(
+    title: TitleArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Take a title down: every box that follows this catalog stops serving it."""
+    del debug
+    console = Console(as_json=as_json)
+    console.result(_perform(home, "deny", {"title": title}, console), f"{title} is taken down")
+
+
+@relays.callback(epilog="Example: farcast origin relays")
+@guarded
+def relays_list(
+    context: typer.Context, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """List the relays and how they stand; `approve ID` and `refuse ID` decide."""
+    del debug
+    if context.invoked_subcommand is not None:
+        return
+    console = Console(as_json=as_json)
+    found = _perform(home, "relays", {}, console)
+    console.table(
+        ["relay", "standing", "where", "paid to", "record of"],
+        [
+            (
+                row["id"],
+                "expired" if row["expired"] and row["standing"] == "approved" else row["standing"],
+                ", ".join(row["endpoints"]),
+                row["payee"],
+                row["seen"],
+            )
+            for row in found["relays"]
+        ],
+    )
+    console.result(found, *([] if found["relays"] else ["No relays yet: farcast origin invite --relay"]))
+
+
+@relays.command("approve", epilog="Example: farcast origin relays approve 12D3KooW...")
+@guarded
+def relays_approve(
+    relay: Annotated[str, typer.Argument(metavar="ID", help="Its id, or the unique beginning or end of it.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List a relay in the directory; its stamps count and its bytes are paid."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "relay_judge", {"relay": relay, "approve": True}, console)
+    console.result(found, f"{found['id']} is approved")
+
+
+@relays.command("refuse", epilog="Example: farcast origin relays refuse 12D3KooW...")
+@guarded
+def relays_refuse(
+    relay: Annotated[str, typer.Argument(metavar="ID", help="Its id, or the unique beginning or end of it.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Take a relay off the directory, or keep it off."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "relay_judge", {"relay": relay, "approve": False}, console)
+    console.result(found, f"{found['id']} is refused")
+
+
+@app.command(epilog="Example: farcast origin book revenue 129900")
+@guarded
+def book(
+    kind: Annotated[str, typer.Argument(help="revenue or cost.")],
+    cents: Annotated[int, typer.Argument(help="The amount in the currency's smallest unit.")],
+    for_account: Annotated[str | None, typer.Option("--account", help="Whose subscription it was.")] = None,
+    note: Annotated[str, typer.Option(help="What it was for.")] = "",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Book income or a cost of this month."""
+    del debug
+    console = Console(as_json=as_json)
+    arguments = {"kind": kind, "cents": cents, "account": for_account, "note": note}
+    found = _perform(home, "book", arguments, console)
+    console.result(found, f"Booked {kind} of {cents} cents")
+
+
+@app.command(epilog="Example: farcast origin settle --month 2026-11")
+@guarded
+def settle(
+    month: MonthOption = None,
+    as_of: Annotated[
+        str | None, typer.Option(help="Settle an open month as it stood then, like 2026-11-21T10:00:00Z.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute and show, book nothing.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Share a month's money by viewed time, to the cent."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "settle", {"month": month, "as_of": as_of, "dry_run": dry_run}, console)
+    _show_settlement(found, console)
+
+
+@app.command(epilog="Example: farcast origin report --month 2026-11")
+@guarded
+def report(
+    month: MonthOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a settled month's report, which anybody can verify."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "report", {"month": month}, console)
+    console.result(found, f"Wrote {found['folder']}", f"Check it with: farcast verify {found['folder']}")
+
+
+@app.command(epilog="Example: farcast origin status")
+@guarded
+def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Say how the origin stands, worst first."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "status", {}, console)
+    running = "running" if found["running"] else "not running (farcast origin run)"
+    console.result(
+        found,
+        *(f"! {warning}" for warning in found["warnings"]),
+        f"{found['name']}: {running}",
+        f"  key       {found['peer_id']}",
+        f"  at        {', '.join(found['endpoints']) or 'nowhere yet'}",
+        f"  titles    {found['titles']}",
+        f"  accounts  {found['accounts']}",
+        f"  relays    {found['relays']['approved']} approved, {found['relays']['pending']} waiting",
+        f"  root      version {found['root']['version']}, {found['root']['threshold']}, "
+        f"until {found['root']['expires']}",
+    )
+
+
+def _perform(
+    home: Path | None, action: str, arguments: Mapping[str, object], console: Console, *, label: str = ""
+) -> dict[str, Any]:
+    """Do an action here if the home is free, else in the origin that runs there."""
+    from .admin import call_running
+    from .office import Office
+
+    path = _home(home)
+    with console.progress(label or action) as report_progress:
+        try:
+            held = Home.open(path, "origin")
+        except UsageError as error:
+            if error.reason != "home_in_use":
+                raise
+            return {**call_running(path, action, arguments, report_progress), "running": True}
+        with held:
+            office = Office(path, Settings.load(path, os.environ), _clock_ms)
+            try:
+                return {**office.perform(action, arguments, report_progress), "running": False}
+            finally:
+                office.close()
+
+
+def _show_settlement(found: dict[str, Any], console: Console) -> None:
+    console.result(found)
+
+
+def _home(home: Path | None) -> Path:
+    return home or default_home("origin", os.environ)
+
+
+def _passphrase(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            lines = file.read(PASSPHRASE_LIMIT_BYTES).decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the passphrase file {path} cannot be read: {error}") from error
+    if not lines or not lines[0].strip():
+        raise UsageError(f"the passphrase file {path} is empty")
+    return lines[0].strip()
+
+
+def _guessed_endpoint() -> str:
+    """Return this machine's own address towards the Internet; asks the routing table, sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): connecting a datagram socket is silent
+            host = str(probe.getsockname()[0])
+        except OSError:
+            host = "127.0.0.1"
+    return f"{host}:{DEFAULT_PORT}"
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def _clock_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,111 @@
+"""A running origin: the office's books behind public listeners, the scheduler, and the carousel."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from ..node.box import Box, clock_ms
+from ..node.console import Console
+from ..node.home import Home
+from ..node.http.nonces import NonceBook
+from ..node.library import Library
+from ..node.routes import PublicRoutes
+from ..node.settings import Settings
+from ..protocol.cid import Cid
+from ..protocol.errors import RefusedError
+from .admin import OriginAdmin
+from .broadcast import Broadcast
+from .keys import Keys
+from .office import Office
+from .service import OriginService
+
+TICK_S = 60.0
+
+
+class OriginBox:
+    """Wires the origin's parts onto a box; must be made on the event loop."""
+
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self.keys = Keys(home.path)
+        self.box = box = Box(home, settings, identity=self.keys.box)
+        self.office = Office(home.path, settings, clock_ms, box.registry, box.store)
+        self.intake = self.office.treasury.intake
+        self.service = OriginService(
+            self.office.keys,
+            self.office.accounts,
+            self.office.roster,
+            self.office.log,
+            self.intake,
+            NonceBook(secrets.token_bytes(32), self.keys.box.key),
+            clock_ms,
+            box.registry,
+        )
+        self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
+        self.broadcast: Broadcast | None = None
+        if settings.uplink.enabled:
+            self.broadcast = Broadcast(self, clock_ms)
+        self._add_routes()
+        self._add_work()
+
+    async def run(self, started: Callable[[], None] | None = None) -> None:
+        """Serve until told to stop."""
+        await asyncio.to_thread(self.service.freshen)
+        try:
+            await self.box.run(started)
+        finally:
+            self.office.close()
+
+    async def held(self, cid: Cid, title: str | None = None) -> bytes:
+        """Return a block of ours; raises ``RefusedError`` 404 for any other."""
+        del title
+        data = await asyncio.to_thread(self.box.store.get, cid)
+        if data is None:
+            raise RefusedError(f"{cid} is not published here", status=404, reason="not_held")
+        return data
+
+    def _add_routes(self) -> None:
+        box = self.box
+        routes = PublicRoutes(
+            box.store, self.library, self.service, self.held, self.office.keys.repository.files,
+            self.intake.acks_for, cors=True,
+        )  # fmt: skip
+        routes.add_to(box.public)
+        box.lookup = routes.lookup
+        self.service.routes(box.public)
+        if self.broadcast is not None:
+            self.broadcast.add_to(box.local)
+        OriginAdmin(self.office).routes(box.local)
+
+    def _add_work(self) -> None:
+        self.box.every("tick", TICK_S, self.service.tick)
+        if self.broadcast is not None:
+            self.box.every("programme", self.broadcast.REFRESH_S, self.broadcast.refresh)
+            self.box.serve("carousel", self.broadcast.uplink.run)
+
+
+def serve(path: Path, console: Console) -> None:
+    """Run the origin in ``path`` until told to stop."""
+    settings = Settings.load(path, os.environ)
+    logging.basicConfig(level=settings.log.level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    home = Home.open(path, "origin")
+
+    async def run() -> None:
+        origin = OriginBox(home, settings)
+
+        def started() -> None:
+            assert origin.box.listener is not None
+            console.result(
+                {"public_port": origin.box.listener.port, "local_url": origin.box.local_url},
+                f"Origin {origin.keys.keyring.name} ({origin.keys.box.peer_id})",
+                f"  public  port {origin.box.listener.port} (TCP and UDP)",
+                f"  admin   {origin.box.local_url}/",
+            )
+
+        await origin.run(started)
+
+    asyncio.run(run())

@@ -1,0 +1,1224 @@
+"""Decode every Farcast message with nothing but Python's standard library.
+
+Written from ``docs/protocol.md`` and the standards it names, and from nothing else: it shares no line with
+the package, so that what both read alike is what the document says.  One file on purpose, and so over 400
+lines: an implementer reads it from top to bottom beside the document.
+
+``decode(kind, data, given)`` returns a message's fields by their names in the document or raises
+:class:`RefusedError`.  ``given`` holds what the bytes do not: ``key`` (the signer's), ``secret``,
+``ticket_key``, ``name``, ``cid``, ``spki``, ...
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NoReturn, TypeAlias, cast
+from urllib.parse import parse_qsl, urlsplit
+
+Value: TypeAlias = "int | str | bytes | bool | list[Value] | None"
+Field: TypeAlias = "int | str | bytes | bool | list[Field] | dict[str, Field] | None"
+Fields: TypeAlias = dict[str, Field]
+Given: TypeAlias = Mapping[str, "bytes | str | int | list[bytes]"]
+Check: TypeAlias = Callable[[Value], Field]
+Point: TypeAlias = tuple[int, int, int, int]
+
+MIB = 1 << 20
+MAX_MESSAGE = 4 * MIB
+MAX_BLOCK = 2 * MIB
+MAX_BUNDLE = 20_000_000
+MAX_ITEMS = 4_096
+MAX_SEQ = 2_000
+
+
+class RefusedError(Exception):
+    """The bytes are not what the document allows."""
+
+
+def refuse(why: str) -> NoReturn:
+    """Refuse the bytes at hand.
+
+    Raises:
+        RefusedError: Always.
+    """
+    raise RefusedError(why)
+
+
+def sha256(*parts: bytes) -> bytes:
+    """Hash the concatenation of ``parts`` (FIPS 180-4)."""
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+# --- Ed25519: RFC 8032 section 5.1, with libsodium's refusals -------------------------------------------
+
+P = 2**255 - 19
+ORDER = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, -1, P) % P
+ROOT_OF_MINUS_ONE = pow(2, (P - 1) // 4, P)
+NEUTRAL: Point = (0, 1, 1, 0)
+
+
+def _add(a: Point, b: Point) -> Point:
+    m = (a[1] - a[0]) * (b[1] - b[0]) % P
+    n = (a[1] + a[0]) * (b[1] + b[0]) % P
+    t = 2 * a[3] * b[3] * D % P
+    z = 2 * a[2] * b[2] % P
+    e, f, g, h = n - m, z - t, z + t, n + m
+    return (e * f % P, g * h % P, f * g % P, e * h % P)
+
+
+def _times(scalar: int, point: Point) -> Point:
+    total = NEUTRAL
+    while scalar:
+        if scalar & 1:
+            total = _add(total, point)
+        point = _add(point, point)
+        scalar >>= 1
+    return total
+
+
+def _is_neutral(point: Point) -> bool:
+    return point[0] % P == 0 and (point[1] - point[2]) % P == 0
+
+
+def _negative(point: Point) -> Point:
+    return (P - point[0], point[1], point[2], P - point[3])
+
+
+def _point(encoded: bytes) -> Point | None:
+    """Decompress a point (RFC 8032 section 5.1.3); None where there is none or it is not canonical."""
+    number = int.from_bytes(encoded, "little")
+    sign, y = number >> 255, number & ((1 << 255) - 1)
+    if y >= P:
+        return None
+    u, v = (y * y - 1) % P, (D * y * y + 1) % P
+    x = u * pow(v, 3, P) * pow(u * pow(v, 7, P), (P - 5) // 8, P) % P
+    if (v * x * x + u) % P == 0:
+        x = x * ROOT_OF_MINUS_ONE % P
+    if (v * x * x - u) % P != 0 or (x == 0 and sign):
+        return None
+    if x & 1 != sign:
+        x = P - x
+    return (x, y, 1, x * y % P)
+
+
+BASE = cast("Point", _point((4 * pow(5, -1, P) % P).to_bytes(32, "little")))
+
+
+def verify(key: bytes, signature: bytes, message: bytes) -> bool:
+    """Verify an Ed25519 signature; small-order points and S of the order or more never pass."""
+    if len(key) != 32 or len(signature) != 64:
+        return False
+    a, r, s = _point(key), _point(signature[:32]), int.from_bytes(signature[32:], "little")
+    if a is None or r is None or s >= ORDER or _is_neutral(_times(8, a)) or _is_neutral(_times(8, r)):
+        return False
+    h = int.from_bytes(hashlib.sha512(signature[:32] + key + message).digest(), "little") % ORDER
+    rest = _add(_add(_times(s, BASE), _times(h, _negative(a))), _negative(r))
+    return _is_neutral(_times(8, rest))
+
+
+# --- HKDF (RFC 5869) and ChaCha20-Poly1305 (RFC 8439) ---------------------------------------------------
+
+
+def hkdf(secret: bytes, info: bytes) -> bytes:
+    """Derive 32 bytes with HKDF-SHA256, no salt: extract, then one round of expand."""
+    extracted = hmac.digest(bytes(32), secret, "sha256")
+    return hmac.digest(extracted, info + b"\x01", "sha256")
+
+
+def _quarter(s: list[int], a: int, b: int, c: int, d: int) -> None:
+    for x, y, z, turn in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
+        s[x] = (s[x] + s[y]) & 0xFFFFFFFF
+        mixed = s[z] ^ s[x]
+        s[z] = (mixed << turn | mixed >> (32 - turn)) & 0xFFFFFFFF
+
+
+def _words(data: bytes) -> list[int]:
+    return [int.from_bytes(data[i : i + 4], "little") for i in range(0, len(data), 4)]
+
+
+def _chacha20(key: bytes, counter: int, nonce: bytes) -> bytes:
+    start = [*_words(b"expand 32-byte k"), *_words(key), counter, *_words(nonce)]
+    state = list(start)
+    for _ in range(10):
+        for i in range(4):
+            _quarter(state, i, 4 + i, 8 + i, 12 + i)
+        for i in range(4):
+            _quarter(state, i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4)
+    mixed = ((a + b) & 0xFFFFFFFF for a, b in zip(state, start, strict=True))
+    return b"".join(word.to_bytes(4, "little") for word in mixed)
+
+
+def _poly1305(key: bytes, data: bytes) -> bytes:
+    r = int.from_bytes(key[:16], "little") & 0x0FFFFFFC0FFFFFFC0FFFFFFC0FFFFFFF
+    total = 0
+    for i in range(0, len(data), 16):
+        total = (total + int.from_bytes(data[i : i + 16] + b"\x01", "little")) * r % (2**130 - 5)
+    return ((total + int.from_bytes(key[16:], "little")) & (2**128 - 1)).to_bytes(16, "little")
+
+
+def unbox(key: bytes, nonce: bytes, box: bytes, associated: bytes) -> bytes:
+    """Open a ChaCha20-Poly1305 box (RFC 8439 section 2.8).
+
+    Raises:
+        RefusedError: The box was not made with this key, nonce and associated data.
+    """
+    text, tag = box[:-16], box[-16:]
+    lengths = len(associated).to_bytes(8, "little") + len(text).to_bytes(8, "little")
+    padded = associated + bytes(-len(associated) % 16) + text + bytes(-len(text) % 16) + lengths
+    if len(box) < 16 or not hmac.compare_digest(_poly1305(_chacha20(key, 0, nonce)[:32], padded), tag):
+        refuse("the box does not open")
+    stream = b"".join(_chacha20(key, 1 + i, nonce) for i in range((len(text) + 63) // 64))
+    return bytes(a ^ b for a, b in zip(text, stream, strict=False))
+
+
+# --- section 1: msgpack, canonical ----------------------------------------------------------------------
+
+# first byte: (sort, bytes of the length or number, the smallest that needs so many)
+WIDE = {
+    0xC4: ("bin", 1, 0),
+    0xC5: ("bin", 2, 1 << 8),
+    0xC6: ("bin", 4, 1 << 16),
+    0xCC: ("int", 1, 1 << 7),
+    0xCD: ("int", 2, 1 << 8),
+    0xCE: ("int", 4, 1 << 16),
+    0xCF: ("int", 8, 1 << 32),
+    0xD9: ("str", 1, 1 << 5),
+    0xDA: ("str", 2, 1 << 8),
+    0xDB: ("str", 4, 1 << 16),
+    0xDC: ("array", 2, 1 << 4),
+    0xDD: ("array", 4, 1 << 16),
+}
+
+
+class _Bytes:
+    """A cursor over bytes that refuses to pass their end."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def take(self, size: int) -> bytes:
+        """Return the next ``size`` bytes."""
+        if size > len(self.data) - self.at:
+            refuse("cut short")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def end(self) -> None:
+        """Refuse bytes after the end."""
+        if self.at != len(self.data):
+            refuse("bytes after the end")
+
+    def varint(self) -> int:
+        """Return an unsigned varint in its shortest form, below 2^63 (multiformats)."""
+        number = 0
+        for i in range(9):
+            byte = self.take(1)[0]
+            number |= (byte & 0x7F) << (7 * i)
+            if byte < 0x80:
+                if byte == 0 and i:
+                    refuse("varint not in its shortest form")
+                return number
+        refuse("varint too long")
+
+    def _head(self) -> tuple[str, int]:
+        first = self.take(1)[0]
+        if first < 0x80:
+            return "int", first
+        if 0x90 <= first < 0xA0:
+            return "array", first & 0x0F
+        if 0xA0 <= first < 0xC0:
+            return "str", first & 0x1F
+        if first not in WIDE:
+            refuse("a type that no message has: map, float, extension or negative number")
+        sort, width, least = WIDE[first]
+        number = int.from_bytes(self.take(width), "big")
+        if number < least:
+            refuse("not in its shortest form")
+        return sort, number
+
+    def value(self, depth: int = 0) -> Value:
+        """Return the next msgpack value."""
+        if depth > 16:
+            refuse("nested too deep")
+        if self.data[self.at : self.at + 1] in (b"\xc0", b"\xc2", b"\xc3"):
+            return {0xC0: None, 0xC2: False, 0xC3: True}[self.take(1)[0]]
+        sort, number = self._head()
+        if sort == "int":
+            return number
+        if number > len(self.data) - self.at:
+            refuse("cut short")
+        if sort == "array":
+            return [self.value(depth + 1) for _ in range(number)]
+        if sort == "bin":
+            return self.take(number)
+        try:
+            return self.take(number).decode("utf-8")
+        except UnicodeDecodeError:
+            refuse("text that is not UTF-8")
+
+
+def unpack(data: bytes, limit: int = MAX_MESSAGE) -> Value:
+    """Return the one canonical msgpack value that ``data`` is.
+
+    Raises:
+        RefusedError: ``data`` is anything else, or longer than ``limit``.
+    """
+    if len(data) > limit:
+        refuse(f"longer than {limit} bytes")
+    reader = _Bytes(data)
+    value = reader.value()
+    reader.end()
+    return value
+
+
+# --- the notation of section 1 --------------------------------------------------------------------------
+
+
+def number(least: int, most: int) -> Check:
+    """Take an integer in ``least..most``."""
+
+    def check(value: Value) -> Field:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            refuse(f"not an integer in {least}..{most}: {value!r:.40}")
+        return value
+
+    return check
+
+
+def blob(least: int, most: int) -> Check:
+    """Take ``least..most`` bytes."""
+
+    def check(value: Value) -> Field:
+        if not isinstance(value, bytes) or not least <= len(value) <= most:
+            refuse(f"not {least}..{most} bytes: {value!r:.40}")
+        return value
+
+    return check
+
+
+def text(most: int = 400, pattern: str = r"(?s:.*)") -> Check:
+    """Take text of at most ``most`` characters that matches ``pattern``."""
+
+    def check(value: Value) -> Field:
+        if not isinstance(value, str) or len(value) > most or not re.fullmatch(pattern, value):
+            refuse(f"not text of {pattern}, at most {most} characters: {value!r:.40}")
+        return value
+
+    return check
+
+
+def one_of(*choices: str) -> Check:
+    """Take one of some words."""
+
+    def check(value: Value) -> Field:
+        if not isinstance(value, str) or value not in choices:
+            refuse(f"not one of {choices}: {value!r:.40}")
+        return value
+
+    return check
+
+
+def many(item: Check, most: int = MAX_MESSAGE, least: int = 0) -> Check:
+    """Take an array of ``least..most`` items."""
+
+    def check(value: Value) -> Field:
+        if not isinstance(value, list) or not least <= len(value) <= most:
+            refuse(f"not an array of {least}..{most}")
+        return [item(each) for each in value]
+
+    return check
+
+
+def optional(item: Check) -> Check:
+    """Take an item or nil."""
+    return lambda value: None if value is None else item(value)
+
+
+def array(**fields: Check) -> Check:
+    """Take an array of just these fields."""
+
+    def check(value: Value) -> Field:
+        if not isinstance(value, list) or len(value) != len(fields):
+            refuse(f"not an array of {len(fields)}")
+        return {name: take(each) for (name, take), each in zip(fields.items(), value, strict=True)}
+
+    return check
+
+
+def flag(value: Value) -> Field:
+    """Take a boolean."""
+    if not isinstance(value, bool):
+        refuse("not a boolean")
+    return value
+
+
+def binary_cid(value: Value) -> Field:
+    """Take a CID in binary, which is shown as its text."""
+    return cid_text(cast("bytes", blob(4, 256)(value)))
+
+
+V1 = number(1, 1)
+U8, U16, U32, U64 = (number(0, 2**bits - 1) for bits in (8, 16, 32, 64))
+COUNT = number(0, 2**53 - 1)
+KEY = HASH = blob(32, 32)
+BIN8, BIN16 = blob(8, 8), blob(16, 16)
+BIN = blob(0, MAX_MESSAGE)
+TEXT = text()
+TITLE = text(63, "[a-z0-9][a-z0-9-]{0,62}")
+PAYEE = text(63, "[a-z0-9][a-z0-9._-]{0,62}")
+PAYEE_OR_NONE = text(63, "([a-z0-9][a-z0-9._-]{0,62})?")
+TOKEN = text(64, "[A-Za-z0-9_-]{16,64}")
+TOKEN_OR_NONE = text(64, "([A-Za-z0-9_-]{16,64})?")
+SEQ = number(1, MAX_SEQ)
+
+
+# --- peer ids, CIDs -------------------------------------------------------------------------------------
+
+BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+PEER_PREFIX = bytes.fromhex("002408011220")
+CODECS = {0x55: "raw", 0x70: "dag-pb", 0x71: "dag-cbor"}
+
+
+def peer_id(key: bytes) -> str:
+    """Write a key as a peer id (base58btc)."""
+    data = PEER_PREFIX + key
+    number_, out = int.from_bytes(data, "big"), ""
+    while number_:
+        number_, digit = divmod(number_, 58)
+        out = BASE58[digit] + out
+    return "1" * (len(data) - len(data.lstrip(b"\0"))) + out
+
+
+def peer_key(peer: str) -> bytes:
+    """Read the key out of a peer id."""
+    if not re.fullmatch(f"[{BASE58}]{{1,64}}", peer):
+        refuse("not base58btc")
+    number_ = 0
+    for letter in peer:
+        number_ = number_ * 58 + BASE58.index(letter)
+    key = (number_ % 2**256).to_bytes(32, "big")
+    if peer_id(key) != peer:
+        refuse("not the peer id of an Ed25519 key")
+    return key
+
+
+def cid_parts(cid: bytes) -> tuple[int, bool, bytes]:
+    """Take a binary CID apart: codec, whether the digest is the content itself, digest."""
+    reader = _Bytes(cid)
+    if reader.varint() != 1:
+        refuse("not a CID of version 1")
+    codec, function, size = reader.varint(), reader.varint(), reader.varint()
+    if codec not in CODECS:
+        refuse("a codec we do not read")
+    if function == 0x00 and size > 128:
+        refuse("an identity CID of more than 128 bytes")
+    if function not in (0x00, 0x12) or (function == 0x12 and size != 32):
+        refuse("a hash that is neither SHA-256 nor the identity")
+    digest = reader.take(size)
+    reader.end()
+    return codec, function == 0x00, digest
+
+
+def cid_text(cid: bytes) -> str:
+    """Write a binary CID as text."""
+    cid_parts(cid)
+    return "b" + base64.b32encode(cid).decode().lower().rstrip("=")
+
+
+def cid_bytes(cid: str) -> bytes:
+    """Read the text of a CID."""
+    if not re.fullmatch("b[a-z2-7]{1,255}", cid):
+        refuse("not a CID in lower-case base32")
+    body = cid[1:].upper()
+    try:
+        data = base64.b32decode(body + "=" * (-len(body) % 8))
+    except binascii.Error:
+        refuse("not base32")
+    if cid_text(data) != cid:
+        refuse("base32 with bits left over")
+    return data
+
+
+def cid_of(codec: int, data: bytes) -> bytes:
+    """Return the CID of a block."""
+    return bytes((1, codec, 0x12, 0x20)) + sha256(data)
+
+
+def check_block(cid: bytes, data: bytes) -> None:
+    """Refuse a block whose bytes are not those its CID names."""
+    if len(data) > MAX_BLOCK:
+        refuse("a block of more than 2 MiB")
+    _, whole, digest = cid_parts(cid)
+    if digest != (data if whole else sha256(data)):
+        refuse("the bytes are not those of the CID")
+
+
+# --- section 2: dag-pb, UnixFS, CAR ---------------------------------------------------------------------
+
+
+def _protobuf(data: bytes) -> list[tuple[int, int | bytes]]:
+    reader, out = _Bytes(data), list[tuple[int, "int | bytes"]]()
+    while reader.at < len(data):
+        tag = reader.varint()
+        if tag & 7 == 0:
+            out.append((tag >> 3, reader.varint()))
+        elif tag & 7 == 2:
+            out.append((tag >> 3, reader.take(reader.varint())))
+        else:
+            refuse("a protobuf wire type we do not read")
+    return out
+
+
+def _link(data: object) -> Fields:
+    parts = _protobuf(data) if isinstance(data, bytes) else refuse("a link that is not a message")
+    got = dict(parts)
+    fields = [field for field, _ in parts]
+    cid, name, size = got.get(1), got.get(2, b""), got.get(3, 0)
+    if fields != sorted(set(fields)) or not set(fields) <= {1, 2, 3}:
+        refuse("a link's fields out of order, twice or unknown")
+    if not isinstance(cid, bytes) or not isinstance(name, bytes) or not isinstance(size, int):
+        refuse("a link's fields of other types")
+    return {"cid": cid_text(cid), "name": _utf8(name), "tsize": size}
+
+
+def _utf8(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        refuse("text that is not UTF-8")
+
+
+def _unixfs(data: bytes) -> Fields:
+    sizes: list[Field] = []
+    out: Fields = dict.fromkeys(("type", "filesize", "hash", "fanout"))
+    out |= {"data": b"", "blocksizes": sizes}
+    names = {1: "type", 2: "data", 3: "filesize", 5: "hash", 6: "fanout"}
+    for field, value in _protobuf(data):
+        if isinstance(value, bytes) != (field == 2):
+            refuse("a UnixFS field of another type")
+        if field == 4:
+            sizes.append(value)
+        elif field in names:
+            out[names[field]] = value
+    return out
+
+
+def read_node(data: bytes) -> Fields:
+    """Read a dag-pb block: its links and its UnixFS data."""
+    if len(data) > MAX_BLOCK:
+        refuse("a block of more than 2 MiB")
+    parts = _protobuf(data)
+    order = [field for field, _ in parts]
+    if set(order) - {1, 2} or order.count(1) != 1 or order != sorted(order, reverse=True):
+        refuse("not Links and then one Data")
+    body = parts[-1][1]
+    out = _unixfs(body) if isinstance(body, bytes) else refuse("Data that is not bytes")
+    links = [_link(value) for field, value in parts if field == 2]
+    if out["type"] not in (1, 2, 5):
+        refuse("neither a file nor a folder")
+    if out["type"] == 1 and [link["name"] for link in links] != sorted(
+        {cast("str", link["name"]) for link in links}, key=str.encode
+    ):
+        refuse("a folder whose names are not sorted, or twice the same")
+    if out["type"] == 2 and len(cast("list[Field]", out["blocksizes"])) != len(links):
+        refuse("a file node with other blocksizes than links")
+    return {**out, "links": cast("list[Field]", links)}
+
+
+def read_file(cid: str, blocks: Mapping[str, bytes], depth: int = 0) -> bytes:
+    """Join a file from its blocks, each checked against its CID and its sizes."""
+    binary = cid_bytes(cid)
+    codec, whole, digest = cid_parts(binary)
+    data = digest if whole else blocks[cid]
+    check_block(binary, data)
+    if codec == 0x55:
+        return data
+    node = read_node(data)
+    if node["type"] != 2 or depth > 16:
+        refuse("not a file")
+    links = cast("list[Fields]", node["links"])
+    parts = [read_file(cast("str", link["cid"]), blocks, depth + 1) for link in links]
+    joined = cast("bytes", node["data"]) + b"".join(parts)
+    if [len(part) for part in parts] != node["blocksizes"] or len(joined) != node["filesize"]:
+        refuse("sizes that are not those of the parts")
+    return joined
+
+
+def read_folder(cid: str, blocks: Mapping[str, bytes], depth: int = 0) -> dict[str, str]:
+    """List a folder, HAMT-sharded or not: names and CIDs."""
+    check_block(cid_bytes(cid), blocks[cid])
+    node = read_node(blocks[cid])
+    links = cast("list[dict[str, str]]", node["links"])
+    if node["type"] == 1:
+        return {link["name"]: link["cid"] for link in links}
+    fanout = cast("int", node["fanout"])
+    if node["type"] != 5 or node["hash"] != 0x22 or fanout not in (2**i for i in range(3, 11)) or depth > 16:
+        refuse("not a folder")
+    prefix, out = len(f"{fanout - 1:X}"), dict[str, str]()
+    for link in links:
+        if len(link["name"]) == prefix:
+            out |= read_folder(link["cid"], blocks, depth + 1)
+        else:
+            out[link["name"][prefix:]] = link["cid"]
+    return out
+
+
+def _protobuf_varint(value: int) -> bytes:
+    out = b""
+    while value > 0x7F:
+        out += bytes((value & 0x7F | 0x80,))
+        value >>= 7
+    return out + bytes((value,))
+
+
+def _field(field: int, data: bytes) -> bytes:
+    return bytes((field << 3 | 2,)) + _protobuf_varint(len(data)) + data
+
+
+def file_cid(chunks: Iterable[bytes], width: int = 1024) -> str:
+    """Return the CID of a file cut into ``chunks`` under the profile ``unixfs-v1-2025``."""
+    level = [(cid_of(0x55, chunk), len(chunk), len(chunk)) for chunk in chunks] or [(cid_of(0x55, b""), 0, 0)]
+    while len(level) > 1:
+        above: list[tuple[bytes, int, int]] = []
+        for i in range(0, len(level), width):
+            group = level[i : i + width]
+            size = sum(child[1] for child in group)
+            sizes = b"".join(b"\x20" + _protobuf_varint(child[1]) for child in group)
+            links = b"".join(
+                _field(2, _field(1, cid) + _field(2, b"") + b"\x18" + _protobuf_varint(total))
+                for cid, _, total in group
+            )
+            node = links + _field(1, b"\x08\x02\x18" + _protobuf_varint(size) + sizes)
+            above.append((cid_of(0x70, node), size, len(node) + sum(child[2] for child in group)))
+        level = above
+    return cid_text(level[0][0])
+
+
+def _car_roots(header: bytes) -> list[str]:
+    """Read ``{"roots": [...], "version": 1}`` in dag-cbor: key order and lengths leave one form only."""
+    reader = _Bytes(header)
+    if reader.take(7) != b"\xa2\x65roots":
+        refuse("not the header of a CARv1")
+    head = reader.take(1)[0]
+    if not 0x80 <= head < 0x98:
+        refuse("a list of roots we do not read")
+    roots = list[str]()
+    for _ in range(head & 0x1F):
+        mark = reader.take(3)
+        size = reader.take(1)[0] if mark == b"\xd8\x2a\x58" else mark[2] - 0x40
+        if mark[:2] != b"\xd8\x2a" or size < (24 if mark[2] == 0x58 else 1):
+            refuse("a root that is no CID")
+        cid = reader.take(size)
+        if cid[:1] != b"\0":
+            refuse("a root that is no CID")
+        roots.append(cid_text(cid[1:]))
+    if reader.take(9) != b"\x67version\x01":
+        refuse("not version 1")
+    reader.end()
+    return roots
+
+
+def _car(data: bytes, given: Given) -> Field:
+    del given
+    reader, blocks = _Bytes(data), list[Field]()
+    roots = _car_roots(reader.take(reader.varint()))
+    while reader.at < len(data):
+        section = reader.take(reader.varint())
+        inner = _Bytes(section)
+        _ = [inner.varint() for _ in range(3)]
+        inner.take(inner.varint())
+        cid = section[: inner.at]
+        check_block(cid, section[inner.at :])
+        blocks.append({"cid": cid_text(cid), "data": section[inner.at :]})
+    return {"roots": cast("list[Field]", roots), "blocks": blocks}
+
+
+# --- section 3: the log ---------------------------------------------------------------------------------
+
+
+def merkle_root(leaves: Sequence[bytes]) -> bytes:
+    """Hash a tree (RFC 9162 section 2.1.1)."""
+    if not leaves:
+        return sha256(b"")
+    if len(leaves) == 1:
+        return sha256(b"\x00", leaves[0])
+    split = 1 << (len(leaves) - 1).bit_length() - 1
+    return sha256(b"\x01", merkle_root(leaves[:split]), merkle_root(leaves[split:]))
+
+
+def check_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
+    """Check an inclusion proof (RFC 9162 section 2.1.3.2)."""
+    if not 0 <= index < size:
+        refuse("no such leaf")
+    fn, sn, r = index, size - 1, sha256(b"\x00", leaf)
+    for p in proof:
+        if sn == 0:
+            refuse("a proof too long")
+        if fn & 1 or fn == sn:
+            r = sha256(b"\x01", p, r)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            r = sha256(b"\x01", r, p)
+        fn, sn = fn >> 1, sn >> 1
+    if sn or r != root:
+        refuse("the proof does not lead to the root")
+
+
+def check_consistency(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> None:
+    """Check a consistency proof (RFC 9162 section 2.1.4.2; the trivial cases need an empty proof)."""
+    if old > new or ((old in (0, new)) != (not proof)):
+        refuse("a proof of other length")
+    if (old == new and old_root != new_root) or (old == 0 and old_root != sha256(b"")):
+        refuse("two roots of one size")
+    if old not in (0, new):
+        _check_path(old, old_root, new, new_root, proof)
+
+
+def _check_path(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> None:
+    path = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
+    fn, sn = old - 1, new - 1
+    while fn & 1:
+        fn, sn = fn >> 1, sn >> 1
+    fr = sr = path[0]
+    for c in path[1:]:
+        if sn == 0:
+            refuse("a proof too long")
+        if fn & 1 or fn == sn:
+            fr, sr = sha256(b"\x01", c, fr), sha256(b"\x01", c, sr)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            sr = sha256(b"\x01", sr, c)
+        fn, sn = fn >> 1, sn >> 1
+    if fr != old_root or sr != new_root or sn:
+        refuse("the proof does not lead to both roots")
+
+
+def note_key_id(name: str, key: bytes) -> bytes:
+    """Return the four bytes by which a signed note names its key."""
+    return sha256(name.encode(), b"\n\x01", key)[:4]
+
+
+def _checkpoint(data: bytes, given: Given) -> Field:
+    name, key = cast("str", given["name"]), cast("bytes", given["key"])
+    note = _utf8(data)
+    if any(ord(letter) < 0x20 and letter != "\n" for letter in note) or not note.endswith("\n"):
+        refuse("not a signed note")
+    body, gap, tail = note.rpartition("\n\n")
+    match = re.fullmatch(r"([^\n]+)\n(0|[1-9]\d{0,18})\n([A-Za-z0-9+/]{43}=)\ntime (0|[1-9]\d{0,15})", body)
+    if not gap or match is None or match[1] != name:
+        refuse("not a checkpoint of this log")
+    mine = note_key_id(name, key)
+    for line in tail[:-1].split("\n"):
+        found = re.fullmatch(r"— ([^ +]+) ([A-Za-z0-9+/]+={0,2})", line)
+        if found is None:
+            refuse("not a signature line")
+        signature = _base64(found[2])
+        if found[1] == name and signature[:4] == mine:
+            if not verify(key, signature[4:], f"{body}\n".encode()):
+                refuse("the signature does not verify")
+            root = _base64(match[3])
+            return {"size": int(match[2]), "root": root, "time_ms": int(match[4]), "signature": signature[4:]}
+    refuse("not signed by the log's key")
+
+
+def _base64(letters: str) -> bytes:
+    try:
+        data = base64.b64decode(letters, validate=True)
+    except binascii.Error:
+        refuse("not base64")
+    if base64.b64encode(data).decode() != letters:
+        refuse("base64 with bits left over")
+    return data
+
+
+def _compact(data: bytes, given: Given) -> Field:
+    if len(data) != 117 or data[0] != 1:
+        refuse("not a compact checkpoint")
+    name = cast("str", given["name"])
+    size, time = int.from_bytes(data[1:9], "big"), int.from_bytes(data[41:49], "big")
+    root, signature = (base64.b64encode(part).decode() for part in (data[9:41], data[49:]))
+    note = f"{name}\n{size}\n{root}\ntime {time}\n\n— {name} {signature}\n"
+    return _checkpoint(note.encode(), given)
+
+
+def _inclusion(data: bytes, given: Given) -> Field:
+    proof = cast("list[bytes]", many(HASH, 64)(unpack(data)))
+    leaf, root = cast("bytes", given["leaf"]), cast("bytes", given["root"])
+    check_inclusion(leaf, cast("int", given["index"]), cast("int", given["size"]), proof, root)
+    return {"proof": cast("list[Field]", proof)}
+
+
+def _consistency(data: bytes, given: Given) -> Field:
+    proof = cast("list[bytes]", many(HASH, 64)(unpack(data)))
+    old, new = cast("int", given["old_size"]), cast("int", given["size"])
+    check_consistency(old, cast("bytes", given["old_root"]), new, cast("bytes", given["root"]), proof)
+    return {"proof": cast("list[Field]", proof)}
+
+
+def follow(old: Fields | None, new: Fields, entries: Sequence[bytes]) -> None:
+    """Refuse a checkpoint that a follower must refuse, ``entries`` being all it names."""
+    if old is not None and cast("int", new["size"]) < cast("int", old["size"]):
+        refuse("rollback: a smaller log")
+    if old is not None and cast("int", new["time_ms"]) < cast("int", old["time_ms"]):
+        refuse("an older checkpoint")
+    if len(entries) != new["size"]:
+        refuse("entries are missing")
+    if merkle_root(entries) != new["root"]:
+        refuse("equivocation: the root is not that of the entries")
+
+
+# --- the messages ---------------------------------------------------------------------------------------
+
+PATH = text(400)
+RENDITION = array(
+    name=TEXT,
+    kind=one_of("video", "audio"),
+    path=PATH,
+    codecs=TEXT,
+    bandwidth=COUNT,
+    average_bandwidth=COUNT,
+    width=COUNT,
+    height=COUNT,
+    frame_rate_milli=COUNT,
+    language=TEXT,
+    segments=COUNT,
+    size_bytes=COUNT,
+)
+TRACK = array(kind=one_of("poster", "subtitles", "storyboard"), path=PATH, language=TEXT, label=TEXT)
+MANIFEST = array(
+    v=V1,
+    title=TITLE,
+    version=number(1, 2**32 - 1),
+    publisher=KEY,
+    name=TEXT,
+    description=text(4_000),
+    language=TEXT,
+    duration_ms=COUNT,
+    root=binary_cid,
+    size_bytes=COUNT,
+    renditions=many(RENDITION, 64),
+    tracks=many(TRACK, 64),
+    window=array(from_ms=COUNT, until_ms=COUNT),
+    territories=many(text(2, "[A-Z]{2}")),
+    payees=many(array(payee=PAYEE, points=number(1, 10_000)), 64),
+    access=one_of("open", "ticket"),
+    protection=optional(array(scheme=one_of("aes-128"), key_ids=many(BIN16))),
+    created_ms=COUNT,
+    supersedes=lambda value: "" if value == b"" else binary_cid(value),
+)
+ENTRY = array(
+    v=V1,
+    action=one_of("publish", "supersede", "retire", "deny"),
+    title=TITLE,
+    manifest=binary_cid,
+    at_ms=COUNT,
+)
+PAGE = array(v=V1, start=COUNT, entries=many(blob(0, 512), MAX_ITEMS))
+ENDPOINT = array(host=TEXT, port=number(1, 65_535), web=flag)
+KEYRING = array(
+    v=V1,
+    name=TEXT,
+    box=KEY,
+    catalog=many(KEY),
+    ticket=many(KEY),
+    intake=many(KEY),
+    settlement=many(KEY),
+    publishers=many(KEY),
+    endpoints=many(ENDPOINT),
+    cdn=many(TEXT),
+)
+RECORD = array(
+    v=V1,
+    relay=KEY,
+    endpoints=many(ENDPOINT, 8, 1),
+    payee=PAYEE_OR_NONE,
+    created_ms=COUNT,
+    expires_ms=COUNT,
+)
+DIRECTORY = array(v=V1, issued_ms=COUNT, expires_ms=COUNT, records=many(BIN, 10_000))
+REQUEST = array(v=V1, method=TEXT, path=TEXT, nonce=BIN, body_hash=HASH, key=KEY, at_ms=COUNT)
+TICKET = array(v=V1, tid=BIN16, day=U16, session=KEY, sealed=blob(0, 64))
+PULSE = array(
+    v=V1,
+    tid=BIN16,
+    seq=SEQ,
+    at_ms=COUNT,
+    cum_ms=U32,
+    delta_ms=number(0, 121_000),
+    beacon=U32,
+    prev=HASH,
+    box=blob(192, 192),
+)
+VIEWING = array(
+    state=number(1, 4),
+    manifest=HASH,
+    position_ms=U32,
+    rendition=U8,
+    served=many(array(tier=number(1, 4), relay=blob(0, 16), kbytes=U32), 4),
+    witness=BIN16,
+)
+SEALED = array(account=BIN16, device=U16)
+BEACON = array(v=V1, number=U32, value=HASH, at_ms=COUNT)
+POST = array(v=V1, tickets=many(BIN, MAX_ITEMS), pulses=many(BIN, MAX_ITEMS))
+BATCH = array(
+    v=V1,
+    carrier=KEY,
+    number=number(1, 2**53 - 1),
+    prev=HASH,
+    opened_ms=COUNT,
+    closed_ms=COUNT,
+    root=HASH,
+    tickets=many(BIN),
+    pulses=many(BIN),
+    received_ms=many(COUNT),
+)
+RECEIPT = array(v=V1, carrier=KEY, root=HASH, count=COUNT, at_ms=COUNT)
+CODE = one_of("bad_signature", "no_ticket", "wrong_day", "future", "equivocation", "late", "malformed")
+CODED = many(array(seq=SEQ, code=CODE))
+TID_ACK = array(tid=BIN16, upto=number(0, MAX_SEQ), extra=many(SEQ), rejects=CODED)
+ACK = array(
+    v=V1,
+    batch=HASH,
+    tids=many(TID_ACK),
+    segment=text(40),
+    offset=COUNT,
+    log_size=COUNT,
+    log_root=HASH,
+    at_ms=COUNT,
+)
+SEAL = array(v=V1, tid=BIN16, first=SEQ, last=SEQ, counted_ms=COUNT, codes=CODED)
+PRESENCE = array(
+    v=V1, net=BIN8, key=KEY, port=U16, at_ms=COUNT, active=flag, ask=flag, uplink=flag, leaving=flag
+)
+GENERATION = array(
+    v=V1,
+    origin=BIN8,
+    number=U64,
+    length=number(1, MAX_BUNDLE),
+    symbol_bytes=number(64, 1_408),
+    digest=HASH,
+    expires_ms=COUNT,
+)
+BUNDLE_KIND = one_of("trust", "checkpoint", "entries", "directory", "beacon", "ack", "block")
+BUNDLE = array(v=V1, items=many(array(kind=BUNDLE_KIND, name=TEXT, data=blob(0, MAX_BUNDLE)), 65_536))
+
+# kind: (fields, field that holds the signer's key or "" where it is given, most bytes of the envelope)
+SIGNED: dict[str, tuple[Check, str, int]] = {
+    "manifest": (MANIFEST, "publisher", 262_144),
+    "ticket": (TICKET, "", MAX_MESSAGE),
+    "pulse": (PULSE, "", MAX_MESSAGE),
+    "batch": (BATCH, "carrier", MAX_MESSAGE),
+    "receipt": (RECEIPT, "carrier", MAX_MESSAGE),
+    "ack": (ACK, "", MAX_MESSAGE),
+    "seal": (SEAL, "", MAX_MESSAGE),
+    "beacon": (BEACON, "", 512),
+    "presence": (PRESENCE, "key", 160),
+    "record": (RECORD, "relay", MAX_MESSAGE),
+    "directory": (DIRECTORY, "", MAX_MESSAGE),
+    "generation": (GENERATION, "", 256),
+    "request": (REQUEST, "key", MAX_MESSAGE),
+}
+
+# kind: (fields, most bytes) of what is not signed by itself
+PLAIN: dict[str, tuple[Check, int]] = {
+    "entry": (ENTRY, 512),
+    "page": (PAGE, MAX_MESSAGE),
+    "keyring": (KEYRING, MAX_MESSAGE),
+    "post": (POST, MAX_MESSAGE),
+    "bundle": (BUNDLE, MAX_BUNDLE),
+    "viewing": (VIEWING, 174),
+    "device-wish": (array(v=V1, token=TOKEN, device=KEY), MAX_MESSAGE),
+    "device-grant": (array(v=V1, index=U16), MAX_MESSAGE),
+    "ticket-wishes": (array(v=V1, wishes=many(array(day=U16, session=KEY), 15)), MAX_MESSAGE),
+    "ticket-grants": (array(v=V1, grants=many(array(ticket=BIN, ticket_key=HASH), 15)), MAX_MESSAGE),
+    "relay-wish": (array(v=V1, token=TOKEN_OR_NONE, record=BIN), MAX_MESSAGE),
+    "relay-grant": (array(v=V1, status=one_of("pending", "approved", "refused")), MAX_MESSAGE),
+    "envelopes": (many(BIN), MAX_MESSAGE),
+}
+
+
+def open_envelope(kind: str, data: bytes, key: bytes | None = None) -> tuple[Fields, bytes]:
+    """Open a signed envelope: its fields and its body; ``key`` where the message does not hold it."""
+    fields, holder, limit = SIGNED[kind]
+    envelope = cast("Fields", array(body=BIN, sig=blob(64, 64))(unpack(data, limit)))
+    body, signature = cast("bytes", envelope["body"]), cast("bytes", envelope["sig"])
+    message = cast("Fields", fields(unpack(body)))
+    signer = cast("bytes", message[holder]) if holder else key
+    if signer is None:
+        refuse(f"a {kind} needs its signer's key")
+    if not verify(signer, signature, b"farcast/" + kind.encode() + b"/v1\0" + body):
+        refuse("the signature does not verify")
+    EXTRA.get(kind, lambda _: None)(message)
+    return message, body
+
+
+def _manifest_rules(m: Fields) -> None:
+    payees = cast("list[dict[str, int]]", m["payees"])
+    if sum(each["points"] for each in payees) != 10_000 or len({p["payee"] for p in payees}) != len(payees):
+        refuse("the payees' points are not 10,000, or one is named twice")
+    if m["access"] == "open" and m["protection"] is not None:
+        refuse("an open title with protection")
+
+
+def _batch_rules(m: Fields) -> None:
+    pulses = cast("list[bytes]", m["pulses"])
+    if len(cast("list[Field]", m["received_ms"])) != len(pulses):
+        refuse("not one receive time per pulse")
+    if merkle_root(pulses) != m["root"]:
+        refuse("the root is not that of the pulses")
+
+
+def _generation_rules(m: Fields) -> None:
+    if cast("int", m["symbol_bytes"]) % 64:
+        refuse("symbols that are not a multiple of 64 bytes")
+    if m["number"] != int.from_bytes(cast("bytes", m["digest"])[:8], "big"):
+        refuse("the number is not that of the digest")
+
+
+EXTRA: dict[str, Callable[[Fields], None]] = {
+    "manifest": _manifest_rules,
+    "batch": _batch_rules,
+    "generation": _generation_rules,
+}
+
+
+# --- section 6: what tickets and pulses hide ------------------------------------------------------------
+
+
+def ticket_key(secret: bytes, tid: bytes) -> bytes:
+    """Derive a ticket's key from the origin's secret."""
+    return hkdf(secret, b"farcast/ticket-key/v1\0" + tid)
+
+
+def open_sealed(secret: bytes, ticket: Fields) -> Fields:
+    """Open what a ticket seals for the origin."""
+    tid = cast("bytes", ticket["tid"])
+    plain = unbox(hkdf(secret, b"farcast/ticket-seal/v1\0"), tid[:12], cast("bytes", ticket["sealed"]), tid)
+    return cast("Fields", SEALED(unpack(plain)))
+
+
+def _ticket(data: bytes, given: Given) -> Field:
+    ticket, _ = open_envelope("ticket", data, cast("bytes", given["key"]))
+    if "secret" in given:
+        secret = cast("bytes", given["secret"])
+        key = ticket_key(secret, cast("bytes", ticket["tid"]))
+        ticket |= {"opened": open_sealed(secret, ticket), "ticket_key": key}
+    return ticket
+
+
+def _pulse(data: bytes, given: Given) -> Field:
+    pulse, body = open_envelope("pulse", data, cast("bytes", given["key"]))
+    if "ticket_key" in given:
+        nonce = cast("int", pulse["seq"]).to_bytes(12, "big")
+        # the first eight of nine fields: one array header, then the body without header and box
+        box = cast("bytes", pulse["box"])
+        associated = b"\x98" + body[1 : -len(box) - 2]
+        plain = unbox(cast("bytes", given["ticket_key"]), nonce, box, associated)
+        size = int.from_bytes(plain[:2], "big")
+        if size > 174 or any(plain[2 + size :]):
+            refuse("a viewing that is not padded with zeros")
+        pulse["viewing"] = VIEWING(unpack(plain[2 : 2 + size]))
+    return pulse
+
+
+def check_chain(ticket: bytes, ticket_signer: bytes, pulses: Sequence[bytes]) -> None:
+    """Check that ``pulses`` are one ticket's, dense and each naming the one before."""
+    opened, body = open_envelope("ticket", ticket, ticket_signer)
+    prev, cum = sha256(b"farcast/ticket/v1\0", body), 0
+    for seq, envelope in enumerate(pulses, start=1):
+        pulse, body = open_envelope("pulse", envelope, cast("bytes", opened["session"]))
+        cum += cast("int", pulse["delta_ms"])
+        if (pulse["tid"], pulse["seq"], pulse["prev"], pulse["cum_ms"]) != (opened["tid"], seq, prev, cum):
+            refuse("not the next pulse of this ticket")
+        prev = sha256(b"farcast/pulse/v1\0", body)
+
+
+def witness(beacon: bytes, tid: bytes, seq: int, block: bytes) -> bytes:
+    """Return the witness of having had ``block`` once the beacon's value was known."""
+    message = tid + seq.to_bytes(4, "big") + block
+    return hashlib.blake2b(message, digest_size=16, key=beacon, person=b"farcast/witness\0").digest()
+
+
+def _directory(data: bytes, given: Given) -> Field:
+    directory, _ = open_envelope("directory", data, cast("bytes", given["key"]))
+    good = list[Field]()
+    for envelope in cast("list[bytes]", directory["records"]):
+        try:
+            good.append(open_envelope("record", envelope)[0])
+        except RefusedError:
+            continue
+    return {**directory, "good": good}
+
+
+# --- sections 4 and 9: links, certificates, packets -----------------------------------------------------
+
+
+def _invite(data: bytes, given: Given) -> Field:
+    del given
+    try:
+        parts = urlsplit(_utf8(data))
+        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)
+    except ValueError:
+        refuse("not a link")
+    query = dict(pairs)
+    host, _, port = parts.netloc.rpartition(":")
+    port_ok = re.fullmatch("[1-9][0-9]{0,4}", port) is not None and int(port) <= 65_535
+    if parts.scheme != "farcast" or parts.path != "/join" or parts.fragment or not host or not port_ok:
+        refuse("not an invite link")
+    if len(query) != len(pairs) or set(query) - {"root", "token", "kind"}:
+        refuse("a parameter twice, or one that is unknown")
+    if not re.fullmatch("[0-9a-f]{64}", query.get("root", "")):
+        refuse("root is not a SHA-256 in hex")
+    TOKEN_OR_NONE(query.get("token", ""))
+    one_of("viewer", "relay", "")(query.get("kind", ""))
+    return {
+        "host": host.removeprefix("[").removesuffix("]"),
+        "port": int(port),
+        "root": bytes.fromhex(query["root"]),
+        "token": query.get("token", ""),
+        "kind": query.get("kind", ""),
+    }
+
+
+def _tls(data: bytes, given: Given) -> Field:
+    """Read the libp2p TLS extension; ``spki`` is the certificate's SubjectPublicKeyInfo in DER."""
+    head, middle = bytes.fromhex("30680424") + PEER_PREFIX[2:], bytes.fromhex("0440")
+    if len(data) != 106 or data[:8] != head or data[40:42] != middle:
+        refuse("not the extension of an Ed25519 key")
+    key, signature = data[8:40], data[42:]
+    if not verify(key, signature, b"libp2p-tls-handshake:" + cast("bytes", given["spki"])):
+        refuse("the signature does not verify")
+    return {"key": key}
+
+
+def _packet(data: bytes, given: Given) -> Field:
+    if data[:2] != b"F\x01" or len(data) < 23:
+        refuse("not a carousel packet")
+    head = int.from_bytes(data[18:22], "big")
+    out: Fields = {
+        "origin": data[2:10],
+        "generation": int.from_bytes(data[10:18], "big"),
+        "sequence": head & 0x7FFFFFFF,
+    }
+    if head >> 31:
+        descriptor, _ = open_envelope("generation", data[22:], cast("bytes", given["key"]))
+        if (descriptor["origin"], descriptor["number"]) != (out["origin"], out["generation"]):
+            refuse("a descriptor of another generation than its packet's")
+        return {**out, "descriptor": descriptor}
+    symbol = data[26:]
+    if data[22] != 0 or not 64 <= len(symbol) <= 1_408 or len(symbol) % 64:
+        refuse("a symbol that no generation has")
+    return {**out, "block": 0, "symbol_id": int.from_bytes(data[23:26], "big"), "symbol": symbol}
+
+
+def join_symbols(descriptor: Fields, packets: Iterable[Fields]) -> bytes:
+    """Return the bundle from its source symbols, which RaptorQ sends as they are (RFC 6330, systematic)."""
+    size, length = cast("int", descriptor["symbol_bytes"]), cast("int", descriptor["length"])
+    symbols = {cast("int", packet["symbol_id"]): cast("bytes", packet["symbol"]) for packet in packets}
+    count = -(-length // size)
+    if not set(range(count)) <= set(symbols):
+        refuse("source symbols are missing")
+    bundle = b"".join(symbols[i] for i in range(count))[:length]
+    if sha256(bundle) != descriptor["digest"]:
+        refuse("not the bundle the descriptor names")
+    return bundle
+
+
+def _root(data: bytes, given: Given) -> Field:
+    """Read ``x-farcast`` out of a TUF root.json that its own root role signed."""
+    if "sha256" in given and sha256(data) != given["sha256"]:
+        refuse("not the root the invite names")
+    try:
+        metadata = json.loads(data)
+        signed, role = metadata["signed"], metadata["signed"]["roles"]["root"]
+        message = json.dumps(signed, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        good = {
+            each["keyid"]
+            for each in metadata["signatures"]
+            if each["keyid"] in role["keyids"]
+            and verify(
+                bytes.fromhex(signed["keys"][each["keyid"]]["keyval"]["public"]),
+                bytes.fromhex(each["sig"]),
+                message,
+            )
+        }
+        mine = signed["x-farcast"]
+        out: Fields = {"name": mine["name"], "peer_id": mine["peer_id"], "endpoints": mine["endpoints"]}
+        if signed["_type"] != "root" or len(good) < max(1, role["threshold"]):
+            refuse("not a root its own keys signed")
+        out["key"] = peer_key(mine["peer_id"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        refuse("not a root.json")
+    return out
+
+
+def _peer(data: bytes, _: Given) -> Field:
+    return {"key": peer_key(_utf8(data))}
+
+
+def _cid(data: bytes, _: Given) -> Field:
+    binary = cid_bytes(_utf8(data))
+    codec, whole, digest = cid_parts(binary)
+    return {"binary": binary, "codec": CODECS[codec], "identity": whole, "digest": digest}
+
+
+def _block(data: bytes, given: Given) -> Field:
+    binary = cid_bytes(cast("str", given["cid"]))
+    check_block(binary, data)
+    return read_node(data) if cid_parts(binary)[0] == 0x70 else {"data": data}
+
+
+OTHER: dict[str, Callable[[bytes, Given], Field]] = {
+    "ticket": _ticket,
+    "pulse": _pulse,
+    "directory": _directory,
+    "checkpoint": _checkpoint,
+    "compact-checkpoint": _compact,
+    "inclusion": _inclusion,
+    "consistency": _consistency,
+    "car": _car,
+    "cid": _cid,
+    "block": _block,
+    "peer-id": _peer,
+    "invite": _invite,
+    "tls-extension": _tls,
+    "packet": _packet,
+    "root": _root,
+}
+
+KINDS = frozenset(OTHER) | frozenset(SIGNED) | frozenset(PLAIN)
+
+
+def decode(kind: str, data: bytes, given: Given | None = None) -> Field:
+    """Return the fields of a message.
+
+    Raises:
+        RefusedError: ``data`` is no message of that kind, or its signature is not the signer's.
+    """
+    given = given or {}
+    if kind in OTHER:
+        return OTHER[kind](data, given)
+    if kind in SIGNED:
+        return open_envelope(kind, data, cast("bytes | None", given.get("key")))[0]
+    check, limit = PLAIN[kind]
+    return check(unpack(data, limit))
+
+
+def plain(field: Field) -> object:
+    """Return fields as JSON has them: bytes in hex."""
+    if isinstance(field, bytes):
+        return field.hex()
+    if isinstance(field, list):
+        return [plain(each) for each in field]
+    if isinstance(field, dict):
+        return {name: plain(each) for name, each in field.items()}
+    return field

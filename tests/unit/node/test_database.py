@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlite_utils
+
+from farcast.node.database import open_database, transaction
+from farcast.protocol.errors import LocalError, StoreFullError
+
+MIGRATIONS = sqlite_utils.Migrations("test")
+
+
+@MIGRATIONS(name="0001_notes")
+def _notes(db: sqlite_utils.Database) -> None:
+    db.table("note").create({"text": str}, strict=True)
+
+
+def test_a_database_is_private_and_opens_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    conn = open_database(path, MIGRATIONS, synchronous="FULL")
+    with transaction(conn, path):
+        conn.execute("INSERT INTO note VALUES ('x')")
+    conn.close()
+    assert path.stat().st_mode & 0o777 == 0o600
+    conn = open_database(path, MIGRATIONS, synchronous="NORMAL")
+    assert conn.execute("SELECT text FROM note").fetchall() == [("x",)]
+    assert conn.execute("PRAGMA synchronous").fetchone() == (1,)
+    conn.close()
+
+
+def test_a_failing_body_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    conn = open_database(path, MIGRATIONS, synchronous="FULL")
+
+    def fail() -> None:
+        with transaction(conn, path):
+            conn.execute("INSERT INTO note VALUES ('x')")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert conn.execute("SELECT count(*) FROM note").fetchone() == (0,)
+    conn.close()
+
+
+def test_a_full_disk_is_said_so_and_what_was_there_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    conn = open_database(path, MIGRATIONS, synchronous="FULL")
+    conn.execute("INSERT INTO note VALUES ('x')")
+    [(pages,)] = conn.execute("PRAGMA page_count")
+    conn.execute(f"PRAGMA max_page_count = {pages + 1}")  # as full as a disk can be made without one
+    with pytest.raises(StoreFullError, match="disk is full") as caught, transaction(conn, path):
+        conn.execute("INSERT INTO note VALUES (?)", ("y" * 100_000,))
+    assert caught.value.reason == "disk_full"
+    assert conn.execute("SELECT text FROM note").fetchall() == [("x",)]
+    conn.close()
+
+
+def test_a_folder_in_the_way_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.db").mkdir()
+    with pytest.raises(LocalError, match=r"a\.db"):
+        open_database(tmp_path / "a.db", MIGRATIONS, synchronous="FULL")

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from farcast.origin.accounts import Accounts
+from farcast.origin.roster import DIRECTORY_TTL_MS, MAX_PENDING, RESIGN_MS, Roster
+from farcast.protocol.directory import Endpoint, RelayRecord, open_directory
+from farcast.protocol.errors import RefusedError, RemoteError, UsageError
+from farcast.protocol.identity import Identity
+
+NOW_MS = 1_700_000_000_000
+CATALOG = Identity(b"\1" * 32)
+RELAY, OTHER = Identity(b"\2" * 32), Identity(b"\3" * 32)
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+def accounts(tmp_path: Path) -> Iterator[Accounts]:
+    accounts = Accounts(tmp_path / "accounts.db")
+    yield accounts
+    accounts.close()
+
+
+@pytest.fixture
+def roster(accounts: Accounts) -> Roster:
+    return Roster(accounts, CATALOG)
+
+
+def record(
+    relay: Identity = RELAY,
+    *,
+    at_ms: int = NOW_MS,
+    ttl_ms: int = 24 * HOUR_MS,
+    host: str = "relay.example",
+    payee: str = "",
+) -> bytes:
+    body = RelayRecord(1, relay.key, [Endpoint(host, 7433, False)], payee, at_ms, at_ms + ttl_ms)
+    return relay.seal("record", body)
+
+
+def listed(roster: Roster, now_ms: int = NOW_MS) -> list[bytes]:
+    directory, records = open_directory(roster.sign(now_ms), CATALOG.key)
+    assert directory.expires_ms - directory.issued_ms == DIRECTORY_TTL_MS
+    return [item.relay for item in records]
+
+
+def test_a_relay_with_an_invite_is_approved_at_once_and_listed(accounts: Accounts, roster: Roster) -> None:
+    token = accounts.invite("relay", NOW_MS)
+    assert roster.enrol(token, record(payee="anna"), RELAY.key, NOW_MS) == "approved"
+    assert roster.is_relay(RELAY.key)
+    assert listed(roster) == [RELAY.key]
+    assert roster.payee_of(RELAY.key) == "anna"
+    assert roster.payee_of(OTHER.key) == ""
+    assert Roster(accounts, CATALOG).is_relay(RELAY.key)
+    with pytest.raises(RefusedError, match="used already"):
+        roster.enrol(token, record(OTHER), OTHER.key, NOW_MS)
+
+
+def test_a_relay_without_an_invite_waits_until_it_is_judged(roster: Roster) -> None:
+    assert roster.enrol("", record(), RELAY.key, NOW_MS) == "pending"
+    assert not roster.is_relay(RELAY.key)
+    assert listed(roster) == []
+    assert roster.judge(RELAY.peer_id[-8:], "approved") == RELAY.key
+    assert listed(roster) == [RELAY.key]
+    roster.judge(RELAY.peer_id, "refused")
+    assert (listed(roster), roster.is_relay(RELAY.key)) == ([], False)
+
+
+def test_a_known_relay_renews_its_record_without_a_token_and_keeps_its_standing(
+    accounts: Accounts, roster: Roster
+) -> None:
+    roster.enrol(accounts.invite("relay", NOW_MS), record(), RELAY.key, NOW_MS)
+    later_ms = NOW_MS + 20 * HOUR_MS
+    assert roster.enrol("", record(at_ms=later_ms, host="new.example"), RELAY.key, later_ms) == "approved"
+    assert listed(roster, NOW_MS + 30 * HOUR_MS) == [RELAY.key]
+    with pytest.raises(RefusedError, match="a newer record") as caught:
+        roster.enrol("", record(), RELAY.key, NOW_MS)
+    assert caught.value.status == 409
+    assert roster.relays()[0].record.endpoints[0].host == "new.example"
+
+
+def test_a_refused_relay_stays_refused_whatever_it_brings(accounts: Accounts, roster: Roster) -> None:
+    roster.enrol("", record(), RELAY.key, NOW_MS)
+    roster.judge(RELAY.peer_id, "refused")
+    assert roster.enrol(accounts.invite("relay", NOW_MS), record(), RELAY.key, NOW_MS) == "refused"
+
+
+def test_an_expired_record_is_not_listed(accounts: Accounts, roster: Roster) -> None:
+    roster.enrol(accounts.invite("relay", NOW_MS), record(), RELAY.key, NOW_MS)
+    assert listed(roster, NOW_MS + 25 * HOUR_MS) == []
+
+
+def test_the_directory_is_signed_again_when_it_changes_or_grows_old_and_not_otherwise(roster: Roster) -> None:
+    assert roster.directory() is None
+    first = roster.sign(NOW_MS)
+    assert roster.sign(NOW_MS + RESIGN_MS - 1) == first
+    second = roster.sign(NOW_MS + RESIGN_MS)
+    assert second != first
+    roster.enrol("", record(), RELAY.key, NOW_MS)
+    roster.judge(RELAY.peer_id, "approved")
+    third, _ = open_directory(roster.sign(NOW_MS), CATALOG.key)
+    assert third.issued_ms == NOW_MS + RESIGN_MS + 1  # a follower takes only a later one
+    assert roster.directory() == roster.sign(NOW_MS)
+
+
+def test_a_record_signed_by_or_sent_for_another_is_refused(roster: Roster) -> None:
+    with pytest.raises(RefusedError, match="another relay's"):
+        roster.enrol("", record(), OTHER.key, NOW_MS)
+    forged = bytearray(record())
+    forged[-1] ^= 1
+    with pytest.raises(RemoteError) as caught:
+        roster.enrol("", bytes(forged), RELAY.key, NOW_MS)
+    assert caught.value.reason == "bad_signature"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (record(at_ms=NOW_MS - 25 * HOUR_MS), "bad_times"),
+        (record(at_ms=NOW_MS + HOUR_MS), "bad_times"),
+        (record(ttl_ms=32 * 24 * HOUR_MS), "bad_times"),
+        (record(host="127.0.0.1"), "private_endpoint"),
+        (record(host="192.168.1.9"), "private_endpoint"),
+        (record(host="224.0.0.1"), "private_endpoint"),
+        (record(host="::1"), "private_endpoint"),
+        (record(host="localhost"), "private_endpoint"),
+        (record(host="box.local"), "private_endpoint"),
+    ],
+)
+def test_a_record_with_useless_times_or_addresses_is_refused(
+    roster: Roster, data: bytes, reason: str
+) -> None:
+    with pytest.raises(RefusedError) as caught:
+        roster.enrol("", data, RELAY.key, NOW_MS)
+    assert (caught.value.reason, caught.value.status) == (reason, 400)
+    assert roster.relays() == []
+
+
+def test_private_addresses_are_taken_where_they_are_allowed(accounts: Accounts) -> None:
+    roster = Roster(accounts, CATALOG, allow_private=True)
+    assert roster.enrol("", record(host="127.0.0.1"), RELAY.key, NOW_MS) == "pending"
+
+
+def test_only_so_many_strangers_may_wait(accounts: Accounts, roster: Roster) -> None:
+    with accounts.writing() as conn:
+        conn.executemany(
+            """INSERT INTO relay (key, record, standing, payee, enrolled_ms, created_ms)
+               VALUES (?, ?, 'pending', '', 0, 0)""",
+            [(number.to_bytes(32, "big"), record()) for number in range(MAX_PENDING)],
+        )
+    with pytest.raises(RefusedError) as caught:
+        roster.enrol("", record(OTHER), OTHER.key, NOW_MS)
+    assert (caught.value.status, caught.value.reason) == (429, "too_many_relays")
+    assert roster.enrol(accounts.invite("relay", NOW_MS), record(OTHER), OTHER.key, NOW_MS) == "approved"
+
+
+def test_judging_needs_exactly_one_relay(roster: Roster) -> None:
+    roster.enrol("", record(), RELAY.key, NOW_MS)
+    roster.enrol("", record(OTHER), OTHER.key, NOW_MS)
+    for wanted, words in (("nobody", "no relay of"), ("12D3KooW", "2 relays of"), ("", "2 relays of")):
+        with pytest.raises(UsageError, match=words):
+            roster.judge(wanted, "approved")

@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from farcast.node.http.exchange import Answer, Exchange, Hosts, Router
+from farcast.node.http.nonces import NonceBook
+from farcast.node.replica import Replica, catalog_name
+from farcast.origin.accounts import Accounts
+from farcast.origin.intake import Intake
+from farcast.origin.keys import Keys, init
+from farcast.origin.log import CatalogLog
+from farcast.origin.roster import Roster
+from farcast.origin.service import POSTS_AT_ONCE, TICKETS_A_DAY, OriginService
+from farcast.protocol.batch import Batch, PulsePost, open_ack, pulses_root, seal_batch
+from farcast.protocol.cid import RAW, Cid
+from farcast.protocol.codec import Message, decode, encode
+from farcast.protocol.directory import Endpoint, RelayRecord, open_directory
+from farcast.protocol.enrol import (
+    DAYS_AHEAD,
+    DeviceAnswer,
+    DeviceRequest,
+    RelayAnswer,
+    RelayRequest,
+    TicketAnswer,
+    TicketRequest,
+    TicketWish,
+)
+from farcast.protocol.identity import Identity
+from farcast.protocol.pulse import START, PulseSigner, Viewing
+from farcast.protocol.request import authorization, read_challenge
+from farcast.protocol.ticket import DAY_MS, Ticket, TicketGrant, TicketOffice, open_ticket
+
+DEVICE, STRANGER, RELAY = Identity(b"\x11" * 32), Identity(b"\x12" * 32), Identity(b"\x13" * 32)
+SESSION = Identity(b"\x14" * 32)
+CLIENT = "203.0.113.9"
+VIEWING = Viewing(START, b"\5" * 32, 0, 0, [], bytes(16))
+
+
+class Origin:
+    """A whole origin behind a router, with a clock that stands until it is set."""
+
+    def __init__(self, home: Path) -> None:
+        init(home, "Acme", [Endpoint("films.example", 7433, False)], "correct horse battery", time.time())
+        self.registry = CollectorRegistry()
+        self.now_ms = int(time.time() * 1_000)
+        self.keys = Keys(home)
+        self.accounts = Accounts(home / "accounts.db")
+        self.roster = Roster(self.accounts, self.keys.catalog)
+        self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
+        self.office = TicketOffice(self.keys.ticket, self.keys.ticket_secret)
+        self.intake = Intake(
+            home / "intake",
+            self.office,
+            lambda: self.keys.keyring.ticket,
+            self.keys.intake,
+            self.roster.is_relay,
+            self.registry,
+        )
+        self.service = OriginService(
+            self.keys,
+            self.accounts,
+            self.roster,
+            self.log,
+            self.intake,
+            NonceBook(b"\6" * 32, self.keys.box.key),
+            lambda: self.now_ms,
+            self.registry,
+        )
+        self.router = Router(Hosts())
+        self.service.routes(self.router)
+
+    def close(self) -> None:
+        """Close every file."""
+        self.intake.close()
+        self.log.close()
+        self.accounts.close()
+
+    async def post(
+        self,
+        path: str,
+        body: bytes,
+        *,
+        proof: str = "",
+        secure: bool = True,
+        arrival: asyncio.Event | None = None,
+    ) -> Answer:
+        """Post ``body``, which arrives at once or when ``arrival`` is set."""
+
+        async def read(limit_bytes: int) -> bytes:
+            assert len(body) <= limit_bytes
+            if arrival is not None:
+                await asyncio.wait_for(arrival.wait(), 10)
+            return body
+
+        headers = {"host": "203.0.113.1:7433", **({"authorization": proof} if proof else {})}
+        exchange = Exchange.of("POST", path, headers, peer=CLIENT, secure=secure, reader=read)
+        return await self.router.handle(exchange)
+
+    async def signed(self, path: str, message: Message, signer: Identity) -> Answer:
+        """Post as a client does: ask for a nonce, then sign over it."""
+        body = encode(message)
+        first = await self.post(path, b"")
+        assert first.status == 401
+        nonce = read_challenge(first.headers["www-authenticate"])
+        proof = authorization(
+            signer,
+            method="POST",
+            path=path,
+            body=body,
+            nonce=nonce,
+            audience=self.keys.box.key,
+            at_ms=self.now_ms,
+        )
+        return await self.post(path, body, proof=proof)
+
+    async def enrol(self, device: Identity = DEVICE, name: str = "alice") -> None:
+        """Add an account and enrol its first device."""
+        token = self.accounts.add(name, self.now_ms)
+        assert (await self.signed("/v1/devices", DeviceRequest(1, token, device.key), device)).status == 200
+
+    async def tickets(self, *days: int) -> list[TicketGrant]:
+        """Ask for one ticket per day as the enrolled device."""
+        request = TicketRequest(1, [TicketWish(day, SESSION.key) for day in days])
+        answer = await self.signed("/v1/tickets", request, DEVICE)
+        assert answer.status == 200, answer.body
+        return decode(TicketAnswer, body_of(answer)).grants
+
+    @property
+    def today(self) -> int:
+        """The UTC day, counted since 1970."""
+        return self.now_ms // DAY_MS
+
+
+def body_of(answer: Answer) -> bytes:
+    assert isinstance(answer.body, bytes)
+    return answer.body
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Iterator[Origin]:
+    origin = Origin(tmp_path)
+    yield origin
+    origin.close()
+
+
+async def test_a_device_spends_its_token_and_gets_its_number(origin: Origin) -> None:
+    token = origin.accounts.add("alice", origin.now_ms)
+    answer = await origin.signed("/v1/devices", DeviceRequest(1, token, DEVICE.key), DEVICE)
+    assert decode(DeviceAnswer, body_of(answer)) == DeviceAnswer(1, 1)
+    spent = await origin.signed("/v1/devices", DeviceRequest(1, token, STRANGER.key), STRANGER)
+    assert spent.status == 403
+    assert b"used already" in body_of(spent)
+    assert origin.registry.get_sample_value("farcast_origin_devices_enrolled_total") == 1
+
+
+async def test_a_device_is_enrolled_by_its_own_signature_alone(origin: Origin) -> None:
+    token = origin.accounts.add("alice", origin.now_ms)
+    answer = await origin.signed("/v1/devices", DeviceRequest(1, token, DEVICE.key), STRANGER)
+    assert answer.status == 403
+    assert (await origin.signed("/v1/devices", DeviceRequest(1, token, DEVICE.key), DEVICE)).status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/devices", "/v1/tickets", "/v1/relays"])
+async def test_nothing_secret_is_asked_over_a_channel_others_can_read(origin: Origin, path: str) -> None:
+    answer = await origin.post(path, b"", secure=False)
+    assert answer.status == 403
+    assert b"QUIC or TLS" in body_of(answer)
+
+
+@pytest.mark.parametrize("path", ["/v1/devices", "/v1/tickets", "/v1/relays"])
+async def test_a_signed_body_that_is_no_request_is_a_clear_refusal(origin: Origin, path: str) -> None:
+    answer = await origin.signed(path, DeviceAnswer(1, 1), DEVICE)
+    assert answer.status == 400
+
+
+async def test_tickets_are_for_the_asked_days_and_sessions_and_name_nobody(origin: Origin) -> None:
+    await origin.enrol()
+    grants = await origin.tickets(origin.today, origin.today + DAYS_AHEAD)
+    opened: list[Ticket] = [open_ticket(grant.ticket, origin.keys.keyring.ticket)[0] for grant in grants]
+    assert [ticket.day for ticket in opened] == [origin.today, origin.today + DAYS_AHEAD]
+    assert {ticket.session for ticket in opened} == {SESSION.key}
+    assert len({ticket.tid for ticket in opened}) == 2
+    account = origin.accounts.pseudonym("alice")
+    assert [origin.office.holder(ticket).account for ticket in opened] == [account] * 2
+    assert all(account not in grant.ticket for grant in grants)
+    assert [origin.office.key(ticket.tid) for ticket in opened] == [grant.key for grant in grants]
+
+
+@pytest.mark.parametrize("shift", [-2, DAYS_AHEAD + 1])
+async def test_days_gone_and_days_too_far_get_no_ticket(origin: Origin, shift: int) -> None:
+    await origin.enrol()
+    request = TicketRequest(1, [TicketWish(origin.today + shift, SESSION.key)])
+    answer = await origin.signed("/v1/tickets", request, DEVICE)
+    assert answer.status == 400
+    assert b"clock" in body_of(answer)
+
+
+async def test_strangers_and_revoked_accounts_get_no_ticket(origin: Origin) -> None:
+    await origin.enrol()
+    request = TicketRequest(1, [TicketWish(origin.today, SESSION.key)])
+    assert (await origin.signed("/v1/tickets", request, STRANGER)).status == 403
+    origin.accounts.revoke("alice", origin.today + 1)
+    assert (await origin.signed("/v1/tickets", request, DEVICE)).status == 200
+    tomorrow = TicketRequest(1, [TicketWish(origin.today + 1, SESSION.key)])
+    assert (await origin.signed("/v1/tickets", tomorrow, DEVICE)).status == 403
+
+
+async def test_a_device_is_held_to_so_many_tickets_a_day(origin: Origin) -> None:
+    await origin.enrol()
+    request = TicketRequest(1, [TicketWish(origin.today, SESSION.key)] * 15)
+    statuses = [
+        (await origin.signed("/v1/tickets", request, DEVICE)).status for _ in range(TICKETS_A_DAY // 15 + 1)
+    ]
+    assert statuses == [200] * (TICKETS_A_DAY // 15) + [429]
+    origin.now_ms += DAY_MS
+    request = TicketRequest(1, [TicketWish(origin.today, SESSION.key)])
+    assert (await origin.signed("/v1/tickets", request, DEVICE)).status == 200
+
+
+async def test_a_relay_with_an_invite_appears_in_the_directory_at_once(origin: Origin) -> None:
+    origin.service.freshen()
+    body = RelayRecord(
+        1, RELAY.key, [Endpoint("relay.example", 7433, False)], "", origin.now_ms, origin.now_ms + DAY_MS
+    )
+    record = RELAY.seal("record", body)
+    token = origin.accounts.invite("relay", origin.now_ms)
+    answer = await origin.signed("/v1/relays", RelayRequest(1, token, record), RELAY)
+    assert decode(RelayAnswer, body_of(answer)).standing == "approved"
+    directory = origin.service.directory()
+    assert directory is not None
+    assert [item.relay for item in open_directory(directory, origin.keys.catalog.key)[1]] == [RELAY.key]
+    stolen = await origin.signed("/v1/relays", RelayRequest(1, "", record), STRANGER)
+    assert stolen.status == 403
+
+
+async def test_pulses_are_stored_and_acked_by_post_and_by_batch(origin: Origin) -> None:
+    await origin.enrol()
+    grant = (await origin.tickets(origin.today))[0]
+    signer = PulseSigner(grant.ticket, grant.key, SESSION)
+    beacon = origin.now_ms // 3_600_000
+    first, second = (signer.sign(origin.now_ms + at, at, beacon, VIEWING) for at in (0, 5_000))
+    answer = await origin.post("/v1/pulses", encode(PulsePost(1, [grant.ticket], [first])), secure=False)
+    assert answer.status == 200
+    assert open_ack(body_of(answer), origin.keys.keyring.intake).tids[0].upto == 1
+    stamps = [origin.now_ms]
+    batch = Batch(
+        1, RELAY.key, 1, bytes(32), origin.now_ms, origin.now_ms, pulses_root([second]), [], [second], stamps
+    )
+    answer = await origin.post("/v1/pulses", seal_batch(batch, RELAY), secure=False)
+    assert open_ack(body_of(answer), origin.keys.keyring.intake).tids[0].upto == 2
+    (ack,) = origin.service.acks([signer.body.tid])
+    assert open_ack(ack, origin.keys.keyring.intake).tids[0].upto == 2
+    assert origin.service.acks([bytes(16)]) == []
+
+
+async def test_pulses_that_are_no_post_are_a_clear_refusal(origin: Origin) -> None:
+    assert (await origin.post("/v1/pulses", b"\x93\x01")).status == 400
+    assert (await origin.post("/v1/pulses", b"\x92\x01")).status == 400
+
+
+async def test_an_intake_with_enough_to_do_says_when_to_come_back(origin: Origin) -> None:
+    arrival = asyncio.Event()
+    post = encode(PulsePost(1, [], []))
+    async with asyncio.TaskGroup() as tasks:
+        waiting = [
+            tasks.create_task(origin.post("/v1/pulses", post, arrival=arrival)) for _ in range(POSTS_AT_ONCE)
+        ]
+        await asyncio.sleep(0)
+        answer = await origin.post("/v1/pulses", post)
+        assert (answer.status, answer.headers["retry-after"]) == (429, "5")
+        arrival.set()
+    assert {task.result().status for task in waiting} == {200}
+    assert (await origin.post("/v1/pulses", post)).status == 200
+
+
+async def test_a_follower_takes_checkpoint_directory_and_beacons_from_the_service(
+    origin: Origin, tmp_path: Path
+) -> None:
+    origin.log.append("publish", "bunny", Cid.of(RAW, b"manifest"), origin.now_ms)
+    await origin.service.tick()
+    replica = Replica(tmp_path / "replica", lambda: origin.keys.keyring)
+    checkpoint, directory = origin.service.checkpoint(), origin.service.directory()
+    assert checkpoint is not None
+    assert directory is not None
+    replica.advance(checkpoint, 0, origin.service.catalog.entries)
+    assert replica.accept_directory(directory)
+    assert [replica.accept_beacon(beacon) for beacon in origin.service.beacons()] == [True]
+    assert list(replica.catalog.titles()) == ["bunny"]
+    assert origin.registry.get_sample_value("farcast_origin_catalog_entries") == 1
+    assert origin.registry.get_sample_value("farcast_origin_relays", {"standing": "approved"}) == 0

@@ -1,0 +1,385 @@
+"""The byte server on loopback, spoken to by bare sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from farcast.node.http.bytes import Limits
+from farcast.node.http.exchange import Answer, Exchange, FilePart, Hosts, Router
+from farcast.node.http.head import Head
+from farcast.node.http.listener import Listener
+from farcast.node.http.tally import HttpMetrics
+from farcast.node.http.tls import client_context, peer_key
+from farcast.protocol.errors import RefusedError, UsageError
+from farcast.protocol.identity import Identity
+
+BOX = Identity(b"b" * 32)
+QUICK = Limits(connections=8, head_s=0.4, idle_s=0.8, stall_s=0.5)
+GET = b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\n"
+
+
+class Box:
+    """A listener with two block files, one long file, and some routes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.blocks = [os.urandom(300_000), os.urandom(70_001)]
+        self.whole = b"".join(self.blocks)
+        for at, block in enumerate(self.blocks):
+            (folder / f"{at}").write_bytes(block)
+        self.long = folder / "long"
+        with self.long.open("wb") as file:
+            file.truncate(64 << 20)
+        parts = [FilePart(str(folder / f"{at}"), 0, len(block)) for at, block in enumerate(self.blocks)]
+        fields = {"etag": '"seg"', "content-type": "video/mp4"}
+        self.answers = {
+            "/segment": Answer(200, fields, parts),
+            "/long": Answer(200, {}, [FilePart(str(self.long), 0, 64 << 20)]),
+            "/gone": Answer(200, {}, [FilePart(str(folder / "none"), 0, 1)]),
+            "/short": Answer(200, {}, [FilePart(str(folder / "1"), 0, 70_002)]),
+            "/small": Answer(200, {}, b"small"),
+        }
+        self.router = Router(Hosts(["box.example"]))
+        self.router.route("GET", "/slow/{n}", self.slow)
+        self.router.route("POST", "/echo", self.echo)
+        self.router.route("GET", "/fail/{kind}", self.fail)
+        self.router.route("GET", "/parts", self.parts)
+        self.metrics = HttpMetrics(CollectorRegistry())
+        self.port = 0
+
+    def lookup(self, head: Head) -> Answer | None:
+        return self.answers.get(head.path)
+
+    async def slow(self, exchange: Exchange) -> Answer:
+        await asyncio.sleep(0.01)
+        return Answer.json({"n": exchange.match["n"], "secure": exchange.secure})
+
+    async def echo(self, exchange: Exchange) -> Answer:
+        return Answer(200, {}, await exchange.read(100_000))
+
+    async def parts(self, _: Exchange) -> Answer:
+        return self.answers["/segment"]
+
+    async def fail(self, exchange: Exchange) -> Answer:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"a" * 1000
+            if exchange.match["kind"] != "short":
+                raise RefusedError("the source failed", reason="upstream")
+
+        sized = {"content-length": "2000"} if exchange.match["kind"] != "chunked" else {}
+        return Answer(200, sized, chunks())
+
+    def refused(self, reason: str) -> float:
+        for family in self.metrics.collect():
+            for sample in family.samples:
+                if sample.labels.get("reason") == reason:
+                    return sample.value
+        return 0
+
+
+@asynccontextmanager
+async def _running(box: Box, limits: Limits = QUICK) -> AsyncIterator[Listener]:
+    async with Listener(
+        box.router, box.lookup, BOX, box.metrics, host="127.0.0.1", port=0, limits=limits
+    ) as listener:
+        box.port = listener.port
+        yield listener
+
+
+@pytest.fixture
+async def box(tmp_path: Path) -> AsyncIterator[Box]:
+    made = Box(tmp_path)
+    async with _running(made):
+        yield made
+
+
+async def _talk(box: Box, sent: bytes, *, until_close: bool = True) -> bytes:
+    """Send bytes and return all that comes until the server closes; ``ConnectionError`` on reset."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", box.port)
+    try:
+        writer.write(sent)
+        async with asyncio.timeout(10):
+            return await reader.read(-1 if until_close else 1 << 20)
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+def _close(path: bytes, fields: bytes = b"") -> bytes:
+    return GET % (path, fields + b"Connection: close\r\n")
+
+
+def _split(data: bytes) -> tuple[int, dict[str, str], bytes]:
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    return int(first.split()[1]), {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}, body
+
+
+async def test_a_segment_of_two_blocks_is_sent_whole(box: Box) -> None:
+    status, headers, body = _split(await _talk(box, _close(b"/segment")))
+    assert status == 200
+    assert headers["content-length"] == str(len(box.whole))
+    assert headers["etag"] == '"seg"'
+    assert body == box.whole
+
+
+async def test_a_range_across_blocks_is_sent_exactly(box: Box) -> None:
+    status, headers, body = _split(await _talk(box, _close(b"/segment", b"Range: bytes=299990-300009\r\n")))
+    assert status == 206
+    assert headers["content-range"] == f"bytes 299990-300009/{len(box.whole)}"
+    assert body == box.whole[299_990:300_010]
+
+
+async def test_head_and_conditions_send_no_body(box: Box) -> None:
+    head = (GET % (b"/segment", b"Connection: close\r\n")).replace(b"GET", b"HEAD")
+    status, headers, body = _split(await _talk(box, head))
+    assert (status, headers["content-length"], body) == (200, str(len(box.whole)), b"")
+    status, headers, body = _split(await _talk(box, _close(b"/segment", b'If-None-Match: "seg"\r\n')))
+    assert (status, body) == (304, b"")
+    assert "content-length" not in headers
+    status, headers, body = _split(await _talk(box, _close(b"/segment", b"Range: bytes=999999-\r\n")))
+    assert (status, headers["content-length"], body) == (416, "0", b"")
+
+
+async def test_pipelined_requests_are_answered_in_order_whoever_answers(box: Box) -> None:
+    paths = [b"/small", b"/segment", b"/slow/1", b"/slow/2", b"/parts"]
+    sent = b"".join(GET % (path, b"") for path in paths) + _close(b"/slow/3")
+    data = await _talk(box, sent)
+    bodies = []
+    while data:
+        _, headers, rest = _split(data)
+        size = int(headers["content-length"])
+        bodies.append(rest[:size])
+        data = rest[size:]
+    small, segment, one, two, parts, three = bodies
+    assert (small, segment, parts) == (b"small", box.whole, box.whole)
+    assert [b'"n":"%d"' % n in body for n, body in ((1, one), (2, two), (3, three))] == [True] * 3
+
+
+async def test_many_pipelined_requests_are_all_answered_while_the_client_reads_late(box: Box) -> None:
+    count = 300
+    reader, writer = await asyncio.open_connection("127.0.0.1", box.port)
+    writer.write(b"".join(GET % (b"/segment", b"Range: bytes=0-9999\r\n") for _ in range(count)))
+    await asyncio.sleep(0.2)
+    digest = hashlib.sha256(box.whole[:10_000]).digest()
+    for _ in range(count):
+        async with asyncio.timeout(5):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"206 Partial Content" in head
+            assert hashlib.sha256(await reader.readexactly(10_000)).digest() == digest
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n X: folded\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding : chunked\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ],
+)
+async def test_an_ambiguous_request_is_400_and_what_follows_is_never_read(box: Box, sent: bytes) -> None:
+    data = await _talk(box, sent + GET % (b"/small", b""))
+    status, headers, body = _split(data)
+    assert (status, headers["connection"]) == (400, "close")
+    assert data.count(b"HTTP/1.1 ") == 1
+    assert b"small" not in body
+    assert box.refused("bad_request") == 1
+
+
+async def test_an_unknown_host_is_421_even_for_what_is_ready(box: Box) -> None:
+    sent = _close(b"/segment").replace(b"Host: 127.0.0.1", b"Host: evil.example")
+    status, _, _ = _split(await _talk(box, sent))
+    assert status == 421
+    assert _split(await _talk(box, sent.replace(b"evil", b"box")))[0] == 200
+
+
+async def test_a_body_goes_to_the_router_and_is_bounded(box: Box) -> None:
+    post = b"POST /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+    assert _split(await _talk(box, post + b"Content-Length: 5\r\n\r\nhello"))[2] == b"hello"
+    chunked = post + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    assert _split(await _talk(box, chunked))[2] == b"hello"
+    assert _split(await _talk(box, post + b"Content-Length: 100001\r\n\r\n"))[0] == 413
+    big = b"%x\r\n" % 200_000 + b"x" * 200_000 + b"\r\n0\r\n\r\n"
+    assert _split(await _talk(box, post + b"Transfer-Encoding: chunked\r\n\r\n" + big))[0] == 413
+
+
+async def test_a_client_that_expects_100_is_told_to_continue(box: Box) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", box.port)
+    writer.write(
+        b"POST /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+    )
+    async with asyncio.timeout(5):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"hi")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        assert await reader.readexactly(2) == b"hi"
+    writer.close()
+
+
+async def test_a_file_gone_or_cut_since_the_look_up_is_left_to_the_router(box: Box) -> None:
+    for path in (b"/gone", b"/short"):
+        assert _split(await _talk(box, _close(path)))[0] == 404
+
+
+@pytest.mark.parametrize("kind", ["chunked", "sized", "short"])
+async def test_a_failing_iterator_ends_in_a_reset(box: Box, kind: str) -> None:
+    with pytest.raises(ConnectionResetError):
+        await _talk(box, GET % (f"/fail/{kind}".encode(), b""))
+
+
+async def test_a_file_cut_while_it_is_sent_ends_in_a_reset(box: Box) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", box.port, limit=1 << 16)
+    writer.write(GET % (b"/long", b""))
+    await reader.readexactly(1000)
+    os.truncate(box.long, 1 << 20)
+    with pytest.raises(ConnectionResetError):
+        async with asyncio.timeout(10):
+            while await reader.read(1 << 20):
+                pass
+    assert box.refused("truncated") == 1
+    writer.close()
+
+
+async def test_a_head_that_comes_too_slowly_loses_the_connection(box: Box) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", box.port)
+    for at in range(30):  # a byte now and then does not help
+        with suppress(ConnectionError):
+            writer.write(b"GET /small HTTP/1.1\r\nHost"[at : at + 1])
+            await writer.drain()
+        await asyncio.sleep(0.1)
+        if reader.at_eof():
+            break
+    assert reader.at_eof()
+    assert box.refused("slow_head") == 1
+    writer.close()
+
+
+async def test_a_client_that_stops_reading_is_reset(box: Box) -> None:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, ("127.0.0.1", box.port))
+    await loop.sock_sendall(sock, GET % (b"/long", b""))
+    async with asyncio.timeout(10):
+        while not box.refused("stalled"):
+            await asyncio.sleep(0.1)
+    with pytest.raises(ConnectionResetError):
+        async with asyncio.timeout(10):
+            while await loop.sock_recv(sock, 1 << 20):
+                pass
+    sock.close()
+
+
+async def test_an_idle_connection_is_closed(box: Box) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", box.port)
+    writer.write(GET % (b"/small", b""))
+    async with asyncio.timeout(10):
+        assert (await reader.read(-1)).endswith(b"small")
+    writer.close()
+
+
+async def test_a_client_that_closes_its_half_still_gets_the_answer(box: Box) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", box.port)
+    writer.write(GET % (b"/segment", b""))
+    writer.write_eof()
+    async with asyncio.timeout(5):
+        assert (await reader.read(-1)).endswith(box.whole[-100:])
+    writer.close()
+
+
+async def test_connections_past_the_limit_get_a_503(box: Box) -> None:
+    open_ones = [await asyncio.open_connection("127.0.0.1", box.port) for _ in range(QUICK.connections)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", box.port)
+    async with asyncio.timeout(5):
+        assert b"503" in await reader.read(-1)
+    for _, each in [*open_ones, (reader, writer)]:
+        each.close()
+    await asyncio.sleep(0.05)
+    assert _split(await _talk(box, _close(b"/small")))[0] == 200
+
+
+async def test_tls_on_the_same_port_carries_the_boxs_key(box: Box) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", box.port, ssl=client_context())
+    tls = writer.get_extra_info("ssl_object")
+    assert isinstance(tls, ssl.SSLObject)
+    certificate = tls.getpeercert(binary_form=True)
+    assert certificate is not None
+    assert peer_key(certificate) == BOX.key
+    assert tls.version() == "TLSv1.3"
+    writer.write(GET % (b"/slow/1", b"") + _close(b"/parts"))
+    async with asyncio.timeout(5):
+        data = await reader.read(-1)
+    assert b'"secure":true' in data
+    assert data.endswith(box.whole[-1000:])
+    writer.close()
+
+
+async def test_a_broken_tls_handshake_ends_that_connection_alone(box: Box) -> None:
+    with suppress(ConnectionError):
+        await _talk(box, b"\x16\x03\x01\x00\x05hello")
+    async with asyncio.timeout(5):
+        while not box.refused("tls_handshake"):
+            await asyncio.sleep(0.02)
+    assert _split(await _talk(box, _close(b"/small")))[0] == 200
+
+
+async def test_closing_lets_an_answer_under_way_finish(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    async with _running(box, Limits()) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", box.port, limit=1 << 16)
+        writer.write(GET % (b"/long", b""))
+        head = await reader.readuntil(b"\r\n\r\n")
+        closing = asyncio.ensure_future(listener.close(10))
+        body = 0
+        async with asyncio.timeout(20):
+            while chunk := await reader.read(1 << 20):
+                body += len(chunk)
+        await closing
+    assert b"content-length: 67108864" in head
+    assert body == 64 << 20
+    writer.close()
+
+
+async def test_no_descriptor_stays_open_after_closing(tmp_path: Path) -> None:
+    def count() -> int:
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    before = count()
+    box = Box(tmp_path)
+    async with _running(box):
+        await _talk(box, _close(b"/segment"))
+        await _talk(box, _close(b"/parts"))
+    await asyncio.sleep(0.05)
+    assert count() == before
+
+
+async def test_a_taken_port_names_the_key_to_change(box: Box) -> None:
+    listener = Listener(box.router, box.lookup, BOX, box.metrics, host="127.0.0.1", port=box.port)
+    with pytest.raises(UsageError, match=r"\[listen\] port"):
+        async with listener:
+            pass
+
+
+async def test_counts_tell_carrier_status_and_bytes(box: Box) -> None:
+    await _talk(box, _close(b"/segment"))
+    await _talk(box, _close(b"/slow/1"))
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in box.metrics.collect()
+        for sample in family.samples
+    }
+    assert samples["farcast_node_http_requests_total", "tcp", "2xx"] == 2
+    assert samples["farcast_node_http_sent_bytes_total", "tcp"] >= len(box.whole)

@@ -1,0 +1,352 @@
+"""The HTTP/3 server on loopback, asked by our own client and by an independent one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aioquic.asyncio.client import connect
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.h3.connection import H3Connection
+from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import QuicEvent, StreamReset
+from prometheus_client import CollectorRegistry
+
+from farcast.node.http import datagram
+from farcast.node.http.channel import Channel
+from farcast.node.http.exchange import Answer, Exchange, FilePart, Hosts, Router
+from farcast.node.http.files import FileCache
+from farcast.node.http.quic import QuicLimits, QuicServer
+from farcast.node.http.tally import HttpMetrics
+from farcast.node.http.tls import make_certificate, peer_key
+from farcast.protocol.errors import RefusedError, RemoteError, UnreachableError
+from farcast.protocol.identity import Identity
+
+BOX = Identity(b"q" * 32)
+CERTIFICATE = make_certificate(BOX, 1_800_000_000.0)
+SIZE = 3_000_001
+
+
+class Box:
+    """A router with a file, a slow handler, an echo and a failing iterator."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write the file."""
+        self.whole = os.urandom(SIZE)
+        path = folder / "file"
+        path.write_bytes(self.whole)
+        self.parts = [FilePart(str(path), 0, 1_000_000), FilePart(str(path), 1_000_000, SIZE - 1_000_000)]
+        self.cancelled = 0
+        self.started = asyncio.Event()
+        self.reasons: list[str] = []
+        self.router = Router(Hosts(), refused=self.reasons.append)
+        self.router.route("GET", "/file", self._file)
+        self.router.route("GET", "/wait", self._wait)
+        self.router.route("POST", "/echo", self._echo)
+        self.router.route("GET", "/fail", self._fail)
+        self.router.route("GET", "/endless", self._endless)
+        self.metrics = HttpMetrics(CollectorRegistry())
+        self.address = ("127.0.0.1", 0)
+
+    async def _file(self, _: Exchange) -> Answer:
+        return Answer(200, {"etag": '"f"'}, self.parts)
+
+    async def _wait(self, _: Exchange) -> Answer:
+        self.started.set()
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return Answer()
+
+    async def _echo(self, exchange: Exchange) -> Answer:
+        return Answer(
+            200, {"x-secure": str(exchange.secure), "x-peer": exchange.peer}, await exchange.read(SIZE)
+        )
+
+    async def _fail(self, _: Exchange) -> Answer:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"a" * 1000
+            raise RefusedError("the source failed", reason="upstream")
+
+        return Answer(200, {}, chunks())
+
+    async def _endless(self, _: Exchange) -> Answer:
+        async def chunks() -> AsyncIterator[bytes]:
+            while True:
+                yield bytes(100_000)
+
+        return Answer(200, {}, chunks())
+
+
+@asynccontextmanager
+async def _running(box: Box, limits: QuicLimits | None = None) -> AsyncIterator[QuicServer]:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind(("127.0.0.1", 0))
+    box.address = sock.getsockname()
+    server = QuicServer(
+        box.router,
+        CERTIFICATE,
+        files=FileCache(),
+        tally=box.metrics.carrier("quic"),
+        limits=limits or QuicLimits(),
+    )
+    server.listen(sock)
+    try:
+        yield server
+    finally:
+        await server.close(0.2)
+
+
+@pytest.fixture
+async def box(tmp_path: Path) -> AsyncIterator[Box]:
+    made = Box(tmp_path)
+    async with _running(made):
+        yield made
+
+
+@asynccontextmanager
+async def _channel(box: Box, key: bytes = BOX.key) -> AsyncIterator[Channel]:
+    channel = await Channel.open(socket.AF_INET, box.address, key)
+    try:
+        yield channel
+    finally:
+        channel.close()
+
+
+async def _get(
+    channel: Channel,
+    path: str,
+    *,
+    method: str = "GET",
+    body: bytes = b"",
+    headers: dict[str, str] | None = None,
+) -> tuple[int, dict[str, str], bytes]:
+    async with asyncio.timeout(20):
+        reply = await channel.request(
+            method, "127.0.0.1", path, body=body, headers=headers or {}, limit_bytes=SIZE
+        )
+    return reply
+
+
+async def test_a_file_arrives_whole_and_in_ranges(box: Box) -> None:
+    async with _channel(box) as channel:
+        status, headers, body = await _get(channel, "/file")
+        assert (status, headers["content-length"], body == box.whole) == (200, str(SIZE), True)
+        status, _, body = await _get(channel, "/file", headers={"range": "bytes=999990-1000009"})
+        assert (status, body) == (206, box.whole[999_990:1_000_010])
+        assert await _get(channel, "/file", headers={"if-none-match": '"f"'}) == (
+            304,
+            {"server": "farcast", "etag": '"f"'},
+            b"",
+        )
+        status, headers, body = await _get(channel, "/file", method="HEAD")
+        assert (status, headers["content-length"], body) == (200, str(SIZE), b"")
+
+
+async def test_many_requests_share_one_connection(box: Box) -> None:
+    async with _channel(box) as channel:
+        bodies = [os.urandom(50_000 + at) for at in range(150)]
+        replies = await asyncio.gather(*(_get(channel, "/echo", method="POST", body=body) for body in bodies))
+        assert [body for _, _, body in replies] == bodies
+        assert replies[0][1]["x-secure"] == "True"
+        assert replies[0][1]["x-peer"] == "127.0.0.1"
+        assert not channel.busy
+
+
+async def test_the_wrong_key_is_refused_before_any_request(box: Box) -> None:
+    with pytest.raises(RemoteError) as caught:
+        async with _channel(box, Identity(b"x" * 32).key):
+            pass
+    assert caught.value.reason == "wrong_key"
+
+
+async def test_nobody_there_is_unreachable_at_once() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(UnreachableError):
+        async with asyncio.timeout(2):
+            await Channel.open(socket.AF_INET, ("127.0.0.1", port), BOX.key)
+
+
+async def test_a_cancelled_request_cancels_its_handler_and_leaves_the_connection(box: Box) -> None:
+    async with _channel(box) as channel:
+        waiting = asyncio.ensure_future(_get(channel, "/wait"))
+        await asyncio.wait_for(box.started.wait(), 5)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert not channel.busy
+        assert (await _get(channel, "/echo", method="POST", body=b"x"))[2] == b"x"
+        assert box.cancelled == 1
+
+
+async def test_a_failing_iterator_resets_its_stream(box: Box) -> None:
+    async with _channel(box) as channel:
+        with pytest.raises(UnreachableError) as caught:
+            await _get(channel, "/fail")
+        assert caught.value.reason == "reset"
+        assert box.reasons == ["upstream"]
+        assert (await _get(channel, "/echo", method="POST", body=b"x"))[0] == 200
+
+
+async def test_bodies_past_a_limit_are_refused_both_ways(box: Box) -> None:
+    async with _channel(box) as channel:
+        assert (await _get(channel, "/echo", method="POST", body=bytes(SIZE + 1)))[0] == 413
+        with pytest.raises(RemoteError) as caught:
+            await _get(channel, "/endless")
+        assert caught.value.reason == "too_large"
+        assert (await _get(channel, "/echo", method="POST", body=b"x"))[0] == 200
+
+
+async def test_an_endless_answer_to_nobody_ends_when_its_reader_stops(box: Box) -> None:
+    async with _running(box) as server:
+        channel = await Channel.open(socket.AF_INET, box.address, BOX.key)
+        reply, download = await channel.download("127.0.0.1", "/endless", {})
+        assert reply.status == 200
+        seen = 0
+        async for chunk in download:
+            seen += len(chunk)
+            if seen > 5_000_000:
+                break
+        await download.aclose()
+        async with asyncio.timeout(5):
+            while server.tasks:
+                await asyncio.sleep(0.02)
+
+
+async def test_a_slow_reader_bounds_what_is_buffered_for_it(box: Box) -> None:
+    channel = await Channel.open(socket.AF_INET, box.address, BOX.key)
+    reply, download = await channel.download("127.0.0.1", "/endless", {})
+    assert reply.status == 200
+    await asyncio.sleep(1.5)
+    sent = box.metrics.carrier("quic").sent_bytes
+    held = sum(len(chunk) for call in channel._calls.values() for chunk in call._chunks)
+    assert held < 8 << 20
+    assert sent < 64 << 20
+    assert len(await anext(download)) > 0
+    await download.aclose()
+
+
+async def test_after_many_unproven_handshakes_a_client_must_prove_its_address(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    async with _running(box, QuicLimits(unproven=0)):
+        async with _channel(box) as channel:
+            assert (await _get(channel, "/echo", method="POST", body=b"x"))[2] == b"x"
+        status, body = await _ask_aioquic(box, "/file")
+        assert (status, body) == (200, box.whole)
+
+
+async def test_sessions_past_the_limit_are_not_begun(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    async with _running(box, QuicLimits(sessions=1)), _channel(box):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5), _channel(box):
+                pass
+        assert set(box.reasons) == {"too_many_connections"}
+
+
+async def test_datagrams_go_one_by_one_where_the_kernel_cannot_segment(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datagram, "_tune", lambda _: False)
+    async with _running(box), _channel(box) as channel:
+        assert (await _get(channel, "/file"))[2] == box.whole
+
+
+async def test_noise_changes_nothing(box: Box) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as noise:
+        for size in range(0, 1500, 7):
+            noise.sendto(os.urandom(size), box.address)
+            noise.sendto(b"\xc3\x00\x00\x00\x01\x08" + os.urandom(size), box.address)
+    async with _channel(box) as channel:
+        assert (await _get(channel, "/echo", method="POST", body=b"x"))[2] == b"x"
+
+
+async def test_an_unknown_version_is_told_ours(box: Box) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        first = b"\xc0\x1a\x2a\x3a\x4a\x08" + b"d" * 8 + b"\x08" + b"s" * 8
+        await loop.sock_sendto(sock, first.ljust(1200, b"\0"), box.address)
+        async with asyncio.timeout(5):
+            reply = await loop.sock_recv(sock, 1500)
+    assert reply[1:] == b"\0\0\0\0\x08" + b"s" * 8 + b"\x08" + b"d" * 8 + b"\0\0\0\x01"
+
+
+async def test_a_closing_server_lets_answers_finish_and_tells_its_clients(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    async with _running(box) as server, _channel(box) as channel:
+        asked = asyncio.ensure_future(_get(channel, "/file"))
+        await asyncio.sleep(0.01)
+        await server.close(5)
+        assert (await asked)[2] == box.whole
+        async with asyncio.timeout(5):
+            while channel.alive:
+                await asyncio.sleep(0.02)
+
+
+class _Independent(QuicConnectionProtocol):
+    """A small HTTP/3 client on aioquic."""
+
+    done: asyncio.Future[tuple[int, bytes]]
+
+    def ask(self, path: str) -> None:
+        """Send one GET."""
+        self.done = asyncio.get_running_loop().create_future()
+        self._http = H3Connection(self._quic)
+        self._status, self._body = 0, bytearray()
+        stream = self._quic.get_next_available_stream_id()
+        fields = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"127.0.0.1")]
+        self._http.send_headers(stream, [*fields, (b":path", path.encode())], end_stream=True)
+        self.transmit()
+
+    def quic_event_received(self, event: QuicEvent) -> None:
+        """Collect the answer."""
+        if isinstance(event, StreamReset) and not self.done.done():
+            self.done.set_exception(ConnectionResetError(event.error_code))
+        if hasattr(self, "_http"):
+            for each in self._http.handle_event(event):
+                self._take(each)
+
+    def _take(self, event: H3Event) -> None:
+        if isinstance(event, HeadersReceived):
+            self._status = int(dict(event.headers)[b":status"])
+        elif isinstance(event, DataReceived):
+            self._body += event.data
+        if isinstance(event, HeadersReceived | DataReceived) and event.stream_ended:
+            self.done.set_result((self._status, bytes(self._body)))
+
+
+async def _ask_aioquic(box: Box, path: str) -> tuple[int, bytes]:
+    configuration = QuicConfiguration(
+        is_client=True, alpn_protocols=["h3"], verify_mode=ssl.CERT_NONE, max_datagram_frame_size=65_536
+    )
+    async with connect(*box.address, configuration=configuration, create_protocol=_Independent) as client:
+        assert isinstance(client, _Independent)
+        client.ask(path)
+        async with asyncio.timeout(20):
+            return await client.done
+
+
+async def test_an_independent_client_is_served(box: Box) -> None:
+    assert await _ask_aioquic(box, "/file") == (200, box.whole)
+    status, body = await _ask_aioquic(box, "/none")
+    assert status == 404
+    assert b'"reason":"no_route"' in body
+
+
+async def test_an_independent_client_sees_a_reset_and_our_certificate(box: Box) -> None:
+    with pytest.raises(ConnectionResetError):
+        await _ask_aioquic(box, "/fail")
+    der = ssl.PEM_cert_to_DER_cert(CERTIFICATE.certificate_pem.decode())
+    assert peer_key(der) == BOX.key
