@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 
 import zeroconf
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -14,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from ..protocol.identity import Identity
 from ..protocol.ports import Source
 from ..protocol.presence import ACTIVE_INTERVAL_S, IDLE_INTERVAL_S, Presence, seal_presence
-from .link import GROUP_IPV4, PORT, Address, Link, index_of, open_ipv4, open_ipv6
+from .link import GROUP_IPV4, PORT, Address, Link, indexes_of, open_ipv4, open_ipv6
 from .mdns import Mdns
 from .neighbours import Neighbour, Neighbours
 
@@ -22,6 +23,8 @@ STEP_S = 0.5
 """How soon a change of state or of the box's links is noticed and told."""
 ASKS_AT_START = (0.0, 0.2, 1.0)
 """A newcomer asks three times, because one datagram may be lost."""
+RETRY_S = 10.0
+STOP_S = 2.0
 ANSWER_JITTER_S = 0.02
 ANSWERS_PER_S = 20
 JITTER = 0.2
@@ -64,6 +67,7 @@ class Discovery:
         self._group, self._presence_port = group, presence_port
         self._links: list[Link] = []
         self._linked: list[str] = []
+        self._relink_at = float("inf")
         self._at_ms = 0
         self._answers = float(ANSWERS_PER_S)
         self._answered_at = time.monotonic()
@@ -104,7 +108,7 @@ class Discovery:
                 link.close()
             self._links, self._linked = [], []
             if self._mdns is not None:
-                await self._mdns.stop()
+                await self._stop_mdns(self._mdns)
 
     async def _speak_forever(self) -> None:
         started = due = time.monotonic()
@@ -112,8 +116,8 @@ class Discovery:
         said = (False, False)
         while True:
             now = time.monotonic()
-            if self._addresses() != self._linked:
-                await self._relink()
+            if self._addresses() != self._linked or now >= self._relink_at:
+                await self._relink(now)
                 started, asks = now, list(ASKS_AT_START)
             state = (self._is_active(), self._has_uplink())
             if asks and now >= started + asks[0]:
@@ -130,32 +134,40 @@ class Discovery:
         interval_s = ACTIVE_INTERVAL_S if self._is_active() else IDLE_INTERVAL_S
         return now + interval_s * (1 - JITTER * random.random())  # noqa: S311 - spreads load, hides nothing
 
-    async def _relink(self) -> None:
-        """Open the sockets anew, because the box's addresses changed."""
+    async def _relink(self, now: float) -> None:
+        """Open the sockets anew: the box's addresses changed, or some did not open before."""
         for link in self._links:
             link.close()
-        self._links, self._linked = [], list(self._addresses())
+        self._links, self._linked, self._relink_at = [], list(self._addresses()), float("inf")
         mouth_port = 0
-        where = (self._group, self._presence_port)
         for address in self._linked:
-            self._open(lambda port, at=address: open_ipv4(at, *where, port, self._hear), mouth_port)
+            self._open(
+                partial(open_ipv4, address, self._group, self._presence_port, mouth_port, self._hear), now
+            )
             mouth_port = self._links[0].port if self._links else 0
-            index = index_of(address)
-            if index is not None:
-                self._open(lambda port, at=index: open_ipv6(at, where[1], port, self._hear), mouth_port)
+        for index in sorted({index for address in self._linked for index in indexes_of(address)}):
+            self._open(partial(open_ipv6, index, self._presence_port, mouth_port, self._hear), now)
         if self._mdns is not None:
-            await self._mdns.stop()
-            if self._linked:
+            await self._stop_mdns(self._mdns)
+            if mouth_port:
                 try:
                     await self._mdns.start(self._linked, mouth_port)
                 except (OSError, zeroconf.Error, RuntimeError) as error:
                     self._fail("mdns", error)
 
-    def _open(self, opener: Callable[[int], Link], mouth_port: int) -> None:
+    def _open(self, opener: Callable[[], Link], now: float) -> None:
         try:
-            self._links.append(opener(mouth_port))
+            self._links.append(opener())
         except OSError as error:
+            self._relink_at = now + RETRY_S
             self._fail("link", error)
+
+    async def _stop_mdns(self, mdns: Mdns) -> None:
+        try:
+            async with asyncio.timeout(STOP_S):
+                await mdns.stop()
+        except (OSError, TimeoutError, zeroconf.Error) as error:
+            self._fail("mdns", error)
 
     def _presence(self, *, ask: bool = False, leaving: bool = False) -> bytes:
         self._at_ms = max(self._at_ms + 1, self._clock_ms())
@@ -175,7 +187,7 @@ class Discovery:
     def _say(self, *, ask: bool = False, leaving: bool = False) -> None:
         data = self._presence(ask=ask, leaving=leaving)
         for link in self._links:
-            self._put(lambda to=link: to.send(data))
+            self._put(partial(link.send, data))
         for address in self._mdns.hints() if self._mdns else ():
             self._tell(data, address)
 
@@ -188,7 +200,7 @@ class Discovery:
             return
         for link in self._links:
             if ":" not in link.host:
-                self._put(lambda to=link: to.tell(data, address))
+                self._put(partial(link.tell, data, address))
                 return
 
     def _put(self, send: Callable[[], None]) -> None:
@@ -213,8 +225,7 @@ class Discovery:
 
     def _answer(self, link: Link, sender: Address) -> None:
         if link in self._links:
-            data = self._presence()
-            self._put(lambda: link.tell(data, sender))
+            self._put(partial(link.tell, self._presence(), sender))
 
     def _fail(self, what: str, error: Exception) -> None:
         self._failures.labels(what).inc()

@@ -102,13 +102,15 @@ def open_ipv6(index: int, port: int, mouth_port: int, hear: Hear) -> Link:
         raise
 
 
-def index_of(address: str) -> int | None:
-    """Return the index of the interface that has the IPv4 ``address`` and an IPv6 link-local one."""
-    for adapter in ifaddr.get_adapters():
-        has_ipv4 = any(found.ip == address for found in adapter.ips)
-        if has_ipv4 and any(found.is_IPv6 and found.ip[0].startswith("fe80:") for found in adapter.ips):
-            return adapter.index
-    return None
+def indexes_of(address: str) -> list[int]:
+    """Return the interfaces that have the IPv4 ``address`` and an IPv6 link-local one; at most one."""
+    return [
+        adapter.index
+        for adapter in ifaddr.get_adapters()
+        if adapter.index is not None
+        and any(found.ip == address for found in adapter.ips)
+        and any(found.is_IPv6 and found.ip[0].startswith("fe80:") for found in adapter.ips)
+    ]
 
 
 def _link_local(index: int) -> str:

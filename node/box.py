@@ -35,6 +35,7 @@ from .store import DiskStore
 log = logging.getLogger(__name__)
 
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
+DRAIN_S = 2.0
 
 
 def clock_ms() -> int:
@@ -72,6 +73,7 @@ class Box:
         self._work: list[tuple[str, Callable[[], Awaitable[object]], float]] = []
         self._services: list[tuple[str, Callable[[], Coroutine[object, object, None]]]] = []
         self._wakes: dict[str, asyncio.Event] = {}
+        self._closers: list[Callable[[], Awaitable[object]]] = []
         self.local.route("GET", "/metrics", self._metrics, open=True)
         self.local.route("GET", "/healthz", self._health, open=True)
 
@@ -87,6 +89,10 @@ class Box:
     def serve(self, name: str, service: Callable[[], Coroutine[object, object, None]]) -> None:
         """Run a long-lived ``service`` while the box runs; it is cancelled at the end."""
         self._services.append((name, service))
+
+    def on_close(self, closer: Callable[[], Awaitable[object]]) -> None:
+        """Await ``closer`` at the end, after the listeners and before spool and store are closed."""
+        self._closers.append(closer)
 
     @property
     def local_url(self) -> str:
@@ -143,9 +149,11 @@ class Box:
 
     async def _close(self) -> None:
         (self.home.path / "admin.json").unlink(missing_ok=True)
-        for part in (self.local_listener, self.listener, self.dialer):
+        for part in (self.local_listener, self.listener):
             if part is not None:
-                await part.close()
+                await part.close(DRAIN_S)
+        for closer in [*self._closers, self.dialer.close]:
+            await closer()
         await asyncio.to_thread(self.spool.close)
         await asyncio.to_thread(self.store.close)
         self.home.close()

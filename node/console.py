@@ -68,12 +68,12 @@ class Console:
         print(f"warning: {text}", file=self._err, flush=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Print rows in columns; numbers stand to the right; silent with ``--json``."""
-        if self.as_json:
+        """Print rows in columns; numbers stand to the right; silent with ``--json`` and without rows."""
+        if self.as_json or not rows:
             return
         table = Table(box=box.SIMPLE_HEAD if self._rich.is_terminal else None, pad_edge=False)
         for index, column in enumerate(columns):
-            numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+            numeric = all(isinstance(row[index], int | float) for row in rows)
             table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
         for row in rows:
             table.add_row(*(str(cell) for cell in row))

@@ -52,7 +52,7 @@ class Desk:
             "tier_in_use": found["tier_in_use"],
             "tiers": found["tiers"],
             "failovers": found["failovers"],
-            "playing": viewer.gateway.playing,
+            "playing": viewer.playing,
             "pulses": self.pulses(),
             "tickets": viewer.tickets,
             "store": {"bytes": store.held_bytes, "blocks": store.held_blocks},

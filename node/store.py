@@ -265,7 +265,7 @@ class DiskStore(BlockStore):
             for label, group in itertools.groupby(rows, key=lambda row: row[0])
         }
 
-        def _mend(self) -> None:
+    def _mend(self) -> None:
         """Decide what a crash left open: finish evictions, keep arrivals that are whole, forget others."""
         for key, state in self._index.unsettled():
             cid = Cid.decode(key)

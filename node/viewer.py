@@ -20,7 +20,7 @@ from ..protocol.errors import FarcastError, RefusedError, UnreachableError, Usag
 from ..protocol.identity import Identity
 from ..protocol.keyring import Keyring
 from ..protocol.ports import Source, Tier, TierName
-from ..protocol.ticket import TicketGrant
+from ..protocol.ticket import DAY_MS, TicketGrant
 from ..satellite.antenna import Antenna
 from ..satellite.tier import SatelliteTier
 from .acks import Acks
@@ -54,7 +54,6 @@ log = logging.getLogger(__name__)
 CARRY_S = 2.0
 RENEW_S = 60.0
 EXPIRE_S = 3_600.0
-TICK_S = 0.25
 
 
 class Viewer:
@@ -101,9 +100,9 @@ class Viewer:
         self.gateway = Gateway(
             self.library,
             self.fetcher,
+            box.store,
             self.heartbeat,
             box.registry,
-            clock=time.monotonic,
             interval_s=settings.heartbeat.interval_s,
         )
         self.desk = Desk(self)
@@ -114,13 +113,17 @@ class Viewer:
         """Work until told to stop."""
         await asyncio.to_thread(self.replica.load)
         await self.heartbeat.recover()
-        try:
-            await self.box.run(started)
-        finally:
-            await self.keeper.close()
-            await self.fetcher.close()
-            await self.lan_dialer.close()
-            await asyncio.to_thread(self.wallet.close)
+        await self.box.run(started)
+
+    @property
+    def playing(self) -> int:
+        """How many players are playing now."""
+        return sum(bool(session["playing"]) for session in self.gateway.sessions())
+
+    @property
+    def tickets(self) -> int:
+        """For how many days from today on this node has a ticket."""
+        return len(self.wallet.holding(clock_ms() // DAY_MS).days)
 
     # -- who can be asked
 
@@ -218,14 +221,22 @@ class Viewer:
 
     def _add_work(self) -> None:
         box, settings = self.box, self.box.settings
+        for closer in (
+            self.gateway.close,
+            self.keeper.close,
+            self.fetcher.close,
+            self.lan_dialer.close,
+            lambda: asyncio.to_thread(self.wallet.close),
+        ):
+            box.on_close(closer)
         box.every("follow", settings.catalog.poll_s, self.follower.refresh)
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("courier", min(settings.heartbeat.interval_s, CARRY_S), self.courier.errand)
         box.every("tickets", RENEW_S, self._renew)
         box.every("expire", EXPIRE_S, self._expire)
         box.every("keep", RENEW_S, self.keeper.resume)
-        box.every("viewing", TICK_S, self.gateway.tick)
         box.serve("offers", self._digest_offers)
+        box.serve("viewing", self.gateway.run)
         if self.antenna is not None:
             box.serve("satellite", self.antenna.run)
         if settings.mesh.enabled:
@@ -253,7 +264,7 @@ class Viewer:
             net=self.trust.origin_id,
             addresses=box.links.addresses,
             on_link=box.links.on_link,
-            is_active=lambda: self.gateway.playing > 0,
+            is_active=lambda: self.playing > 0,
             has_uplink=lambda: self.courier.reachable,
             clock_ms=clock_ms,
             registry=box.registry,

@@ -138,10 +138,8 @@ class Accounts:
         pseudonym = secrets.token_bytes(PSEUDONYM_BYTES)
         with self.writing() as conn:
             if conn.execute("SELECT 1 FROM account WHERE name = ?", (name,)).fetchone():
-                message = (
-                    f"there is an account {name!r} already; `farcast origin invite --account` adds a device"
-                )
-                raise UsageError(message)
+                message = f"there is an account {name!r} already; "
+                raise UsageError(message + "`farcast origin invite --account NAME` adds a device to it")
             conn.execute(
                 "INSERT INTO account (pseudonym, name, created_ms) VALUES (?, ?, ?)",
                 (pseudonym, name, now_ms),

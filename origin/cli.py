@@ -305,7 +305,8 @@ def publish_media(
     shares = ", ".join(f"{share['payee']} {share['basis_points'] / 100:g} %" for share in found["payees"])
     if dry_run:
         done = "publish a new version of" if found["listed"] else "publish"
-        console.result(found, f"Would {done} {found['title']} ({found['name']}), paying {shares}")
+        length = _clock(found["duration_s"])
+        console.result(found, f"Would {done} {found['title']} ({found['name']}, {length}), paying {shares}")
         return
     what = f"Published {found['title']} version {found['version']}"
     console.result(

@@ -21,6 +21,7 @@ from ..node.settings import Settings
 from ..node.store import DiskStore
 from ..node.tiers import address
 from ..protocol.catalog import Entry
+from ..protocol.cid import RAW, Cid
 from ..protocol.directory import Endpoint
 from ..protocol.errors import LocalError, UsageError
 from ..protocol.identity import peer_id
@@ -31,6 +32,7 @@ from .accounts import INVITE_DAYS, Accounts, Payee
 from .film import load_film
 from .keys import ROOT_WARNING, Keys
 from .log import CatalogLog
+from .probe import find_ffmpeg, probe
 from .publish import pin_label, publish
 from .repository import ROOT_WARNING_DAYS
 from .roster import Roster
@@ -68,7 +70,7 @@ class Office:
         self.accounts = Accounts(home / "accounts.db")
         self.roster = Roster(self.accounts, self.keys.catalog, allow_private=settings.network.allow_private)
         self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
-        self.treasury = Treasury(home, settings, self.keys, self.accounts, self.roster, self._registry)
+        self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
         self._own_store: DiskStore | None = None
         self._given_store = store
         self._actions: dict[str, Callable[..., Result]] = {
@@ -231,13 +233,14 @@ class Office:
         shares = [{"payee": share.payee, "basis_points": share.points} for share in film.payees]
         entry = self.log.catalog.titles().get(film.title)
         if dry_run:
-            what: Result = {
+            return {
                 "title": film.title,
                 "name": film.name,
+                "duration_s": probe(find_ffmpeg(), path).duration_s,
                 "payees": shares,
                 "listed": entry is not None,
+                "dry_run": True,
             }
-            return {**what, "dry_run": True}
         now_ms = self._clock_ms()
         done = publish(
             path,
@@ -388,6 +391,11 @@ class Office:
             )
             raise LocalError(message, reason="no_manifest")
         return open_manifest(data)
+
+    def _manifest_of(self, digest: bytes) -> Manifest | None:
+        """Return the manifest whose block has this SHA-256 digest, if it was published here."""
+        data = self.store.get(Cid(RAW, digest))
+        return open_manifest(data) if data is not None else None
 
     def _endpoint(self) -> Endpoint:
         endpoints = self.keys.keyring.endpoints

@@ -64,10 +64,7 @@ class RelayService:
     async def run(self, started: Callable[[], None] | None = None) -> None:
         """Serve until told to stop."""
         await asyncio.to_thread(self.replica.load)
-        try:
-            await self.box.run(started)
-        finally:
-            await self.fetcher.close()
+        await self.box.run(started)
 
     def status(self) -> dict[str, object]:
         """Say how this relay stands: the verdict first."""
@@ -123,6 +120,7 @@ class RelayService:
 
     def _add_work(self) -> None:
         settings, box = self.box.settings, self.box
+        box.on_close(self.fetcher.close)
         box.every("follow", settings.catalog.poll_s, self.follower.refresh)
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("batch", settings.batch.interval_s, self.batcher.flush)

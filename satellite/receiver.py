@@ -112,17 +112,7 @@ class Receiver:
         ``now`` is monotonic seconds, ``now_ms`` the wall clock that descriptors expire by.
         """
         try:
-            if self._quarantine.get(sender, 0.0) > now:
-                raise RemoteError(f"{sender} sent false symbols before", reason="quarantined")
-            packet = parse_packet(data)
-            if packet.origin != self._origin:
-                raise RemoteError("a carousel of another origin", reason="foreign_origin")
-            if packet.number in self._done:
-                self._hear(sender, packet.seq, now)
-                return None
-            if packet.is_descriptor:
-                return self._describe(packet, sender, now, now_ms)
-            return self._collect(packet, sender, now)
+            return self._take(data, sender, now, now_ms)
         except RemoteError as error:
             self._rejected(error.reason)
             return None
@@ -140,6 +130,19 @@ class Receiver:
         number = self._contents.get(cid)
         if number is not None:
             self.forget(number)
+
+    def _take(self, data: bytes, sender: str, now: float, now_ms: int) -> Completed | None:
+        if self._quarantine.get(sender, 0.0) > now:
+            raise RemoteError(f"{sender} sent false symbols before", reason="quarantined")
+        packet = parse_packet(data)
+        if packet.origin != self._origin:
+            raise RemoteError("a carousel of another origin", reason="foreign_origin")
+        if packet.number in self._done:
+            self._hear(sender, packet.seq, now)
+            return None
+        if packet.is_descriptor:
+            return self._describe(packet, sender, now, now_ms)
+        return self._collect(packet, sender, now)
 
     def _describe(self, packet: Packet, sender: str, now: float, now_ms: int) -> Completed | None:
         key = (packet.number, sender)

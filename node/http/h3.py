@@ -211,12 +211,12 @@ class Session:
 
     def send_head(self, stream: int, headers: Headers, *, end: bool) -> None:
         """Send a head; nothing happens on a stream that the peer has stopped."""
-        if self._sends(stream, end=end):
+        if self._sends(stream, end=end) and self._h3 is not None:
             self._h3.send_headers(stream, list(headers), end_stream=end)
 
     def send(self, stream: int, data: bytes, *, end: bool) -> None:
         """Queue bytes of a body; mind ``queued``. Nothing happens on a stopped stream."""
-        if self._sends(stream, end=end):
+        if self._sends(stream, end=end) and self._h3 is not None:
             self._h3.send_data(stream, data, end_stream=end)
 
     def queued(self, stream: int | None = None) -> int:
@@ -267,7 +267,7 @@ class Session:
             self._events.append(IdRetired(event.connection_id))
         elif isinstance(event, ConnectionTerminated):
             self._end(event.error_code, event.reason_phrase)
-        else:
+        elif self._h3 is not None:
             for each in self._h3.handle_event(event):
                 self._translate_h3(each)
 

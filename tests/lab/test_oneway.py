@@ -1,0 +1,172 @@
+"""The carousel across two network namespaces: 20 % random loss one way, nothing at all the other way.
+
+The file is also the program that runs in each namespace: ``test_oneway.py send|receive FOLDER``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from farcast.node.store import DiskStore
+from farcast.protocol.cid import RAW, Cid
+from farcast.protocol.generation import Item, origin_id
+from farcast.protocol.identity import Identity
+from farcast.satellite.antenna import Antenna
+from farcast.satellite.uplink import Uplink
+
+Need = Callable[..., str]
+
+CATALOG = Identity(b"c" * 32)
+ORIGIN = origin_id(b"k" * 32)
+GROUP, PORT = "239.255.74.35", 7435
+SKY, GROUND = "10.99.7.1", "10.99.7.2"
+BLOCKS, BLOCK_BYTES = 6, 1 << 20
+LOSS_PERCENT = 20
+RULES = f"""
+table inet lab {{
+  chain input {{
+    type filter hook input priority 0; policy accept;
+    udp dport {PORT} numgen random mod 100 < {LOSS_PERCENT} drop
+  }}
+  chain output {{ type filter hook output priority 0; policy drop; }}
+}}
+"""
+
+
+def film() -> dict[Cid, bytes]:
+    """Return the same blocks in every process."""
+    rng = random.Random(11)
+    blocks = [rng.randbytes(BLOCK_BYTES) for _ in range(BLOCKS)]
+    return {Cid.of(RAW, block): block for block in blocks}
+
+
+def clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def send(folder: Path) -> None:
+    """Be the origin's uplink until killed."""
+    store = DiskStore(folder, 1 << 30, CollectorRegistry())
+    blocks = film()
+    for cid, block in blocks.items():
+        store.put(cid, block)
+    uplink = Uplink(
+        group=GROUP,
+        port=PORT,
+        interface=SKY,
+        rate_bps=40_000_000,
+        planned_loss=LOSS_PERCENT / 100,
+        identity=CATALOG,
+        origin=ORIGIN,
+        store=store,
+        clock_ms=clock_ms,
+        registry=CollectorRegistry(),
+    )
+    await uplink.update([Item("checkpoint", "", b"note")], [("film", list(blocks))])
+    await uplink.run()
+
+
+async def receive(folder: Path) -> None:
+    """Be the dish until the film is here, then say what happened as JSON."""
+    registry = CollectorRegistry()
+    store = DiskStore(folder, 1 << 30, CollectorRegistry())
+    heads: list[bytes] = []
+    antenna = Antenna(
+        group=GROUP,
+        port=PORT,
+        interface=GROUND,
+        origin=ORIGIN,
+        catalog_keys=lambda: [CATALOG.key],
+        store=store,
+        on_item=lambda kind, name, data: heads.append(data),  # noqa: ARG005 - the name is empty
+        clock_ms=clock_ms,
+        registry=registry,
+    )
+    listening = asyncio.ensure_future(antenna.run())
+    blocks = film()
+    for cid, block in blocks.items():
+        assert await antenna.wait_for(cid) == block
+    listening.cancel()
+    samples = {sample.name: sample.value for metric in registry.collect() for sample in metric.samples}
+    report = {"whole": [store.get(cid) == block for cid, block in blocks.items()], "heads": len(heads)}
+    print(json.dumps(report | samples))  # noqa: T201 - the parent reads it
+    store.close()
+
+
+@contextmanager
+def one_way_link(need: Need) -> Generator[tuple[str, str]]:
+    """Make two namespaces joined by a wire that loses packets down and everything up."""
+    ip, nft = need("ip"), need("nft")
+    names = (f"fc-sky-{os.getpid()}", f"fc-ground-{os.getpid()}")
+
+    def run(*words: str, text: str | None = None) -> None:
+        subprocess.run(words, check=True, capture_output=True, timeout=20, input=text, text=True)
+
+    made: list[str] = []
+    try:
+        try:
+            for name in names:
+                run(ip, "netns", "add", name)
+                made.append(name)
+            ends = ("fcwire0", "fcwire1")
+            wire = [ip, "link", "add", ends[0], "netns", names[0], "type", "veth"]
+            run(*wire, "peer", "name", ends[1], "netns", names[1])
+            for name, end, address in zip(names, ends, (SKY, GROUND), strict=True):
+                run(ip, "-n", name, "address", "add", f"{address}/24", "dev", end)
+                run(ip, "-n", name, "link", "set", end, "up")
+            run(ip, "netns", "exec", names[1], nft, "-f", "-", text=RULES)
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"no network namespaces here, they need root: {error.stderr.strip()[:200]}")
+        yield names
+    finally:
+        for name in made:
+            run(ip, "netns", "delete", name)
+
+
+@pytest.mark.lab
+def test_a_film_falls_from_the_sky_through_20_percent_loss_with_no_way_back(
+    tmp_path: Path, need: Need
+) -> None:
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root / ".src")}
+
+    def start(ip: str, space: str, role: str) -> subprocess.Popen[str]:
+        folder = tmp_path / role
+        folder.mkdir()
+        words = [ip, "netns", "exec", space, sys.executable, str(Path(__file__)), role, str(folder)]
+        return subprocess.Popen(
+            words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    with one_way_link(need) as (sky, ground):
+        ip = need("ip")
+        dish, uplink = start(ip, ground, "receive"), start(ip, sky, "send")
+        try:
+            out, problems = dish.communicate(timeout=60)
+        finally:
+            for process in (dish, uplink):
+                process.kill()
+                process.communicate()
+    assert dish.returncode == 0, problems
+    report = json.loads(out)
+    assert report["whole"] == [True] * BLOCKS
+    assert report["heads"] == 1
+    missed = report["farcast_satellite_missed_packets_total"]
+    received = report["farcast_satellite_received_bytes_total"] / 1_306
+    assert 0.1 < missed / (missed + received) < 0.3
+
+
+if __name__ == "__main__":
+    asyncio.run({"send": send, "receive": receive}[sys.argv[1]](Path(sys.argv[2])))
