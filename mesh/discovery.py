@@ -23,7 +23,7 @@ STEP_S = 0.5
 """How soon a change of state or of the box's links is noticed and told."""
 ASKS_AT_START = (0.0, 0.2, 1.0)
 """A newcomer asks three times, because one datagram may be lost."""
-RETRY_S = 10.0
+RETRY_S = 3.0
 STOP_S = 2.0
 ANSWER_JITTER_S = 0.02
 ANSWERS_PER_S = 20
@@ -211,10 +211,10 @@ class Discovery:
             return
         self._sent.inc()
 
-    def _hear(self, link: Link, data: bytes, sender: Address) -> None:
+    def _hear(self, link: Link, data: bytes, host: str, sender: Address) -> None:
         self._received.inc()
         now = time.monotonic()
-        if not self._neighbours.receive(data, sender[0], now):
+        if not self._neighbours.receive(data, host, now):
             return
         self._answers = min(self._answers + (now - self._answered_at) * ANSWERS_PER_S, float(ANSWERS_PER_S))
         self._answered_at = now

@@ -21,12 +21,16 @@ DRAIN_DATAGRAMS = 64
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29
 """Linux, ``ip(7)`` and ``ipv6(7)``: with 0 a socket hears only the groups it joined itself."""
 
-Address = tuple[str, int]
-Hear = Callable[["Link", bytes, Address], None]
+Address = tuple[str, int] | tuple[str, int, int, int]
+"""As the socket module has it: host and port, for IPv6 also flow and scope."""
+Hear = Callable[["Link", bytes, str, Address], None]
 
 
 class Link:
-    """Multicast on one interface, for one IP version; ``hear(link, data, (host, port))`` gets datagrams."""
+    """Multicast on one interface, for one IP version; ``hear(link, data, host, sender)`` gets datagrams.
+
+    ``host`` is the sender's address as it may be dialled, an IPv6 one with its scope.
+    """
 
     def __init__(self, ear: socket.socket, mouth: socket.socket, target: Address, hear: Hear) -> None:
         self._ear, self._mouth = ear, mouth
@@ -59,7 +63,7 @@ class Link:
                 data, sender = sock.recvfrom(PRESENCE_LIMIT_BYTES + 1)
             except OSError:  # drained, or an ICMP answer to what was sent
                 return
-            self._hear(self, data, (sender[0], sender[1]))
+            self._hear(self, data, _host(sender), sender)
 
 
 def open_ipv4(address: str, group: str, port: int, mouth_port: int, hear: Hear) -> Link:
@@ -75,7 +79,7 @@ def open_ipv4(address: str, group: str, port: int, mouth_port: int, hear: Hear) 
         ear.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group) + local)
         mouth.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, local)
         mouth.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
-        _bind(mouth, address, mouth_port)
+        _bind(mouth, (address, mouth_port))
         return Link(ear, mouth, (group, port), hear)
     except OSError:
         ear.close()
@@ -87,15 +91,14 @@ def open_ipv6(index: int, port: int, mouth_port: int, hear: Hear) -> Link:
     """Join the IPv6 group on the interface with this index; raises ``OSError``."""
     ear, mouth = _sockets(socket.AF_INET6)
     try:
-        scope = socket.if_indextoname(index)
         membership = socket.inet_pton(socket.AF_INET6, GROUP_IPV6) + struct.pack("@I", index)
         ear.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
-        ear.bind((f"{GROUP_IPV6}%{scope}", port))
+        ear.bind((GROUP_IPV6, port, 0, index))
         ear.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, membership)
         mouth.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
         mouth.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
-        _bind(mouth, _link_local(index), mouth_port)
-        return Link(ear, mouth, (f"{GROUP_IPV6}%{scope}", port), hear)
+        _bind(mouth, (_link_local(index), mouth_port, 0, index))
+        return Link(ear, mouth, (GROUP_IPV6, port, 0, index), hear)
     except OSError:
         ear.close()
         mouth.close()
@@ -117,7 +120,7 @@ def _link_local(index: int) -> str:
     for adapter in ifaddr.get_adapters():
         for found in adapter.ips:
             if adapter.index == index and found.is_IPv6 and found.ip[0].startswith("fe80:"):
-                return f"{found.ip[0]}%{socket.if_indextoname(index)}"
+                return found.ip[0]
     msg = f"interface {index} has no IPv6 link-local address"
     raise OSError(msg)
 
@@ -130,8 +133,15 @@ def _sockets(family: socket.AddressFamily) -> tuple[socket.socket, socket.socket
     return ear, mouth
 
 
-def _bind(mouth: socket.socket, host: str, port: int) -> None:
+def _bind(mouth: socket.socket, address: Address) -> None:
     try:
-        mouth.bind((host, port))
+        mouth.bind(address)
     except OSError:
-        mouth.bind((host, 0))
+        mouth.bind((address[0], 0, *address[2:]))
+
+
+def _host(sender: tuple[str, int, int, int] | tuple[str, int]) -> str:
+    """Return the host of a sender, an IPv6 link-local one with the name of its interface."""
+    if len(sender) == 2 or not sender[3]:  # noqa: PLR2004 - an IPv4 address has two parts
+        return sender[0]
+    return f"{sender[0]}%{socket.if_indextoname(sender[3])}"

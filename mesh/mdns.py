@@ -111,7 +111,7 @@ class Mdns:
             return
         if not 0 < int(port) <= 65_535:  # noqa: PLR2004 - a UDP port
             return
-        addresses = [(host, int(port)) for host in info.parsed_addresses(IPVersion.V4Only)[:4]]
+        addresses: list[Address] = [(host, int(port)) for host in info.parsed_addresses(IPVersion.V4Only)[:4]]
         fresh = [address for address in addresses if address not in self._hints.get(name, ())]
         self._hints[name] = addresses
         for address in fresh:

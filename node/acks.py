@@ -21,9 +21,6 @@ class Acks:
         self._spool = spool
         self._keyring = keyring
         self._results = Counter("farcast_node_acks", "Acks by result.", ["result"], registry=registry)
-        self._settled = Counter(
-            "farcast_node_pulses_settled", "Pulses that an ack let go.", registry=registry
-        )
 
     def accept(self, data: bytes) -> Ack:
         """Verify a signed ack and apply it. Blocking; raises ``RemoteError``."""
@@ -33,7 +30,7 @@ class Acks:
         except RemoteError as error:
             self._results.labels(error.reason).inc()
             raise
-        self._settled.inc(self._spool.settle(data))
+        self._spool.settle(data)
         self._results.labels("accepted").inc()
         return ack
 

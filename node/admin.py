@@ -23,7 +23,9 @@ def admin_url(home: Path) -> str | None:
         return None
 
 
-def call_admin(home: Path, method: str, path: str, body: object = None, *, timeout_s: float = TIMEOUT_S) -> Any:  # noqa: ANN401 - JSON
+def call_admin(
+    home: Path, method: str, path: str, body: object = None, *, timeout_s: float = TIMEOUT_S
+) -> Any:  # noqa: ANN401 - JSON
     """Call the admin API of the box that runs in ``home`` and return its JSON.
 
     Raises:

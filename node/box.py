@@ -28,6 +28,7 @@ from .http.head import Head
 from .http.listener import Listener, LocalListener
 from .http.tally import HttpMetrics
 from .links import Links
+from .scrub import Scrubber
 from .settings import Settings
 from .spool import DiskSpool
 from .store import DiskStore
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
 DRAIN_S = 2.0
+SYNC_S, EXPIRE_S, SCRUB_S = 60.0, 3_600.0, 60.0
+SCRUB_BYTES = 64 << 20
+"""Hashed again per minute at most: a 20 GB store is through in five hours."""
 
 
 def clock_ms() -> int:
@@ -57,7 +61,9 @@ class Box:
         GCCollector(registry=self.registry)
         self.links = Links(settings.network.interfaces)
         self.store = DiskStore(home.path, settings.store.quota_bytes, self.registry)
-        self.spool = DiskSpool(home.path / "spool.db", self.registry)
+        self.spool = DiskSpool(
+            home.path / "spool.db", self.registry, foreign_quota_bytes=settings.spool.foreign_quota_bytes
+        )
         self.dialer = HttpDialer(allow_private=settings.network.allow_private)
         self.token = settings.admin.token or _stored_token(home.path)
         self._http = HttpMetrics(self.registry)
@@ -74,6 +80,10 @@ class Box:
         self._services: list[tuple[str, Callable[[], Coroutine[object, object, None]]]] = []
         self._wakes: dict[str, asyncio.Event] = {}
         self._closers: list[Callable[[], Awaitable[object]]] = []
+        self.every("sync", SYNC_S, lambda: asyncio.to_thread(self.store.sync))
+        self.every("expire", EXPIRE_S, lambda: asyncio.to_thread(self.spool.expire, clock_ms()))
+        scrubber = Scrubber(self.store)
+        self.every("scrub", SCRUB_S, lambda: asyncio.to_thread(scrubber.step, SCRUB_BYTES))
         self.local.route("GET", "/metrics", self._metrics, open=True)
         self.local.route("GET", "/healthz", self._health, open=True)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..protocol.errors import UsageError
+from ..protocol.errors import RemoteError, UsageError
 from .admin import call_admin
 from .console import Console, DebugOption, HomeOption, JsonOption, guarded
 from .home import default_home
@@ -228,9 +228,17 @@ def verify(
 ) -> None:
     """Check a month's report with the origin's public key alone."""
     del debug
-    from .verify import verify_command
+    from .audit import audit
 
-    verify_command(folder, root, receipts, payee, _home(home), Console(as_json=as_json))
+    verdict = audit(folder, root, receipts, payee, _home(home))
+    lines = [f"{line.payee}: {line.cents} cents" for line in verdict.payee_lines]
+    Console(as_json=as_json).result(
+        {"ok": verdict.ok, "sentence": verdict.sentence, "file": verdict.file, "line": verdict.line},
+        *([verdict.sentence, *lines] if verdict.ok else []),
+    )
+    if not verdict.ok:
+        where = f"{folder / verdict.file}{f' line {verdict.line}' if verdict.line else ''}: "
+        raise RemoteError(where + verdict.sentence, reason="not_verified")
 
 
 @app.command(epilog="Example: farcast key show")

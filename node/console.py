@@ -113,7 +113,7 @@ class Console:
             last = printed.get(name)
             if last is None or fraction - last >= PLAIN_STEP or fraction >= 1.0 > last:
                 printed[name] = fraction
-                self.say(f"{label}: {stage} {fraction:.0%}")
+                self.say(f"{label}: {stage} {int(fraction * 100)}%")
 
         return report
 
@@ -143,6 +143,11 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             _fail(what, 1, debug=kwargs.get("debug"))
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception as error:  # noqa: BLE001 - a person gets a sentence even for a bug of ours
+            what = f"a bug in Farcast ({type(error).__name__}: {error}); --debug shows where"
+            _fail(what, 1, debug=kwargs.get("debug"))
 
     return run
 

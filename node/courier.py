@@ -23,6 +23,8 @@ from .spool import DiskSpool
 POST_PULSES = 200
 ACK_TIDS = 64
 REQUEST_TIMEOUT_S = 5.0
+HANDED_AGAIN_MS = 3_600_000
+"""A carrier that promised and brought no ack for so long is asked again."""
 
 
 class Courier:
@@ -76,11 +78,13 @@ class Courier:
 
     async def _post(self, source: Source, way: str) -> bool:
         name = peer_id(source.key)
-        waiting = [
-            item
-            for item in await asyncio.to_thread(self._spool.pending, POST_PULSES, not_handed_to=name)
-            if item.own or way == "relay"
-        ]
+        waiting = await asyncio.to_thread(
+            self._spool.pending,
+            POST_PULSES,
+            not_handed_to=name,
+            handed_before_ms=self._clock_ms() - HANDED_AGAIN_MS,
+            own=None if way == "relay" else True,  # foreign ones go to the origin in our own batches
+        )
         if not waiting:
             return await self._ping(source)
         body = encode(

@@ -358,7 +358,8 @@ class Fetcher:
         self._pump()
 
     def _arrived(self, flight: int, total_bytes: int) -> None:
-        self._ladder.progressed(flight, total_bytes, self._clock())
+        if self._ladder.progressed(flight, total_bytes, self._clock()):
+            self._pump()
 
     def _keep(self, cid: Cid, data: bytes, tier: TierName, loop: asyncio.AbstractEventLoop) -> None:
         """Verify and store a block; counted here, for a flight may be cancelled meanwhile. Blocking."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -90,17 +91,17 @@ class Follower:
         offers, self._offers = self._offers, {}
         trust = {name: data for (kind, name), data in offers.items() if kind == "trust"}
         for name, data in trust.items():
-            self._trust.offer(name, data)
-        if trust and await asyncio.to_thread(self._trust.wants, trust):
+            await asyncio.to_thread(self._trust.offer, name, data)
+        if trust and self._trust.wants(trust):
             await self._refresh_trust()
         if self._trust.keyring is None:
             return
         await self._accept("catalog", lambda: self._offered_catalog(offers))
         for (kind, _), data in offers.items():
             if kind == "directory":
-                await self._accept(kind, lambda data=data: self._replica.accept_directory(data))
+                await self._accept(kind, partial(self._replica.accept_directory, data))
             elif kind == "beacon":
-                await self._accept(kind, lambda data=data: self._replica.accept_beacon(data))
+                await self._accept(kind, partial(self._replica.accept_beacon, data))
         await self._learn_titles()
 
     def _offered_catalog(self, offers: dict[tuple[str, str], bytes]) -> None:
@@ -109,7 +110,8 @@ class Follower:
         if note is None:
             return
         data = [item for (kind, _), item in offers.items() if kind == "entries"]
-        pages = sorted((decode(Page, item, limit_bytes=ENTRIES_LIMIT_BYTES) for item in data), key=lambda p: p.start)
+        read = [decode(Page, item, limit_bytes=ENTRIES_LIMIT_BYTES) for item in data]
+        pages = sorted(read, key=lambda page: page.start)
         start, entries = (pages[0].start, list[bytes]()) if pages else (0, [])
         for page in pages:
             entries[page.start - start :] = page.entries

@@ -165,7 +165,7 @@ class Gateway:
             raise
         for report in reports:
             self._sessions.report(report, _client(exchange), self._is_known, now)
-        await self._beat(self._sessions.take(now))
+        await self.tick()
         return Answer(204)
 
     def sessions(self) -> list[dict[str, object]]:
@@ -177,8 +177,12 @@ class Gateway:
     async def run(self) -> None:
         """Sign pulses as they fall due, until cancelled."""
         while True:
-            await self._beat(self._sessions.take(self._clock()))
+            await self.tick()
             await asyncio.sleep(self._tick_s)
+
+    async def tick(self) -> None:
+        """Sign the pulses due now."""
+        await self._beat(self._sessions.take(self._clock()))
 
     async def close(self) -> None:
         """End every session, sign its last pulse, and stop prefetching."""

@@ -126,14 +126,17 @@ class Heartbeat:
         holding = await asyncio.to_thread(self._wallet.holding, today)
         self._metrics.tickets.set(len(holding.days))
         urgent = today in holding.missing or today + 1 in holding.missing
-        near_midnight = min(now_ms % DAY_MS, DAY_MS - now_ms % DAY_MS) < MIDNIGHT_MS
-        wait = now_ms < self._asked_ms + RETRY_MS if urgent else near_midnight or now_ms < self._renew_at_ms
-        if wait or not holding.missing:
+        if urgent:
+            if now_ms < self._asked_ms + RETRY_MS:
+                return 0
+        elif now_ms < self._renew_at_ms or min(now_ms % DAY_MS, DAY_MS - now_ms % DAY_MS) < MIDNIGHT_MS:
             return 0
+        self._renew_at_ms = now_ms + RENEW_MIN_MS + secrets.randbelow(RENEW_SPREAD_MS)
+        if not holding.missing:
+            return 0  # looked at a time of its own, so that nobody asks just after midnight
         self._asked_ms = now_ms
         wanted = await asyncio.to_thread(self._wallet.wanted, today)
         kept = await asyncio.to_thread(self._wallet.accept, await issue(wanted), keys)
-        self._renew_at_ms = now_ms + RENEW_MIN_MS + secrets.randbelow(RENEW_SPREAD_MS)
         self._metrics.tickets.set(len(holding.days) + kept)
         return kept
 

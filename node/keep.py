@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ..protocol.cid import Cid
 from ..protocol.errors import FarcastError
 from .fetch import Fetcher
-from .library import Library
+from .library import Fetch, Library
 from .store import DiskStore
 
 AT_ONCE = 4
@@ -78,7 +78,7 @@ class Keeper:
             work.cancel()
         await asyncio.gather(*self._work.values(), return_exceptions=True)
 
-    def _fetch(self, title: str):  # noqa: ANN202 - a closure for the library
+    def _fetch(self, title: str) -> Fetch:
         async def fetch(cid: Cid) -> bytes:
             return await self._fetcher.block(cid, title=title)
 

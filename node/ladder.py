@@ -91,10 +91,17 @@ class _Flight:
     mark_at: float = 0.0
     mark_bytes: int = 0
     rate_bytes_s: float = 0.0
+    overdue: bool = False
 
     @property
     def lateness(self) -> str:
         return "slow" if self.bytes else "silent"
+
+    def pace_bytes_s(self, now: float) -> float:
+        """Return the rate of the last moments, the one before while there is too little to tell."""
+        window_s = now - self.mark_at
+        fresh = self.bytes - self.mark_bytes
+        return fresh / window_s if fresh and window_s >= PACE_S / 2 else self.rate_bytes_s
 
 
 @dataclass(slots=True, eq=False)
@@ -194,18 +201,21 @@ class Ladder:
         if want is not None:
             self._close(want)
 
-    def progressed(self, flight: int, total_bytes: int, now: float) -> None:
-        """Hear that ``total_bytes`` of a flight's block have arrived so far."""
+    def progressed(self, flight: int, total_bytes: int, now: float) -> bool:
+        """Hear how much of a flight's block has arrived; True where ``wake_at`` may be sooner."""
         one = self._flights.get(flight)
         if one is None or total_bytes <= one.bytes:
-            return
+            return False
+        one.bytes, one.last_at = total_bytes, now
         if one.first_at is None:
             one.first_at = one.mark_at = now
             one.mark_bytes = total_bytes
-        elif now - one.mark_at >= PACE_S:
-            one.rate_bytes_s = (total_bytes - one.mark_bytes) / (now - one.mark_at)
+            one.want.wake = min(one.want.wake, now + PACE_S)
+            return True
+        if now - one.mark_at >= 2 * PACE_S:
+            one.rate_bytes_s = one.pace_bytes_s(now)
             one.mark_at, one.mark_bytes = now, total_bytes
-        one.bytes, one.last_at = total_bytes, now
+        return False
 
     def received(self, flight: int, size_bytes: int, now: float) -> bool:
         """Hear that a flight brought its block, verified; False for a flight already cancelled."""
@@ -320,9 +330,12 @@ class Ladder:
         self._start(want, source, now)
 
     def _hedge(self, want: _Want, asked: list[_Flight], now: float) -> None:
+        for one in asked:
+            one.overdue = True
         want.cause = want.cause or asked[0].lateness
         want.troubles += 1
-        if want.stage == 1:
+        overdue = now - want.since > self._tuning.hedge_max_s + self._tuning.hedge_min_s
+        if want.stage == 1 or (overdue and not want.stage):
             self._hedge_everywhere(want, {one.source.tier for one in asked}, now)
         else:
             self._hedge_once(want, asked, now)
@@ -355,9 +368,10 @@ class Ladder:
         probe = self._roster.probe(source, now)
         health.inflight += 1
         watched = self._roster.listing(source.tier).watched
-        patience = (
-            self._tuning.hedge_min_s if probe or reserved else self._patience_s(source.tier, health, want)
-        )
+        patience = self._tuning.hedge_min_s
+        if not probe and not reserved:  # all tries for a block share one hedge delay
+            spent_s = now - want.since if want.urgent else 0.0
+            patience = max(patience, self._patience_s(source.tier, health, want) - spent_s)
         one = _Flight(
             self._numbers, want, source, health, now, patience, watched, probe, reserved, last_at=now
         )
@@ -400,9 +414,10 @@ class Ladder:
         if now - one.last_at >= self._tuning.hedge_max_s:
             return True
         other = self._choose(one.want, now, probe=False, metered=False)
-        if other is None or not one.rate_bytes_s:
+        pace = one.pace_bytes_s(now)
+        if other is None or not pace:
             return False
-        left_s = (one.want.size - one.bytes) / one.rate_bytes_s
+        left_s = (one.want.size - one.bytes) / pace
         return left_s > 2 * self._roster.health(other).expected_s(one.want.size) + self._tuning.hedge_max_s
 
     def _outlier_s(self, one: _Flight) -> float:
@@ -442,7 +457,7 @@ class Ladder:
         """Eject a source that lost because it was late; one small delay alone is only a strike."""
         age = now - loser.started
         if loser.bytes:
-            if self._late(loser, now):
+            if loser.overdue:
                 self._eject(loser, "slow", now)
         elif loser.probe:
             if age >= loser.patience_s:

@@ -58,11 +58,17 @@ Fetch = Callable[[str], bytes | None]
 
 
 class Hint(NamedTuple):
-    """Whom a ``root.json`` belongs to: the origin's name, its box key and where it listens."""
+    """Whom a ``root.json`` belongs to: the origin's name, its box key and where it listens.
+
+    ``settlement`` and ``intake`` are the keys that sign reports and acks, so that a report can be
+    checked with nothing but a ``root.json``.
+    """
 
     name: str
     box: bytes
     endpoints: list[Endpoint]
+    settlement: list[bytes]
+    intake: list[bytes]
 
     @property
     def peer_id(self) -> str:
@@ -74,6 +80,8 @@ class _Label(msgspec.Struct, frozen=True):
     name: str
     peer_id: str
     endpoints: list[str] = []
+    settlement: list[str] = []
+    intake: list[str] = []
 
 
 def read_root(data: bytes, expected_sha256: str | None = None) -> Hint:
@@ -92,7 +100,10 @@ def read_root(data: bytes, expected_sha256: str | None = None) -> Hint:
     try:
         label = msgspec.convert(fields, _Label)
         endpoints = [_endpoint(text) for text in label.endpoints[:MAX_ENDPOINTS]]
-        return Hint(label.name[:400], parse_peer_id(label.peer_id), endpoints)
+        settlement, intake = (
+            [parse_peer_id(name) for name in names] for names in (label.settlement, label.intake)
+        )
+        return Hint(label.name[:400], parse_peer_id(label.peer_id), endpoints, settlement, intake)
     except (msgspec.ValidationError, ValueError) as error:
         message = f"this root.json names no Farcast origin: its {LABEL_FIELD} part is wrong"
         raise RemoteError(message, reason="bad_root") from error

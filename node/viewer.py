@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import secrets
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,17 +27,16 @@ from .batcher import Batcher
 from .box import Box, clock_ms
 from .console import Console
 from .courier import Courier
+from .desk import Desk
 from .fetch import Fetcher
 from .follow import Follower
 from .gateway import Gateway
 from .heartbeat import Heartbeat
 from .home import Home
-from .desk import Desk
 from .http.dial import HttpDialer
 from .http.problem import expect
 from .join import ENROLLED_FILE, known_origin, trust_fetch
 from .keep import Keeper
-from .ladder import Ladder
 from .library import Library
 from .page import Page
 from .reception import Reception
@@ -53,7 +51,6 @@ log = logging.getLogger(__name__)
 
 CARRY_S = 2.0
 RENEW_S = 60.0
-EXPIRE_S = 3_600.0
 
 
 class Viewer:
@@ -73,7 +70,7 @@ class Viewer:
         self.library = Library(self.replica, box.store, self._keyring)
         self.discovery: Discovery | None = None
         self.antenna: Antenna | None = None
-        self.fetcher = Fetcher(box.store, self._tiers(), Ladder(), time.monotonic, box.registry)
+        self.fetcher = Fetcher(box.store, self._tiers(), box.registry)
         self.wallet = Wallet(home.path / "wallet.db")
         self.heartbeat = Heartbeat(
             box.spool,
@@ -233,7 +230,6 @@ class Viewer:
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("courier", min(settings.heartbeat.interval_s, CARRY_S), self.courier.errand)
         box.every("tickets", RENEW_S, self._renew)
-        box.every("expire", EXPIRE_S, self._expire)
         box.every("keep", RENEW_S, self.keeper.resume)
         box.serve("offers", self._digest_offers)
         box.serve("viewing", self.gateway.run)
@@ -246,9 +242,6 @@ class Viewer:
         keyring = self.trust.keyring
         if keyring is not None and self.enrolled:
             await self.heartbeat.renew(self._issue, list(keyring.ticket))
-
-    async def _expire(self) -> None:
-        await asyncio.to_thread(self.box.spool.expire, clock_ms())
 
     async def _digest_offers(self) -> None:
         while True:

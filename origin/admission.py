@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta
@@ -220,6 +221,10 @@ class Admission:
         final = [Reject(seq, code) for seq, code in sorted(known.rejects.items())]
         return TidAck(tid, known.upto, extra, rejects + final)
 
+    def newest(self, limit: int) -> list[bytes]:
+        """Return the tickets heard of last, at most ``limit``."""
+        return list(islice(reversed(self._known), limit))
+
     def forget(self, now_ms: int) -> None:
         """Drop tickets so old that their pulses would be late anyway."""
         oldest = now_ms // DAY_MS - DAYS_REMEMBERED
@@ -233,7 +238,7 @@ class Admission:
         """
         _, month_end_ms = month_bounds_ms(month_of(known_ticket.day))
         if pulse.at_ms > now_ms + self._rules.live_window_ms:
-            return "too_early"
+            return "future"
         if not known_ticket.valid_at(pulse.at_ms):
             return "wrong_day"
         if now_ms > month_end_ms + self._rules.late_window_ms:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from ..protocol.catalog import ENTRIES_PER_PAGE
 from ..protocol.cid import Cid
 from ..protocol.codec import encode
 from ..protocol.errors import FarcastError, RefusedError
-from ..protocol.generation import Item
+from ..protocol.generation import Item, origin_id
 from ..satellite.uplink import Uplink
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Broadcast:
 
     def __init__(self, origin: OriginBox, clock_ms: Callable[[], int]) -> None:
         self._origin = origin
+        self._clock_ms = clock_ms
         settings, box = origin.box.settings, origin.box
         self.uplink = Uplink(
             group=settings.satellite.group,
@@ -45,7 +47,7 @@ class Broadcast:
             rate_bps=settings.uplink.rate_bps,
             planned_loss=settings.uplink.planned_loss_percent / 100,
             identity=origin.keys.catalog,
-            origin=origin.keys.origin_id,
+            origin=origin_id(origin.keys.box.key),
             store=box.store,
             clock_ms=clock_ms,
             registry=box.registry,
@@ -55,7 +57,7 @@ class Broadcast:
 
     async def refresh(self) -> None:
         """Put the newest state on air; what did not change goes on where it was."""
-        head, titles = self._signed_items(), list[tuple[str, list[Cid]]]()
+        head, titles = await asyncio.to_thread(self._signed_items), list[tuple[str, list[Cid]]]()
         library = self._origin.library
         for title in library.titles():
             try:
@@ -93,6 +95,7 @@ class Broadcast:
     def _signed_items(self) -> list[Item]:
         """Return everything small and signed, in the order a receiver should meet it."""
         origin = self._origin
+        acks = origin.intake.recent_acks(ACKS_ON_AIR, self._clock_ms())
         items = [Item("trust", name, data) for name, data in origin.office.keys.repository.files().items()]
         catalog = origin.service.catalog
         checkpoint = origin.service.checkpoint()
@@ -105,7 +108,5 @@ class Broadcast:
         if directory is not None:
             items.append(Item("directory", "", directory))
         items += [Item("beacon", str(at), data) for at, data in enumerate(origin.service.beacons())]
-        items += [
-            Item("ack", str(at), data) for at, data in enumerate(origin.intake.recent_acks(ACKS_ON_AIR))
-        ]
+        items += [Item("ack", str(at), data) for at, data in enumerate(acks)]
         return items

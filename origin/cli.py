@@ -524,7 +524,24 @@ def _perform(
 
 
 def _show_settlement(found: dict[str, Any], console: Console) -> None:
-    console.result(found)
+    if found["dry_run"]:
+        console.say(f"{found['month']} would be settled like this; nothing is booked:")
+    else:
+        console.say(
+            f"{found['month']} is settled" + ("" if found["posted"] else " already, with this very result")
+        )
+    rows = [
+        ("revenue", found["revenue_cents"]),
+        ("- costs, relay pay included", found["costs_cents"]),
+        ("- reserve", found["reserve_cents"]),
+        ("= pool, with what was carried here", found["pool_cents"]),
+        *((f"  to {row['payee']}", row["cents"]) for row in found["payouts"]),
+        ("  held for a look", found["held_cents"]),
+        ("  carried over", found["carried_cents"]),
+    ]
+    console.table(["", "cents"], rows)
+    next_ = [] if found["dry_run"] else [f"Next: farcast origin report --month {found['month']}"]
+    console.result(found, *next_)
 
 
 def _home(home: Path | None) -> Path:

@@ -1,9 +1,10 @@
-"""The closing of a month: runs a settlement from the intake log and the ledger, posts it, writes its report."""
+"""The closing of a month: settled from intake log and ledger, posted, and reported."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from ..protocol.errors import LocalError, UsageError
 from ..protocol.identity import Identity
 from ..protocol.manifest import Manifest
 from ..protocol.rules import DAY_MS, Rules
-from ..protocol.statement import Statement, pack_tickets
+from ..protocol.statement import pack_tickets
 from ..protocol.tables import settlement_json
 from ..protocol.ticket import DAY_GRACE_MS, TicketOffice
 from .admission import month_bounds_ms, month_of
@@ -98,6 +99,9 @@ class Closing:
         _refuse_gaps(month, before, evidence.months(size))
         relays = {key[:_RELAY_NAME_BYTES]: key for key in self._relays()}
         books = self._ledger.books(month, as_of_ms)
+        if self._rules.mode == "per_payer" and not books.contributions:
+            message = "[money] mode per_payer needs every revenue booking to name its --account"
+            raise UsageError(message, reason="no_payers")
         outcome = self._compute(month, as_of_ms, size, evidence, before, books, relays, self._rules)
         settled = next((item for item in history if item.month == month), None)
         if settled is not None:
@@ -121,10 +125,8 @@ class Closing:
             month = history[-1].month
         settled = next((item for item in history if item.month == month), None)
         if settled is None or month is None:
-            message = (
-                f"{month or 'no month'} is settled yet" if month is None else f"{month} is not settled yet"
-            )
-            raise UsageError(f"{message}; run `farcast origin settle`", reason="not_settled")
+            message = f"{month or 'the first month'} is not settled yet; run `farcast origin settle`"
+            raise UsageError(message, reason="not_settled")
         statement = settled.statement
         before = [item for item in history if item.month < month]
         evidence = self._evidence(month, before)
@@ -211,6 +213,24 @@ def close_ms(month: str) -> int:
     return month_bounds_ms(month)[1] + DAY_GRACE_MS
 
 
+def parse_as_of(text: str, now_ms: int) -> int:
+    """Read a time like ``2026-11-21T10:00:00Z``; a whole second means its end, though never the future.
+
+    Raises:
+        UsageError: where it is no time with a zone.
+
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no time; write it as 2026-11-21T10:00:00Z") from error
+    if at.tzinfo is None:
+        raise UsageError(f"{text!r} names no zone; end it with Z for UTC")
+    at_ms = (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    end_ms = at_ms if at.microsecond else at_ms + 999
+    return max(at_ms, min(end_ms, now_ms))
+
+
 def _days(month: str) -> range:
     start_ms, end_ms = month_bounds_ms(month)
     return range(start_ms // DAY_MS, end_ms // DAY_MS)
@@ -232,8 +252,3 @@ def _refuse_gaps(month: str, before: list[Settled], seen: set[str]) -> None:
         raise UsageError(
             f"{missing} has pulses but is not settled; settle it before {month}", reason="out_of_order"
         )
-
-
-def statement_of(result: Result) -> Statement:
-    """Return the statement of a run."""
-    return result.outcome.statement

@@ -3,7 +3,7 @@
 Pure; every rule is local to one account. A pulse received within ``live_window_ms`` of its own time
 is live and its place in time is the receive time; a later one is delayed and stands at its own.
 Within that window the own clock measures, so a queue that leaves a box at once loses nothing, and
-no stretch can be claimed longer than the receive times allow plus two windows.
+no stretch can claim more than its receive times allow and two windows on top.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ class Credit(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Session:
-    """Where a chain of pulses stands: its last pulse, the session's start, and what it has earned.
+class _Stretch:
+    """Where a chain of pulses stands since its last gap.
 
-    ``mark_ms`` is the latest own time reached: going back and over it again earns nothing.
+    ``mark_ms`` is the latest own time reached: going back and over it again earns nothing. Playback
+    since ``start_ms`` has claimed ``earned_ms``; ``sessions`` holds what each title's open session
+    has earned, for its cap.
     """
 
     last: Fact
@@ -60,7 +62,7 @@ class _Session:
     mark_ms: int
     start_ms: int
     earned_ms: int
-    closed: bool
+    sessions: dict[bytes, int]
 
 
 def credit(facts: Iterable[Fact], rules: Rules) -> list[Credit]:
@@ -109,60 +111,60 @@ def _account(facts: list[Fact], rules: Rules) -> list[Credit]:
     for chain in chains.values():
         chain.sort(key=lambda fact: (fact.seq, fact.name))
     ordered = sorted(chains.items(), key=lambda item: (item[1][0].day, item[1][0].at_ms, item[0][1]))
-    last: dict[int, _Session] = {}  # by device: a session may go on under the next day's ticket
+    last: dict[int, _Stretch] = {}  # by device: a session may go on under the next day's ticket
     credits_: list[Credit] = []
     for (device, _), chain in ordered:
         before = last.get(device)
         if before is not None and before.mark_ms > chain[0].at_ms:
             before = None  # two tickets side by side are two sessions
-        found, session = _chain(chain, before, rules)
+        found, stretch = _chain(chain, before, rules)
         credits_ += found
-        if session is not None:
-            last[device] = session
+        if stretch is not None:
+            last[device] = stretch
     return _cap_days(credits_, rules)
 
 
-def _chain(facts: list[Fact], session: _Session | None, rules: Rules) -> tuple[list[Credit], _Session | None]:
+def _chain(facts: list[Fact], stretch: _Stretch | None, rules: Rules) -> tuple[list[Credit], _Stretch | None]:
     """Walk one ticket's pulses in order of their numbers."""
     found: list[Credit] = []
     for fact in facts:
-        code = fact.code or ("too_early" if fact.at_ms - fact.received_ms > rules.live_window_ms else "")
+        code = fact.code or ("future" if fact.at_ms - fact.received_ms > rules.live_window_ms else "")
         if code:
             found.append(Credit(fact, 0, ((code, fact.delta_ms),)))
             continue
-        item, session = _pulse(fact, session, rules)
+        item, stretch = _pulse(fact, stretch, rules)
         found.append(item)
-    return found, session
+    return found, stretch
 
 
-def _pulse(fact: Fact, before: _Session | None, rules: Rules) -> tuple[Credit, _Session]:
-    """Judge one pulse against the one before it."""
+def _pulse(fact: Fact, before: _Stretch | None, rules: Rules) -> tuple[Credit, _Stretch]:
+    """Judge one pulse against those before it.
+
+    A start or return opens a session of its title, a switch ends it; the wall clock runs on through
+    all of them, so several players of one device claim no second twice.
+    """
     time_ms = time_of(fact, rules)
-    closing = fact.state in (RETURN, SWITCH)
+    mark_ms = fact.at_ms if before is None else max(before.mark_ms, fact.at_ms)
     cum_before = before.last.cum_ms if before is not None and before.last.tid == fact.tid else 0
     limits: list[tuple[str, int]] = [("sum", max(0, fact.cum_ms - cum_before))]
-    mark_ms = fact.at_ms if before is None else max(before.mark_ms, fact.at_ms)
-    if before is None:
-        session = _Session(fact, time_ms, mark_ms, mark_ms, 0, closing)
-        limits.append(("start", rules.slack_ms))
-    elif time_ms - before.time_ms > rules.gap_ms:
-        session = _Session(fact, time_ms, mark_ms, mark_ms, 0, closing)
-        limits.append(("gap", 0))
+    if before is None or time_ms - before.time_ms > rules.gap_ms:
+        limits.append(("start", rules.slack_ms) if before is None else ("gap", 0))
+        stretch = _Stretch(fact, time_ms, mark_ms, mark_ms, 0, {})
     else:
-        if before.closed or fact.state == START:
-            ahead_ms = max(0, before.earned_ms - (before.mark_ms - before.start_ms))
-            before = replace(before, start_ms=before.mark_ms, earned_ms=ahead_ms)
-        since_ms = mark_ms - before.mark_ms
-        in_all_ms = mark_ms - before.start_ms - before.earned_ms
-        limits.append(("wall", max(0, min(since_ms, in_all_ms) + rules.slack_ms)))
-        limits.append(("session_cap", rules.session_cap_ms - before.earned_ms))
-        session = replace(before, last=fact, time_ms=time_ms, mark_ms=mark_ms, closed=closing)
+        limits.append(("wall", max(0, mark_ms - before.start_ms - before.earned_ms + rules.slack_ms)))
+        stretch = replace(before, last=fact, time_ms=time_ms, mark_ms=mark_ms)
+    opened = fact.state in (START, RETURN)
+    session_ms = 0 if opened else stretch.sessions.get(fact.manifest, 0)
+    limits.append(("session_cap", rules.session_cap_ms - session_ms))
     ms, cuts = fact.delta_ms, list[tuple[str, int]]()
     for code, limit_ms in limits:
         if ms > limit_ms:
             cuts.append((code, ms - limit_ms))
             ms = limit_ms
-    return Credit(fact, ms, tuple(cuts)), replace(session, earned_ms=session.earned_ms + ms)
+    sessions = {**stretch.sessions, fact.manifest: 0 if fact.state == SWITCH else session_ms + ms}
+    return Credit(fact, ms, tuple(cuts)), replace(
+        stretch, earned_ms=stretch.earned_ms + ms, sessions=sessions
+    )
 
 
 def _cap_days(credits_: list[Credit], rules: Rules) -> list[Credit]:

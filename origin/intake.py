@@ -136,6 +136,12 @@ class Intake:
                 for start in range(0, len(known), MAX_PULSES)
             ]
 
+    def recent_acks(self, tickets: int, now_ms: int) -> list[bytes]:
+        """Return signed acks of the tickets heard of last, for who has no way to ask."""
+        with self._lock:
+            tids = self._admission.newest(tickets)
+        return self.acks_for(tids, now_ms)
+
     def counts(self) -> Counts:
         """Return the counts since the log began; copies that needed no storing, since the start."""
         with self._lock:

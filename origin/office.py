@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from ..node.console import Report
+from ..node.ffmpeg import find_ffmpeg
 from ..node.replica import catalog_name
 from ..node.settings import Settings
 from ..node.store import DiskStore
@@ -23,7 +25,7 @@ from ..node.tiers import address
 from ..protocol.catalog import Entry
 from ..protocol.cid import RAW, Cid
 from ..protocol.directory import Endpoint
-from ..protocol.errors import LocalError, UsageError
+from ..protocol.errors import LocalError, RemoteError, UsageError
 from ..protocol.identity import peer_id
 from ..protocol.invite import Invite, Kind, format_invite
 from ..protocol.manifest import Manifest, open_manifest
@@ -32,7 +34,7 @@ from .accounts import INVITE_DAYS, Accounts, Payee
 from .film import load_film
 from .keys import ROOT_WARNING, Keys
 from .log import CatalogLog
-from .probe import find_ffmpeg, probe
+from .probe import probe
 from .publish import pin_label, publish
 from .repository import ROOT_WARNING_DAYS
 from .roster import Roster
@@ -67,9 +69,13 @@ class Office:
         self._clock_ms = clock_ms
         self._registry = registry or CollectorRegistry()
         self.keys = Keys(home)
-        self.accounts = Accounts(home / "accounts.db")
-        self.roster = Roster(self.accounts, self.keys.catalog, allow_private=settings.network.allow_private)
-        self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
+        with ExitStack() as opened:
+            self.accounts = opened.enter_context(closing(Accounts(home / "accounts.db")))
+            self.roster = Roster(
+                self.accounts, self.keys.catalog, allow_private=settings.network.allow_private
+            )
+            self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
+            opened.pop_all()  # all of it is sound, so it stays open until ``close``
         self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
         self._own_store: DiskStore | None = None
         self._given_store = store
@@ -254,6 +260,7 @@ class Office:
             progress,
             loop_to_s=loop_to_s,
         )
+        self.store.pin(f"manifest:{done.cid}", [done.cid])  # settling needs it long after the film is gone
         if done.changed:
             self.log.append("supersede" if entry else "publish", film.title, done.cid, now_ms)
         return {
@@ -395,7 +402,10 @@ class Office:
     def _manifest_of(self, digest: bytes) -> Manifest | None:
         """Return the manifest whose block has this SHA-256 digest, if it was published here."""
         data = self.store.get(Cid(RAW, digest))
-        return open_manifest(data) if data is not None else None
+        try:
+            return open_manifest(data) if data is not None else None
+        except RemoteError:
+            return None  # a pulse may name any block; one that is no manifest is worth nothing
 
     def _endpoint(self) -> Endpoint:
         endpoints = self.keys.keyring.endpoints

@@ -5,6 +5,7 @@ Layout and roles follow the TUF specification with consistent snapshots; one tar
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -57,6 +58,7 @@ class Repository:
         """
         self._folder = folder
         self._signers = {role: _signer(seed) for role, seed in seeds.items()}
+        self._lock = threading.Lock()
         try:
             self._timestamp = Metadata[Timestamp].from_bytes(self._read("timestamp.json"))
             version = self._timestamp.signed.snapshot_meta.version
@@ -67,6 +69,7 @@ class Repository:
             self.hint: Hint = read_root(self.root_bytes)
             self._root = Metadata[Root].from_bytes(self.root_bytes)
             self.keyring = open_keyring(self._read(f"targets/{self._target_name}"))
+            self._files = self._current()
         except (OSError, KeyError, RepositoryError) as error:
             message = (
                 f"the trust files in {folder} do not fit together ({error}); bring them back from a backup"
@@ -82,6 +85,8 @@ class Repository:
             "name": keyring.name,
             "peer_id": peer_id(keyring.box),
             "endpoints": [address(endpoint) for endpoint in keyring.endpoints],
+            "settlement": [peer_id(key) for key in keyring.settlement],
+            "intake": [peer_id(key) for key in keyring.intake],
         }
         signed = Root(
             version=1, expires=_after(now, ROOT_DAYS), consistent_snapshot=True,
@@ -117,39 +122,38 @@ class Repository:
 
     def files(self) -> dict[str, bytes]:
         """Return the current files by name, roots first, as ``/v1/trust/{file}`` serves them."""
-        names = [f"{version}.root.json" for version in range(1, self._root.signed.version + 1)]
-        names += ["root.json", "timestamp.json", f"{self._snapshot.signed.version}.snapshot.json"]
-        names.append(f"{self._targets.signed.version}.targets.json")
-        files = {name: self._read(name) for name in names}
-        files[self._target_name] = self._read(f"targets/{self._target_name}")
-        return files
+        return dict(self._files)
 
     def refresh(self, now: float) -> bool:
         """Sign again what has less than half its time left; True where anything was.
 
         The root is not touched: its key is not on this machine in the clear.
         """
-        targets_due = _due(self._targets, now, TARGETS_DAYS)
-        if targets_due:
-            self._targets.signed.version += 1
-            self._targets.signed.expires = _after(now, TARGETS_DAYS)
-        elif not _due(self._snapshot, now, ONLINE_DAYS) and not _due(self._timestamp, now, ONLINE_DAYS):
-            return False
-        self._publish(now, targets=targets_due)
-        return True
+        with self._lock:
+            targets_due = _due(self._targets, now, TARGETS_DAYS)
+            if targets_due:
+                self._targets.signed.version += 1
+                self._targets.signed.expires = _after(now, TARGETS_DAYS)
+            elif not _due(self._snapshot, now, ONLINE_DAYS) and not _due(self._timestamp, now, ONLINE_DAYS):
+                return False
+            self._publish(now, targets=targets_due)
+            return True
 
     def update_keyring(self, keyring: Keyring, now: float) -> bool:
         """Publish another keyring; False where it is the one already published."""
-        if keyring == self.keyring:
-            return False
-        data = encode(keyring)
-        write_whole(self._folder / "targets" / f"{sha256(data).hexdigest()}.{KEYRING_TARGET}", data)
-        self._targets.signed.targets[KEYRING_TARGET] = TargetFile.from_data(KEYRING_TARGET, data, ["sha256"])
-        self._targets.signed.version += 1
-        self._targets.signed.expires = _after(now, TARGETS_DAYS)
-        self._publish(now, targets=True)
-        self.keyring = keyring
-        return True
+        with self._lock:
+            if keyring == self.keyring:
+                return False
+            data = encode(keyring)
+            write_whole(self._folder / "targets" / f"{sha256(data).hexdigest()}.{KEYRING_TARGET}", data)
+            self._targets.signed.targets[KEYRING_TARGET] = TargetFile.from_data(
+                KEYRING_TARGET, data, ["sha256"]
+            )
+            self._targets.signed.version += 1
+            self._targets.signed.expires = _after(now, TARGETS_DAYS)
+            self._publish(now, targets=True)
+            self.keyring = keyring
+            return True
 
     def renew_root(self, seed: bytes, now: float) -> None:
         """Sign the next root version with the root key's ``seed``; everything in it stays.
@@ -161,11 +165,13 @@ class Repository:
         signer = _signer(seed)
         if signer.public_key.keyid not in self._root.signed.roles["root"].keyids:
             raise LocalError("this key is no root key of this origin", reason="wrong_key")
-        self._root.signed.version += 1
-        self._root.signed.expires = _after(now, ROOT_DAYS)
-        self.root_bytes = _sealed(self._root, signer)
-        for name in (f"{self._root.signed.version}.root.json", "root.json"):
-            write_whole(self._folder / name, self.root_bytes)
+        with self._lock:
+            self._root.signed.version += 1
+            self._root.signed.expires = _after(now, ROOT_DAYS)
+            self.root_bytes = _sealed(self._root, signer)
+            for name in (f"{self._root.signed.version}.root.json", "root.json"):
+                write_whole(self._folder / name, self.root_bytes)
+            self._files = self._current()
 
     @property
     def _target_name(self) -> str:
@@ -188,6 +194,15 @@ class Repository:
         timestamp.version += 1
         timestamp.expires = _after(now, ONLINE_DAYS)
         write_whole(self._folder / "timestamp.json", _sealed(self._timestamp, self._signers["timestamp"]))
+        self._files = self._current()
+
+    def _current(self) -> dict[str, bytes]:
+        """Read the files that belong together now."""
+        names = [f"{version}.root.json" for version in range(1, self._root.signed.version + 1)]
+        names += ["root.json", "timestamp.json", f"{self._snapshot.signed.version}.snapshot.json"]
+        names.append(f"{self._targets.signed.version}.targets.json")
+        files = {name: self._read(name) for name in names}
+        return {**files, self._target_name: self._read(f"targets/{self._target_name}")}
 
     def _read(self, name: str) -> bytes:
         return (self._folder / name).read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
 from typing import Literal, NamedTuple, cast
 
 from ..protocol.directory import Directory, RelayRecord, open_record, seal_directory
@@ -46,11 +47,16 @@ class Roster:
         self._directory: bytes | None = None
         self._issued_ms = 0
         self._changed = True
+        self._signing = threading.Lock()
         self._reload()
 
     def is_relay(self, key: bytes) -> bool:
         """Say whether ``key`` is an approved relay's; its stamps count, and its bytes are paid."""
         return key in self._approved
+
+    def approved(self) -> frozenset[bytes]:
+        """Return the keys of the approved relays."""
+        return self._approved
 
     def relays(self) -> list[Relay]:
         """Return every relay, the waiting ones first."""
@@ -134,17 +140,18 @@ class Roster:
 
     def sign(self, now_ms: int) -> bytes:
         """Sign the directory if it changed or grows old, and return it."""
-        if self._directory is None or self._changed or now_ms - self._issued_ms >= RESIGN_MS:
-            self._changed = False
-            live = [
-                relay.data
-                for relay in self.relays()
-                if relay.standing == "approved" and relay.record.expires_ms > now_ms
-            ]
-            issued_ms = max(now_ms, self._issued_ms + 1)  # a follower takes only a later one
-            directory = Directory(1, issued_ms, issued_ms + DIRECTORY_TTL_MS, live)
-            self._directory, self._issued_ms = seal_directory(directory, self._catalog), issued_ms
-        return self._directory
+        with self._signing:
+            if self._directory is None or self._changed or now_ms - self._issued_ms >= RESIGN_MS:
+                self._changed = False
+                live = [
+                    relay.data
+                    for relay in self.relays()
+                    if relay.standing == "approved" and relay.record.expires_ms > now_ms
+                ]
+                issued_ms = max(now_ms, self._issued_ms + 1)  # a follower takes only a later one
+                directory = Directory(1, issued_ms, issued_ms + DIRECTORY_TTL_MS, live)
+                self._directory, self._issued_ms = seal_directory(directory, self._catalog), issued_ms
+            return self._directory
 
     def _check(self, record: RelayRecord, now_ms: int) -> None:
         if record.expires_ms <= now_ms or record.created_ms > now_ms + CLOCK_SLACK_MS:

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..node.box import Box, clock_ms
 from ..node.console import Console
 from ..node.home import Home
+from ..node.http.exchange import Answer, Exchange
 from ..node.http.nonces import NonceBook
 from ..node.library import Library
 from ..node.routes import PublicRoutes
@@ -72,14 +73,20 @@ class OriginBox:
         box = self.box
         routes = PublicRoutes(
             box.store, self.library, self.service, self.held, self.office.keys.repository.files,
-            self.intake.acks_for, cors=True,
+            lambda tids: self.intake.acks_for(tids, clock_ms()), cors=True,
         )  # fmt: skip
         routes.add_to(box.public)
         box.lookup = routes.lookup
         self.service.routes(box.public)
+        box.local.route("GET", "/api/origin/pulses", self._pulses)
         if self.broadcast is not None:
             self.broadcast.add_to(box.local)
         OriginAdmin(self.office).routes(box.local)
+
+    async def _pulses(self, exchange: Exchange) -> Answer:
+        """``GET /api/origin/pulses``: what the intake has counted."""
+        del exchange
+        return Answer.json((await asyncio.to_thread(self.intake.counts))._asdict())
 
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)

@@ -102,9 +102,9 @@ def settle(
     pool = max(0, surplus) + books.brought_cents
     weights = _weights(credits_, titles)
     flagged = _flagged(viewing.current, rules)
-    split = _Split(pool, weights)
-    capped = split.capped(books, rules)
-    lines = split.lines(capped, frozenset(flagged), books)
+    split = _Split(pool, weights, books, rules)
+    capped = split.capped()
+    lines = split.lines(capped, frozenset(flagged))
     days, viewers, pulses, viewed_ms = _audience(credits_, rules)
     statement = Statement(
         v=1,
@@ -142,65 +142,48 @@ def settle(
 
 
 class _Split:
-    """The pool split down to leaves and, within each leaf, to accounts."""
+    """The pool split over leaves and, within each leaf, over accounts: by the rules' mode, and by payer."""
 
-    def __init__(self, pool_cents: int, weights: Mapping[Leaf, Mapping[bytes, int]]) -> None:
+    def __init__(
+        self, pool_cents: int, weights: Mapping[Leaf, Mapping[bytes, int]], books: Books, rules: Rules
+    ) -> None:
         self._pool_cents = pool_cents
         self._weights = weights
+        self._books = books
+        self._rules = rules
         self._sums = {leaf: sum(accounts.values()) for leaf, accounts in weights.items()}
-        self._shares = shares_of(pool_cents, self._sums)
-        self.cents = {leaf: apportion(self._shares[leaf], accounts) for leaf, accounts in weights.items()}
+        self._by_payer = self._split_by_payer()
+        self.cents = self._by_payer if rules.mode == "per_payer" else self._split_pooled()
 
-    def capped(self, books: Books, rules: Rules) -> dict[Leaf, dict[bytes, int]]:
+    def capped(self) -> dict[Leaf, dict[bytes, int]]:
         """Return what the per-payer cap cuts from each account's part of each leaf.
 
         No account moves more than ``payer_factor`` times what it brought into the pool itself.
         """
         cut: dict[Leaf, dict[bytes, int]] = defaultdict(dict)
+        books = self._books
         if not books.contributions:
             return cut
-        moved: dict[bytes, dict[str, int]] = defaultdict(dict)
         leaves = {_label(leaf): leaf for leaf in self.cents}
-        for leaf, accounts in self.cents.items():
-            for account, cents in accounts.items():
-                moved[account][_label(leaf)] = cents
         fresh_cents = self._pool_cents - books.brought_cents
-        for account, parts in moved.items():
+        for account, parts in _by_account(self.cents).items():
             brought = books.contributions.get(account, 0) * fresh_cents // max(1, books.revenue_cents)
-            cap = rules.payer_factor * brought
+            cap = self._rules.payer_factor * brought
             if sum(parts.values()) > cap:
                 kept = apportion(cap, parts)
                 for label, cents in parts.items():
                     cut[leaves[label]][account] = cents - kept[label]
         return cut
 
-    def per_payer(self, books: Books) -> dict[Leaf, int]:
-        """Return each leaf's cents were every account's money split by its own viewing alone."""
-        leaves = {_label(leaf): leaf for leaf in self._weights}
-        watched: dict[bytes, dict[str, int]] = defaultdict(dict)
-        for leaf, accounts in self._weights.items():
-            for account, weight in accounts.items():
-                watched[account][_label(leaf)] = weight
-        found: dict[Leaf, int] = defaultdict(int)
-        for account, cents in apportion(self._pool_cents, dict(books.contributions)).items():
-            for label, part in apportion(cents, watched.get(account, {})).items():
-                found[leaves[label]] += part
-        return found
-
     def lines(
-        self, capped: Mapping[Leaf, Mapping[bytes, int]], flagged: frozenset[bytes], books: Books
+        self, capped: Mapping[Leaf, Mapping[bytes, int]], flagged: frozenset[bytes]
     ) -> tuple[Line, ...]:
         """Return the leaves in order; a flagged account's part is held, never paid or given to others."""
-        per_payer = self.per_payer(books)
         lines: list[Line] = []
         for leaf in sorted(self.cents):
-            cut = capped.get(leaf, {})
-            held = sum(
-                cents - cut.get(account, 0)
-                for account, cents in self.cents[leaf].items()
-                if account in flagged
-            )
-            share, cut_cents = self._shares[leaf], sum(cut.values())
+            accounts, cut = self.cents[leaf], capped.get(leaf, {})
+            held = sum(accounts[a] - cut.get(a, 0) for a in accounts if a in flagged)
+            share, cut_cents = sum(accounts.values()), sum(cut.values())
             lines.append(
                 Line(
                     *leaf,
@@ -209,10 +192,33 @@ class _Split:
                     paid_cents=share - held - cut_cents,
                     held_cents=held,
                     capped_cents=cut_cents,
-                    per_payer_cents=per_payer.get(leaf, 0),
+                    per_payer_cents=sum(self._by_payer[leaf].values()),
                 )
             )
         return tuple(lines)
+
+    def _split_pooled(self) -> dict[Leaf, dict[bytes, int]]:
+        shares = shares_of(self._pool_cents, self._sums)
+        return {leaf: apportion(shares[leaf], accounts) for leaf, accounts in self._weights.items()}
+
+    def _split_by_payer(self) -> dict[Leaf, dict[bytes, int]]:
+        """Split each account's part of the pool by its own viewing; who watched nothing moves nothing."""
+        leaves = {_label(leaf): leaf for leaf in self._weights}
+        watched = _by_account(self._weights)
+        found = {leaf: dict.fromkeys(accounts, 0) for leaf, accounts in self._weights.items()}
+        for account, cents in apportion(self._pool_cents, dict(self._books.contributions)).items():
+            for label, part in apportion(cents, watched.get(account, {})).items():
+                found[leaves[label]][account] = part
+        return found
+
+
+def _by_account(parts: Mapping[Leaf, Mapping[bytes, int]]) -> dict[bytes, dict[str, int]]:
+    """Turn leaf -> account around."""
+    turned: dict[bytes, dict[str, int]] = defaultdict(dict)
+    for leaf, accounts in parts.items():
+        for account, part in accounts.items():
+            turned[account][_label(leaf)] = part
+    return turned
 
 
 def _label(leaf: Leaf) -> str:

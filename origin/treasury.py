@@ -67,6 +67,7 @@ class Treasury:
 
     def close(self) -> None:
         """Close what was opened."""
+        self.__dict__.pop("closing", None)
         for name in ("intake", "ledger"):
             part = self.__dict__.pop(name, None)
             if part is not None:
@@ -89,12 +90,21 @@ class Treasury:
         return {"kind": kind, "cents": cents, "note": note}
 
     def settle(self, month: str | None, as_of: str | None, now_ms: int, *, dry_run: bool) -> Result:
-        """Settle a month, the one before this one where none is named; raises as ``Closing.settle``."""
+        """Settle a month: by default that of ``as_of``, or else the one before this one.
+
+        Raises:
+            UsageError: as ``Closing.settle``, or where ``as_of`` is no instant.
+
+        """
         as_of_ms = None if as_of is None else _instant_ms(as_of)
-        result = self.closing.settle(
-            month or _month_before(now_ms), now_ms=now_ms, as_of_ms=as_of_ms, dry_run=dry_run
-        )
-        return {**result.json(), "month": result.outcome.statement.month, "posted": result.posted, "dry_run": dry_run}
+        chosen = month or (_month_before(now_ms) if as_of_ms is None else _month(as_of_ms))
+        result = self.closing.settle(chosen, now_ms=now_ms, as_of_ms=as_of_ms, dry_run=dry_run)
+        return {
+            **result.json(),
+            "month": result.outcome.statement.month,
+            "posted": result.posted,
+            "dry_run": dry_run,
+        }
 
     def report(self, month: str | None, now_ms: int) -> Result:
         """Write a settled month's report directory; raises as ``Closing.report``."""
@@ -112,7 +122,7 @@ class Treasury:
             self.tickets,
             self._keys.settlement,
             self._manifests,
-            lambda: [relay.key for relay in self._roster.relays()],
+            self._roster.approved,
             self.rules,
         )
 
@@ -139,6 +149,10 @@ def _instant_ms(text: str) -> int:
         message = f"{text!r} is no instant; write it as 2026-11-21T10:00:00Z"
         raise UsageError(message) from None
     return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1_000)
+
+
+def _month(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1_000, UTC):%Y-%m}"
 
 
 def _month_before(now_ms: int) -> str:

@@ -72,9 +72,10 @@ def _audit_lines(statement: Statement, lines: Sequence[Line]) -> None:
             raise AuditError(LEAVES, number, f"the share of {line.payee} is not paid + held + capped")
         weights[key] = line.weight
         last = key
-    shares = shares_of(statement.pool_cents, weights)
+    pooled = shares_of(statement.pool_cents, weights)
     for number, line in enumerate(lines, 1):
-        cents = shares[line.platform, line.payee, line.month]
+        key = (line.platform, line.payee, line.month)
+        cents = pooled[key] if statement.rules.mode == "pooled" else line.per_payer_cents
         if cents != line.share_cents:
             sentence = f"{line.payee} is due {cents} cents by weight, not {line.share_cents}"
             raise AuditError(LEAVES, number, sentence)

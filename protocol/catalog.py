@@ -46,6 +46,13 @@ class Page(Message, frozen=True):
     entries: Annotated[list[bytes], Meta(max_length=ENTRIES_PER_PAGE)]
 
 
+def open_entry(data: bytes) -> Entry:
+    """Decode one entry, its CID included; raises ``RemoteError`` with a codec reason."""
+    entry = decode(Entry, data, limit_bytes=ENTRY_LIMIT_BYTES)
+    Cid.decode(entry.manifest)
+    return entry
+
+
 class Catalog:
     """The entries so far, their Merkle tree, and the titles they add up to."""
 
@@ -94,7 +101,7 @@ class Catalog:
         if start > self.size or start + len(entries) < checkpoint.size:
             raise RemoteError("the catalog's entries do not reach its checkpoint", reason="gap")
         fresh = list(entries[self.size - start : checkpoint.size - start])
-        decoded = [decode(Entry, data, limit_bytes=ENTRY_LIMIT_BYTES) for data in fresh]
+        decoded = [open_entry(data) for data in fresh]
         trial = self.tree.copy()
         for data in fresh:
             trial.append(leaf_hash(data))

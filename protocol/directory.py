@@ -28,7 +28,7 @@ class RelayRecord(Message, frozen=True):
     v: Literal[1]
     relay: Key
     endpoints: Annotated[list[Endpoint], Meta(min_length=1, max_length=8)]
-    payee: Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9._-]{0,62})?$")]  # empty: nobody is paid
+    payee: Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9._-]{0,62})?\Z")]  # empty: nobody is paid
     created_ms: Count
     expires_ms: Count
 

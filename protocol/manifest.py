@@ -16,12 +16,12 @@ BASIS_POINTS = 10_000
 
 Text = Annotated[str, Meta(max_length=400)]
 LongText = Annotated[str, Meta(max_length=4_000)]
-TitleId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+TitleId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\Z")]
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 CidBytes = Annotated[bytes, Meta(min_length=4, max_length=128)]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Points = Annotated[int, Meta(ge=1, le=BASIS_POINTS)]
-PayeeId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+PayeeId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
 
 
 class Rendition(Message, frozen=True):
@@ -95,7 +95,7 @@ class Manifest(Message, frozen=True):
     renditions: Annotated[list[Rendition], Meta(max_length=64)]
     tracks: Annotated[list[Track], Meta(max_length=64)]
     window: Window
-    territories: Annotated[list[Annotated[str, Meta(pattern="^[A-Z]{2}$")]], Meta(max_length=250)]
+    territories: Annotated[list[Annotated[str, Meta(pattern=r"^[A-Z]{2}\Z")]], Meta(max_length=250)]
     payees: Annotated[list[Payee], Meta(min_length=1, max_length=64)]
     access: Literal["open", "ticket"]
     protection: Protection | None

@@ -14,7 +14,7 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 
 Points = Annotated[int, Meta(ge=0, le=BASIS_POINTS)]
-Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$")]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
 
 
 class Rules(Message, frozen=True):
@@ -27,7 +27,8 @@ class Rules(Message, frozen=True):
     ``median_factor`` over the median volume is flagged once there are ``median_accounts``, and so
     are ``near_cap_days`` days in a row of at least ``near_cap_ms``. ``payer_factor``: no account
     moves more than so many times its own contribution. ``relay_cents_per_gb``: relay pay per
-    10^9 bytes. Audience groups of fewer than ``group_viewers`` are merged.
+    10^9 bytes. ``mode``: whether the pool is split by everybody's viewing together, or each account's
+    part of it by its own. Audience groups of fewer than ``group_viewers`` are merged.
     """
 
     v: Literal[1] = 1
@@ -47,6 +48,7 @@ class Rules(Message, frozen=True):
     payer_factor: Count = 3
     relay_cents_per_gb: Count = 2
     group_viewers: Count = 10
+    mode: Literal["pooled", "per_payer"] = "pooled"
 
 
 def rules_hash(rules: Rules) -> bytes:

@@ -32,9 +32,9 @@ TICKET_ENTRY_BYTES = 18
 MAX_FILES = 32
 
 Weight = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Month = Annotated[str, Meta(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$")]
+Month = Annotated[str, Meta(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])\Z")]
 Label = Annotated[str, Meta(min_length=1, max_length=40)]
-FileName = Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,40}\.[a-z]{2,12}$")]
+FileName = Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,40}\.[a-z]{2,12}\Z")]
 
 
 class Line(Message, frozen=True):

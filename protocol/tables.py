@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from .audit import RELAYS, REPORT
+from .audit import RELAYS, REPORT, shares_of
 from .identity import peer_id
 from .rules import rules_hash
 from .statement import Line, Statement, digest
@@ -75,15 +75,19 @@ def platforms_csv(_: Statement, lines: Sequence[Line]) -> bytes:
     return _csv(head, ([peer_id(key), *row] for key, row in sorted(sums.items())))
 
 
-def creators_csv(_: Statement, lines: Sequence[Line]) -> bytes:
-    """Write ``creators.csv``: one row per leaf."""
-    head = "platform,payee,month,weight,share_cents,paid_cents,held_cents,capped_cents,per_payer_cents"
+def creators_csv(statement: Statement, lines: Sequence[Line]) -> bytes:
+    """Write ``creators.csv``: one row per leaf, with what it would be worth in either mode."""
+    pooled = shares_of(statement.pool_cents, {(x.platform, x.payee, x.month): x.weight for x in lines})
+    head = (
+        "platform,payee,month,weight,share_cents,paid_cents,held_cents,capped_cents,"
+        "pooled_cents,per_payer_cents"
+    )
     return _csv(
         head,
         (
             [
                 peer_id(x.platform), x.payee, x.month, x.weight, x.share_cents, x.paid_cents, x.held_cents,
-                x.capped_cents, x.per_payer_cents,
+                x.capped_cents, pooled[x.platform, x.payee, x.month], x.per_payer_cents,
             ]
             for x in lines
         ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from ..node.acks import Acks
@@ -14,7 +13,6 @@ from ..node.follow import Follower
 from ..node.home import Home
 from ..node.http.exchange import Answer, Exchange
 from ..node.join import known_origin, trust_fetch
-from ..node.ladder import Ladder
 from ..node.library import Library
 from ..node.reception import Reception
 from ..node.replica import Replica
@@ -43,7 +41,7 @@ class RelayService:
         self.replica = Replica(home.path / "catalog", keyring)
         self.library = Library(self.replica, box.store, keyring)
         upstream = WebTier(TierName.CDN, box.dialer, self._origin)
-        self.fetcher = Fetcher(box.store, [upstream], Ladder(), time.monotonic, box.registry)
+        self.fetcher = Fetcher(box.store, [upstream], box.registry)
         self.fill = Fill(self.library, box.store, self._fetch)
         self.acks = Acks(box.spool, keyring, box.registry)
         self.reception = Reception(box.spool, box.identity, keyring, clock_ms, box.registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -241,7 +242,7 @@ class Cast:
             and status["tickets"] > 0
         )
 
-    def _until(self, what: str, holds: Any) -> None:  # noqa: ANN401 - any callable without arguments
+    def _until(self, what: str, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
         trouble = ""
         while time.monotonic() < deadline:
@@ -288,6 +289,6 @@ def write_film_toml(media: Path, name: str) -> None:
 def _answers(url: str) -> bool:
     try:
         with urlopen(url, timeout=1) as response:  # noqa: S310 - our own loopback address
-            return response.status == 200  # noqa: PLR2004 - up
+            return bool(response.status == 200)  # noqa: PLR2004 - up
     except (URLError, OSError):
         return False

@@ -51,7 +51,7 @@ class Playback(NamedTuple):
     stall_ms: int
     stalls: int
     segments: int
-    bytes: int
+    size_bytes: int
     digests: dict[str, bytes]
     media_s: float
 
@@ -87,7 +87,7 @@ class Player:
         self.stall_ms = 0
         self.stalls = 0
         self.segments = 0
-        self.bytes = 0
+        self.size_bytes = 0
         self._digests: dict[str, bytes] = {}
 
     @property
@@ -114,7 +114,7 @@ class Player:
                     tasks.create_task(self._load(http, track, rendition))
                 startup_ms = await self._run(http, began)
         return Playback(
-            startup_ms, self.stall_ms, self.stalls, self.segments, self.bytes, self._digests, self.duration_s
+            startup_ms, self.stall_ms, self.stalls, self.segments, self.size_bytes, self._digests, self.duration_s
         )
 
     async def _choose(self, http: aiohttp.ClientSession) -> list[Rendition]:
@@ -215,7 +215,7 @@ class Player:
             data = await response.content.read(SEGMENT_LIMIT_BYTES)
             while chunk := await response.content.read(SEGMENT_LIMIT_BYTES - len(data)):
                 data += chunk
-        self.bytes += len(data)
+        self.size_bytes += len(data)
         return data
 
     async def _event(self, http: aiohttp.ClientSession, state: str, *, kind: str = "ps") -> None:

@@ -71,7 +71,7 @@ class Troupe:
             if actor.process.poll() is not None:
                 break
             with contextlib.suppress(OSError, ValueError):
-                return json.loads((home / "admin.json").read_text())
+                return dict[str, Any](json.loads((home / "admin.json").read_text()))
             time.sleep(0.05)
         lines = actor.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
         raise LocalError(f"{name} did not start: {lines[-1]}", reason="not_started")

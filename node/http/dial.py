@@ -6,7 +6,8 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Coroutine
 from time import time
-from typing import Any, NamedTuple, cast
+from types import TracebackType
+from typing import Any, NamedTuple, Self, cast
 
 from ...protocol.cid import Cid
 from ...protocol.errors import RefusedError, UnreachableError
@@ -153,6 +154,16 @@ class HttpDialer:
             timeout_s=max(0.1, end - asyncio.get_running_loop().time()),
         )
 
+    async def __aenter__(self) -> Self:
+        """Return the dialer, to be closed at the end of the block."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close as ``close``."""
+        await self.close()
+
     async def close(self) -> None:
         """Close every connection and stop every attempt."""
         self._closed = True
@@ -192,22 +203,20 @@ class HttpDialer:
         by_tcp = asyncio.get_running_loop().create_task(self._by_tcp(place, call, ask))
         try:
             await asyncio.wait({opening, by_tcp}, return_when=asyncio.FIRST_COMPLETED)
-            if opening.done() and not opening.cancelled() and opening.exception() is None and not ask.sent:
+            if not ask.sent and opening.done() and not opening.cancelled() and opening.exception() is None:
+                await _cancel(by_tcp)  # it has not connected, so nothing was asked yet
                 return await self._by_quic(opening.result(), place, call)
             try:
                 reply = await by_tcp
             except UnreachableError:
                 if ask.sent:
                     raise
-                # TCP never connected, so nothing was asked yet
                 return await self._by_quic(await asyncio.shield(opening), place, call)
             if not opening.done():
                 self._block(place)
             return reply
         finally:
-            if not by_tcp.done():
-                by_tcp.cancel()
-            await asyncio.gather(by_tcp, return_exceptions=True)
+            await _cancel(by_tcp)
 
     async def _by_quic(self, channel: Channel, place: _Place, call: _Call) -> Reply:
         return await channel.request(
@@ -249,12 +258,12 @@ class HttpDialer:
         """Return the QUIC handshake under way to ``place``, begun now if need be; None while blocked."""
         if self._closed:
             raise UnreachableError("this dialler is closed", reason="closed")
-        opening = self._openings.get(place)
-        if opening is not None:
-            return opening
         loop = asyncio.get_running_loop()
         if self._blocked_until.get(place, 0.0) > loop.time():
             return None
+        opening = self._openings.get(place)
+        if opening is not None:
+            return opening
         opening = loop.create_task(self._keep(place, self._dial(place)))
         self._openings[place] = opening
         opening.add_done_callback(lambda done: self._opened(place, done))
@@ -327,6 +336,11 @@ class _Call(NamedTuple):
     body: bytes
     headers: dict[str, str]
     limit_bytes: int
+
+
+async def _cancel(task: asyncio.Task[Reply]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def refusal(source: Source, path: str, reply: Reply) -> RefusedError:

@@ -3,8 +3,8 @@
 Nothing outside this module knows which library speaks QUIC, so another engine can take its place.
 Sans-IO: time is an argument, datagrams go in and come out; a shell owns the socket and the timer.
 Two faults of qh3 2.1 are met here: a client with an empty connection id is never answered by it
-(``Ids.source`` is empty; a server must drop those), and building a packet may fail with "packet
-builder capacity exhausted", which loses what was built as a network would, and is counted.
+(``Ids.source`` is empty; a server must drop those), and building a datagram may fail with "packet
+builder capacity exhausted": what was built before is sent, the rest waits for the next turn.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 import logging
 import ssl
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import NamedTuple
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from qh3.h3.connection import H3Connection
 from qh3.h3.events import DataReceived, H3Event, HeadersReceived, StopSending, StreamReset
@@ -29,8 +29,12 @@ from qh3.quic.events import (
 )
 from qh3.quic.packet import encode_quic_retry, encode_quic_version_negotiation
 
+from ...protocol.errors import UnreachableError
 from .datagram import Address
 from .tls import Certificate
+
+if TYPE_CHECKING:
+    from qh3._hazmat import QuicConnectionCore
 
 # the engine warns of every peer that closes; reasons are events here
 logging.getLogger("quic").setLevel(logging.CRITICAL)
@@ -176,34 +180,42 @@ class Session:
 
     def receive(self, datagrams: list[bytes], address: Address, now: float) -> None:
         """Take in datagrams from ``address``."""
-        try:
+        with self._guard():
             self._quic.receive_many_datagrams(datagrams, address, now=now)
             self._drain()
-        except Exception as error:  # noqa: BLE001 - a peer's bytes may trip the engine: one session ends
-            self._fail(error)
 
     def tick(self, now: float) -> None:
         """Let timers that are due run: loss, idle time-out, delayed acknowledgements."""
-        try:
+        with self._guard():
             self._quic.handle_timer(now=now)
             self._drain()
-        except Exception as error:  # noqa: BLE001 - as above
-            self._fail(error)
 
     def take(self, now: float) -> list[tuple[bytes, Address]]:
         """Return the datagrams that may be sent now."""
+        out: list[tuple[bytes, Address]] = []
+        core = self._core  # not datagrams_to_send: it drops what it has built when the next one fails
+        if core is None:
+            return out
         try:
-            return self._quic.datagrams_to_send(now=now)
-        except QuicConnectionError:
+            while (built := core.poll_transmit(now)) is not None:
+                out.append((built[0], built[1]))
+        except RuntimeError:
             self.faults += 1
-            return []
+        return out
 
     def next_event(self) -> Event | None:
         """Return what happened next, or None."""
         return self._events.popleft() if self._events else None
 
     def open(self, headers: Headers, *, end: bool) -> int:
-        """Send a request head on a new stream and return the stream."""
+        """Send a request head on a new stream and return the stream.
+
+        Raises:
+            UnreachableError: ``closed``: the session is over.
+
+        """
+        if self._closed:
+            raise UnreachableError("the connection is closed", reason="closed")
         stream = self._quic.get_next_available_stream_id()
         self._sending.add(stream)
         self.send_head(stream, headers, end=end)
@@ -212,12 +224,14 @@ class Session:
     def send_head(self, stream: int, headers: Headers, *, end: bool) -> None:
         """Send a head; nothing happens on a stream that the peer has stopped."""
         if self._sends(stream, end=end) and self._h3 is not None:
-            self._h3.send_headers(stream, list(headers), end_stream=end)
+            with self._guard():
+                self._h3.send_headers(stream, list(headers), end_stream=end)
 
     def send(self, stream: int, data: bytes, *, end: bool) -> None:
         """Queue bytes of a body; mind ``queued``. Nothing happens on a stopped stream."""
         if self._sends(stream, end=end) and self._h3 is not None:
-            self._h3.send_data(stream, data, end_stream=end)
+            with self._guard():
+                self._h3.send_data(stream, data, end_stream=end)
 
     def queued(self, stream: int | None = None) -> int:
         """Return the bytes of ``stream``, or of all, that wait for their first sending."""
@@ -226,23 +240,34 @@ class Session:
     def reset(self, stream: int, code: int) -> None:
         """End our half of ``stream`` abnormally; harmless where it has already ended."""
         if self._sends(stream, end=True):
-            try:
+            with suppress(QuicConnectionError):
                 self._quic.reset_stream(stream, code)
-            except QuicConnectionError:
-                self.faults += 1
 
     def stop(self, stream: int, code: int) -> None:
         """Tell the peer to send no more on ``stream``; harmless where it has ended."""
         if not self._closed:
-            try:
+            with suppress(QuicConnectionError):
                 self._quic.stop_stream(stream, code)
-            except QuicConnectionError:
-                self.faults += 1
 
     def close(self, code: int = NO_ERROR, reason: str = "") -> None:
         """Close the session; ``take`` then returns its last datagram."""
         if not self._closed:
             self._quic.close(error_code=code, reason_phrase=reason)
+
+    @property
+    def _core(self) -> QuicConnectionCore | None:
+        return self._quic._core  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+    @contextmanager
+    def _guard(self) -> Generator[None, None, None]:
+        """End the session, and nothing else, where a peer's bytes trip the engine."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - the engine has no one type for its failures
+            self.faults += 1
+            with suppress(Exception):
+                self._quic.close(error_code=INTERNAL_ERROR)
+            self._end(INTERNAL_ERROR, str(error))
 
     def _sends(self, stream: int, *, end: bool) -> bool:
         if stream not in self._sending:
@@ -254,6 +279,9 @@ class Session:
     def _drain(self) -> None:
         while (event := self._quic.next_event()) is not None:
             self._translate(event)
+        core = self._core
+        if core is not None and core.state in ("draining", "terminated"):
+            self._end(NO_ERROR, "closed by the peer")  # the engine itself tells only after some seconds
 
     def _translate(self, event: QuicEvent) -> None:
         if isinstance(event, HandshakeCompleted):
@@ -283,12 +311,6 @@ class Session:
         elif isinstance(event, StopSending):
             self._sending.discard(event.stream_id)
             self._events.append(Stopped(event.stream_id, event.error_code))
-
-    def _fail(self, error: Exception) -> None:
-        self.faults += 1
-        with suppress(Exception):
-            self._quic.close(error_code=INTERNAL_ERROR)
-        self._end(INTERNAL_ERROR, str(error))
 
     def _end(self, code: int, reason: str) -> None:
         if not self._closed:

@@ -70,7 +70,7 @@ class Link:
         """Flush once this turn of the loop is over, however often it is asked."""
         if not self._soon and not self.closed:
             self._soon = True
-            self._loop.call_soon(self.flush)
+            self._loop.call_soon(self._step)
 
     async def pump(self, stream: int, chunks: AsyncIterator[bytes]) -> int:
         """Send a body and its end, as fast as the peer takes it; returns its size.
@@ -128,9 +128,10 @@ class Link:
 
     def _unblock(self) -> None:
         self._blocked = False
-        self.flush()
+        self._step()
 
     def _step(self) -> None:
+        self._soon = False
         while (event := self.session.next_event()) is not None:
             if isinstance(event, Closed):
                 self.flush()

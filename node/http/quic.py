@@ -101,7 +101,7 @@ class QuicServer:
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        while self.loop.time() < end and any(peer.link.session.queued() for peer in self._sessions):
+        while self.loop.time() < end and any(peer.link.session.queued() for peer in self._sessions):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         if self._sessions:
             await asyncio.sleep(min(LAST_S, drain_s))  # what was sent last is still on its way
@@ -236,6 +236,8 @@ class _Peer:
 
     def _closed(self, _: Closed) -> None:
         self._prove()
+        if self.link.session.faults:
+            self.server.router.refused("quic_engine_fault")
         for request in list(self._requests.values()):
             if request.task is not None:
                 request.task.cancel()

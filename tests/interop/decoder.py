@@ -19,7 +19,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NoReturn, TypeAlias, cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 Value: TypeAlias = "int | str | bytes | bool | list[Value] | None"
 Field: TypeAlias = "int | str | bytes | bool | list[Field] | dict[str, Field] | None"
@@ -33,6 +33,7 @@ MAX_MESSAGE = 4 * MIB
 MAX_BLOCK = 2 * MIB
 MAX_BUNDLE = 20_000_000
 MAX_ITEMS = 4_096
+MAX_ENROL = 16_384
 MAX_SEQ = 2_000
 
 
@@ -107,6 +108,12 @@ def _point(encoded: bytes) -> Point | None:
     return (x, y, 1, x * y % P)
 
 
+def _compress(point: Point) -> bytes:
+    inverse = pow(point[2], -1, P)
+    x, y = point[0] * inverse % P, point[1] * inverse % P
+    return (y | (x & 1) << 255).to_bytes(32, "little")
+
+
 BASE = cast("Point", _point((4 * pow(5, -1, P) % P).to_bytes(32, "little")))
 
 
@@ -118,8 +125,7 @@ def verify(key: bytes, signature: bytes, message: bytes) -> bool:
     if a is None or r is None or s >= ORDER or _is_neutral(_times(8, a)) or _is_neutral(_times(8, r)):
         return False
     h = int.from_bytes(hashlib.sha512(signature[:32] + key + message).digest(), "little") % ORDER
-    rest = _add(_add(_times(s, BASE), _times(h, _negative(a))), _negative(r))
-    return _is_neutral(_times(8, rest))
+    return _compress(_add(_times(s, BASE), _times(h, _negative(a)))) == signature[:32]
 
 
 # --- HKDF (RFC 5869) and ChaCha20-Poly1305 (RFC 8439) ---------------------------------------------------
@@ -226,6 +232,15 @@ class _Bytes:
                     refuse("varint not in its shortest form")
                 return number
         refuse("varint too long")
+
+    def cid(self) -> tuple[int, int, bytes]:
+        """Return the next CID of version 1: codec, hash function, digest."""
+        if self.varint() != 1:
+            refuse("not a CID of version 1")
+        codec, function, size = self.varint(), self.varint(), self.varint()
+        if size > 128 or (function == SHA2_256 and size != 32):
+            refuse("a digest of another length")
+        return codec, function, self.take(size)
 
     def _head(self) -> tuple[str, int]:
         first = self.take(1)[0]
@@ -361,7 +376,7 @@ def flag(value: Value) -> Field:
 
 def binary_cid(value: Value) -> Field:
     """Take a CID in binary, which is shown as its text."""
-    return cid_text(cast("bytes", blob(4, 256)(value)))
+    return cid_text(cast("bytes", blob(4, 128)(value)))
 
 
 V1 = number(1, 1)
@@ -383,47 +398,46 @@ SEQ = number(1, MAX_SEQ)
 
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 PEER_PREFIX = bytes.fromhex("002408011220")
-CODECS = {0x55: "raw", 0x70: "dag-pb", 0x71: "dag-cbor"}
+SHA2_256, SHA2_512, IDENTITY = 0x12, 0x13, 0x00
 
 
-def peer_id(key: bytes) -> str:
-    """Write a key as a peer id (base58btc)."""
-    data = PEER_PREFIX + key
-    number_, out = int.from_bytes(data, "big"), ""
-    while number_:
-        number_, digit = divmod(number_, 58)
+def _base58(data: bytes) -> str:
+    left, out = int.from_bytes(data, "big"), ""
+    while left:
+        left, digit = divmod(left, 58)
         out = BASE58[digit] + out
     return "1" * (len(data) - len(data.lstrip(b"\0"))) + out
 
 
+def _unbase58(letters: str) -> bytes:
+    if not re.fullmatch(f"[{BASE58}]{{1,300}}", letters):
+        refuse("not base58btc")
+    value = 0
+    for letter in letters:
+        value = value * 58 + BASE58.index(letter)
+    zeros = len(letters) - len(letters.lstrip("1"))
+    return bytes(zeros) + value.to_bytes((value.bit_length() + 7) // 8, "big")
+
+
+def peer_id(key: bytes) -> str:
+    """Write a key as a peer id (base58btc)."""
+    return _base58(PEER_PREFIX + key)
+
+
 def peer_key(peer: str) -> bytes:
     """Read the key out of a peer id."""
-    if not re.fullmatch(f"[{BASE58}]{{1,64}}", peer):
-        refuse("not base58btc")
-    number_ = 0
-    for letter in peer:
-        number_ = number_ * 58 + BASE58.index(letter)
-    key = (number_ % 2**256).to_bytes(32, "big")
-    if peer_id(key) != peer:
+    data = _unbase58(peer)
+    if len(data) != 38 or not data.startswith(PEER_PREFIX):
         refuse("not the peer id of an Ed25519 key")
-    return key
+    return data[6:]
 
 
-def cid_parts(cid: bytes) -> tuple[int, bool, bytes]:
-    """Take a binary CID apart: codec, whether the digest is the content itself, digest."""
+def cid_parts(cid: bytes) -> tuple[int, int, bytes]:
+    """Take a binary CID apart: codec, hash function, digest."""
     reader = _Bytes(cid)
-    if reader.varint() != 1:
-        refuse("not a CID of version 1")
-    codec, function, size = reader.varint(), reader.varint(), reader.varint()
-    if codec not in CODECS:
-        refuse("a codec we do not read")
-    if function == 0x00 and size > 128:
-        refuse("an identity CID of more than 128 bytes")
-    if function not in (0x00, 0x12) or (function == 0x12 and size != 32):
-        refuse("a hash that is neither SHA-256 nor the identity")
-    digest = reader.take(size)
+    codec, function, digest = reader.cid()
     reader.end()
-    return codec, function == 0x00, digest
+    return codec, function, digest
 
 
 def cid_text(cid: bytes) -> str:
@@ -433,17 +447,33 @@ def cid_text(cid: bytes) -> str:
 
 
 def cid_bytes(cid: str) -> bytes:
-    """Read the text of a CID."""
-    if not re.fullmatch("b[a-z2-7]{1,255}", cid):
-        refuse("not a CID in lower-case base32")
-    body = cid[1:].upper()
-    try:
-        data = base64.b32decode(body + "=" * (-len(body) % 8))
-    except binascii.Error:
-        refuse("not base32")
-    if cid_text(data) != cid:
-        refuse("base32 with bits left over")
+    """Read the text of a CID: base32, base16 or base58, or version 0."""
+    if len(cid) > 300:
+        refuse("a CID of more than 300 characters")
+    if re.fullmatch("Qm.{44}", cid):
+        return version_1(_unbase58(cid))
+    data = b""
+    if re.fullmatch("b[a-z2-7]+", cid):
+        try:
+            data = base64.b32decode(cid[1:].upper() + "=" * (-len(cid[1:]) % 8))
+        except binascii.Error:
+            refuse("not base32")
+        if cid_text(data) != cid:
+            refuse("base32 with bits left over")
+    elif re.fullmatch("f([0-9a-f]{2})+", cid):
+        data = bytes.fromhex(cid[1:])
+    elif cid.startswith("z"):
+        data = _unbase58(cid[1:])
+    cid_parts(data)
     return data
+
+
+def version_1(cid: bytes) -> bytes:
+    """Turn a CID of version 0, which links and CARs may hold, into the same of version 1."""
+    if len(cid) == 34 and cid.startswith(b"\x12\x20"):
+        return b"\x01\x70" + cid
+    cid_parts(cid)
+    return cid
 
 
 def cid_of(codec: int, data: bytes) -> bytes:
@@ -455,8 +485,9 @@ def check_block(cid: bytes, data: bytes) -> None:
     """Refuse a block whose bytes are not those its CID names."""
     if len(data) > MAX_BLOCK:
         refuse("a block of more than 2 MiB")
-    _, whole, digest = cid_parts(cid)
-    if digest != (data if whole else sha256(data)):
+    _, function, digest = cid_parts(cid)
+    known = {SHA2_256: sha256(data), SHA2_512: hashlib.sha512(data).digest(), IDENTITY: data}
+    if known.get(function) != digest:
         refuse("the bytes are not those of the CID")
 
 
@@ -466,26 +497,29 @@ def check_block(cid: bytes, data: bytes) -> None:
 def _protobuf(data: bytes) -> list[tuple[int, int | bytes]]:
     reader, out = _Bytes(data), list[tuple[int, "int | bytes"]]()
     while reader.at < len(data):
-        tag = reader.varint()
-        if tag & 7 == 0:
-            out.append((tag >> 3, reader.varint()))
-        elif tag & 7 == 2:
-            out.append((tag >> 3, reader.take(reader.varint())))
+        field, wire = divmod(reader.varint(), 8)
+        if wire == 0:
+            out.append((field, reader.varint()))
+        elif wire in (1, 5):
+            out.append((field, reader.take(8 if wire == 1 else 4)))
+        elif wire == 2:
+            out.append((field, reader.take(reader.varint())))
         else:
-            refuse("a protobuf wire type we do not read")
+            refuse("a protobuf wire type there is not")
     return out
 
 
-def _link(data: object) -> Fields:
+def _link(data: int | bytes) -> Fields:
     parts = _protobuf(data) if isinstance(data, bytes) else refuse("a link that is not a message")
     got = dict(parts)
-    fields = [field for field, _ in parts]
+    if len(got) != len(parts) or set(got) - {1, 2, 3}:
+        refuse("a link's field twice, or one that is unknown")
     cid, name, size = got.get(1), got.get(2, b""), got.get(3, 0)
-    if fields != sorted(set(fields)) or not set(fields) <= {1, 2, 3}:
-        refuse("a link's fields out of order, twice or unknown")
     if not isinstance(cid, bytes) or not isinstance(name, bytes) or not isinstance(size, int):
         refuse("a link's fields of other types")
-    return {"cid": cid_text(cid), "name": _utf8(name), "tsize": size}
+    if len(name) > 1_024:
+        refuse("a name of more than 1,024 bytes")
+    return {"cid": cid_text(version_1(cid)), "name": _utf8(name), "tsize": size}
 
 
 def _utf8(data: bytes) -> str:
@@ -495,18 +529,23 @@ def _utf8(data: bytes) -> str:
         refuse("text that is not UTF-8")
 
 
+UNIXFS = {1: "type", 2: "data", 3: "filesize", 5: "hash", 6: "fanout"}
+
+
 def _unixfs(data: bytes) -> Fields:
     sizes: list[Field] = []
-    out: Fields = dict.fromkeys(("type", "filesize", "hash", "fanout"))
+    out: Fields = dict.fromkeys(UNIXFS.values())
     out |= {"data": b"", "blocksizes": sizes}
-    names = {1: "type", 2: "data", 3: "filesize", 5: "hash", 6: "fanout"}
     for field, value in _protobuf(data):
-        if isinstance(value, bytes) != (field == 2):
-            refuse("a UnixFS field of another type")
         if field == 4:
-            sizes.append(value)
-        elif field in names:
-            out[names[field]] = value
+            packed = _Bytes(value if isinstance(value, bytes) else b"")
+            sizes += [] if isinstance(value, bytes) else [value]
+            while packed.at < len(packed.data):
+                sizes.append(packed.varint())
+        elif field in UNIXFS:
+            if isinstance(value, bytes) != (field == 2):
+                refuse("a UnixFS field of another type")
+            out[UNIXFS[field]] = value
     return out
 
 
@@ -516,37 +555,59 @@ def read_node(data: bytes) -> Fields:
         refuse("a block of more than 2 MiB")
     parts = _protobuf(data)
     order = [field for field, _ in parts]
-    if set(order) - {1, 2} or order.count(1) != 1 or order != sorted(order, reverse=True):
-        refuse("not Links and then one Data")
-    body = parts[-1][1]
-    out = _unixfs(body) if isinstance(body, bytes) else refuse("Data that is not bytes")
-    links = [_link(value) for field, value in parts if field == 2]
-    if out["type"] not in (1, 2, 5):
-        refuse("neither a file nor a folder")
-    if out["type"] == 1 and [link["name"] for link in links] != sorted(
-        {cast("str", link["name"]) for link in links}, key=str.encode
+    if (
+        set(order) - {1, 2}
+        or order.count(1) != 1
+        or order not in (sorted(order), sorted(order, reverse=True))
     ):
-        refuse("a folder whose names are not sorted, or twice the same")
-    if out["type"] == 2 and len(cast("list[Field]", out["blocksizes"])) != len(links):
-        refuse("a file node with other blocksizes than links")
+        refuse("not Links and one Data before or after them")
+    links = [_link(value) for field, value in parts if field == 2]
+    body = dict(parts)[1]
+    out = _unixfs(body) if isinstance(body, bytes) else refuse("Data that is not bytes")
+    if len(links) > 8_192 or out["type"] not in (0, 1, 2, 4, 5):
+        refuse("too many links, or neither file nor folder nor symlink")
+    if out["type"] in (0, 2):
+        sizes = cast("list[int]", out["blocksizes"])
+        whole = len(cast("bytes", out["data"])) + sum(sizes)
+        if len(sizes) != len(links) or out["filesize"] not in (whole, None):
+            refuse("a file whose sizes do not add up")
+    if out["type"] == 1 and not all(_is_name(cast("str", link["name"])) for link in links):
+        refuse("a folder with a name no path can reach")
+    if out["type"] == 5:
+        _check_shard(out, links)
     return {**out, "links": cast("list[Field]", links)}
+
+
+def _is_name(name: str) -> bool:
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+
+
+def _check_shard(node: Fields, links: list[Fields]) -> None:
+    fanout = cast("int", node["fanout"])
+    if node["hash"] != 0x22 or fanout not in (2**i for i in range(3, 11)) or len(links) > fanout:
+        refuse("a shard of another hash or width")
+    skip = len(f"{fanout - 1:X}")
+    for link in links:
+        name = cast("str", link["name"])
+        if len(name) < skip or (name[skip:] and not _is_name(name[skip:])):
+            refuse("a shard with a link that has no position")
 
 
 def read_file(cid: str, blocks: Mapping[str, bytes], depth: int = 0) -> bytes:
     """Join a file from its blocks, each checked against its CID and its sizes."""
     binary = cid_bytes(cid)
-    codec, whole, digest = cid_parts(binary)
-    data = digest if whole else blocks[cid]
+    codec, function, digest = cid_parts(binary)
+    data = digest if function == IDENTITY else blocks[cid]
     check_block(binary, data)
     if codec == 0x55:
         return data
     node = read_node(data)
-    if node["type"] != 2 or depth > 16:
+    if node["type"] not in (0, 2) or depth > 16:
         refuse("not a file")
     links = cast("list[Fields]", node["links"])
     parts = [read_file(cast("str", link["cid"]), blocks, depth + 1) for link in links]
     joined = cast("bytes", node["data"]) + b"".join(parts)
-    if [len(part) for part in parts] != node["blocksizes"] or len(joined) != node["filesize"]:
+    if [len(part) for part in parts] != node["blocksizes"]:
         refuse("sizes that are not those of the parts")
     return joined
 
@@ -558,10 +619,9 @@ def read_folder(cid: str, blocks: Mapping[str, bytes], depth: int = 0) -> dict[s
     links = cast("list[dict[str, str]]", node["links"])
     if node["type"] == 1:
         return {link["name"]: link["cid"] for link in links}
-    fanout = cast("int", node["fanout"])
-    if node["type"] != 5 or node["hash"] != 0x22 or fanout not in (2**i for i in range(3, 11)) or depth > 16:
+    if node["type"] != 5 or depth > 16:
         refuse("not a folder")
-    prefix, out = len(f"{fanout - 1:X}"), dict[str, str]()
+    prefix, out = len(f"{cast('int', node['fanout']) - 1:X}"), dict[str, str]()
     for link in links:
         if len(link["name"]) == prefix:
             out |= read_folder(link["cid"], blocks, depth + 1)
@@ -618,25 +678,27 @@ def _car_roots(header: bytes) -> list[str]:
         cid = reader.take(size)
         if cid[:1] != b"\0":
             refuse("a root that is no CID")
-        roots.append(cid_text(cid[1:]))
+        roots.append(cid_text(version_1(cid[1:])))
     if reader.take(9) != b"\x67version\x01":
         refuse("not version 1")
     reader.end()
     return roots
 
 
-def _car(data: bytes, given: Given) -> Field:
+def _car(data_: bytes, given: Given) -> Field:
     del given
-    reader, blocks = _Bytes(data), list[Field]()
+    reader, blocks = _Bytes(data_), list[Field]()
     roots = _car_roots(reader.take(reader.varint()))
-    while reader.at < len(data):
-        section = reader.take(reader.varint())
-        inner = _Bytes(section)
-        _ = [inner.varint() for _ in range(3)]
-        inner.take(inner.varint())
-        cid = section[: inner.at]
-        check_block(cid, section[inner.at :])
-        blocks.append({"cid": cid_text(cid), "data": section[inner.at :]})
+    while reader.at < len(data_):
+        section = _Bytes(reader.take(reader.varint()))
+        if section.data.startswith(b"\x12\x20"):
+            cid = version_1(section.take(34))
+        else:
+            section.cid()
+            cid = section.data[: section.at]
+        data = section.data[section.at :]
+        check_block(cid, data)
+        blocks.append({"cid": cid_text(cid), "data": data})
     return {"roots": cast("list[Field]", roots), "blocks": blocks}
 
 
@@ -710,24 +772,23 @@ def note_key_id(name: str, key: bytes) -> bytes:
 def _checkpoint(data: bytes, given: Given) -> Field:
     name, key = cast("str", given["name"]), cast("bytes", given["key"])
     note = _utf8(data)
-    if any(ord(letter) < 0x20 and letter != "\n" for letter in note) or not note.endswith("\n"):
+    if len(data) > 98_304 or re.search("[\0-\x09\x0b-\x1f]", note) or not note.endswith("\n"):
         refuse("not a signed note")
     body, gap, tail = note.rpartition("\n\n")
-    match = re.fullmatch(r"([^\n]+)\n(0|[1-9]\d{0,18})\n([A-Za-z0-9+/]{43}=)\ntime (0|[1-9]\d{0,15})", body)
-    if not gap or match is None or match[1] != name:
+    match = re.fullmatch(r"([^\n]+)\n(0|[1-9][0-9]{0,18})\n([^\n]+)\ntime (0|[1-9][0-9]{0,18})", body)
+    if not gap or match is None or match[1] != name or max(int(match[2]), int(match[4])) >= 2**63:
         refuse("not a checkpoint of this log")
-    mine = note_key_id(name, key)
-    for line in tail[:-1].split("\n"):
-        found = re.fullmatch(r"— ([^ +]+) ([A-Za-z0-9+/]+={0,2})", line)
-        if found is None:
-            refuse("not a signature line")
-        signature = _base64(found[2])
-        if found[1] == name and signature[:4] == mine:
-            if not verify(key, signature[4:], f"{body}\n".encode()):
-                refuse("the signature does not verify")
-            root = _base64(match[3])
-            return {"size": int(match[2]), "root": root, "time_ms": int(match[4]), "signature": signature[4:]}
-    refuse("not signed by the log's key")
+    lines = [re.fullmatch(r"— ([^\s+]+) (\S+)", line) for line in tail[:-1].split("\n")]
+    signatures = [(line[1], _base64(line[2])) if line else refuse("not a signature") for line in lines]
+    mine = [sig[4:] for who, sig in signatures if (who, sig[:4]) == (name, note_key_id(name, key))]
+    if len(lines) > 16 or min(len(sig) for _, sig in signatures) <= 4 or not mine:
+        refuse("not signed by the log's key, or by too many")
+    if not all(verify(key, sig, f"{body}\n".encode()) for sig in mine):
+        refuse("the signature does not verify")
+    root = _base64(match[3])
+    if len(root) != 32:
+        refuse("a root that is not 32 bytes")
+    return {"size": int(match[2]), "root": root, "time_ms": int(match[4]), "signature": mine[0]}
 
 
 def _base64(letters: str) -> bytes:
@@ -751,14 +812,14 @@ def _compact(data: bytes, given: Given) -> Field:
 
 
 def _inclusion(data: bytes, given: Given) -> Field:
-    proof = cast("list[bytes]", many(HASH, 64)(unpack(data)))
+    proof = cast("list[bytes]", many(HASH, 128)(unpack(data)))
     leaf, root = cast("bytes", given["leaf"]), cast("bytes", given["root"])
     check_inclusion(leaf, cast("int", given["index"]), cast("int", given["size"]), proof, root)
     return {"proof": cast("list[Field]", proof)}
 
 
 def _consistency(data: bytes, given: Given) -> Field:
-    proof = cast("list[bytes]", many(HASH, 64)(unpack(data)))
+    proof = cast("list[bytes]", many(HASH, 128)(unpack(data)))
     old, new = cast("int", given["old_size"]), cast("int", given["size"])
     check_consistency(old, cast("bytes", given["old_root"]), new, cast("bytes", given["root"]), proof)
     return {"proof": cast("list[Field]", proof)}
@@ -808,7 +869,7 @@ MANIFEST = array(
     renditions=many(RENDITION, 64),
     tracks=many(TRACK, 64),
     window=array(from_ms=COUNT, until_ms=COUNT),
-    territories=many(text(2, "[A-Z]{2}")),
+    territories=many(text(2, "[A-Z]{2}"), 250),
     payees=many(array(payee=PAYEE, points=number(1, 10_000)), 64),
     access=one_of("open", "ticket"),
     protection=optional(array(scheme=one_of("aes-128"), key_ids=many(BIN16))),
@@ -823,18 +884,19 @@ ENTRY = array(
     at_ms=COUNT,
 )
 PAGE = array(v=V1, start=COUNT, entries=many(blob(0, 512), MAX_ITEMS))
-ENDPOINT = array(host=TEXT, port=number(1, 65_535), web=flag)
+ENDPOINT = array(host=text(253, "(?s:.+)"), port=number(1, 65_535), web=flag)
+KEYS = many(KEY, 16, 1)
 KEYRING = array(
     v=V1,
     name=TEXT,
     box=KEY,
-    catalog=many(KEY),
-    ticket=many(KEY),
-    intake=many(KEY),
-    settlement=many(KEY),
-    publishers=many(KEY),
-    endpoints=many(ENDPOINT),
-    cdn=many(TEXT),
+    catalog=KEYS,
+    ticket=KEYS,
+    intake=KEYS,
+    settlement=KEYS,
+    publishers=KEYS,
+    endpoints=many(ENDPOINT, 16),
+    cdn=many(TEXT, 16),
 )
 RECORD = array(
     v=V1,
@@ -845,7 +907,16 @@ RECORD = array(
     expires_ms=COUNT,
 )
 DIRECTORY = array(v=V1, issued_ms=COUNT, expires_ms=COUNT, records=many(BIN, 10_000))
-REQUEST = array(v=V1, method=TEXT, path=TEXT, nonce=BIN, body_hash=HASH, key=KEY, at_ms=COUNT)
+REQUEST = array(
+    v=V1,
+    method=text(16),
+    path=text(2_048),
+    nonce=blob(1, 64),
+    body_hash=HASH,
+    key=KEY,
+    audience=blob(0, 32),
+    at_ms=COUNT,
+)
 TICKET = array(v=V1, tid=BIN16, day=U16, session=KEY, sealed=blob(0, 64))
 PULSE = array(
     v=V1,
@@ -877,27 +948,35 @@ BATCH = array(
     opened_ms=COUNT,
     closed_ms=COUNT,
     root=HASH,
-    tickets=many(BIN),
-    pulses=many(BIN),
-    received_ms=many(COUNT),
+    tickets=many(BIN, MAX_ITEMS),
+    pulses=many(BIN, MAX_ITEMS),
+    received_ms=many(COUNT, MAX_ITEMS),
 )
 RECEIPT = array(v=V1, carrier=KEY, root=HASH, count=COUNT, at_ms=COUNT)
-CODE = one_of("bad_signature", "no_ticket", "wrong_day", "future", "equivocation", "late", "malformed")
-CODED = many(array(seq=SEQ, code=CODE))
-TID_ACK = array(tid=BIN16, upto=number(0, MAX_SEQ), extra=many(SEQ), rejects=CODED)
+ANY_SEQ = number(0, MAX_SEQ)
+CODED = many(array(seq=ANY_SEQ, code=text(40)), MAX_SEQ)
+TID_ACK = array(tid=BIN16, upto=ANY_SEQ, extra=many(ANY_SEQ, MAX_SEQ), rejects=CODED)
 ACK = array(
     v=V1,
     batch=HASH,
-    tids=many(TID_ACK),
+    tids=many(TID_ACK, MAX_ITEMS),
     segment=text(40),
     offset=COUNT,
     log_size=COUNT,
     log_root=HASH,
     at_ms=COUNT,
 )
-SEAL = array(v=V1, tid=BIN16, first=SEQ, last=SEQ, counted_ms=COUNT, codes=CODED)
+SEAL = array(v=V1, tid=BIN16, first=ANY_SEQ, last=ANY_SEQ, counted_ms=COUNT, codes=CODED)
 PRESENCE = array(
-    v=V1, net=BIN8, key=KEY, port=U16, at_ms=COUNT, active=flag, ask=flag, uplink=flag, leaving=flag
+    v=V1,
+    net=BIN8,
+    key=KEY,
+    port=number(1, 65_535),
+    at_ms=COUNT,
+    active=flag,
+    ask=flag,
+    uplink=flag,
+    leaving=flag,
 )
 GENERATION = array(
     v=V1,
@@ -909,13 +988,79 @@ GENERATION = array(
     expires_ms=COUNT,
 )
 BUNDLE_KIND = one_of("trust", "checkpoint", "entries", "directory", "beacon", "ack", "block")
-BUNDLE = array(v=V1, items=many(array(kind=BUNDLE_KIND, name=TEXT, data=blob(0, MAX_BUNDLE)), 65_536))
+BUNDLE = array(v=V1, items=many(array(kind=BUNDLE_KIND, name=text(300), data=blob(0, MAX_BUNDLE)), 65_536))
+
+LABEL = text(40, "(?s:.+)")
+MONTH = text(7, "[0-9]{4}-(0[1-9]|1[0-2])")
+RULES = array(
+    v=V1,
+    currency=text(3, "[A-Z]{3}"),
+    live_window_ms=COUNT,
+    gap_ms=COUNT,
+    session_cap_ms=COUNT,
+    day_cap_ms=COUNT,
+    slack_ms=COUNT,
+    late_window_ms=COUNT,
+    reserve_points=number(0, 10_000),
+    reserve_base=one_of("revenue", "surplus"),
+    median_factor=COUNT,
+    median_accounts=COUNT,
+    near_cap_ms=COUNT,
+    near_cap_days=COUNT,
+    payer_factor=COUNT,
+    relay_cents_per_gb=COUNT,
+    group_viewers=COUNT,
+)
+STATEMENT = array(
+    v=V1,
+    month=MONTH,
+    as_of_ms=COUNT,
+    previous=HASH,
+    rules=RULES,
+    revenue_cents=COUNT,
+    booked_costs_cents=COUNT,
+    relay_pay_cents=COUNT,
+    reserve_cents=COUNT,
+    deficit_cents=COUNT,
+    brought_cents=COUNT,
+    pool_cents=COUNT,
+    paid_cents=COUNT,
+    held_cents=COUNT,
+    carried_cents=COUNT,
+    capped_cents=COUNT,
+    payers_known=flag,
+    accounts=COUNT,
+    pulses=COUNT,
+    viewed_ms=COUNT,
+    relays=many(array(relay=KEY, kbytes=COUNT, cents=COUNT), 10_000),
+    days=many(array(day=LABEL, viewers=COUNT, pulses=COUNT, viewed_ms=COUNT), 100),
+    flags=many(array(rule=LABEL, accounts=COUNT, held_cents=COUNT), 32),
+    uncounted=many(array(code=LABEL, pulses=COUNT, ms=COUNT), 64),
+    leaves=COUNT,
+    leaves_root=HASH,
+    log_size=COUNT,
+    log_root=HASH,
+    tickets_hash=HASH,
+)
+FILE = array(name=text(53, r"[a-z0-9_]{1,40}\.[a-z]{2,12}"), size=COUNT, sha256=HASH)
+SETTLE = array(v=V1, statement=STATEMENT, files=many(FILE, 32))
+LINE = array(
+    platform=KEY,
+    payee=PAYEE,
+    month=MONTH,
+    weight=number(0, 2**63 - 1),
+    share_cents=COUNT,
+    paid_cents=COUNT,
+    held_cents=COUNT,
+    capped_cents=COUNT,
+    per_payer_cents=COUNT,
+)
 
 # kind: (fields, field that holds the signer's key or "" where it is given, most bytes of the envelope)
 SIGNED: dict[str, tuple[Check, str, int]] = {
     "manifest": (MANIFEST, "publisher", 262_144),
-    "ticket": (TICKET, "", MAX_MESSAGE),
-    "pulse": (PULSE, "", MAX_MESSAGE),
+    "ticket": (TICKET, "", 1_024),
+    "pulse": (PULSE, "", 1_024),
     "batch": (BATCH, "carrier", MAX_MESSAGE),
     "receipt": (RECEIPT, "carrier", MAX_MESSAGE),
     "ack": (ACK, "", MAX_MESSAGE),
@@ -925,23 +1070,25 @@ SIGNED: dict[str, tuple[Check, str, int]] = {
     "record": (RECORD, "relay", MAX_MESSAGE),
     "directory": (DIRECTORY, "", MAX_MESSAGE),
     "generation": (GENERATION, "", 256),
-    "request": (REQUEST, "key", MAX_MESSAGE),
+    "request": (REQUEST, "key", 3_072),
+    "settle": (SETTLE, "", MAX_MESSAGE),
 }
 
 # kind: (fields, most bytes) of what is not signed by itself
 PLAIN: dict[str, tuple[Check, int]] = {
     "entry": (ENTRY, 512),
     "page": (PAGE, MAX_MESSAGE),
-    "keyring": (KEYRING, MAX_MESSAGE),
+    "keyring": (KEYRING, 65_536),
     "post": (POST, MAX_MESSAGE),
     "bundle": (BUNDLE, MAX_BUNDLE),
     "viewing": (VIEWING, 174),
-    "device-wish": (array(v=V1, token=TOKEN, device=KEY), MAX_MESSAGE),
-    "device-grant": (array(v=V1, index=U16), MAX_MESSAGE),
-    "ticket-wishes": (array(v=V1, wishes=many(array(day=U16, session=KEY), 15)), MAX_MESSAGE),
-    "ticket-grants": (array(v=V1, grants=many(array(ticket=BIN, ticket_key=HASH), 15)), MAX_MESSAGE),
-    "relay-wish": (array(v=V1, token=TOKEN_OR_NONE, record=BIN), MAX_MESSAGE),
-    "relay-grant": (array(v=V1, status=one_of("pending", "approved", "refused")), MAX_MESSAGE),
+    "device-request": (array(v=V1, token=TOKEN, device=KEY), MAX_ENROL),
+    "device-answer": (array(v=V1, device=U16), MAX_ENROL),
+    "ticket-request": (array(v=V1, wishes=many(array(day=U16, session=KEY), 15, 1)), MAX_ENROL),
+    "ticket-answer": (array(v=V1, grants=many(array(ticket=BIN, key=HASH), 15)), MAX_ENROL),
+    "relay-request": (array(v=V1, token=TOKEN_OR_NONE, record=blob(0, 4_096)), MAX_ENROL),
+    "relay-answer": (array(v=V1, standing=one_of("pending", "approved", "refused")), MAX_ENROL),
+    "line": (LINE, 512),
     "envelopes": (many(BIN), MAX_MESSAGE),
 }
 
@@ -982,6 +1129,8 @@ def _generation_rules(m: Fields) -> None:
         refuse("symbols that are not a multiple of 64 bytes")
     if m["number"] != int.from_bytes(cast("bytes", m["digest"])[:8], "big"):
         refuse("the number is not that of the digest")
+    if -(-cast("int", m["length"]) // cast("int", m["symbol_bytes"])) > 56_403:
+        refuse("more symbols than one source block has")
 
 
 EXTRA: dict[str, Callable[[Fields], None]] = {
@@ -1062,30 +1211,29 @@ def _directory(data: bytes, given: Given) -> Field:
 # --- sections 4 and 9: links, certificates, packets -----------------------------------------------------
 
 
+HOST = r"(?i:([a-z0-9._-]{1,253})|\[([0-9a-f:.]{2,45})\])"
+
+
 def _invite(data: bytes, given: Given) -> Field:
     del given
-    try:
-        parts = urlsplit(_utf8(data))
-        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)
-    except ValueError:
-        refuse("not a link")
-    query = dict(pairs)
-    host, _, port = parts.netloc.rpartition(":")
-    port_ok = re.fullmatch("[1-9][0-9]{0,4}", port) is not None and int(port) <= 65_535
-    if parts.scheme != "farcast" or parts.path != "/join" or parts.fragment or not host or not port_ok:
+    link = re.fullmatch(rf"farcast://{HOST}:([0-9]{{1,5}})/join\?([^#]+)", _utf8(data))
+    if link is None or len(data) > 1_024 or not 1 <= int(link[3]) <= 65_535:
         refuse("not an invite link")
+    try:
+        pairs = parse_qsl(link[4], strict_parsing=True)
+    except ValueError:
+        refuse("a query that cannot be read")
+    query = dict(pairs)
     if len(query) != len(pairs) or set(query) - {"root", "token", "kind"}:
         refuse("a parameter twice, or one that is unknown")
     if not re.fullmatch("[0-9a-f]{64}", query.get("root", "")):
         refuse("root is not a SHA-256 in hex")
-    TOKEN_OR_NONE(query.get("token", ""))
-    one_of("viewer", "relay", "")(query.get("kind", ""))
     return {
-        "host": host.removeprefix("[").removesuffix("]"),
-        "port": int(port),
-        "root": bytes.fromhex(query["root"]),
-        "token": query.get("token", ""),
-        "kind": query.get("kind", ""),
+        "host": (link[1] or link[2]).lower(),
+        "port": int(link[3]),
+        "root": query["root"],
+        "token": TOKEN_OR_NONE(query.get("token", "")),
+        "kind": one_of("viewer", "relay")(query.get("kind", "viewer")),
     }
 
 
@@ -1101,7 +1249,7 @@ def _tls(data: bytes, given: Given) -> Field:
 
 
 def _packet(data: bytes, given: Given) -> Field:
-    if data[:2] != b"F\x01" or len(data) < 23:
+    if data[:2] != b"F\x01" or len(data) < 27:
         refuse("not a carousel packet")
     head = int.from_bytes(data[18:22], "big")
     out: Fields = {
@@ -1167,14 +1315,40 @@ def _peer(data: bytes, _: Given) -> Field:
 
 def _cid(data: bytes, _: Given) -> Field:
     binary = cid_bytes(_utf8(data))
-    codec, whole, digest = cid_parts(binary)
-    return {"binary": binary, "codec": CODECS[codec], "identity": whole, "digest": digest}
+    codec, function, digest = cid_parts(binary)
+    return {"cid": cid_text(binary), "codec": codec, "hash": function, "digest": digest}
 
 
 def _block(data: bytes, given: Given) -> Field:
     binary = cid_bytes(cast("str", given["cid"]))
     check_block(binary, data)
     return read_node(data) if cid_parts(binary)[0] == 0x70 else {"data": data}
+
+
+def _leaves(data: bytes, given: Given) -> Field:
+    """Read ``leaves.bin``; ``given`` may hold the ``root`` its statement signs."""
+    reader, lines, order = _Bytes(data), list[bytes](), list[tuple[Field, ...]]()
+    while reader.at < len(data):
+        lines.append(reader.take(int.from_bytes(reader.take(2), "big")))
+        line = cast("Fields", LINE(unpack(lines[-1], 512)))
+        order.append((line["platform"], line["payee"], line["month"]))
+    if order != sorted(set(cast("list[tuple[bytes, str, str]]", order))):
+        refuse("lines that are not sorted, each once")
+    if "root" in given and merkle_root(lines) != given["root"]:
+        refuse("lines of another root")
+    return [LINE(unpack(line)) for line in lines]
+
+
+def _tickets(data: bytes, given: Given) -> Field:
+    """Read ``tickets.bin``."""
+    del given
+    names = [data[i : i + 16] for i in range(0, len(data), 18)]
+    if len(data) % 18 or names != sorted(set(names)):
+        refuse("not whole entries in order, each once")
+    return [
+        {"name": data[i : i + 16], "pulses": int.from_bytes(data[i + 16 : i + 18], "big")}
+        for i in range(0, len(data), 18)
+    ]
 
 
 OTHER: dict[str, Callable[[bytes, Given], Field]] = {
@@ -1192,6 +1366,8 @@ OTHER: dict[str, Callable[[bytes, Given], Field]] = {
     "invite": _invite,
     "tls-extension": _tls,
     "packet": _packet,
+    "leaves": _leaves,
+    "tickets": _tickets,
     "root": _root,
 }
 

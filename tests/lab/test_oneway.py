@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -25,8 +23,6 @@ from farcast.protocol.generation import Item, origin_id
 from farcast.protocol.identity import Identity
 from farcast.satellite.antenna import Antenna
 from farcast.satellite.uplink import Uplink
-
-Need = Callable[..., str]
 
 CATALOG = Identity(b"c" * 32)
 ORIGIN = origin_id(b"k" * 32)
@@ -43,6 +39,18 @@ table inet lab {{
   chain output {{ type filter hook output priority 0; policy drop; }}
 }}
 """
+
+
+class Wire(Protocol):
+    """Two namespaces, see conftest."""
+
+    def filter(self, end: int, rules: str) -> None:
+        """Load nftables rules at one end."""
+        ...
+
+    def start(self, end: int, script: str, *words: str) -> subprocess.Popen[str]:
+        """Run this file at one end."""
+        ...
 
 
 def film() -> dict[Cid, bytes]:
@@ -105,60 +113,16 @@ async def receive(folder: Path) -> None:
     store.close()
 
 
-@contextmanager
-def one_way_link(need: Need) -> Generator[tuple[str, str]]:
-    """Make two namespaces joined by a wire that loses packets down and everything up."""
-    ip, nft = need("ip"), need("nft")
-    names = (f"fc-sky-{os.getpid()}", f"fc-ground-{os.getpid()}")
-
-    def run(*words: str, text: str | None = None) -> None:
-        subprocess.run(words, check=True, capture_output=True, timeout=20, input=text, text=True)
-
-    made: list[str] = []
-    try:
-        try:
-            for name in names:
-                run(ip, "netns", "add", name)
-                made.append(name)
-            ends = ("fcwire0", "fcwire1")
-            wire = [ip, "link", "add", ends[0], "netns", names[0], "type", "veth"]
-            run(*wire, "peer", "name", ends[1], "netns", names[1])
-            for name, end, address in zip(names, ends, (SKY, GROUND), strict=True):
-                run(ip, "-n", name, "address", "add", f"{address}/24", "dev", end)
-                run(ip, "-n", name, "link", "set", end, "up")
-            run(ip, "netns", "exec", names[1], nft, "-f", "-", text=RULES)
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"no network namespaces here, they need root: {error.stderr.strip()[:200]}")
-        yield names
-    finally:
-        for name in made:
-            run(ip, "netns", "delete", name)
-
-
 @pytest.mark.lab
 def test_a_film_falls_from_the_sky_through_20_percent_loss_with_no_way_back(
-    tmp_path: Path, need: Need
+    tmp_path: Path, wire: Wire
 ) -> None:
-    root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root / ".src")}
-
-    def start(ip: str, space: str, role: str) -> subprocess.Popen[str]:
-        folder = tmp_path / role
-        folder.mkdir()
-        words = [ip, "netns", "exec", space, sys.executable, str(Path(__file__)), role, str(folder)]
-        return subprocess.Popen(
-            words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    with one_way_link(need) as (sky, ground):
-        ip = need("ip")
-        dish, uplink = start(ip, ground, "receive"), start(ip, sky, "send")
-        try:
-            out, problems = dish.communicate(timeout=60)
-        finally:
-            for process in (dish, uplink):
-                process.kill()
-                process.communicate()
+    wire.filter(1, RULES)
+    for role in ("send", "receive"):
+        (tmp_path / role).mkdir()
+    dish = wire.start(1, __file__, "receive", str(tmp_path / "receive"))
+    wire.start(0, __file__, "send", str(tmp_path / "send"))
+    out, problems = dish.communicate(timeout=60)
     assert dish.returncode == 0, problems
     report = json.loads(out)
     assert report["whole"] == [True] * BLOCKS

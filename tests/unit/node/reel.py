@@ -1,4 +1,4 @@
-"""A small real film for tests: folder, playlists, manifest and catalog, and tiers that can be made to fail."""
+"""A small real film for tests: folder, playlists, manifest, catalog; and tiers that can be made to fail."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(home: Path, *, deadline_s: float = 30.0) -> AsyncIterator[Rig]:
+async def rig(home: Path, *, deadline_s: float = 30.0) -> AsyncGenerator[Rig]:
     made = Rig(home, deadline_s=deadline_s)
     try:
         yield made

@@ -117,6 +117,7 @@ def test_a_trickle_is_left_for_a_faster_source() -> None:
     (slow,) = starts(made.take())
     assert slow.source == CDN
     found: list[Effect] = []
+    now = 10.0
     for step in range(1, 40):  # 10 kB/s
         now = 10.0 + step / 100
         made.progressed(slow.flight, step * 100, now)
@@ -337,6 +338,7 @@ class World:
     delivered: int = 0
 
     def kind(self, source: Source) -> str:
+        """Say how a source behaves now."""
         current = "good"
         for fault in self.script.get(source, []):
             if fault.since <= self.now:
@@ -344,10 +346,12 @@ class World:
         return current
 
     def at(self, delay: float, event: str, flight: int, value: int = 0) -> None:
+        """Let something happen to a flight later."""
         self.order += 1
         heapq.heappush(self.heap, (self.now + delay, self.order, event, flight, value))
 
     def carry_out(self) -> None:
+        """Do what the ladder decided, and check that it was allowed to."""
         for effect in self.made.take():
             match effect:
                 case Start(flight=flight, cid=block, source=source):
@@ -368,6 +372,7 @@ class World:
                     assert effect.before is not effect.after
 
     def begin(self, flight: int, kind: str) -> None:
+        """Schedule what a source of this kind does with a request."""
         if kind in ("good", "corrupt"):
             self.at(0.02, "progress", flight, BLOCK // 2)
             self.at(0.04, kind, flight)
@@ -379,6 +384,7 @@ class World:
             self.at(0.005, kind, flight)
 
     def happen(self, event: str, flight: int, value: int) -> None:
+        """Tell the ladder what became of a flight."""
         start = self.flights.get(flight)
         if start is None:
             return
@@ -406,6 +412,7 @@ class World:
             self.made.failed(flight, "unreachable", self.now)
 
     def run(self, end: float) -> None:
+        """Run the heap until ``end``."""
         while True:
             self.carry_out()
             wake = self.made.wake_at
@@ -431,7 +438,7 @@ ALL = [CDN, *RELAYS, MESH]
 
 @settings(max_examples=60, deadline=None)
 @given(
-    script=st.fixed_dictionaries({source: FAULTS for source in ALL}),
+    script=st.fixed_dictionaries(dict.fromkeys(ALL, FAULTS)),
     gaps=st.lists(st.floats(0, 6), min_size=1, max_size=15),
 )
 def test_every_block_ends_no_back_off_is_broken_and_the_budget_holds(
@@ -452,7 +459,7 @@ def test_every_block_ends_no_back_off_is_broken_and_the_budget_holds(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    script=st.fixed_dictionaries({source: FAULTS for source in [CDN, *RELAYS]}),
+    script=st.fixed_dictionaries(dict.fromkeys([CDN, *RELAYS], FAULTS)),
     gaps=st.lists(st.floats(0, 6), min_size=1, max_size=15),
 )
 def test_while_one_unmetered_tier_is_good_every_block_comes_within_400_ms(

@@ -27,6 +27,7 @@ class Player:
         self.due: list[PulseDue] = []
 
     def say(self, state: str = "", rate: float | None = None) -> None:
+        """Send one event."""
         self.state, self.rate = state or self.state, rate or self.rate
         self.sn += 1
         position = int(self.position * 1000) if self.sends_position else None
@@ -50,6 +51,7 @@ class Player:
         self.due += self.session.take()
 
     def seek(self, position: float) -> None:
+        """Move the playhead and go on."""
         self.say("k")
         self.position = position
         self.fetched = int(position) // 2 * 2
@@ -57,11 +59,13 @@ class Player:
         self.say("p")
 
     def end(self) -> None:
+        """Reach the end of the film."""
         self.say("e")
         self.due += self.session.take()
 
     @property
     def claimed_s(self) -> float:
+        """What all pulses so far claim."""
         return sum(due.delta_ms for due in self.due) / 1000
 
 

@@ -1,0 +1,334 @@
+"""The dialler against real listeners: QUIC, TLS, plain CDN addresses, and paths that block one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import time
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from farcast.node.http.dial import HttpDialer
+from farcast.node.http.exchange import Answer, Exchange, FilePart, Hosts, Router
+from farcast.node.http.listener import Listener
+from farcast.node.http.nonces import NonceBook
+from farcast.node.http.signed import signed
+from farcast.node.http.tally import HttpMetrics
+from farcast.protocol.cid import Cid
+from farcast.protocol.errors import FarcastError, RefusedError, RemoteError, UnreachableError
+from farcast.protocol.identity import Identity
+from farcast.protocol.ports import Source, TierName
+
+BOX = Identity(b"d" * 32)
+DEVICE = Identity(b"e" * 32)
+CID = Cid.parse("bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy")
+SIZE = 1 << 20
+
+
+class Box:
+    """A listener that serves one block, an echo and a signed route; its metrics tell the carrier."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write the block."""
+        self.block = os.urandom(SIZE)
+        (folder / "block").write_bytes(self.block)
+        self.part = FilePart(str(folder / "block"), 0, SIZE)
+        self.started = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.metrics = HttpMetrics(CollectorRegistry())
+        self.router = Router(Hosts())
+        self.router.route("GET", "/ipfs/{cid}", self._block)
+        self.router.route("POST", "/echo", self._echo)
+        self.router.route("GET", "/wait", self._wait)
+        self.router.route("GET", "/redirect", self._redirect)
+        book = NonceBook(secrets.token_bytes(32), BOX.key)
+        self.router.route("POST", "/signed", signed(book, self._signed, limit_bytes=100_000))
+        self.port = 0
+
+    @property
+    def source(self) -> Source:
+        """The box as a relay."""
+        return Source(TierName.RELAY, "box", f"127.0.0.1:{self.port}", BOX.key)
+
+    @property
+    def cdn(self) -> Source:
+        """The box as a CDN address."""
+        return Source(TierName.CDN, "cdn", f"http://127.0.0.1:{self.port}")
+
+    def answers(self, carrier: str) -> int:
+        """Count the answers of one carrier."""
+        return sum(self.metrics.carrier(carrier).classes)
+
+    async def _block(self, exchange: Exchange) -> Answer:
+        if exchange.match["cid"] == "busy":
+            raise RefusedError("busy", status=429, retry_after_s=3)
+        if exchange.match["cid"] == "huge":
+            return Answer(200, {}, [self.part] * 3)
+        return Answer(200, {"x-fields": " ".join(sorted(exchange.headers))}, [self.part])
+
+    async def _echo(self, exchange: Exchange) -> Answer:
+        return Answer(200, {}, await exchange.read(4 << 20))
+
+    async def _redirect(self, _: Exchange) -> Answer:
+        return Answer(302, {"location": "/ipfs/x"})
+
+    async def _wait(self, _: Exchange) -> Answer:
+        self.started.set()
+        try:
+            await asyncio.sleep(30)
+        finally:
+            self.ended.set()
+        return Answer()
+
+    async def _signed(self, exchange: Exchange, key: bytes) -> Answer:
+        return Answer(200, {"x-key": key.hex()}, await exchange.read(100_000))
+
+
+@pytest.fixture
+async def box(tmp_path: Path) -> AsyncIterator[Box]:
+    made = Box(tmp_path)
+    async with Listener(made.router, lambda _: None, BOX, made.metrics, host="127.0.0.1", port=0) as listener:
+        made.port = listener.port
+        yield made
+
+
+@pytest.fixture
+async def dialer() -> AsyncIterator[HttpDialer]:
+    made = HttpDialer(allow_private=True)
+    yield made
+    await made.close()
+
+
+@asynccontextmanager
+async def _silent_udp(box: Box) -> AsyncIterator[Source]:
+    """Give a source whose TCP port is the box's and whose UDP port swallows everything."""
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", box.port)
+
+        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while data := await source.read(65_536):
+                target.write(data)
+                await target.drain()
+            target.close()
+
+        await asyncio.gather(copy(reader, back), copy(there, writer), return_exceptions=True)
+
+    server = await asyncio.start_server(forward, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hole:
+        hole.bind(("127.0.0.1", port))
+        yield box.source._replace(address=f"127.0.0.1:{port}")
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_block_comes_by_quic_and_the_connection_is_reused(box: Box, dialer: HttpDialer) -> None:
+    for _ in range(3):
+        assert await dialer.get_block(box.source, CID) == box.block
+    assert (box.answers("quic"), box.answers("tls")) == (3, 0)
+    assert box.metrics.carrier("quic").connections() == 1
+
+
+async def test_requests_at_once_share_one_handshake(box: Box, dialer: HttpDialer) -> None:
+    blocks = await asyncio.gather(*(dialer.get_block(box.source, CID) for _ in range(20)))
+    assert set(blocks) == {box.block}
+    assert box.metrics.carrier("quic").connections() == 1
+
+
+async def test_where_udp_is_swallowed_tls_answers_soon_and_at_once_the_next_time(
+    box: Box, dialer: HttpDialer
+) -> None:
+    async with _silent_udp(box) as source:
+        started = time()
+        assert (await dialer.request(source, "POST", "/echo", body=b"once")).body == b"once"
+        assert time() - started < 2
+        started = time()
+        assert (await dialer.request(source, "POST", "/echo", body=b"twice")).body == b"twice"
+        assert time() - started < 0.25
+    assert (box.answers("quic"), box.answers("tls")) == (0, 2)
+
+
+async def test_where_udp_is_refused_tls_answers_at_once(box: Box, dialer: HttpDialer) -> None:
+    async with _silent_udp(box) as source:
+        port = int(source.address.rpartition(":")[2])
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
+    with pytest.raises(UnreachableError):
+        await dialer.request(source, "GET", "/echo", timeout_s=2)
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_slow_quic_path_does_not_send_a_request_twice(
+    box: Box, dialer: HttpDialer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farcast.node.http.dial.HEAD_START_S", 0.0)
+    bodies = [f"{at}".encode() for at in range(10)]
+    for body in bodies:
+        fresh = HttpDialer(allow_private=True)
+        assert (await fresh.request(box.source, "POST", "/echo", body=body)).body == body
+        await fresh.close()
+    assert box.answers("quic") + box.answers("tls") == len(bodies)
+
+
+@pytest.mark.parametrize("udp", [True, False])
+async def test_another_key_is_refused_on_either_transport(box: Box, dialer: HttpDialer, udp: bool) -> None:  # noqa: FBT001
+    stranger = box.source._replace(key=DEVICE.key)
+    if udp:
+        with pytest.raises(RemoteError) as caught:
+            await dialer.request(stranger, "GET", "/ipfs/x")
+    else:
+        async with _silent_udp(box) as source:
+            with pytest.raises(RemoteError) as caught:
+                await dialer.request(source._replace(key=DEVICE.key), "GET", "/ipfs/x")
+    assert caught.value.reason == "wrong_key"
+    assert box.answers("quic") + box.answers("tls") == 0
+
+
+async def test_nothing_there_is_unreachable(dialer: HttpDialer) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        source = Source(TierName.RELAY, "none", f"127.0.0.1:{probe.getsockname()[1]}", BOX.key)
+    with pytest.raises(UnreachableError):
+        await dialer.request(source, "GET", "/", timeout_s=3)
+
+
+async def test_a_box_restarted_on_its_port_is_found_again(tmp_path: Path, dialer: HttpDialer) -> None:
+    box = Box(tmp_path)
+    async with Listener(box.router, lambda _: None, BOX, box.metrics, host="127.0.0.1", port=0) as listener:
+        box.port = listener.port
+        assert await dialer.get_block(box.source, CID) == box.block
+    async with Listener(box.router, lambda _: None, BOX, box.metrics, host="127.0.0.1", port=box.port):
+        async with asyncio.timeout(5):
+            assert await dialer.get_block(box.source, CID) == box.block
+
+
+async def test_private_addresses_are_never_dialled_unless_allowed(box: Box) -> None:
+    dialer = HttpDialer()
+    named = Source(TierName.CDN, "cdn", f"http://localhost:{box.port}")
+    for source in (box.source, box.cdn, named, box.source._replace(address=f"localhost:{box.port}")):
+        with pytest.raises(UnreachableError) as caught:
+            await dialer.request(source, "GET", "/ipfs/x")
+        assert caught.value.reason == "private_address"
+        with pytest.raises(UnreachableError):
+            await dialer.stream(source, "/ipfs/x")
+    assert box.answers("quic") + box.answers("tls") + box.answers("tcp") == 0
+    await dialer.close()
+
+
+async def test_a_cdn_is_asked_plainly_without_redirects_or_negotiation(box: Box, dialer: HttpDialer) -> None:
+    reply = await dialer.request(box.cdn, "GET", "/ipfs/x?format=raw")
+    assert reply.body == box.block
+    assert reply.headers["x-fields"] == "host"
+    assert (await dialer.request(box.cdn, "GET", "/redirect")).status == 302
+    assert box.answers("tcp") == 2
+
+
+async def test_a_refusal_says_when_to_come_back(box: Box, dialer: HttpDialer) -> None:
+    with pytest.raises(RefusedError) as caught:
+        await dialer.stream(box.source, "/ipfs/busy")
+    assert (caught.value.status, caught.value.retry_after_s) == (429, 3.0)
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+async def test_an_answer_past_the_limit_is_too_large(box: Box, dialer: HttpDialer, keyed: bool) -> None:  # noqa: FBT001
+    source = box.source if keyed else box.cdn
+    with pytest.raises(RemoteError) as caught:
+        await dialer.request(source, "GET", "/ipfs/huge", limit_bytes=SIZE)
+    assert caught.value.reason == "too_large"
+    assert await dialer.get_block(source, CID) == box.block
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+async def test_silence_ends_at_the_deadline_and_frees_the_handler(
+    box: Box,
+    dialer: HttpDialer,
+    keyed: bool,  # noqa: FBT001
+) -> None:
+    with pytest.raises(UnreachableError) as caught:
+        await dialer.request(box.source if keyed else box.cdn, "GET", "/wait", timeout_s=0.5)
+    assert caught.value.reason == "timeout"
+    await asyncio.wait_for(box.ended.wait(), 5)
+
+
+async def test_a_stream_arrives_whole_by_tls_and_by_quic(box: Box, dialer: HttpDialer) -> None:
+    assert b"".join([chunk async for chunk in await dialer.stream(box.source, "/ipfs/huge")]) == box.block * 3
+    assert box.answers("tls") == 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(
+        lambda: _Relay(("127.0.0.1", box.port)), local_addr=("127.0.0.1", port)
+    )
+    source = box.source._replace(address=f"127.0.0.1:{port}")
+    assert b"".join([chunk async for chunk in await dialer.stream(source, "/ipfs/huge")]) == box.block * 3
+    assert box.answers("quic") == 1
+    transport.close()
+
+
+class _Relay(asyncio.DatagramProtocol):
+    """Carries the datagrams of one client to the box and back: a path on which TCP is closed."""
+
+    def __init__(self, box: tuple[str, int]) -> None:
+        self._box = box
+        self._client: tuple[str, int] = ("", 0)
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if addr == self._box:
+            self._transport.sendto(data, self._client)
+        else:
+            self._client = addr
+            self._transport.sendto(data, self._box)
+
+
+async def test_a_stream_left_early_frees_everything(box: Box, dialer: HttpDialer) -> None:
+    stream = await dialer.stream(box.source, "/ipfs/huge")
+    assert await anext(stream)
+    await stream.aclose()  # type: ignore[attr-defined]
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_a_signed_request_proves_its_key_once(box: Box, dialer: HttpDialer) -> None:
+    for body in (b"", b"pulses" * 1000):
+        reply = await dialer.signed_request(box.source, "POST", "/signed?x=1", body, DEVICE)
+        assert (reply.status, reply.body) == (200, body)
+        assert reply.headers["x-key"] == DEVICE.key.hex()
+
+
+async def test_a_proof_meant_for_another_box_is_refused(box: Box, dialer: HttpDialer) -> None:
+    # a box in the middle hands our proof on to the real one: its key is in the proof
+    async with Listener(
+        box.router, lambda _: None, DEVICE, HttpMetrics(CollectorRegistry()), host="127.0.0.1", port=0
+    ) as middle:
+        source = Source(TierName.RELAY, "middle", f"127.0.0.1:{middle.port}", DEVICE.key)
+        reply = await dialer.signed_request(source, "POST", "/signed", b"x", DEVICE)
+    assert reply.status == 401
+    assert b"wrong_request" in reply.body
+    assert "www-authenticate" in reply.headers
+
+
+@pytest.mark.parametrize("address", ["", "host", "host:0", "host:99999", "::1:80", "[::1]", "http://x:1/"])
+async def test_a_malformed_address_is_one_clear_error(dialer: HttpDialer, address: str) -> None:
+    with pytest.raises(FarcastError) as caught:
+        await dialer.request(Source(TierName.RELAY, "odd", address, BOX.key), "GET", "/")
+    assert caught.value.reason == "malformed"
+
+
+async def test_a_closed_dialler_dials_no_more(box: Box) -> None:
+    dialer = HttpDialer(allow_private=True)
+    await dialer.request(box.source, "GET", "/ipfs/x")
+    await dialer.close()
+    for source in (box.source, box.cdn):
+        with pytest.raises(UnreachableError):
+            await dialer.request(source, "GET", "/ipfs/x")
