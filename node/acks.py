@@ -33,11 +33,3 @@ class Acks:
         self._spool.settle(data)
         self._results.labels("accepted").inc()
         return ack
-
-    def count(self, data: bytes) -> int:
-        """Accept an ack and return 1, or 0 where it does not verify: for carriers."""
-        try:
-            self.accept(data)
-        except RemoteError:
-            return 0
-        return 1

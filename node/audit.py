@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..protocol.errors import UsageError
-from .trust import Trust, read_root
+from .rootfile import read_root
+from .trust import Trust
 from .verify import Verdict, read_receipts, verify
 
 

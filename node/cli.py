@@ -231,7 +231,7 @@ def verify(
     from .audit import audit
 
     verdict = audit(folder, root, receipts, payee, _home(home))
-    lines = [f"{line.payee}: {line.cents} cents" for line in verdict.payee_lines]
+    lines = [f"{line.payee}: {line.paid_cents} cents" for line in verdict.payee_lines]
     Console(as_json=as_json).result(
         {"ok": verdict.ok, "sentence": verdict.sentence, "file": verdict.file, "line": verdict.line},
         *([verdict.sentence, *lines] if verdict.ok else []),

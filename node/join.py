@@ -15,9 +15,10 @@ from ..protocol.ports import Dialer, Source, TierName
 from .home import Home, Role, write_whole
 from .http.dial import HttpDialer
 from .http.problem import expect
+from .rootfile import FILE_LIMIT_BYTES, find_root, read_root
 from .settings import Settings
 from .tiers import address, origin_sources
-from .trust import FILE_LIMIT_BYTES, Trust, find_root, read_root
+from .trust import Trust
 
 REQUEST_TIMEOUT_S = 8.0
 ENROLLED_FILE = "enrolled"

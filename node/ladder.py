@@ -413,9 +413,11 @@ class Ladder:
             return now >= one.started + one.patience_s
         if now - one.last_at >= self._tuning.hedge_max_s:
             return True
-        other = self._choose(one.want, now, probe=False, metered=False)
         pace = one.pace_bytes_s(now)
-        if other is None or not pace:
+        if not pace:
+            return one.overdue  # late once, it has to show that it is quick now
+        other = self._choose(one.want, now, probe=False, metered=False)
+        if other is None:
             return False
         left_s = (one.want.size - one.bytes) / pace
         return left_s > 2 * self._roster.health(other).expected_s(one.want.size) + self._tuning.hedge_max_s

@@ -8,17 +8,14 @@ was accepted last stays in force, and nothing older is ever accepted.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import re
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 
-import msgspec
 from prometheus_client import CollectorRegistry, Counter
 from securesystemslib.exceptions import StorageError
 from tuf.api._payload import Root, Snapshot, Targets, Timestamp  # re-exported, but not for type checkers
@@ -35,98 +32,18 @@ from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
 from ..protocol.codec import decode, encode
-from ..protocol.directory import Endpoint
 from ..protocol.errors import LocalError, RemoteError, UnreachableError, UsageError
-from ..protocol.identity import parse_peer_id, peer_id
 from ..protocol.keyring import KEYRING_LIMIT_BYTES, KEYRING_TARGET, Keyring, open_keyring
 from .home import write_whole
+from .rootfile import FILE_LIMIT_BYTES, Fetch, Hint, read_root
 
-FILE_LIMIT_BYTES = 64 << 10
-"""No metadata file of an origin comes near this; what arrives unasked may not be larger."""
-LABEL_FIELD = "x-farcast"
 TARGETS_OFFERED = 16
 ACCEPTED_LIMIT_BYTES = 64 << 20
-MAX_ENDPOINTS = 16
 
 _NAME = re.compile(
     r"(?:(?P<version>[1-9][0-9]{0,8})\.)?(?P<role>root|timestamp|snapshot|targets)\.json", re.ASCII
 )
 _TARGET = re.compile(rf"(?P<hash>[0-9a-f]{{64}})\.{re.escape(KEYRING_TARGET)}", re.ASCII)
-
-Fetch = Callable[[str], bytes | None]
-"""Brings one trust file by name from any tier, None where nobody has it; called in a thread."""
-
-
-class Hint(NamedTuple):
-    """Whom a ``root.json`` belongs to: the origin's name, its box key and where it listens.
-
-    ``settlement`` and ``intake`` are the keys that sign reports and acks, so that a report can be
-    checked with nothing but a ``root.json``.
-    """
-
-    name: str
-    box: bytes
-    endpoints: list[Endpoint]
-    settlement: list[bytes]
-    intake: list[bytes]
-
-    @property
-    def peer_id(self) -> str:
-        """The origin's name among boxes."""
-        return peer_id(self.box)
-
-
-class _Label(msgspec.Struct, frozen=True):
-    name: str
-    peer_id: str
-    endpoints: list[str] = []
-    settlement: list[str] = []
-    intake: list[str] = []
-
-
-def read_root(data: bytes, expected_sha256: str | None = None) -> Hint:
-    """Check that ``data`` is a root of trust signed by its own keys, and say whose it is.
-
-    Raises:
-        RemoteError: ``wrong_root`` where its SHA-256 is not the invite's, ``bad_root`` where it is
-            no root.json of an origin.
-
-    """
-    if expected_sha256 is not None and not hmac.compare_digest(sha256(data).hexdigest(), expected_sha256):
-        message = "this root.json is not the one the invite names; ask the origin for a new invite"
-        raise RemoteError(message, reason="wrong_root")
-    _check_root(data)
-    fields = Metadata[Root].from_bytes(data).signed.unrecognized_fields.get(LABEL_FIELD)
-    try:
-        label = msgspec.convert(fields, _Label)
-        endpoints = [_endpoint(text) for text in label.endpoints[:MAX_ENDPOINTS]]
-        settlement, intake = (
-            [parse_peer_id(name) for name in names] for names in (label.settlement, label.intake)
-        )
-        return Hint(label.name[:400], parse_peer_id(label.peer_id), endpoints, settlement, intake)
-    except (msgspec.ValidationError, ValueError) as error:
-        message = f"this root.json names no Farcast origin: its {LABEL_FIELD} part is wrong"
-        raise RemoteError(message, reason="bad_root") from error
-
-
-def find_root(fetch: Fetch, expected_sha256: str) -> bytes:
-    """Fetch the root an invite names: the newest, or the older version it was made with.
-
-    Raises:
-        UnreachableError: where nobody answers.
-        RemoteError: ``wrong_root`` where no version offered has that hash.
-
-    """
-    newest = fetch("root.json")
-    if newest is None:
-        raise UnreachableError("the origin did not hand out its root.json; check the address in the invite")
-    data: bytes | None = newest
-    version = _check_root(newest)
-    while data is not None and sha256(data).hexdigest() != expected_sha256 and version > 1:
-        version -= 1
-        data = fetch(f"{version}.root.json")
-    read_root(data or newest, expected_sha256)
-    return data or newest
 
 
 class Trust:
@@ -390,23 +307,3 @@ class _Fetcher(FetcherInterface):
         if data is None:
             raise DownloadHTTPError(f"nobody here has {name}", 404)
         return iter((data,))
-
-
-def _check_root(data: bytes) -> int:
-    """Check that ``data`` is a root.json signed by its own keys; returns its version."""
-    if len(data) > FILE_LIMIT_BYTES:
-        raise RemoteError(f"a root.json of {len(data)} bytes is too large", reason="bad_root")
-    try:
-        root = Metadata[Root].from_bytes(data)
-        if root.signed.type != "root":
-            raise RemoteError("this file is TUF metadata, but no root.json", reason="bad_root")
-        root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
-    except (RepositoryError, StorageError, ValueError) as error:
-        message = "this is no root.json signed by its own keys; ask the origin for it again"
-        raise RemoteError(message, reason="bad_root") from error
-    return root.signed.version
-
-
-def _endpoint(text: str) -> Endpoint:
-    host, _, port = text.rpartition(":")
-    return msgspec.convert([host.strip("[]"), int(port), False], Endpoint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -92,7 +93,7 @@ class Viewer:
         self.follower = Follower(
             self.replica, self.trust, self.library, box.dialer, self._asked, self._fetch, box.registry
         )
-        self.reception = Reception(box.spool, box.identity, self._keyring, clock_ms, box.registry)
+        self.reception = Reception(box.spool, box.listens_as, self._keyring, clock_ms, box.registry)
         self.keeper = Keeper(box.store, self.library, self.fetcher)
         self.gateway = Gateway(
             self.library,
@@ -167,9 +168,14 @@ class Viewer:
     def _heard(self, kind: str, name: str, data: bytes) -> None:
         """Take one item from the carousel: acks at once, everything else through the follower."""
         if kind == "ack":
-            asyncio.get_running_loop().run_in_executor(None, self.acks.count, data)
+            asyncio.get_running_loop().run_in_executor(None, self._accept_heard, data)
         else:
             self.follower.offer(kind, name, data)
+
+    def _accept_heard(self, data: bytes) -> None:
+        """Apply an ack heard on the air; one that is no news or not ours to verify yet is counted."""
+        with contextlib.suppress(FarcastError):
+            self.acks.accept(data)
 
     async def _fetch(self, cid: Cid) -> bytes:
         return await self.fetcher.block(cid)
@@ -261,6 +267,7 @@ class Viewer:
             has_uplink=lambda: self.courier.reachable,
             clock_ms=clock_ms,
             registry=box.registry,
+            group=settings.mesh.group,
             presence_port=settings.mesh.port,
             use_mdns=settings.mesh.zeroconf,
         )
@@ -269,7 +276,7 @@ class Viewer:
             dialer=self.lan_dialer,
             neighbours=self.discovery.known,
             has_uplink=lambda: self.courier.reachable,
-            accept_ack=self.acks.count,
+            accept_ack=self.acks.accept,
             accept_beacon=self.replica.accept_beacon,
             registry=box.registry,
         )

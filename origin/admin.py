@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -34,6 +35,8 @@ BEAT_S = 15.0
 MEDIA_TYPE = "application/x-ndjson"
 LONG = frozenset({"publish", "settle", "report"})
 """Actions of which only one may be at work at a time."""
+
+log = logging.getLogger(__name__)
 
 
 class OriginAdmin:
@@ -121,6 +124,10 @@ class OriginAdmin:
         except OSError as error:
             detail = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
             put(_line({"problem": {"detail": detail, "reason": "disk", "usage": False}}))
+        except Exception as error:
+            log.exception("%s failed", action)
+            detail = f"a bug in Farcast ({type(error).__name__}: {error}); the origin's log shows where"
+            put(_line({"problem": {"detail": detail, "reason": "bug", "usage": False}}))
 
 
 def call_running(home: Path, action: str, arguments: Mapping[str, object], report: Report) -> Result:

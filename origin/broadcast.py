@@ -52,6 +52,7 @@ class Broadcast:
             clock_ms=clock_ms,
             registry=box.registry,
             ttl=settings.uplink.ttl,
+            head_share=settings.uplink.head_share_percent / 100,
             generation_bytes=settings.uplink.generation_bytes,
         )
 

@@ -39,6 +39,9 @@ class _Body:
 
 @dataclass(slots=True)
 class _Watched:
+    """One ticket and what came under it; ``position`` is the entry that brought the ticket."""
+
+    position: int
     ticket: Ticket
     holder: Holder
     bodies: dict[bytes, _Body] = field(default_factory=dict[bytes, _Body])
@@ -72,6 +75,8 @@ class Evidence:
         """Return how many distinct pulses of each ticket the first ``size`` entries hold."""
         stored: dict[bytes, int] = {}
         for tid, watched in self._watched.items():
+            if watched.position >= size:
+                continue
             seqs = {b.pulse.seq for b in watched.bodies.values() if b.received_ms(size) is not None}
             stored[tid] = len(seqs)
         return stored
@@ -113,7 +118,7 @@ class Evidence:
         for ticket in tickets(frame):
             if ticket.day in self._days:
                 holder = self._office.holder(ticket)
-                self._watched.setdefault(ticket.tid, _Watched(ticket, holder))
+                self._watched.setdefault(ticket.tid, _Watched(position, ticket, holder))
             else:
                 self._elsewhere.setdefault(ticket.tid, ticket.day)
         for copy in copies(frame):

@@ -2,6 +2,9 @@
 
 A command that finds the home free does its work through an ``Office`` of its own; otherwise the
 running origin does it through the admin API (``origin/admin.py``). Both go through ``perform``.
+
+Over 400 lines because the office is the table of all actions, each only a few lines over the part
+that does the work.
 """
 
 from __future__ import annotations

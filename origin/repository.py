@@ -20,8 +20,8 @@ from tuf.api.metadata import Metadata
 from tuf.api.serialization.json import JSONSerializer
 
 from ..node.home import write_whole
+from ..node.rootfile import LABEL_FIELD, Hint, read_root
 from ..node.tiers import address
-from ..node.trust import LABEL_FIELD, Hint, read_root
 from ..protocol.codec import encode
 from ..protocol.errors import LocalError
 from ..protocol.identity import peer_id

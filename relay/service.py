@@ -40,7 +40,7 @@ class RelayService:
         keyring = lambda: self.trust.keyring  # noqa: E731 - a port of one expression
         self.replica = Replica(home.path / "catalog", keyring)
         self.library = Library(self.replica, box.store, keyring)
-        upstream = WebTier(TierName.CDN, box.dialer, self._origin)
+        upstream = WebTier(TierName.CDN, box.dialer, self._upstream)
         self.fetcher = Fetcher(box.store, [upstream], box.registry)
         self.fill = Fill(self.library, box.store, self._fetch)
         self.acks = Acks(box.spool, keyring, box.registry)
@@ -92,6 +92,10 @@ class RelayService:
 
     def _origin(self) -> list[Source]:
         return known_origin(self.trust)
+
+    def _upstream(self) -> list[Source]:
+        """Return the origin as the one tier a relay fills from."""
+        return [source._replace(tier=TierName.CDN) for source in self._origin()]
 
     def _endpoints(self) -> list[Endpoint]:
         named = announced(self.box.settings.network.announce)

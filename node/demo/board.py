@@ -17,7 +17,7 @@ class Board:
     """Shows notes as they come and, while the film plays, one table that keeps itself fresh."""
 
     def __init__(self, out: TextIO) -> None:
-        self._console = Console(file=out, highlight=False)
+        self._console = Console(file=out, highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._told_at = 0.0
 

@@ -93,7 +93,11 @@ class Player:
     @property
     def buffered_s(self) -> float:
         """Seconds of media ahead of the playhead that are whole, video and audio."""
-        return max(0.0, min(self._loaded_s) - self.position_s)
+        whole = [
+            self.duration_s if done else loaded
+            for done, loaded in zip(self._done, self._loaded_s, strict=True)
+        ]
+        return max(0.0, min(whole) - self.position_s)  # sound may end a few ms before the picture
 
     async def play(self) -> Playback:
         """Play from start to end.
@@ -114,7 +118,13 @@ class Player:
                     tasks.create_task(self._load(http, track, rendition))
                 startup_ms = await self._run(http, began)
         return Playback(
-            startup_ms, self.stall_ms, self.stalls, self.segments, self.size_bytes, self._digests, self.duration_s
+            startup_ms,
+            self.stall_ms,
+            self.stalls,
+            self.segments,
+            self.size_bytes,
+            self._digests,
+            self.duration_s,
         )
 
     async def _choose(self, http: aiohttp.ClientSession) -> list[Rendition]:

@@ -51,6 +51,17 @@ def is_public(host: str) -> bool:
     return address.is_global and not (address.is_multicast or address.is_reserved)
 
 
+def plain(host: str) -> str:
+    """Return an IPv4 address as such, where a dual-stack socket shows it as mapped."""
+    return host.removeprefix("::ffff:") if "." in host else host
+
+
+def authority(address: str) -> str:
+    """Return ``address`` as a Host value: a link-local zone is this box's own business (RFC 9110 4.2.3)."""
+    host, mark, rest = address.partition("%")
+    return host + rest[rest.index("]") :] if mark and "]" in rest else address
+
+
 def _carried(address: IPv6Address) -> IPv4Address | None:
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)

@@ -11,6 +11,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestHandler
 
 from ...protocol.errors import RefusedError, UnreachableError
+from .address import plain
 from .exchange import Answer, Exchange, Router
 from .files import FileCache
 from .tally import Tally
@@ -72,7 +73,7 @@ class ApiServer:
                 request.method,
                 request.raw_path,
                 headers,
-                peer=request.remote or "",
+                peer=plain(request.remote or ""),
                 secure=secure,
                 reader=lambda limit: _read(request, limit),
             )

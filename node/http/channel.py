@@ -94,6 +94,11 @@ class Channel:
         """Whether requests are under way."""
         return bool(self._calls)
 
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of answers that nobody has read yet."""
+        return sum(call.buffered_bytes for call in self._calls.values())
+
     async def request(
         self,
         method: str,
@@ -238,7 +243,7 @@ class _Call:
         self.endpoint: Endpoint | None = None
         self._sized = sized
         self._chunks: deque[bytes] = deque()
-        self._buffered_bytes = 0
+        self.buffered_bytes = 0
         self._left: int | None = None
         self._error: RemoteError | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -252,10 +257,10 @@ class _Call:
             self._take_head(event)
         elif event.data:
             self._chunks.append(event.data)
-            self._buffered_bytes += len(event.data)
+            self.buffered_bytes += len(event.data)
             if self._left is not None:
                 self._left -= len(event.data)
-            if self.endpoint is not None and self._buffered_bytes > _HIGH_BYTES:
+            if self.endpoint is not None and self.buffered_bytes > _HIGH_BYTES:
                 self.endpoint.pause()
         if event.ended:
             self.over = True
@@ -282,8 +287,8 @@ class _Call:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         chunk = self._chunks.popleft()
-        self._buffered_bytes -= len(chunk)
-        if self.endpoint is not None and self._buffered_bytes < _LOW_BYTES:
+        self.buffered_bytes -= len(chunk)
+        if self.endpoint is not None and self.buffered_bytes < _LOW_BYTES:
             self.endpoint.resume()
         return chunk
 

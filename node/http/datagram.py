@@ -10,6 +10,7 @@ import asyncio
 import errno
 import socket
 import struct
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -31,7 +32,8 @@ _IP_MTU_DISCOVER = 10
 _IPV6_MTU_DISCOVER = 23
 _PMTUDISC_PROBE = 3
 _BUFFER_BYTES = 4 << 20
-_ANCILLARY_BYTES = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
+_ANCILLARY_BYTES = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20) + socket.CMSG_SPACE(12)
+_PACKET_INFO = ((socket.IPPROTO_IP, _IP_PKTINFO), (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO))
 _TOO_BIG = errno.EMSGSIZE
 _NO_SEGMENTS = (errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT)
 
@@ -118,9 +120,9 @@ class Endpoint:
                 return
             segment, local = 0, b""
             for level, kind, value in ancillary:
-                if kind == _UDP_GRO and level == socket.SOL_UDP:
-                    segment = int.from_bytes(value[:4], "little") & 0xFFFF
-                elif kind in (_IP_PKTINFO, socket.IPV6_PKTINFO):
+                if (level, kind) == (socket.SOL_UDP, _UDP_GRO):
+                    segment = int.from_bytes(value[:4], sys.byteorder)
+                elif (level, kind) in _PACKET_INFO:
                     local = value
             if 0 < segment < len(data):
                 datagrams = [data[at : at + segment] for at in range(0, len(data), segment)]

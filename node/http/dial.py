@@ -14,7 +14,7 @@ from ...protocol.errors import RefusedError, UnreachableError
 from ...protocol.identity import Identity
 from ...protocol.ports import Reply, Source
 from ...protocol.request import authorization, read_challenge
-from .address import HostPort, is_public, parse_address
+from .address import HostPort, authority, is_public, parse_address
 from .channel import Channel
 from .datagram import Address
 from .download import Download
@@ -221,7 +221,7 @@ class HttpDialer:
     async def _by_quic(self, channel: Channel, place: _Place, call: _Call) -> Reply:
         return await channel.request(
             call.method,
-            place.address,
+            authority(place.address),
             call.path,
             body=call.body,
             headers=call.headers,
@@ -249,7 +249,7 @@ class HttpDialer:
                 raise
         channel = await self._dial(place)
         try:
-            return await channel.download(place.address, path, {})
+            return await channel.download(authority(place.address), path, {})
         except BaseException:
             channel.close()
             raise

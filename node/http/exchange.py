@@ -135,10 +135,10 @@ class Answer:
         body = self.body
         if isinstance(body, bytes):
             return len(body)
-        if isinstance(body, AsyncIterator):
-            declared = self.headers.get("content-length")
-            return None if declared is None else int(declared)
-        return part_bytes(body)
+        if isinstance(body, list | tuple) or not isinstance(body, AsyncIterator):
+            return part_bytes(body)
+        declared = self.headers.get("content-length")
+        return None if declared is None else int(declared)
 
 
 Handler = Callable[[Exchange], Awaitable[Answer]]

@@ -134,10 +134,8 @@ def split_target(target: str, host: str) -> Target:
             target = "/" + target
     if "#" in target:
         raise _bad("a request target with a fragment")
-    if not _HOST.fullmatch(host):
-        raise _bad("a malformed Host")
     path, _, query = target.partition("?")
-    return Target(path, query, host.lower())
+    return Target(path, query, _host(host))
 
 
 def decode_segment(segment: str) -> str:
@@ -157,6 +155,13 @@ def decode_segment(segment: str) -> str:
     if text in (".", "..") or "/" in text or "\0" in text:
         raise _bad("a path with a dot segment, a hidden slash or a NUL")
     return text
+
+
+@lru_cache(maxsize=1_024)
+def _host(text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise _bad("a malformed Host")
+    return text.lower()
 
 
 def _fields(block: bytes) -> _Fields:

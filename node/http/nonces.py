@@ -31,6 +31,10 @@ class NonceBook:
         self._limit = limit
         self._used: OrderedDict[bytes, int] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Return how many used nonces are remembered."""
+        return len(self._used)
+
     def challenge(self, now: float, noise: bytes) -> Answer:
         """Return the 401 that offers a nonce made of ``noise``, ``NOISE_BYTES`` of fresh randomness."""
         head = (int(now) + TTL_S).to_bytes(6, "big") + noise[:NOISE_BYTES]

@@ -5,47 +5,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from contextlib import aclosing
 from typing import NamedTuple
 
-from ...protocol.errors import RefusedError, RemoteError, UnreachableError
-from .api import BODILESS, READ_TIMEOUT_S, SLOWEST_BYTES_S, too_large
 from .datagram import Address, Endpoint
-from .exchange import Answer, Exchange, Router
+from .exchange import Router
 from .files import FileCache
 from .gate import Gate, Refuse, Respond
-from .h3 import (
-    EXCESSIVE_LOAD,
-    ID_BYTES,
-    INTERNAL_ERROR,
-    NO_ERROR,
-    Closed,
-    Data,
-    Event,
-    Head,
-    Headers,
-    IdIssued,
-    IdRetired,
-    Ids,
-    Opened,
-    Reset,
-    Session,
-    Stopped,
-    read_ids,
-    server_configuration,
-)
-from .head import FIELD_LIMIT, HEAD_LIMIT_BYTES
-from .link import Link
+from .h3 import ID_BYTES, NO_ERROR, Ids, Session, read_ids, server_configuration
+from .peer import Peer
 from .tally import Tally
 from .tls import Certificate
-
-BODY_BYTES = 8 << 20
-"""What one request body may hold unread; a handler's own limit is usually smaller."""
-UNREAD_BYTES = 128 << 20
-"""The same for all requests of the server."""
-RESETS = 100
-"""Cancelled requests forgiven a connection, besides four for each one it let finish."""
-
 
 LAST_S = 0.1
 
@@ -81,8 +50,8 @@ class QuicServer:
         self.unread_bytes = 0
         self._gate = Gate(secrets.token_bytes(32), sessions=limits.sessions, unproven=limits.unproven)
         self._configuration = server_configuration(certificate)
-        self._peers: dict[bytes, _Peer] = {}
-        self._sessions: set[_Peer] = set()
+        self._peers: dict[bytes, Peer] = {}
+        self._sessions: set[Peer] = set()
         tally.connections = lambda: len(self._sessions)
         self._unproven = 0
         self._closing = False
@@ -115,12 +84,12 @@ class QuicServer:
         """Whether new requests are refused."""
         return self._closing
 
-    def name(self, peer: _Peer, id: bytes) -> None:  # noqa: A002 - QUIC calls it so
+    def name(self, peer: Peer, id: bytes) -> None:  # noqa: A002 - QUIC calls it so
         """Deliver datagrams for connection id ``id`` to ``peer``."""
         self._peers[id] = peer
         peer.ids.add(id)
 
-    def unname(self, peer: _Peer, id: bytes) -> None:  # noqa: A002 - as above
+    def unname(self, peer: Peer, id: bytes) -> None:  # noqa: A002 - as above
         """Forget one connection id of ``peer``."""
         if self._peers.get(id) is peer:
             del self._peers[id]
@@ -130,7 +99,7 @@ class QuicServer:
         """Count one handshake as done, or as given up."""
         self._unproven -= 1
 
-    def forget(self, peer: _Peer) -> None:
+    def forget(self, peer: Peer) -> None:
         """Drop a closed session."""
         for id_ in list(peer.ids):
             self.unname(peer, id_)
@@ -138,7 +107,7 @@ class QuicServer:
 
     def _received(self, datagrams: list[bytes], address: Address, local: bytes) -> None:
         batch: list[bytes] = []
-        last: _Peer | None = None
+        last: Peer | None = None
         for datagram in datagrams:
             ids = read_ids(datagram)
             if ids is None:
@@ -154,7 +123,7 @@ class QuicServer:
         if last is not None:
             last.link.receive(batch, address, local)
 
-    def _admit(self, ids: Ids, size_bytes: int, address: Address, local: bytes) -> _Peer | None:
+    def _admit(self, ids: Ids, size_bytes: int, address: Address, local: bytes) -> Peer | None:
         endpoint = self._endpoint
         if endpoint is None or self._closing:
             return None
@@ -175,227 +144,9 @@ class QuicServer:
                 self.router.refused(verdict.reason)
             return None
         session = Session.server(self._configuration, verdict.original, verdict.retried)
-        peer = _Peer(self, endpoint, session, address)
+        peer = Peer(self, endpoint, session, address)
         self._unproven += 1
         self._sessions.add(peer)
         self.name(peer, ids.destination)
         self.name(peer, session.id)
         return peer
-
-
-class _Request:
-    """One request as it arrives."""
-
-    __slots__ = ("body", "ended", "failure", "limit", "task", "unread", "waiter")
-
-    def __init__(self) -> None:
-        self.body = bytearray()
-        self.ended = False
-        self.failure: RemoteError | None = None
-        self.limit = BODY_BYTES
-        self.task: asyncio.Task[None] | None = None
-        self.waiter: asyncio.Future[None] | None = None
-
-    def wake(self) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
-
-
-class _Peer:
-    """One client: its session, and the requests it has open."""
-
-    def __init__(self, server: QuicServer, endpoint: Endpoint, session: Session, address: Address) -> None:
-        self.server = server
-        self.link = Link(session, endpoint, self._event)
-        self.ids: set[bytes] = set()
-        self._address = str(address[0]).removeprefix("::ffff:")
-        self._requests: dict[int, _Request] = {}
-        self._proven = False
-        self._finished = self._resets = 0
-
-    def _event(self, event: Event) -> None:
-        if isinstance(event, Data):
-            self._data(event)
-        elif isinstance(event, Head):
-            self._head(event)
-        elif isinstance(event, Reset | Stopped):
-            self._cancel(event.stream)
-        elif isinstance(event, Opened):
-            self._prove()
-        elif isinstance(event, IdIssued):
-            self.server.name(self, event.id)
-        elif isinstance(event, IdRetired):
-            self.server.unname(self, event.id)
-        else:
-            self._closed(event)
-
-    def _prove(self) -> None:
-        if not self._proven:
-            self._proven = True
-            self.server.proven()
-
-    def _closed(self, _: Closed) -> None:
-        self._prove()
-        if self.link.session.faults:
-            self.server.router.refused("quic_engine_fault")
-        for request in list(self._requests.values()):
-            if request.task is not None:
-                request.task.cancel()
-        self.server.forget(self)
-
-    def _head(self, event: Head) -> None:
-        request = self._requests.get(event.stream)
-        if request is not None:  # trailers: nothing in them is used
-            request.ended |= event.ended
-            request.wake()
-            return
-        request = self._requests[event.stream] = _Request()
-        request.ended = event.ended
-        server = self.server
-        request.task = server.loop.create_task(self._serve(event.stream, request, event.headers))
-        server.tasks.add(request.task)
-        request.task.add_done_callback(server.tasks.discard)
-
-    def _data(self, event: Data) -> None:
-        request = self._requests.get(event.stream)
-        if request is None or request.failure is not None:
-            return
-        request.body += event.data
-        request.ended |= event.ended
-        self.server.unread_bytes += len(event.data)
-        if len(request.body) > request.limit:
-            self._fail(event.stream, request, too_large(request.limit))
-        elif self.server.unread_bytes > UNREAD_BYTES:
-            busy = RefusedError(
-                "too many request bodies at once", status=503, retry_after_s=1.0, reason="busy"
-            )
-            self._fail(event.stream, request, busy)
-        request.wake()
-
-    def _fail(self, stream: int, request: _Request, failure: RemoteError) -> None:
-        if request.failure is None:
-            request.failure = failure
-            self.link.session.stop(stream, NO_ERROR)
-        self._forget_body(request)
-
-    def _forget_body(self, request: _Request) -> None:
-        self.server.unread_bytes -= len(request.body)
-        request.body.clear()
-
-    def _cancel(self, stream: int) -> None:
-        request = self._requests.get(stream)
-        if request is None or request.task is None:
-            return
-        self._resets += 1
-        self.link.abandon(stream)
-        request.task.cancel()
-        if self._resets > RESETS + 4 * self._finished:
-            self.server.router.refused("too_many_resets")
-            self.link.close(EXCESSIVE_LOAD)
-
-    async def _serve(self, stream: int, request: _Request, fields: Headers) -> None:
-        link, router = self.link, self.server.router
-        try:
-            method, answer = await self._answer(stream, request, fields)
-            await self._send(stream, answer, method)
-            self._finished += 1
-        except asyncio.CancelledError:
-            link.session.reset(stream, INTERNAL_ERROR)
-            raise
-        except Exception as error:  # noqa: BLE001 - part of the body is out, so only a reset can tell
-            link.session.reset(stream, INTERNAL_ERROR)
-            if isinstance(error, UnreachableError):
-                router.refused("client_gone")
-            else:
-                router.cut_short(error)
-        finally:
-            self._requests.pop(stream, None)
-            self._forget_body(request)
-            if not request.ended:
-                link.session.stop(stream, NO_ERROR)
-            link.soon()
-
-    async def _answer(self, stream: int, request: _Request, fields: Headers) -> tuple[str, Answer]:
-        router = self.server.router
-        if self.server.closing:
-            error = RefusedError("this box is shutting down", status=503, retry_after_s=1.0, reason="closing")
-            return "GET", router.fail(error)
-        method = "GET"
-        try:
-            method, target, headers = read_fields(fields)
-            exchange = Exchange.of(
-                method,
-                target,
-                headers,
-                peer=self._address,
-                secure=True,
-                reader=lambda limit: self._read(stream, request, limit, headers.get("content-length")),
-            )
-        except RefusedError as error:
-            return method, router.fail(error)
-        return method, await router.handle(exchange)
-
-    async def _send(self, stream: int, answer: Answer, method: str) -> None:
-        server, length = self.server, answer.length
-        headers = {"server": "farcast", **answer.headers}
-        if length is not None and answer.status not in BODILESS:
-            headers["content-length"] = str(length)
-        fields = [(b":status", str(answer.status).encode())]
-        fields += [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-        server.tally.answered(answer.status)
-        empty = method == "HEAD" or answer.status in BODILESS or length == 0
-        self.link.session.send_head(stream, fields, end=empty)
-        if not empty:
-            async with aclosing(server.files.stream(answer)) as chunks:
-                server.tally.sent_bytes += await self.link.pump(stream, chunks)
-
-    async def _read(self, stream: int, request: _Request, limit: int, declared: str | None) -> bytes:
-        request.limit = min(limit, BODY_BYTES)
-        if len(request.body) > limit or (declared is not None and _size(declared) > limit):
-            self._fail(stream, request, too_large(limit))
-        try:
-            async with asyncio.timeout(READ_TIMEOUT_S + limit / SLOWEST_BYTES_S):
-                while not request.ended and request.failure is None:
-                    request.waiter = self.server.loop.create_future()
-                    await request.waiter
-        except TimeoutError as error:
-            raise RefusedError("the request body came too slowly", status=408, reason="slow_body") from error
-        if request.failure is not None:
-            raise request.failure
-        body = bytes(request.body)
-        self._forget_body(request)
-        if declared is not None and _size(declared) != len(body):
-            raise RefusedError("a body that is not as long as it says", reason="bad_request")
-        return body
-
-
-def read_fields(fields: Headers) -> tuple[str, str, dict[str, str]]:
-    """Split a request's fields into method, target and headers, ``:authority`` as ``host``.
-
-    Raises:
-        RefusedError: 431 past the limits of any head here; 400 without a path.
-
-    """
-    if (
-        len(fields) > FIELD_LIMIT + 4
-        or sum(len(name) + len(value) for name, value in fields) > HEAD_LIMIT_BYTES
-    ):
-        message = "a request head that is too large"
-        raise RefusedError(message, status=431, reason="head_too_large")
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in fields:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    method, target = headers.pop(":method", ""), headers.pop(":path", "")
-    host = headers.pop(":authority", headers.get("host", ""))
-    if headers.get("host", host) != host or not target.startswith("/"):
-        raise RefusedError("a request for two hosts, or for none", reason="bad_request")
-    headers.pop(":scheme", None)
-    headers["host"] = host
-    return method, target, headers
-
-
-def _size(declared: str) -> int:
-    if not (declared.isascii() and declared.isdigit() and len(declared) <= 15):  # noqa: PLR2004 - below 2^53
-        raise RefusedError("a malformed Content-Length", reason="bad_request")
-    return int(declared)

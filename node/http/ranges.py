@@ -85,7 +85,7 @@ def cut(parts: Sequence[FilePart], span: Span) -> list[FilePart]:
 
 def part_bytes(parts: Sequence[FilePart]) -> int:
     """Return how many bytes ``parts`` are together."""
-    return sum(part.length for part in parts)
+    return parts[0].length if len(parts) == 1 else sum(part.length for part in parts)
 
 
 def _part(answer: Answer, wanted: str) -> Answer:

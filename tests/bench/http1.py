@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
@@ -35,7 +35,11 @@ CONNECTIONS = 16
 SERVER_CORE = 0
 CLIENT_CORE = 1
 MIB = 1 << 20
-CASES: Mapping[str, tuple[int, int]] = {"http1_64k": (1, 64 << 10), "http1_1m": (1, MIB), "http1_4m": (4, MIB)}
+CASES: Mapping[str, tuple[int, int]] = {
+    "http1_64k": (1, 64 << 10),
+    "http1_1m": (1, MIB),
+    "http1_4m": (4, MIB),
+}
 """Name to (block files, bytes of each); nginx serves the same bytes as one file."""
 
 _START_S = 10.0
@@ -132,14 +136,14 @@ def _match(pattern: str, text: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _ours(root: Path) -> Iterator[_Server]:
+def _ours(root: Path) -> Generator[_Server, None, None]:
     port = _free_port()
     command = [sys.executable, __file__, "--serve", str(root / "files"), str(port)]
     yield from _running(command, port)
 
 
 @contextmanager
-def _nginx(root: Path) -> Iterator[_Server]:
+def _nginx(root: Path) -> Generator[_Server, None, None]:
     port = _free_port()
     template = Path(__file__).with_name("nginx.conf.in").read_text()
     config = root / "nginx.conf"
@@ -148,7 +152,7 @@ def _nginx(root: Path) -> Iterator[_Server]:
     yield from _running(command, port)
 
 
-def _running(command: list[str], port: int) -> Iterator[_Server]:
+def _running(command: list[str], port: int) -> Generator[_Server, None, None]:
     process = subprocess.Popen(_pinned(SERVER_CORE, command))
     try:
         deadline = time.monotonic() + _START_S
@@ -172,7 +176,7 @@ def _running(command: list[str], port: int) -> Iterator[_Server]:
 
 def _pinned(core: int, command: list[str]) -> list[str]:
     usable = sorted(os.sched_getaffinity(0))
-    if shutil.which("taskset") is None or len(usable) < 2:  # noqa: PLR2004
+    if shutil.which("taskset") is None or len(usable) < 2:
         return command
     return ["taskset", "-c", str(usable[core]), *command]
 

@@ -375,8 +375,10 @@ def flag(value: Value) -> Field:
 
 
 def binary_cid(value: Value) -> Field:
-    """Take a CID in binary, which is shown as its text."""
-    return cid_text(cast("bytes", blob(4, 128)(value)))
+    """Take a CID in binary."""
+    cid = cast("bytes", blob(4, 128)(value))
+    cid_parts(cid)
+    return cid
 
 
 V1 = number(1, 1)
@@ -788,7 +790,7 @@ def _checkpoint(data: bytes, given: Given) -> Field:
     root = _base64(match[3])
     if len(root) != 32:
         refuse("a root that is not 32 bytes")
-    return {"size": int(match[2]), "root": root, "time_ms": int(match[4]), "signature": mine[0]}
+    return {"origin": name, "size": int(match[2]), "root": root, "time_ms": int(match[4])}
 
 
 def _base64(letters: str) -> bytes:
@@ -874,7 +876,7 @@ MANIFEST = array(
     access=one_of("open", "ticket"),
     protection=optional(array(scheme=one_of("aes-128"), key_ids=many(BIN16))),
     created_ms=COUNT,
-    supersedes=lambda value: "" if value == b"" else binary_cid(value),
+    supersedes=lambda value: b"" if value == b"" else binary_cid(value),
 )
 ENTRY = array(
     v=V1,
@@ -1010,6 +1012,7 @@ RULES = array(
     payer_factor=COUNT,
     relay_cents_per_gb=COUNT,
     group_viewers=COUNT,
+    mode=one_of("pooled", "per_payer"),
 )
 STATEMENT = array(
     v=V1,
@@ -1166,6 +1169,11 @@ def _ticket(data: bytes, given: Given) -> Field:
 
 def _pulse(data: bytes, given: Given) -> Field:
     pulse, body = open_envelope("pulse", data, cast("bytes", given["key"]))
+    if "ticket" in given:
+        signer = cast("bytes", given["ticket_signer"])
+        ticket, _ = open_envelope("ticket", cast("bytes", given["ticket"]), signer)
+        if (pulse["tid"], given["key"]) != (ticket["tid"], ticket["session"]):
+            refuse("a pulse of another ticket")
     if "ticket_key" in given:
         nonce = cast("int", pulse["seq"]).to_bytes(12, "big")
         # the first eight of nine fields: one array header, then the body without header and box
@@ -1237,14 +1245,105 @@ def _invite(data: bytes, given: Given) -> Field:
     }
 
 
-def _tls(data: bytes, given: Given) -> Field:
-    """Read the libp2p TLS extension; ``spki`` is the certificate's SubjectPublicKeyInfo in DER."""
+# P-256 (FIPS 186-5, SEC 2) for the one thing it is needed for: that a certificate signed itself
+
+P256 = 2**256 - 2**224 + 2**192 + 2**96 - 1
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+P256_BASE = (
+    0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+    0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
+)
+P256_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+SPKI_HEAD = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+EXTENSION_OID = bytes.fromhex("060a2b0601040183a25a0101")
+
+
+def _p256_add(a: tuple[int, int] | None, b: tuple[int, int] | None) -> tuple[int, int] | None:
+    if a is None or b is None:
+        return a or b
+    if a[0] == b[0]:
+        if (a[1] + b[1]) % P256 == 0:
+            return None
+        slope = 3 * (a[0] * a[0] - 1) * pow(2 * a[1], -1, P256)
+    else:
+        slope = (b[1] - a[1]) * pow(b[0] - a[0], -1, P256)
+    x = (slope * slope - a[0] - b[0]) % P256
+    return x, (slope * (a[0] - x) - a[1]) % P256
+
+
+def _p256_times(scalar: int, point: tuple[int, int] | None) -> tuple[int, int] | None:
+    total: tuple[int, int] | None = None
+    while scalar:
+        total = _p256_add(total, point) if scalar & 1 else total
+        point, scalar = _p256_add(point, point), scalar >> 1
+    return total
+
+
+def verify_p256(key: tuple[int, int], r: int, s: int, message: bytes) -> bool:
+    """Verify an ECDSA signature over SHA-256."""
+    x, y = key
+    if max(x, y) >= P256 or (y * y - x**3 + 3 * x - P256_B) % P256:
+        return False
+    if not (0 < r < P256_ORDER and 0 < s < P256_ORDER):
+        return False
+    inverse = pow(s, -1, P256_ORDER)
+    hashed = int.from_bytes(sha256(message), "big")
+    point = _p256_add(
+        _p256_times(hashed * inverse % P256_ORDER, P256_BASE), _p256_times(r * inverse % P256_ORDER, key)
+    )
+    return point is not None and point[0] % P256_ORDER == r
+
+
+def _der(reader: _Bytes) -> tuple[int, bytes, bytes]:
+    """Return the next DER element: tag, content, and the whole of it."""
+    start = reader.at
+    tag, size = reader.take(1)[0], reader.take(1)[0]
+    if size >= 0x80:
+        wide = reader.take(size & 0x7F)
+        size = int.from_bytes(wide, "big")
+        if size < 0x80 or wide[0] == 0:
+            refuse("a DER length not in its shortest form")
+    content = reader.take(size)
+    return tag, content, reader.data[start : reader.at]
+
+
+def _elements(data: bytes) -> list[tuple[int, bytes, bytes]]:
+    reader, out = _Bytes(data), list[tuple[int, bytes, bytes]]()
+    while reader.at < len(data):
+        out.append(_der(reader))
+    return out
+
+
+def _extension(extensions: bytes) -> bytes:
+    for _, extension, _ in _elements(_elements(extensions)[0][1]):
+        parts = _elements(extension)
+        if parts[0][2] == EXTENSION_OID:
+            return parts[-1][1]
+    refuse("a certificate without a Farcast key")
+
+
+def _certificate(data: bytes, given: Given) -> Field:
+    """Read the key that vouches for a peer's certificate (RFC 5280 section 4.1; libp2p TLS)."""
+    del given
+    try:
+        [(_, whole, _)] = _elements(data)
+        (_, fields, signed), _, (_, sig, _) = _elements(whole)
+        parts = _elements(fields)
+        spki, extension = parts[6][2], _extension(parts[7][1])
+        (_, r, _), (_, s, _) = _elements(_elements(sig[1:])[0][1])
+    except (ValueError, IndexError):
+        refuse("not a certificate")
+    if not spki.startswith(SPKI_HEAD) or len(spki) != len(SPKI_HEAD) + 64:
+        refuse("not a P-256 certificate")
+    own = (int.from_bytes(spki[-64:-32], "big"), int.from_bytes(spki[-32:], "big"))
+    if not verify_p256(own, int.from_bytes(r, "big"), int.from_bytes(s, "big"), signed):
+        refuse("a certificate not signed by its own key")
     head, middle = bytes.fromhex("30680424") + PEER_PREFIX[2:], bytes.fromhex("0440")
-    if len(data) != 106 or data[:8] != head or data[40:42] != middle:
+    if len(extension) != 106 or extension[:8] != head or extension[40:42] != middle:
         refuse("not the extension of an Ed25519 key")
-    key, signature = data[8:40], data[42:]
-    if not verify(key, signature, b"libp2p-tls-handshake:" + cast("bytes", given["spki"])):
-        refuse("the signature does not verify")
+    key = extension[8:40]
+    if not verify(key, extension[42:], b"libp2p-tls-handshake:" + spki):
+        refuse("a certificate whose key did not sign it")
     return {"key": key}
 
 
@@ -1254,12 +1353,12 @@ def _packet(data: bytes, given: Given) -> Field:
     head = int.from_bytes(data[18:22], "big")
     out: Fields = {
         "origin": data[2:10],
-        "generation": int.from_bytes(data[10:18], "big"),
-        "sequence": head & 0x7FFFFFFF,
+        "number": int.from_bytes(data[10:18], "big"),
+        "seq": head & 0x7FFFFFFF,
     }
     if head >> 31:
         descriptor, _ = open_envelope("generation", data[22:], cast("bytes", given["key"]))
-        if (descriptor["origin"], descriptor["number"]) != (out["origin"], out["generation"]):
+        if (descriptor["origin"], descriptor["number"]) != (out["origin"], out["number"]):
             refuse("a descriptor of another generation than its packet's")
         return {**out, "descriptor": descriptor}
     symbol = data[26:]
@@ -1300,10 +1399,11 @@ def _root(data: bytes, given: Given) -> Field:
             )
         }
         mine = signed["x-farcast"]
-        out: Fields = {"name": mine["name"], "peer_id": mine["peer_id"], "endpoints": mine["endpoints"]}
+        out: Fields = {"name": mine["name"], "key": peer_key(mine["peer_id"]), "endpoints": mine["endpoints"]}
+        for role_ in ("settlement", "intake"):
+            out[role_] = [peer_key(name) for name in mine.get(role_, [])]
         if signed["_type"] != "root" or len(good) < max(1, role["threshold"]):
             refuse("not a root its own keys signed")
-        out["key"] = peer_key(mine["peer_id"])
     except (ValueError, KeyError, TypeError, AttributeError):
         refuse("not a root.json")
     return out
@@ -1322,7 +1422,13 @@ def _cid(data: bytes, _: Given) -> Field:
 def _block(data: bytes, given: Given) -> Field:
     binary = cid_bytes(cast("str", given["cid"]))
     check_block(binary, data)
-    return read_node(data) if cid_parts(binary)[0] == 0x70 else {"data": data}
+    if cid_parts(binary)[0] != 0x70:
+        return {"type": "raw", "data": data}
+    node = read_node(data)
+    node["type"] = {0: "file", 1: "directory", 2: "file", 4: "symlink", 5: "hamt"}[cast("int", node["type"])]
+    return {name: node[name] for name in ("type", "data", "filesize", "blocksizes", "links")} | {
+        "filesize": node["filesize"] or 0
+    }
 
 
 def _leaves(data: bytes, given: Given) -> Field:
@@ -1364,7 +1470,7 @@ OTHER: dict[str, Callable[[bytes, Given], Field]] = {
     "block": _block,
     "peer-id": _peer,
     "invite": _invite,
-    "tls-extension": _tls,
+    "certificate": _certificate,
     "packet": _packet,
     "leaves": _leaves,
     "tickets": _tickets,

@@ -333,6 +333,7 @@ class World:
     refused: dict[tuple[Cid, Source], float] = field(default_factory=dict[tuple[Cid, Source], float])
     lied: set[tuple[Cid, Source]] = field(default_factory=set[tuple[Cid, Source]])
     ended: dict[Cid, str] = field(default_factory=dict[Cid, str])
+    begun: dict[int, float] = field(default_factory=dict[int, float])
     arrived: dict[int, int] = field(default_factory=dict[int, int])
     wasted: int = 0
     delivered: int = 0
@@ -361,6 +362,7 @@ class World:
                     same = [one for one in self.flights.values() if one[1:3] == (block, source)]
                     assert not same, "two flights to one source"
                     self.flights[flight] = effect
+                    self.begun[flight] = self.now
                     self.begin(flight, self.kind(source))
                 case Cancel(flight=flight):
                     start = self.flights.pop(flight)
@@ -382,6 +384,11 @@ class World:
             self.at(20.0, "good", flight)
         elif kind != "hang":
             self.at(0.005, kind, flight)
+
+    def eject(self, flight: int, source: Source) -> None:
+        """Expect no request for a second; a flight begun before the last ejection adds nothing."""
+        if self.begun[flight] >= self.ejected.get(source, 0.0) - 1.0:
+            self.ejected[source] = self.now + 1.0
 
     def happen(self, event: str, flight: int, value: int) -> None:
         """Tell the ladder what became of a flight."""
@@ -405,10 +412,10 @@ class World:
             self.refused[start.cid, start.source] = self.now + 2.0
             self.made.failed(flight, "refused", self.now, status=404)
         elif event == "busy":
-            self.ejected[start.source] = self.now + 1.0
+            self.eject(flight, start.source)
             self.made.failed(flight, "refused", self.now, status=503)
         else:
-            self.ejected[start.source] = self.now + 1.0
+            self.eject(flight, start.source)
             self.made.failed(flight, "unreachable", self.now)
 
     def run(self, end: float) -> None:

@@ -6,11 +6,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from farcast.node.trust import FILE_LIMIT_BYTES, Trust, find_root, read_root
+from farcast.node.rootfile import FILE_LIMIT_BYTES
+from farcast.node.trust import Trust
 from farcast.origin.repository import Repository
 from farcast.protocol.codec import encode
 from farcast.protocol.directory import Endpoint
@@ -69,36 +68,12 @@ async def test_refresh_runs_in_a_thread(tmp_path: Path) -> None:
     assert trust.keyring == keyring()
 
 
-def test_root_json_alone_tells_whose_it_is(tmp_path: Path) -> None:
-    hint = read_root(repository(tmp_path / "tuf").root_bytes)
-    assert (hint.name, hint.peer_id) == ("Acme", BOX.peer_id)
-    assert hint.endpoints == [Endpoint("films.example", 7433, False)]
-
-
 def test_a_root_that_is_not_the_invites_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     repo = repository(tmp_path / "tuf")
     with pytest.raises(RemoteError, match="not the one the invite names") as caught:
         Trust.create(tmp_path / "trust", repo.root_bytes, nobody, "0" * 64)
     assert caught.value.reason == "wrong_root"
     assert not (tmp_path / "trust").exists()
-
-
-def test_a_root_changed_by_one_letter_is_refused(tmp_path: Path) -> None:
-    data = repository(tmp_path / "tuf").root_bytes.replace(b"Acme", b"Acne")
-    with pytest.raises(RemoteError) as caught:
-        read_root(data)
-    assert caught.value.reason == "bad_root"
-
-
-@given(st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)))
-def test_any_bytes_as_root_are_a_remote_error(data: bytes) -> None:
-    with pytest.raises(RemoteError):
-        read_root(data)
-
-
-def test_other_metadata_is_no_root(tmp_path: Path) -> None:
-    with pytest.raises(RemoteError, match=r"no root\.json"):
-        read_root(repository(tmp_path / "tuf").files()["timestamp.json"])
 
 
 def test_a_box_trusts_one_origin_for_good(tmp_path: Path) -> None:
@@ -246,19 +221,6 @@ def test_of_two_offered_timestamps_the_newer_one_stays(tmp_path: Path) -> None:
     assert all(name.endswith("msgpack") for name in kept)
     trust.refresh_now()
     assert trust.keyring == keyring(cdn=("https://cdn.example/",))
-
-
-def test_an_invites_root_is_found_among_older_versions(tmp_path: Path) -> None:
-    repo = repository(tmp_path / "tuf")
-    first = repo.root_bytes
-    repo.renew_root(ROOT_SEED, time.time())
-    assert find_root(repo.files().get, sha256(first).hexdigest()) == first
-    assert find_root(repo.files().get, repo.root_sha256) == repo.root_bytes
-    with pytest.raises(RemoteError) as caught:
-        find_root(repo.files().get, "0" * 64)
-    assert caught.value.reason == "wrong_root"
-    with pytest.raises(UnreachableError):
-        find_root(lambda _: None, "0" * 64)
 
 
 def test_a_damaged_cache_names_the_file_and_the_mend(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,6 @@ class Origin:
     """A whole origin behind a router, with a clock that stands until it is set."""
 
     def __init__(self, home: Path) -> None:
-        init(home, "Acme", [Endpoint("films.example", 7433, False)], "correct horse battery", time.time())
         self.registry = CollectorRegistry()
         self.now_ms = int(time.time() * 1_000)
         self.keys = Keys(home)
@@ -142,9 +142,18 @@ def body_of(answer: Answer) -> bytes:
     return answer.body
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make one origin to copy from, because stretching its passphrase takes long on purpose."""
+    home = tmp_path_factory.mktemp("template") / "home"
+    init(home, "Acme", [Endpoint("films.example", 7433, False)], "correct horse battery", time.time())
+    return home
+
+
 @pytest.fixture
-def origin(tmp_path: Path) -> Iterator[Origin]:
-    origin = Origin(tmp_path)
+def origin(template: Path, tmp_path: Path) -> Iterator[Origin]:
+    shutil.copytree(template, tmp_path / "home")
+    origin = Origin(tmp_path / "home")
     yield origin
     origin.close()
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farcast.protocol.errors import RemoteError
@@ -42,11 +42,13 @@ def test_a_proof_under_another_key_is_refused() -> None:
     assert caught.value.reason == "bad_signature"
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=64))
 def test_a_nonce_survives_its_header(nonce: bytes) -> None:
     assert read_challenge(challenge(nonce)) == nonce
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_refused_as_remote_error(text: str) -> None:
     for sample in (text, "Farcast " + text, f'Farcast nonce="{text}"'):
@@ -59,6 +61,7 @@ def test_any_text_is_refused_as_remote_error(text: str) -> None:
         assert challenge(nonce).lower() == sample.strip().lower()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_envelope_bytes_are_refused_as_remote_error(data: bytes) -> None:
     with pytest.raises(RemoteError):

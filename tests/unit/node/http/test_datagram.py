@@ -3,12 +3,13 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farcast.node.http.datagram import SEGMENTED_BYTES, SEGMENTS, Address, Endpoint, batches
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([1, 40, 1200, 1232, 9000]), max_size=200))
 def test_batches_keep_every_datagram_in_order_and_suit_the_kernel(sizes: list[int]) -> None:
     datagrams = [bytes([at % 256]) * size for at, size in enumerate(sizes)]
@@ -21,6 +22,10 @@ def test_batches_keep_every_datagram_in_order_and_suit_the_kernel(sizes: list[in
         assert len(group[-1]) <= len(group[0])
 
 
+def _ignore(_: list[bytes], __: Address, ___: bytes) -> None:
+    """Drop what comes."""
+
+
 async def test_datagrams_of_mixed_sizes_arrive_one_by_one_at_a_plain_socket() -> None:
     sent = [bytes([at]) * (1232 if at % 5 else 300) for at in range(60)]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
@@ -29,7 +34,7 @@ async def test_datagrams_of_mixed_sizes_arrive_one_by_one_at_a_plain_socket() ->
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.setblocking(False)
         sock.bind(("127.0.0.1", 0))
-        endpoint = Endpoint(sock, lambda *_: None)
+        endpoint = Endpoint(sock, _ignore)
         endpoint.send(sent, plain.getsockname())
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(5):
@@ -64,7 +69,11 @@ async def test_a_paused_endpoint_reads_nothing_until_it_is_resumed() -> None:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.bind(("127.0.0.1", 0))
-    endpoint = Endpoint(sock, lambda datagrams, *_: got.extend(datagrams))
+
+    def keep(datagrams: list[bytes], _: Address, __: bytes) -> None:
+        got.extend(datagrams)
+
+    endpoint = Endpoint(sock, keep)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         endpoint.pause()
         client.sendto(b"later", endpoint.address)
@@ -82,10 +91,15 @@ async def test_a_connected_endpoint_is_told_when_its_peer_is_gone() -> None:
         gone.bind(("127.0.0.1", 0))
         where = gone.getsockname()
     lost: asyncio.Future[OSError] = asyncio.get_running_loop().create_future()
+
+    def tell(error: OSError) -> None:
+        if not lost.done():
+            lost.set_result(error)
+
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.connect(where)
-    endpoint = Endpoint(sock, lambda *_: None, lambda error: lost.done() or lost.set_result(error))
+    endpoint = Endpoint(sock, _ignore, tell)
     endpoint.send([b"anyone?"], None)
     async with asyncio.timeout(5):
         assert isinstance(await lost, ConnectionRefusedError)

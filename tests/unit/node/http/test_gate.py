@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farcast.node.http.gate import Admit, Gate, Refuse, Respond
@@ -90,6 +90,7 @@ def test_ids_are_read_from_long_and_short_headers() -> None:
     assert read_ids(b"\x40" + b"12345678" + b"more") == Ids(0, b"12345678", b"", initial=False, token=b"")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80), st.sampled_from([b"", b"\xc0\x00\x00\x00\x01", b"\xc0\x00\x00\x00\x02"]))
 def test_any_datagram_has_ids_or_is_none(data: bytes, prefix: bytes) -> None:
     ids = read_ids(prefix + data)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farcast.node.http.head import CHUNKED, HEAD_LIMIT_BYTES, decode_segment, parse_head, split_target
@@ -126,6 +126,7 @@ def test_segments_are_decoded_once() -> None:
     assert split_target("/a%20b/%252e/", "h").segments == ("a b", "%2e", "")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_a_head_or_unfinished_or_refused(data: bytes) -> None:
     for sample in (

@@ -89,4 +89,4 @@ def test_used_nonces_are_bounded_and_forgotten_when_they_expire() -> None:
     third = _exchange(_sign(_nonce(book, now=NOW + 30, noise=b"3" * 16)))
     assert _reason(book, third, NOW + 30) == "busy"
     assert book.check(third, BODY, NOW + TTL_S) == DEVICE.key
-    assert len(book._used) == 1
+    assert len(book) == 1

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farcast.node.http.exchange import Answer
@@ -32,6 +32,7 @@ def test_a_range_is_read_as_the_rfc_says(text: str, span: Span | None) -> None:
     assert parse_range(text, 100) == span
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.data())
 def test_a_cut_is_the_slice_of_the_whole(sizes: list[int], data: st.DataObject) -> None:
     parts = [FilePart(str(at), at, size) for at, size in enumerate(sizes)]

@@ -25,8 +25,10 @@ def test_counts_are_exported_by_carrier_class_and_reason() -> None:
 
 
 def test_reasons_are_bounded() -> None:
-    metrics = HttpMetrics(CollectorRegistry())
+    registry = CollectorRegistry()
+    metrics = HttpMetrics(registry)
     for at in range(REASON_LIMIT * 2):
         metrics.refused(f"reason{at}")
-    assert len(metrics._refusals) == REASON_LIMIT + 1
-    assert metrics._refusals["other"] == REASON_LIMIT
+    text = generate_latest(registry).decode()
+    assert text.count("farcast_node_http_refusals_total{") == REASON_LIMIT + 1
+    assert f'farcast_node_http_refusals_total{{reason="other"}} {REASON_LIMIT}.0' in text

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farcast.node.http.tls import EXTENSION_OID, make_certificate, peer_key
@@ -99,12 +99,14 @@ def test_a_certificate_without_a_proper_proof_is_malformed(value: bytes) -> None
     assert caught.value.reason == "malformed"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_raise_remote_error_only(data: bytes) -> None:
     with pytest.raises(RemoteError):
         peer_key(data)
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(DER) - 1), st.integers(1, 255))
 def test_one_changed_byte_never_names_another_key(at: int, flip: int) -> None:
     data = bytearray(DER)

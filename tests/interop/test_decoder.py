@@ -1,0 +1,168 @@
+"""The decoder written from the document alone reads every golden vector and refuses every wrong one."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farcast.protocol.identity import Identity, verify_raw
+
+HERE = Path(__file__).parent
+VECTORS = HERE.parent / "vectors"
+MESSAGES: dict[str, Any] = json.loads((VECTORS / "messages.json").read_text())
+PLAIN = {"name", "cid", "index", "size", "old_size"}
+
+
+def _load() -> Any:  # noqa: ANN401 - a module loaded by its path
+    spec = importlib.util.spec_from_file_location("interop_decoder", HERE / "decoder.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+decoder = _load()
+
+
+def content(vector: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """Return a vector's bytes and what its reader is given."""
+    given = {
+        name: value if name in PLAIN else bytes.fromhex(value) for name, value in vector["given"].items()
+    }
+    if "zeros" in vector:
+        return bytes(vector["zeros"]), given
+    return vector["text"].encode() if "text" in vector else bytes.fromhex(vector["bytes"]), given
+
+
+def named(name: str) -> dict[str, Any]:
+    """Return one valid vector."""
+    return next(vector for vector in MESSAGES["valid"] if vector["name"] == name)
+
+
+def test_the_decoder_imports_the_standard_library_alone() -> None:
+    tree = ast.parse((HERE / "decoder.py").read_text())
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or "."] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
+    }
+    assert imported <= sys.stdlib_module_names
+
+
+def test_there_is_a_vector_of_every_kind_the_decoder_reads() -> None:
+    kinds = {vector["kind"] for vector in MESSAGES["valid"]}
+    assert kinds == decoder.KINDS - {"line"}  # a line stands in leaves.bin
+
+
+@pytest.mark.parametrize("vector", MESSAGES["valid"], ids=lambda vector: vector["name"])
+def test_every_vector_decodes_to_its_fields(vector: dict[str, Any]) -> None:
+    data, given = content(vector)
+    assert decoder.plain(decoder.decode(vector["kind"], data, given)) == vector["fields"]
+
+
+@pytest.mark.parametrize("vector", MESSAGES["invalid"], ids=lambda vector: vector["name"])
+def test_every_wrong_vector_is_refused(vector: dict[str, Any]) -> None:
+    data, given = content(vector)
+    with pytest.raises(decoder.RefusedError):
+        decoder.decode(vector["kind"], data, given)
+
+
+def test_the_chain_of_pulses_holds_and_breaks_where_one_is_missing() -> None:
+    pulses = [content(named(f"pulse, {name}"))[0] for name in ("start", "active", "return")]
+    ticket, given = content(named("ticket"))
+    decoder.check_chain(ticket, given["key"], pulses)
+    for broken in (pulses[1:], pulses[::2], pulses[::-1]):
+        with pytest.raises(decoder.RefusedError):
+            decoder.check_chain(ticket, given["key"], broken)
+
+
+def test_the_witness_is_made_from_beacon_ticket_seq_and_block() -> None:
+    tid = bytes.fromhex(named("ticket")["fields"]["tid"])
+    beacon = bytes.fromhex(named("beacon")["fields"]["value"])
+    viewing = named("viewing, active")["fields"]
+    assert decoder.witness(beacon, tid, 2, b"a block").hex() == viewing["witness"]
+
+
+def test_the_car_holds_a_folder_and_a_film_in_parts() -> None:
+    data, _ = content(named("CAR"))
+    car = decoder.decode("car", data)
+    blocks = {block["cid"]: block["data"] for block in car["blocks"]}
+    folder = decoder.read_folder(car["roots"][0], blocks)
+    assert set(folder) == {"seg 1.m4s", "master.m3u8", "\u00e9.txt"}
+    film = decoder.read_file(folder["seg 1.m4s"], blocks)
+    assert film == bytes(place * 7 % 251 for place in range(1_100))
+    assert decoder.file_cid([film[at : at + 256] for at in range(0, 1_100, 256)], 4) == folder["seg 1.m4s"]
+
+
+def test_the_carousel_gives_its_bundle_back_from_the_source_symbols() -> None:
+    packets = [vector for vector in MESSAGES["valid"] if vector["kind"] == "packet"]
+    read = [decoder.decode("packet", *content(vector)) for vector in packets]
+    bundle = decoder.join_symbols(read[0]["descriptor"], read[1:])
+    assert bundle == content(named("bundle"))[0]
+    with pytest.raises(decoder.RefusedError):
+        decoder.join_symbols(read[0]["descriptor"], read[2:])
+
+
+def test_a_follower_refuses_a_log_that_shrinks_ages_or_forks() -> None:
+    data, given = content(named("checkpoint"))
+    head = decoder.decode("checkpoint", data, given)
+    page = decoder.decode("page", content(named("page"))[0])
+    entries: list[bytes] = page["entries"]
+    decoder.follow(None, head, entries)
+    decoder.follow(head, head, entries)
+    for old, seen in (
+        ({**head, "size": 8}, entries),
+        ({**head, "time_ms": head["time_ms"] + 1}, entries),
+        (head, entries[:-1]),
+        (head, [*entries[:-1], entries[0]]),
+    ):
+        with pytest.raises(decoder.RefusedError):
+            decoder.follow(old, head, seen)
+
+
+FILES: list[dict[str, Any]] = json.loads((VECTORS / "cids.json").read_text())["files"]
+
+
+@pytest.mark.parametrize("case", FILES, ids=lambda case: case["name"])
+def test_the_decoder_names_files_as_kubo_does(case: dict[str, Any]) -> None:
+    head = hashlib.sha256(case["name"].encode() + b"\0")
+
+    def chunks() -> Iterator[bytes]:
+        rest, left = b"", case["size"]
+        counter = 0
+        while left:
+            size = min(left, case["chunk"])
+            parts = [rest]
+            have = len(rest)
+            while have < size:
+                part = head.copy()
+                part.update(counter.to_bytes(8, "big"))
+                parts.append(part.digest())
+                have, counter = have + 32, counter + 1
+            data = b"".join(parts)
+            yield data[:size]
+            rest, left = data[size:], left - size
+
+    assert decoder.file_cid(chunks(), case["width"]) == case["cid"]
+
+
+def test_libsodium_and_the_decoder_agree_on_spoilt_signatures() -> None:
+    identity = Identity(bytes(range(32)))
+    message = b"message"
+    signature = identity.sign_raw(message)
+    assert decoder.verify(identity.key, signature, message)
+    for place in range(0, 768, 7):
+        both = bytearray(identity.key + signature)
+        both[place // 8] ^= 1 << place % 8
+        key, spoilt = bytes(both[:32]), bytes(both[32:])
+        assert decoder.verify(key, spoilt, message) is verify_raw(key, message, spoilt) is False

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from typer.testing import CliRunner
+
+from farcast.node.home import Home
+from farcast.origin import admin
+from farcast.origin.cli import app
+from farcast.origin.keys import init
+from farcast.protocol.directory import Endpoint
+from farcast.protocol.invite import parse_invite
+
+
+class Ran(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401 - whatever the command prints
+        """What it printed with ``--json``."""
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("FARCAST_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def call(*arguments: str) -> Ran:
+        result = CliRunner().invoke(app, list(arguments))
+        return Ran(result.exit_code, result.stdout, result.stderr)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make one origin to copy from, because stretching its passphrase takes long on purpose."""
+    home = tmp_path_factory.mktemp("template") / "home"
+    init(home, "Acme", [Endpoint("films.example", 7433, False)], "correct horse battery", time.time())
+    return home
+
+
+@pytest.fixture
+def origin(run: Run, template: Path, tmp_path: Path) -> Run:
+    shutil.copytree(template, tmp_path / "home")
+    return run
+
+
+def test_init_says_what_it_made_and_shows_the_passphrase_once(run: Run, tmp_path: Path) -> None:
+    made = run("init", "--name", "Acme", "--endpoint", "films.example:7433", "--json")
+    assert made.code == 0
+    assert made.json["home"] == str(tmp_path / "home")
+    assert Path(made.json["root"]).is_file()
+    assert len(made.json["passphrase"]) == 29
+    assert "2 of 3" in made.err
+    assert made.json["passphrase"] not in run("status").out
+
+
+def test_init_reads_the_passphrase_from_a_file_and_renew_needs_it(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("correct horse battery\n")
+    made = run("init", "--endpoint", "films.example:7433", "--passphrase-file", str(tmp_path / "secret"))
+    assert made.code == 0
+    assert "correct horse" not in made.out
+    assert run("renew").code == 2
+    assert "version 2" in run("renew", "--passphrase-file", str(tmp_path / "secret")).out
+    (tmp_path / "secret").write_text("another one, wrong\n")
+    wrong = run("renew", "--passphrase-file", str(tmp_path / "secret"))
+    assert (wrong.code, wrong.err) == (2, "farcast: this passphrase does not open the key\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--endpoint", "nowhere"], "is no HOST:PORT"),
+        (["--endpoint", "a.example:1", "--passphrase-file", "/nonexistent"], "cannot be read"),
+        (["--endpoint", "a.example:1", "--name", "a\tb"], "--name"),
+    ],
+)
+def test_a_wrong_init_is_one_sentence_and_makes_no_origin(
+    run: Run, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    made = run("init", *arguments)
+    assert (made.code, made.out) == (2, "")
+    assert words in made.err
+    assert made.err.count("\n") == 1
+    assert not (tmp_path / "home" / "identity.key").exists()
+
+
+def test_init_twice_is_one_sentence_that_names_the_home(origin: Run, tmp_path: Path) -> None:
+    again = origin("init", "--endpoint", "films.example:7433")
+    assert again.code == 2
+    assert again.err.startswith(f"farcast: {tmp_path / 'home'} is a box's home already")
+
+
+def test_without_an_endpoint_this_machines_address_is_taken_with_a_warning(run: Run) -> None:
+    made = run("init", "--json")
+    assert made.json["endpoints"][0].endswith(":7433")
+    assert "origin announce" in made.err
+
+
+@pytest.mark.parametrize(
+    "command", [["invite"], ["list"], ["status"], ["settle"], ["relays"], ["account", "list"]]
+)
+def test_no_command_works_where_no_origin_lives(run: Run, command: list[str]) -> None:
+    found = run(*command)
+    assert (found.code, found.out) == (2, "")
+    assert "farcast origin init" in found.err
+
+
+def test_an_invite_is_the_last_line_and_fit_for_a_script(origin: Run) -> None:
+    link = origin("invite").out.strip()
+    assert parse_invite(link).kind == "viewer"
+    relay = origin("invite", "--relay").out.splitlines()
+    assert "good once and for 30 days" in relay[0]
+    assert parse_invite(relay[-1]).kind == "relay"
+    assert parse_invite(origin("account", "add", "alice", "--json").json["link"]).token
+    assert parse_invite(origin("invite", "--account", "alice").out.splitlines()[-1]).token
+
+
+def test_lists_are_tables_for_people_and_objects_for_scripts(origin: Run) -> None:
+    assert "account add NAME" in origin("account", "list").out
+    origin("account", "add", "alice")
+    assert origin("account", "list").out.splitlines()[1].split() == ["alice", "0"]
+    assert origin("account", "list", "--json").json["accounts"][0]["account"] == "alice"
+    assert "no tickets from" in origin("account", "revoke", "alice").out
+    assert origin("account", "erase", "alice").code == 0
+    assert "(erased)" in origin("account", "list").out
+    assert "payee add ID" in origin("payee", "list").out
+    assert origin("payee", "add", "anna", "--name", "Anna").code == 0
+    assert origin("payee", "list").out.splitlines()[1].split() == ["anna", "Anna"]
+    assert "publish MEDIA" in origin("list").out
+    assert "invite --relay" in origin("relays").out
+    assert origin("relays", "approve", "12D3KooWnobody").code == 2
+    assert origin("relays", "refuse", "12D3KooWnobody").code == 2
+
+
+def test_money_is_booked_and_settled_for_people_and_for_scripts(origin: Run) -> None:
+    assert origin("book", "revenue", "1000").out == "Booked revenue of 1000 cents\n"
+    assert origin("book", "theft", "1").code == 2
+    assert "no revenue is booked" in origin("settle").err  # the month before has none
+
+
+def test_publishing_what_is_no_film_names_the_file(origin: Run, tmp_path: Path) -> None:
+    origin("payee", "add", "anna")
+    (tmp_path / "notes.txt").write_text("no film")
+    found = origin("publish", str(tmp_path / "notes.txt"))
+    assert found.code == 2
+    assert "notes.txt" in found.err
+    assert "is no file" in origin("publish", str(tmp_path / "absent.mp4")).err
+    assert origin("list", "--json").json == {"titles": [], "entries": 0, "running": False}
+
+
+def test_addresses_are_announced_and_shown(origin: Run) -> None:
+    assert "films.example:7433" in origin("announce").out
+    assert "https://cdn.example" in origin("announce", "--cdn", "https://cdn.example").out
+    status = origin("status", "--json").json
+    assert (status["endpoints"], status["cdn"]) == (["films.example:7433"], ["https://cdn.example"])
+
+
+def test_a_home_in_use_hands_the_work_over(
+    origin: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Home.open(tmp_path / "home", "origin"):
+        assert "in use by another command" in origin("status").err
+        (tmp_path / "home" / "admin.json").write_text('{"url": "http://127.0.0.1:9/token"}')
+        assert "does not answer" in origin("status").err
+        asked: list[str] = []
+
+        def there(home: Path, action: str, arguments: object, report: object) -> dict[str, object]:
+            del home, arguments, report
+            asked.append(action)
+            return {"payees": [{"id": "anna", "name": "Anna", "method": ""}]}
+
+        monkeypatch.setattr(admin, "call_running", there)
+        assert "anna" in origin("payee", "list").out
+        assert asked == ["payee_list"]
+
+
+def _commands(group: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:  # noqa: ANN401 - typer's own
+    found = [(*path, command.name or command.callback.__name__) for command in group.registered_commands]
+    for sub in group.registered_groups:
+        found += _commands(sub.typer_instance, (*path, sub.name))
+    return found
+
+
+@pytest.mark.parametrize("command", _commands(app), ids=" ".join)
+def test_every_command_has_help_with_an_example(run: Run, command: tuple[str, ...]) -> None:
+    text = run(*command, "--help")
+    assert text.code == 0
+    assert "Example: farcast origin" in text.out
+    assert "--json" in text.out
+    assert "--home" in text.out
