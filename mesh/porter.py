@@ -11,13 +11,15 @@ from prometheus_client import CollectorRegistry, Counter
 from ..protocol.batch import PulsePost, open_receipt, pulses_root
 from ..protocol.codec import decode, encode
 from ..protocol.errors import FarcastError, RefusedError, RemoteError
-from ..protocol.ports import Dialer, Source, Spool, SpooledPulse
+from ..protocol.ports import ANYBODY, Dialer, Source, Spool, SpooledPulse
 from .carry import Carrier
 from .neighbours import Neighbour
 
 PENDING_PULSES = 4_096
 REQUEST_TIMEOUT_S = 5.0
 RECEIPT_LIMIT_BYTES = 4 << 10
+PROMISE_MS = 120_000
+"""What a relay took is its to bring home for two of its batches, before neighbours are asked too."""
 LIST_LIMIT_BYTES = 256 << 10
 LIST_LIMIT_ITEMS = 64
 _OK, _ACCEPTED, _NOT_FOUND = 200, 202, 404
@@ -40,8 +42,10 @@ class Porter:
         has_uplink: Callable[[], bool],
         accept_ack: Callable[[bytes], object],
         accept_beacon: Callable[[bytes], object],
+        clock_ms: Callable[[], int],
         registry: CollectorRegistry,
     ) -> None:
+        self._clock_ms = clock_ms
         self._spool = spool
         self._dialer = dialer
         self._neighbours = neighbours
@@ -65,7 +69,12 @@ class Porter:
         chosen = [] if self._has_uplink() else self._carrier.choose(self._neighbours())
         if not chosen:
             return
-        pending = await asyncio.to_thread(self._spool.pending, PENDING_PULSES)
+        pending = await asyncio.to_thread(
+            self._spool.pending,
+            PENDING_PULSES,
+            not_handed_to=ANYBODY,
+            handed_before_ms=self._clock_ms() - PROMISE_MS,
+        )
         async with asyncio.TaskGroup() as tasks:
             for neighbour in chosen:
                 tasks.create_task(self._deal(neighbour, pending))

@@ -48,6 +48,7 @@ class Health:
     backoff_s: float = 0.0
     ejected_at: float = float("-inf")
     free_at: float = float("-inf")
+    asked_off_until: float = float("-inf")
     banned_until: float = float("-inf")
     probing: bool = False
     strikes: int = 0
@@ -60,6 +61,11 @@ class Health:
     def half_open(self, now: float) -> bool:
         """Say whether its back-off is over and nobody is trying it yet."""
         return bool(self.backoff_s) and now >= max(self.free_at, self.banned_until) and not self.probing
+
+    def desperate(self, now: float) -> bool:
+        """Say whether it may be asked where nobody else is left."""
+        rested = now >= max(self.ejected_at + BACKOFF_FIRST_S, self.asked_off_until, self.banned_until)
+        return rested and not self.probing
 
     def expected_s(self, size_bytes: int) -> float:
         """Estimate how long ``size_bytes`` take from here; unproven sources look ordinary."""
@@ -94,7 +100,8 @@ class Health:
             return
         self.backoff_s = min(max(2 * self.backoff_s, BACKOFF_FIRST_S), probe_s)
         self.ejected_at = now
-        self.free_at = now + max(self.backoff_s, min(retry_after_s, RETRY_AFTER_LIMIT_S))
+        self.asked_off_until = now + min(retry_after_s, RETRY_AFTER_LIMIT_S)
+        self.free_at = max(now + self.backoff_s, self.asked_off_until)
         self.strikes = 0
 
     def struck(self) -> bool:

@@ -322,7 +322,11 @@ class Ladder:
 
     def _begin(self, want: _Want, now: float) -> None:
         comfortable = not want.urgent or want.buffer_s is None or want.buffer_s >= PROBE_BUFFER_S
-        source = self._choose(want, now, probe=comfortable) or self._choose(want, now, probe=True)
+        source = self._choose(want, now, probe=False)
+        if source is None:
+            source = self._roster.resort(want.cid, now, busy=want.busy())
+        elif comfortable:
+            source = self._choose(want, now, probe=True)
         if source is None:
             self._await_push(want, now)
             return
@@ -393,8 +397,8 @@ class Ladder:
 
     def _spare(self, want: _Want, now: float) -> Source | None:
         """Return where a second copy may come from: never a metered tier, a doubtful source last."""
-        return self._choose(want, now, probe=False, metered=False) or self._choose(
-            want, now, probe=True, metered=False
+        return self._choose(want, now, probe=False, metered=False) or self._roster.resort(
+            want.cid, now, busy=want.busy(), metered=False
         )
 
     # -- how long is too long

@@ -130,6 +130,19 @@ class Roster:
                 return best[1]
         return best[0] if best else None
 
+    def resort(self, cid: Cid, now: float, *, busy: Container[Source], metered: bool = True) -> Source | None:
+        """Return whom to ask when nobody is above doubt: who failed longest ago, at least a second.
+
+        Back-off beyond that second is there to spare a viewer who has something better; this one has not.
+        """
+        found: list[tuple[float, int, Source]] = []
+        for place, tier in enumerate(self.order(metered=metered)):
+            for source in self.listing(tier).sources:
+                health = self.health(source)
+                if health.desperate(now) and not self.barred(cid, source, now, busy):
+                    found.append((health.ejected_at, place, source))
+        return min(found)[2] if found else None
+
     def barred(self, cid: Cid, source: Source, now: float, busy: Container[Source]) -> bool:
         """Say whether this source may not be asked for this block now, whatever its health."""
         if source in busy or (cid, _ident(source)) in self._poisoned:

@@ -43,7 +43,7 @@ _PENDING = """
 SELECT tid, seq, pulse, ticket, seen_ms, own FROM spooled
 WHERE (?1 IS NULL OR own = ?1) AND (?2 IS NULL OR NOT EXISTS (
     SELECT 1 FROM handed
-    WHERE handed.tid = spooled.tid AND handed.seq = spooled.seq AND peer = ?2 AND at_ms >= ?3
+    WHERE handed.tid = spooled.tid AND handed.seq = spooled.seq AND ?2 IN (peer, '*') AND at_ms >= ?3
 ))
 ORDER BY seen_ms, tid, seq LIMIT ?4
 """
@@ -165,7 +165,7 @@ class DiskSpool(Spool):
     ) -> list[SpooledPulse]:
         """Return the oldest pulses that no ack covers yet.
 
-        With ``not_handed_to`` only those not yet handed to that peer, or handed before
+        With ``not_handed_to`` only those not yet handed to that peer (``ANYBODY``: to no one), or before
         ``handed_before_ms`` and still not acked; with ``own`` only this box's, or only others'.
         """
         whose = None if own is None else int(own)

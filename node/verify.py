@@ -7,24 +7,18 @@ somebody kept must fit the intake log the report settled and the pulses it says 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NoReturn
-
-from typer import Exit
 
 from ..protocol.audit import AuditError, audit
 from ..protocol.batch import Ack, open_ack
 from ..protocol.codec import decode
-from ..protocol.errors import RemoteError, UnreachableError, UsageError
-from ..protocol.identity import peer_id
-from ..protocol.keyring import Keyring
+from ..protocol.errors import RemoteError
 from ..protocol.merkle import HASH_BYTES, Tree
 from ..protocol.statement import (
     HEAD,
@@ -42,7 +36,6 @@ from ..protocol.statement import (
     unpack_tickets,
 )
 from ..protocol.tables import TABLES
-from .console import Console
 
 FILE_LIMIT_BYTES = 1 << 30
 RECEIPTS_LIMIT_BYTES = 64 << 20
@@ -107,90 +100,6 @@ def read_receipts(path: Path) -> list[bytes]:
         )
     except RemoteError as error:
         raise RemoteError(f"{path} holds no acks: {error}", reason=error.reason) from error
-
-
-def verify_command(
-    folder: Path, root: Path | None, receipts: Path | None, payee: str, home: Path, console: Console
-) -> None:
-    """Run ``farcast verify``: with ``root`` ask that origin for its keys, else use what ``home`` trusts.
-
-    Raises:
-        RemoteError: where the report does not hold, or ``receipts`` are no acks.
-        UsageError: where no key can be found.
-
-    """
-    keyring = _keyring(root, home)
-    acks = read_receipts(receipts) if receipts is not None else []
-    verdict = verify(folder, keyring.settlement, acks=acks, intake_keys=keyring.intake, payee=payee or None)
-    found = {
-        "ok": verdict.ok,
-        "origin": keyring.name,
-        "sentence": verdict.sentence,
-        "file": verdict.file or None,
-        "line": verdict.line or None,
-        "acks": verdict.acks,
-        "later_acks": verdict.later_acks,
-        "payee": [_readable(line) for line in verdict.payee_lines],
-    }
-    if not verdict.ok and not console.as_json:
-        raise RemoteError(verdict.sentence, reason="not_verified")
-    if verdict.payee_lines:
-        rows = [_readable(line) for line in verdict.payee_lines]
-        console.table(list(rows[0]), [list(row.values()) for row in rows])
-    later = [f"{verdict.later_acks} acks are newer than this report"] if verdict.later_acks else []
-    console.result(found, f"{keyring.name}: {verdict.sentence}", *later)
-    if not verdict.ok:
-        raise Exit(1)
-
-
-def _readable(line: Line) -> dict[str, str | int]:
-    return {
-        "platform": peer_id(line.platform),
-        "payee": line.payee,
-        "month": line.month,
-        "share_cents": line.share_cents,
-        "paid_cents": line.paid_cents,
-        "held_cents": line.held_cents,
-        "capped_cents": line.capped_cents,
-    }
-
-
-def _keyring(root: Path | None, home: Path) -> Keyring:
-    from .trust import Trust, read_root
-
-    trust = Trust(home / "trust", lambda _: None)
-    if root is None:
-        if trust.keyring is None:
-            raise UsageError(f"{home} trusts no origin yet; name its root.json with --root")
-        return trust.keyring
-    try:
-        data = root.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{root} cannot be read: {error.strerror}") from error
-    hint = read_root(data)
-    try:
-        return asyncio.run(_ask(data))
-    except UnreachableError as error:
-        if trust.keyring is not None and trust.keyring.box == hint.box:
-            return trust.keyring
-        message = f"{hint.name} cannot be reached for its keys; join it, then verify works offline: {error}"
-        raise UnreachableError(message) from error
-
-
-async def _ask(root: bytes) -> Keyring:
-    """Fetch the keys that ``root`` vouches for from the origin it names."""
-    from .http.dial import HttpDialer
-    from .join import known_origin, trust_fetch
-    from .trust import Trust
-
-    with TemporaryDirectory(prefix="farcast-verify-") as folder:
-        async with HttpDialer(allow_private=True) as dialer:  # the person named this origin
-            trust = Trust(Path(folder), trust_fetch(dialer, lambda: known_origin(trust)))
-            trust.adopt(root)
-            await trust.refresh()
-            if trust.keyring is None:
-                raise UnreachableError("the origin did not hand out its keys")
-            return trust.keyring
 
 
 def _either(data: bytes) -> list[bytes]:

@@ -159,6 +159,7 @@ class Viewer:
                 catalog_keys=lambda: keyring.catalog if (keyring := self.trust.keyring) else [],
                 store=box.store,
                 on_item=self._heard,
+                on_block=lambda cid, size: self.fetcher.pushed(cid, size, TierName.SATELLITE),
                 clock_ms=clock_ms,
                 registry=box.registry,
             )
@@ -278,6 +279,7 @@ class Viewer:
             has_uplink=lambda: self.courier.reachable,
             accept_ack=self.acks.accept,
             accept_beacon=self.replica.accept_beacon,
+            clock_ms=clock_ms,
             registry=box.registry,
         )
         async with asyncio.TaskGroup() as tasks:

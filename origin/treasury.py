@@ -16,7 +16,7 @@ from ..protocol.errors import UsageError
 from ..protocol.manifest import Manifest
 from ..protocol.rules import HOUR_MS, Rules
 from ..protocol.ticket import TicketOffice
-from .closing import Closing
+from .closing import Closing, parse_as_of
 from .intake import Intake
 from .keys import Keys
 from .ledger import Ledger
@@ -96,7 +96,7 @@ class Treasury:
             UsageError: as ``Closing.settle``, or where ``as_of`` is no instant.
 
         """
-        as_of_ms = None if as_of is None else _instant_ms(as_of)
+        as_of_ms = None if as_of is None else parse_as_of(as_of, now_ms)
         chosen = month or (_month_before(now_ms) if as_of_ms is None else _month(as_of_ms))
         result = self.closing.settle(chosen, now_ms=now_ms, as_of_ms=as_of_ms, dry_run=dry_run)
         return {
@@ -138,17 +138,8 @@ def rules_of(settings: Settings) -> Rules:
         reserve_points=money.reserve_basis_points,
         reserve_base="surplus" if money.reserve_base == "net" else "revenue",
         relay_cents_per_gb=money.relay_cents_per_gb,
+        mode=money.mode,
     )
-
-
-def _instant_ms(text: str) -> int:
-    """Read an ISO 8601 instant; raises ``UsageError``."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        message = f"{text!r} is no instant; write it as 2026-11-21T10:00:00Z"
-        raise UsageError(message) from None
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1_000)
 
 
 def _month(at_ms: int) -> str:

@@ -123,6 +123,10 @@ class BlockStore(Protocol):
         ...
 
 
+ANYBODY = "*"
+"""Stands for every peer where a spool is asked who promised to carry a pulse."""
+
+
 class SpooledPulse(NamedTuple):
     """One signed pulse waiting for the origin's ack.
 
@@ -145,8 +149,14 @@ class Spool(Protocol):
         """Store pulses durably before returning; returns how many were new."""
         ...
 
-    def pending(self, limit: int) -> list[SpooledPulse]:
-        """Return the oldest pulses that no ack covers yet."""
+    def pending(
+        self, limit: int, *, not_handed_to: str | None = None, handed_before_ms: int = 0
+    ) -> list[SpooledPulse]:
+        """Return the oldest pulses that no ack covers yet.
+
+        With ``not_handed_to`` without those that peer (``ANYBODY``: any) promised to carry since
+        ``handed_before_ms``.
+        """
         ...
 
     def digests(self) -> dict[bytes, list[int]]:

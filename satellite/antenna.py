@@ -32,7 +32,7 @@ class Antenna:
     ``origin`` is the 8-byte origin id, ``interface`` an IPv4 address or a name; ``catalog_keys``
     returns the keys accepted now. ``on_item(kind, name, data)`` is called on the event loop for
     every item but blocks, in the order sent; nothing in them is verified. Blocks go to ``store``,
-    from generations that a catalog key signed.
+    from generations that a catalog key signed; ``on_block(cid, size)`` hears of each that was new.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Antenna:
         catalog_keys: Callable[[], Sequence[bytes]],
         store: BlockStore,
         on_item: Callable[[str, str, bytes], None],
+        on_block: Callable[[Cid, int], None],
         clock_ms: Callable[[], int],
         registry: CollectorRegistry,
         fec: Fec | None = None,
@@ -53,6 +54,7 @@ class Antenna:
         self._interface = interface
         self._store = store
         self._on_item = on_item
+        self._on_block = on_block
         self._clock_ms = clock_ms
         self._queue: list[_Datagram] = []
         self._arrived = asyncio.Event()
@@ -185,7 +187,9 @@ class Antenna:
         except FarcastError as error:
             self._rejects.labels(error.reason).inc()
             return
-        self._blocks.inc(is_new)
+        if is_new:
+            self._blocks.inc()
+            self._on_block(cid, len(item.data))
         for future in self._waiters.get(cid, ()):
             if not future.done():
                 future.set_result(item.data)

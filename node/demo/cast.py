@@ -123,9 +123,10 @@ class Cast:
                 total += metric(self.metrics_url(name), "farcast_node_http_sent_bytes_total")
         return int(total)
 
-    def start_relay(self, name: str) -> None:
-        """Start (or start again) a relay."""
-        self.admin[name] = self.troupe.box(name, ["relay", "run"], self.home(name), self.settings(name))
+    def start_relay(self, name: str, *, batch_s: int = 60) -> None:
+        """Start (or start again) a relay that sends a batch every ``batch_s``."""
+        settings = {**self.settings(name), "FARCAST_BATCH_INTERVAL_S": str(batch_s)}
+        self.admin[name] = self.troupe.box(name, ["relay", "run"], self.home(name), settings)
 
     def book(self, revenue_cents: int, cost_cents: int) -> None:
         """Book the month's income and a hub cost."""

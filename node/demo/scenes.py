@@ -166,7 +166,7 @@ async def evening(cast: Cast, board: Board) -> tuple[dict[str, Any], list[str]]:
     playback, status = await scenes.play()
     board.note("the film is over; the relays come back and the uplink returns")
     for name in RELAYS:
-        await asyncio.to_thread(cast.start_relay, name)
+        await asyncio.to_thread(cast.start_relay, name, batch_s=2)
     await asyncio.to_thread(cast.call, "node", "POST", "/api/direct", {"on": True})
     pulses = await _pulses_home(cast)
     status = {**status, "pulses": pulses["node"]}

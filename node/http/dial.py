@@ -234,7 +234,7 @@ class HttpDialer:
             self._url(place, call.path),
             place.key,
             body=call.body,
-            headers=call.headers,
+            headers=_with_host(place, call.headers),
             limit_bytes=call.limit_bytes,
             ask=ask,
         )
@@ -243,7 +243,9 @@ class HttpDialer:
         place = _Place(source.address, source.key)
         ask = Ask()
         try:
-            return await self._carrier().download(self._url(place, path), place.key, {}, ask)
+            return await self._carrier().download(
+                self._url(place, path), place.key, _with_host(place, {}), ask
+            )
         except UnreachableError:
             if ask.sent or not source.key:
                 raise
@@ -336,6 +338,11 @@ class _Call(NamedTuple):
     body: bytes
     headers: dict[str, str]
     limit_bytes: int
+
+
+def _with_host(place: _Place, headers: dict[str, str]) -> dict[str, str]:
+    """Name the host of a keyed box without its link-local zone, which aiohttp would send along."""
+    return {**headers, "host": authority(place.address)} if place.key else headers
 
 
 async def _cancel(task: asyncio.Task[Reply]) -> None:

@@ -7,8 +7,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from ...protocol.errors import RefusedError, RemoteError, UnreachableError
-from .api import BODILESS, READ_TIMEOUT_S, SLOWEST_BYTES_S, too_large
 from .address import plain
+from .api import BODILESS, READ_TIMEOUT_S, SLOWEST_BYTES_S, too_large
 from .datagram import Address, Endpoint
 from .exchange import Answer, Exchange
 from .h3 import (

@@ -15,6 +15,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -573,6 +574,7 @@ def read_node(data: bytes) -> Fields:
         whole = len(cast("bytes", out["data"])) + sum(sizes)
         if len(sizes) != len(links) or out["filesize"] not in (whole, None):
             refuse("a file whose sizes do not add up")
+        out["filesize"] = whole
     if out["type"] == 1 and not all(_is_name(cast("str", link["name"])) for link in links):
         refuse("a folder with a name no path can reach")
     if out["type"] == 5:
@@ -781,7 +783,9 @@ def _checkpoint(data: bytes, given: Given) -> Field:
     if not gap or match is None or match[1] != name or max(int(match[2]), int(match[4])) >= 2**63:
         refuse("not a checkpoint of this log")
     lines = [re.fullmatch(r"— ([^\s+]+) (\S+)", line) for line in tail[:-1].split("\n")]
-    signatures = [(line[1], _base64(line[2])) if line else refuse("not a signature") for line in lines]
+    signatures = [
+        (line[1], _base64(line[2], exact=False)) if line else refuse("not a signature") for line in lines
+    ]
     mine = [sig[4:] for who, sig in signatures if (who, sig[:4]) == (name, note_key_id(name, key))]
     if len(lines) > 16 or min(len(sig) for _, sig in signatures) <= 4 or not mine:
         refuse("not signed by the log's key, or by too many")
@@ -793,12 +797,12 @@ def _checkpoint(data: bytes, given: Given) -> Field:
     return {"origin": name, "size": int(match[2]), "root": root, "time_ms": int(match[4])}
 
 
-def _base64(letters: str) -> bytes:
+def _base64(letters: str, *, exact: bool = True) -> bytes:
     try:
         data = base64.b64decode(letters, validate=True)
     except binascii.Error:
         refuse("not base64")
-    if base64.b64encode(data).decode() != letters:
+    if exact and base64.b64encode(data).decode() != letters:
         refuse("base64 with bits left over")
     return data
 
@@ -885,7 +889,7 @@ ENTRY = array(
     manifest=binary_cid,
     at_ms=COUNT,
 )
-PAGE = array(v=V1, start=COUNT, entries=many(blob(0, 512), MAX_ITEMS))
+PAGE = array(v=V1, start=COUNT, entries=many(BIN, MAX_ITEMS))
 ENDPOINT = array(host=text(253, "(?s:.+)"), port=number(1, 65_535), web=flag)
 KEYS = many(KEY, 16, 1)
 KEYRING = array(
@@ -1224,10 +1228,11 @@ HOST = r"(?i:([a-z0-9._-]{1,253})|\[([0-9a-f:.]{2,45})\])"
 
 def _invite(data: bytes, given: Given) -> Field:
     del given
-    link = re.fullmatch(rf"farcast://{HOST}:([0-9]{{1,5}})/join\?([^#]+)", _utf8(data))
+    link = re.fullmatch(rf"farcast://{HOST}:([0-9]{{1,5}})/join\?([^#]+)", _utf8(data).strip())
     if link is None or len(data) > 1_024 or not 1 <= int(link[3]) <= 65_535:
         refuse("not an invite link")
     try:
+        ipaddress.IPv6Address(link[2] or "::")
         pairs = parse_qsl(link[4], strict_parsing=True)
     except ValueError:
         refuse("a query that cannot be read")
@@ -1255,6 +1260,7 @@ P256_BASE = (
 )
 P256_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 SPKI_HEAD = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 EXTENSION_OID = bytes.fromhex("060a2b0601040183a25a0101")
 
 
@@ -1327,7 +1333,7 @@ def _certificate(data: bytes, given: Given) -> Field:
     del given
     try:
         [(_, whole, _)] = _elements(data)
-        (_, fields, signed), _, (_, sig, _) = _elements(whole)
+        (_, fields, signed), (_, _, algorithm), (_, sig, _) = _elements(whole)
         parts = _elements(fields)
         spki, extension = parts[6][2], _extension(parts[7][1])
         (_, r, _), (_, s, _) = _elements(_elements(sig[1:])[0][1])
@@ -1335,6 +1341,8 @@ def _certificate(data: bytes, given: Given) -> Field:
         refuse("not a certificate")
     if not spki.startswith(SPKI_HEAD) or len(spki) != len(SPKI_HEAD) + 64:
         refuse("not a P-256 certificate")
+    if algorithm != ECDSA_SHA256 or parts[2][2] != algorithm or parts[3][2] != parts[5][2]:
+        refuse("a certificate of another signature, or issued by somebody else")
     own = (int.from_bytes(spki[-64:-32], "big"), int.from_bytes(spki[-32:], "big"))
     if not verify_p256(own, int.from_bytes(r, "big"), int.from_bytes(s, "big"), signed):
         refuse("a certificate not signed by its own key")
@@ -1361,16 +1369,17 @@ def _packet(data: bytes, given: Given) -> Field:
         if (descriptor["origin"], descriptor["number"]) != (out["origin"], out["number"]):
             refuse("a descriptor of another generation than its packet's")
         return {**out, "descriptor": descriptor}
-    symbol = data[26:]
-    if data[22] != 0 or not 64 <= len(symbol) <= 1_408 or len(symbol) % 64:
-        refuse("a symbol that no generation has")
-    return {**out, "block": 0, "symbol_id": int.from_bytes(data[23:26], "big"), "symbol": symbol}
+    return {**out, "block": data[22], "symbol_id": int.from_bytes(data[23:26], "big"), "symbol": data[26:]}
 
 
 def join_symbols(descriptor: Fields, packets: Iterable[Fields]) -> bytes:
     """Return the bundle from its source symbols, which RaptorQ sends as they are (RFC 6330, systematic)."""
     size, length = cast("int", descriptor["symbol_bytes"]), cast("int", descriptor["length"])
-    symbols = {cast("int", packet["symbol_id"]): cast("bytes", packet["symbol"]) for packet in packets}
+    symbols: dict[int, bytes] = {}
+    for packet in packets:
+        symbol = cast("bytes", packet["symbol"])
+        if packet["block"] == 0 and len(symbol) == size and packet["number"] == descriptor["number"]:
+            symbols[cast("int", packet["symbol_id"])] = symbol
     count = -(-length // size)
     if not set(range(count)) <= set(symbols):
         refuse("source symbols are missing")

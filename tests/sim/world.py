@@ -185,6 +185,7 @@ class Node(Carrier):
         self.stall_s = 0.0
         self.worst_s = 0.0
         self.given_up = 0
+        self.rejected = 0
         self.switches: list[Switched] = []
         self.by_tier = dict.fromkeys(TierName, 0)
         self.sn = 0
@@ -371,6 +372,7 @@ class Node(Carrier):
         if not self._flights.pop(start.flight, None):
             return
         if wrong:
+            self.rejected += 1
             self.ladder.corrupt(start.flight, self.world.now)
         else:
             assert self.ladder.received(start.flight, BLOCK_BYTES, self.world.now)

@@ -4,9 +4,10 @@ Usage: ``python tests/vectors/make_messages.py``. Seeds and times are fixed, so 
 same file; a change of the file is a change of the wire format. Over 400 lines because it is one long
 list of samples.
 
-``valid``: name, kind, ``bytes`` in hex (or ``text``, or how many ``zeros``), what a reader is ``given`` beside them, and the
-decoded ``fields`` by their names in ``docs/protocol.md``, bytes in hex. ``invalid``: the same with
-the ``reason`` for which Farcast refuses it. ``seeds`` are the Ed25519 seeds behind the signatures.
+``valid``: name, kind, ``bytes`` in hex (or ``text``, or how many ``zeros``), what a reader is ``given``
+beside them, and the decoded ``fields`` by their names in ``docs/protocol.md``, bytes in hex.
+``invalid``: the same with the ``reason`` for which Farcast refuses it. ``seeds`` are the Ed25519 seeds
+behind the signatures.
 """
 
 from __future__ import annotations

@@ -59,6 +59,8 @@ class Box:
 
     def lookup(self, head: Head) -> Answer | None:
         """Answer what is ready."""
+        if head.path == "/bug":
+            raise KeyError(head.path)
         return self.answers.get(head.path)
 
     async def _slow(self, exchange: Exchange) -> Answer:
@@ -221,6 +223,13 @@ async def test_an_unknown_host_is_421_even_for_what_is_ready(box: Box) -> None:
     status, _, _ = _split(await _talk(box, sent))
     assert status == 421
     assert _split(await _talk(box, sent.replace(b"evil", b"box")))[0] == 200
+
+
+async def test_a_look_up_s_bug_is_a_500_and_ends_the_connection(box: Box) -> None:
+    data = await _talk(box, GET % (b"/bug", b"") + GET % (b"/small", b""))
+    assert _split(data)[0] == 500
+    assert data.count(b"HTTP/1.1 ") == 1
+    assert box.refused("bug") == 1
 
 
 async def test_a_body_goes_to_the_router_and_is_bounded(box: Box) -> None:

@@ -208,6 +208,17 @@ async def test_a_box_restarted_on_its_port_is_found_again(tmp_path: Path, dialer
             assert await dialer.get_block(box.source, CID) == box.block
 
 
+async def test_a_box_on_every_address_is_reached_at_each(tmp_path: Path, dialer: HttpDialer) -> None:
+    box = Box(tmp_path)
+    async with Listener(box.router, lambda _: None, BOX, box.metrics, port=0) as listener:
+        for host in ("127.0.0.1", "127.0.0.2", "[::1]"):
+            source = box.source._replace(address=f"{host}:{listener.port}")
+            assert await dialer.get_block(source, CID) == box.block
+        assert box.answers("quic") == 3
+        cdn = box.cdn._replace(address=f"http://[::1]:{listener.port}")
+        assert await dialer.get_block(cdn, CID) == box.block
+
+
 async def test_private_addresses_are_never_dialled_unless_allowed(box: Box) -> None:
     dialer = HttpDialer()
     named = Source(TierName.CDN, "cdn", f"http://localhost:{box.port}")

@@ -195,6 +195,19 @@ async def test_a_cancelled_request_cancels_its_handler_and_leaves_the_connection
         assert box.cancelled == 1
 
 
+async def test_a_client_that_only_opens_and_cancels_loses_its_connection(box: Box) -> None:
+    async with _channel(box) as channel:
+        for _ in range(130):
+            waiting = asyncio.ensure_future(_get(channel, "/wait"))
+            await asyncio.sleep(0.003)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        await _until(lambda: not channel.alive)
+    assert "too_many_resets" in box.reasons
+    async with _channel(box) as channel:
+        assert (await _get(channel, "/echo", method="POST", body=b"x"))[0] == 200
+
+
 async def test_a_failing_iterator_resets_its_stream(box: Box) -> None:
     async with _channel(box) as channel:
         with pytest.raises(UnreachableError) as caught:

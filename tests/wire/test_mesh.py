@@ -280,6 +280,7 @@ async def test_pulses_go_to_a_neighbour_and_the_ack_comes_back_and_prunes(
                 has_uplink=lambda: viewer.uplink,
                 accept_ack=accept_ack,
                 accept_beacon=accept_beacon,
+                clock_ms=lambda: 0,
                 registry=viewer.registry,
             )
             async with running(viewer.discovery.run(), neighbour.discovery.run()):
@@ -321,6 +322,7 @@ async def test_a_neighbour_that_takes_nothing_or_lies_is_counted_and_asked_again
                 has_uplink=lambda: False,
                 accept_ack=lambda _: 0,
                 accept_beacon=lambda _: None,
+                clock_ms=lambda: 0,
                 registry=viewer.registry,
             )
             async with running(viewer.discovery.run(), neighbour.discovery.run()):

@@ -101,6 +101,7 @@ class Dish:
             catalog_keys=lambda: self.keys,
             store=store,
             on_item=self._take,
+            on_block=lambda _cid, _size: None,
             clock_ms=clock_ms,
             registry=self.registry,
         )

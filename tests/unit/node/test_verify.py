@@ -1,29 +1,20 @@
 from __future__ import annotations
 
-import io
-import json
 import shutil
-import time
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
-import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from farcast.node.console import Console
-from farcast.node.trust import Trust
-from farcast.node.verify import read_receipts, verify, verify_command
+from farcast.node.verify import read_receipts, verify
 from farcast.origin.ledger import Ledger
 from farcast.origin.report import Report, report_files
-from farcast.origin.repository import Repository
 from farcast.protocol.codec import encode
-from farcast.protocol.directory import Endpoint
-from farcast.protocol.errors import RemoteError, UsageError
+from farcast.protocol.errors import RemoteError
 from farcast.protocol.identity import Identity
-from farcast.protocol.keyring import Keyring
 from farcast.protocol.statement import (
     HEAD,
     LEAVES,
@@ -308,60 +299,7 @@ def test_receipts_are_one_ack_or_an_array_of_them(world: World, tmp_path: Path) 
         read_receipts(tmp_path / "nothing")
 
 
-def trusting(folder: Path) -> Path:
-    """Return a home that trusts the origin of these tests."""
-    seeds = {"targets": b"\1" * 32, "snapshot": b"\2" * 32, "timestamp": b"\3" * 32}
-    box = Identity(b"\5" * 32)
-    key = [box.key]
-    ring = Keyring(
-        1, "Acme", box.key, key, key, [INTAKE.key], KEYS, key, [Endpoint("127.0.0.1", 1, False)], []
-    )
-    repository = Repository.create(folder / "tuf", ring, root=b"\4" * 32, seeds=seeds, now=time.time())
-    files = repository.files()
-    trust = Trust(folder / "home" / "trust", files.get)
-    trust.adopt(files["root.json"])
-    trust.refresh_now()
-    assert trust.keyring is not None
-    return folder / "home"
-
-
 def test_the_acks_of_these_tests_are_real(world: World) -> None:
     assert [read(ack).log_size for ack in world.acks] == [1, 2, 3, 4, 5, 6]
     assert read(world.later).at_ms == CLOSE_MS + 1
     assert world.viewers[0].day == FIRST_DAY + 2
-
-
-def test_without_a_trusted_origin_the_command_asks_for_its_root(world: World, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--root"):
-        verify_command(world.report, None, None, "", tmp_path, Console())
-    with pytest.raises(UsageError, match="cannot be read"):
-        verify_command(world.report, tmp_path / "none.json", None, "", tmp_path, Console())
-    (tmp_path / "root.json").write_text("{}")
-    with pytest.raises(RemoteError):
-        verify_command(world.report, tmp_path / "root.json", None, "", tmp_path, Console())
-
-
-@pytest.fixture
-def out() -> io.StringIO:
-    return io.StringIO()
-
-
-def test_the_command_says_what_it_found(
-    world: World, copy: Path, tmp_path: Path, out: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    del monkeypatch
-    home = trusting(tmp_path)
-    acks = tmp_path / "acks"
-    acks.write_bytes(encode(world.acks))
-    verify_command(world.report, None, acks, "bob", home, Console(out=out))
-    assert "Acme: 2026-11 is sound: 12 files, 2 leaves, 6 acks" in out.getvalue()
-    assert "14250" in out.getvalue()
-    (copy / "report.json").write_text("{}")
-    with pytest.raises(RemoteError, match=r"report\.json line 1"):
-        verify_command(copy, None, None, "", home, Console(out=out))
-    out.truncate(0)
-    out.seek(0)
-    with pytest.raises(typer.Exit):
-        verify_command(copy, None, None, "", home, Console(as_json=True, out=out))
-    found = json.loads(out.getvalue())
-    assert (found["ok"], found["file"], found["line"]) == (False, "report.json", 1)

@@ -68,12 +68,12 @@ class Viewer:
 
     def __init__(self, number: int, day: int = FIRST_DAY + 2, *, device: int = 0, salt: int = 0) -> None:
         seed = sha256(f"{number} {day} {device} {salt}".encode()).digest()
-        session = Identity(seed)
+        self.session = Identity(seed)
         self.tid = sha256(seed).digest()[:16]
         self.day = day
-        grant = OFFICE.issue(self.tid, day, session.key, Holder(account(number), device))
+        grant = OFFICE.issue(self.tid, day, self.session.key, Holder(account(number), device))
         self.ticket = grant.ticket
-        self.signer = PulseSigner(grant.ticket, grant.key, session)
+        self.signer = PulseSigner(grant.ticket, grant.key, self.session)
         self.pulses: list[bytes] = []
 
     def beat(

@@ -37,12 +37,21 @@ def fact(
     )  # fmt: skip
 
 
-def evening(minutes: int, **more: int) -> list[Fact]:
+def evening(
+    minutes: int, *, start_ms: int = 10 * HOUR_MS, late_ms: int = 0, tid: int = 1, device: int = 0
+) -> list[Fact]:
     """Return a start and one pulse a minute."""
-    start = more.pop("start_ms", 10 * HOUR_MS)
     return [
-        fact(1, start, 0, state=START, **more),
-        *[fact(minute + 1, start + minute * MINUTE, **more) for minute in range(1, minutes + 1)],
+        fact(
+            minute + 1,
+            start_ms + minute * MINUTE,
+            MINUTE if minute else 0,
+            state=ACTIVE if minute else START,
+            late_ms=late_ms,
+            tid=tid,
+            device=device,
+        )
+        for minute in range(minutes + 1)
     ]
 
 

@@ -109,10 +109,11 @@ def test_two_daemons_at_once_settle_once(tmp_path: Path) -> None:
     ledgers = [Ledger(tmp_path / "ledger.db") for _ in range(4)]
     ledgers[0].book_revenue(10_000, FIRST_MS, b"1")
     posted: list[bool] = []
-    work = [
-        threading.Thread(target=lambda one=one: posted.append(one.post_settlement(outcome(one))))
-        for one in ledgers
-    ]
+
+    def settle_with(one: Ledger) -> None:
+        posted.append(one.post_settlement(outcome(one)))
+
+    work = [threading.Thread(target=settle_with, args=(one,)) for one in ledgers]
     for thread in work:
         thread.start()
     for thread in work:

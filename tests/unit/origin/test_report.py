@@ -66,7 +66,7 @@ def test_the_head_names_every_file_and_the_leaves_hash_to_its_root(report: Path)
     data = (report / LEAVES).read_bytes()
     lines = unpack_lines(data)
     assert [line.payee for line in lines] == ["ann-one", "ann.one", "ann_one"]
-    leaves = []
+    leaves: list[bytes] = []
     while data:
         size = int.from_bytes(data[:2], "big")
         leaves.append(data[2 : 2 + size])

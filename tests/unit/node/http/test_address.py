@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from farcast.node.http.address import is_public, parse_address
+from farcast.node.http.address import authority, is_public, parse_address, plain
 from farcast.protocol.errors import RemoteError
 
 
@@ -55,3 +55,9 @@ def test_anything_else_is_malformed(text: str) -> None:
     with pytest.raises(RemoteError) as caught:
         parse_address(text)
     assert caught.value.reason == "malformed"
+
+
+def test_a_zone_is_not_part_of_the_host_and_a_mapped_address_is_shown_plain() -> None:
+    assert authority("[fe80::1%eth0]:7433") == "[fe80::1]:7433"
+    assert authority("relay.example:1") == "relay.example:1"
+    assert (plain("::ffff:192.0.2.1"), plain("2001:db8::1")) == ("192.0.2.1", "2001:db8::1")

@@ -3,10 +3,14 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farcast.node.http import datagram
 from farcast.node.http.datagram import SEGMENTED_BYTES, SEGMENTS, Address, Endpoint, batches
+
+_SO_NO_CHECK = 11
 
 
 @settings(deadline=None)
@@ -104,3 +108,47 @@ async def test_a_connected_endpoint_is_told_when_its_peer_is_gone() -> None:
     async with asyncio.timeout(5):
         assert isinstance(await lost, ConnectionRefusedError)
     endpoint.close()
+
+
+async def test_datagrams_the_kernel_does_not_take_are_queued_in_order_and_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # local datagram sockets refuse once their peer has a few unread, as a full network card does
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+    monkeypatch.setattr(datagram, "QUEUE_BYTES", 100_000)
+    woken = asyncio.Event()
+    endpoint = Endpoint(ours, _ignore)
+    sent = [at.to_bytes(4, "big") + bytes(996) for at in range(10_000)]
+    endpoint.send(sent, None)
+    assert endpoint.blocked
+    assert endpoint.dropped
+    endpoint.when_writable(woken.set)
+    loop = asyncio.get_running_loop()
+    kept = len(sent) - endpoint.dropped
+    async with asyncio.timeout(5):
+        got = [await loop.sock_recv(theirs, 2_000) for _ in range(kept)]
+        await woken.wait()
+    assert got == sent[:kept]
+    assert not endpoint.blocked
+    endpoint.close()
+    theirs.close()
+
+
+async def test_datagrams_for_a_route_that_refuses_segments_go_one_by_one() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        plain.bind(("127.0.0.1", 0))
+        plain.setblocking(False)
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        # without checksums the kernel refuses to segment, with EIO or EINVAL by its version
+        sock.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
+        endpoint = Endpoint(sock, _ignore)
+        assert endpoint.segmented
+        endpoint.send([b"a" * 1232, b"b" * 1232], plain.getsockname())
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(5):
+            assert [await loop.sock_recv(plain, 2_000) for _ in range(2)] == [b"a" * 1232, b"b" * 1232]
+        assert not endpoint.segmented
+        endpoint.close()
