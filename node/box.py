@@ -73,9 +73,11 @@ class Box:
         self.listener: Listener | None = None
         self.local_listener: LocalListener | None = None
         self._failures = Counter(
-            "farcast_node_task_failures", "Periodic work that failed, by task and reason.", ["task", "reason"],
+            "farcast_node_task_failures",
+            "Periodic work that failed, by task and reason.",
+            ["task", "reason"],
             registry=self.registry,
-        )  # fmt: skip
+        )
         self._work: list[tuple[str, Callable[[], Awaitable[object]], float]] = []
         self._services: list[tuple[str, Callable[[], Coroutine[object, object, None]]]] = []
         self._wakes: dict[str, asyncio.Event] = {}

@@ -53,7 +53,7 @@ def read_given(text: str) -> bytes | Invite:
 
 
 def trust_fetch(dialer: Dialer, sources: Callable[[], Sequence[Source]]) -> Callable[[str], bytes | None]:
-    """Return a fetcher of trust files that asks ``sources`` in turn; made on the event loop, called off it."""
+    """Return a fetcher of trust files from ``sources`` in turn; made on the event loop, called off it."""
     loop = asyncio.get_running_loop()
 
     async def ask(name: str) -> bytes | None:

@@ -31,6 +31,7 @@ from .roster import Listing, Roster
 PACE_S = 0.1
 SILENT_S = 3.0
 UNWATCHED_SILENT_S = 10.0
+LATE_TWICE = 2
 PROBE_BUFFER_S = 0.5
 """With less than this in the player's buffer nothing doubtful is tried first."""
 DEADLINE_S = 30.0
@@ -119,6 +120,7 @@ class _Want:
     stage: int = 0
     refusals: int = 0
     troubles: int = 0
+    failures: dict[TierName, int] = field(default_factory=dict[TierName, int])
     flights: dict[int, _Flight] = field(default_factory=dict[int, "_Flight"])
 
     def asked(self) -> list[_Flight]:
@@ -322,11 +324,9 @@ class Ladder:
 
     def _begin(self, want: _Want, now: float) -> None:
         comfortable = not want.urgent or want.buffer_s is None or want.buffer_s >= PROBE_BUFFER_S
-        source = self._choose(want, now, probe=False)
-        if source is None:
-            source = self._roster.resort(want.cid, now, busy=want.busy())
-        elif comfortable:
-            source = self._choose(want, now, probe=True)
+        source = self._next(want, now)
+        if source is not None and comfortable and not want.failures:
+            source = self._choose(want, now, probe=True)  # a source whose back-off is over goes first
         if source is None:
             self._await_push(want, now)
             return
@@ -346,14 +346,14 @@ class Ladder:
         want.stage += 1
 
     def _hedge_once(self, want: _Want, asked: list[_Flight], now: float) -> None:
-        source = self._spare(want, now)
+        source = self._next(want, now, metered=False)
         if source is None or want.stage:
             self._await_push(want, now)
         if source is None:
             return
         if want.film.reserve(want.size):
             self._start(want, source, now, reserved=want.size)
-        elif all(now - one.last_at >= self._outlier_s(one) for one in asked):
+        elif all(self._is_outlier(one, now) for one in asked):
             for one in asked:  # no budget to double it: leave it instead
                 self._abandon(one, now)
             self._start(want, source, now)
@@ -395,11 +395,17 @@ class Ladder:
     def _choose(self, want: _Want, now: float, *, probe: bool, metered: bool = True) -> Source | None:
         return self._roster.choose(want.cid, want.size, now, busy=want.busy(), probe=probe, metered=metered)
 
-    def _spare(self, want: _Want, now: float) -> Source | None:
-        """Return where a second copy may come from: never a metered tier, a doubtful source last."""
-        return self._choose(want, now, probe=False, metered=False) or self._roster.resort(
-            want.cid, now, busy=want.busy(), metered=False
-        )
+    def _next(self, want: _Want, now: float, *, metered: bool = True) -> Source | None:
+        """Return whom to ask next: a tier that was late twice for this block comes after all others."""
+        avoid = {tier for tier, late in want.failures.items() if late >= LATE_TWICE}
+        busy = want.busy()
+        for shunned in (avoid, frozenset[TierName]()) if avoid else (avoid,):
+            source = self._roster.choose(
+                want.cid, want.size, now, busy=busy, probe=False, metered=metered, avoid=shunned
+            ) or self._roster.resort(want.cid, now, busy=busy, metered=metered, avoid=shunned)
+            if source is not None:
+                return source
+        return None
 
     # -- how long is too long
 
@@ -426,9 +432,12 @@ class Ladder:
         left_s = (one.want.size - one.bytes) / pace
         return left_s > 2 * self._roster.health(other).expected_s(one.want.size) + self._tuning.hedge_max_s
 
-    def _outlier_s(self, one: _Flight) -> float:
+    def _is_outlier(self, one: _Flight, now: float) -> bool:
+        """Say whether a late flight is late enough to be left without a second one beside it."""
+        if one.first_at is not None and one.pace_bytes_s(now):
+            return now - one.first_at >= self._tuning.hedge_max_s
         usual = 3 * self._roster.paces[one.source.tier].p95(self._tuning.hedge_max_s)
-        return max(self._tuning.hedge_max_s, usual, one.patience_s)
+        return now - one.last_at >= max(self._tuning.hedge_max_s, usual, one.patience_s)
 
     def _dead_at(self, one: _Flight) -> float:
         usual = 4 * self._roster.paces[one.source.tier].p95(self._tuning.hedge_max_s)
@@ -476,6 +485,7 @@ class Ladder:
     def _abandon(self, one: _Flight, now: float) -> None:
         one.want.cause = one.want.cause or one.lateness
         one.want.troubles += 1
+        one.want.failures[one.source.tier] = one.want.failures.get(one.source.tier, 0) + 1
         self._effects.append(Cancel(one.number))
         self._release(one)
         self._eject(one, one.lateness, now)

@@ -96,9 +96,12 @@ class Roster:
         busy: Container[Source],
         probe: bool,
         metered: bool = True,
+        avoid: Container[TierName] = (),
     ) -> Source | None:
-        """Return the next source over all tiers; the parameters are those of ``pick``."""
+        """Return the next source over all tiers but those to ``avoid``; the others are as in ``pick``."""
         for tier in self.order(metered=metered):
+            if tier in avoid:
+                continue
             source = self.pick(tier, cid, size_bytes, now, busy=busy, probe=probe)
             if source is not None:
                 return source
@@ -130,14 +133,22 @@ class Roster:
                 return best[1]
         return best[0] if best else None
 
-    def resort(self, cid: Cid, now: float, *, busy: Container[Source], metered: bool = True) -> Source | None:
+    def resort(
+        self,
+        cid: Cid,
+        now: float,
+        *,
+        busy: Container[Source],
+        metered: bool = True,
+        avoid: Container[TierName] = (),
+    ) -> Source | None:
         """Return whom to ask when nobody is above doubt: who failed longest ago, at least a second.
 
         Back-off beyond that second is there to spare a viewer who has something better; this one has not.
         """
         found: list[tuple[float, int, Source]] = []
         for place, tier in enumerate(self.order(metered=metered)):
-            for source in self.listing(tier).sources:
+            for source in () if tier in avoid else self.listing(tier).sources:
                 health = self.health(source)
                 if health.desperate(now) and not self.barred(cid, source, now, busy):
                     found.append((health.ejected_at, place, source))

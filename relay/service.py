@@ -82,7 +82,7 @@ class RelayService:
         if self.enrolment.standing == "approved" and self.replica.checkpoint():
             return "Serving"
         if self.enrolment.standing == "pending":
-            return "Waiting for the origin to approve this relay; the origin runs `farcast origin relays approve`"
+            return "Waiting for the origin to approve this relay (`farcast origin relays approve`)"
         if not self.replica.checkpoint():
             return "Not serving: no catalog yet, because the origin has not answered"
         return f"Degraded: the origin's directory does not list this relay ({self.enrolment.standing})"

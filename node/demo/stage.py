@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import FrameType
 
 from ...protocol.errors import FarcastError
 from ..home import write_whole
@@ -34,7 +35,7 @@ def run_demo(
     board = Board(sys.stdout)
     troupe = Troupe(folder, clean_environment({"PYTHONUNBUFFERED": "1"}))
     began = time.monotonic()
-    previous = signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         film = make_film(media, folder, board)
         cast = Cast(troupe, folder, board, film, speed=speed)
@@ -76,7 +77,9 @@ def _folder(keep: Path | None) -> Path:
     return keep.resolve()
 
 
-def _interrupt() -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Let SIGTERM end the demo as Ctrl-C does."""
+    del number, frame
     raise KeyboardInterrupt
 
 

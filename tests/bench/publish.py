@@ -24,10 +24,10 @@ from statistics import median
 
 from prometheus_client import CollectorRegistry
 
+from farcast.node.ffmpeg import find_ffmpeg
 from farcast.node.store import DiskStore
 from farcast.origin.ingest import ingest
 from farcast.origin.package import package, read_streams, write_playlists
-from farcast.node.ffmpeg import find_ffmpeg
 
 ROUNDS = 5
 FILM_S, LENGTH_S = 4, 60

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given as drawn
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from farcast.protocol.errors import RemoteError
@@ -183,6 +184,7 @@ def agree(kind: str, data: bytes, given: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(readers.READERS))
+@settings(deadline=None)
 @drawn(draw=st.data())
 def test_package_and_decoder_agree_on_bytes_near_a_vector(kind: str, draw: st.DataObject) -> None:
     data, given = content(ONE_OF_EACH[kind])
@@ -193,6 +195,7 @@ def test_package_and_decoder_agree_on_bytes_near_a_vector(kind: str, draw: st.Da
 
 
 @pytest.mark.parametrize("kind", sorted(mutations.SIGNERS))
+@settings(deadline=None)
 @drawn(draw=st.data())
 def test_package_and_decoder_agree_on_signed_bodies_of_any_shape(kind: str, draw: st.DataObject) -> None:
     data, given = content(ONE_OF_EACH[kind])
@@ -200,6 +203,7 @@ def test_package_and_decoder_agree_on_signed_bodies_of_any_shape(kind: str, draw
 
 
 @pytest.mark.parametrize("kind", sorted(decoder.PLAIN.keys() & readers.READERS.keys()))
+@settings(deadline=None)
 @drawn(draw=st.data())
 def test_package_and_decoder_agree_on_messages_of_any_shape(kind: str, draw: st.DataObject) -> None:
     data, given = content(ONE_OF_EACH[kind])

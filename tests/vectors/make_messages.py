@@ -655,7 +655,7 @@ def _enrolment(book: Book, record: bytes) -> None:
     book.bad("device answer: 65536", "device-answer", encode([1, 65_536]), "malformed")
     wishes = [enrol.TicketWish(DAY + ahead, digest(f"session {ahead}")) for ahead in range(15)]
     book.unsigned("ticket request", "ticket-request", enrol.TicketRequest(1, wishes))
-    book.bad("ticket request: no wish", "ticket-request", encode([1, []]), "malformed")
+    book.bad("ticket request: no wish", "ticket-request", encode([1, list[object]()]), "malformed")
     book.bad("ticket request: 16 wishes", "ticket-request", encode([1, [*wishes, wishes[0]]]), "malformed")
     book.unsigned("ticket answer", "ticket-answer", enrol.TicketAnswer(1, [grant()]))
     book.bad("ticket answer: a short key", "ticket-answer", encode([1, [[b"", bytes(31)]]]), "malformed")

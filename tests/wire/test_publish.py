@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from farcast.node.cidpath import cid_of
+from farcast.node.ffmpeg import find_ffmpeg
 from farcast.node.store import DiskStore
 from farcast.origin.film import load_film
-from farcast.node.ffmpeg import find_ffmpeg
 from farcast.origin.publish import Published, publish
 from farcast.protocol.cid import Cid
 from farcast.protocol.identity import Identity

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from farcast.node.ffmpeg import find_ffmpeg
 from farcast.origin.ingest import POSTER, Encode, ingest, ladder
 from farcast.origin.package import read_streams, write_playlists
-from farcast.node.ffmpeg import find_ffmpeg
 from farcast.protocol.errors import LocalError, UsageError
 
 SAMPLES_S = 48_000

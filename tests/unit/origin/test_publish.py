@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from farcast.node.ffmpeg import find_ffmpeg
 from farcast.node.store import DiskStore
 from farcast.origin.film import Film
-from farcast.node.ffmpeg import find_ffmpeg
 from farcast.origin.publish import Published, pin_label, publish
 from farcast.protocol.errors import UsageError
 from farcast.protocol.identity import Identity

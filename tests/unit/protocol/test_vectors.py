@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given as drawn
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from farcast.protocol.errors import RemoteError
@@ -71,6 +72,7 @@ def test_a_wrong_vector_is_refused_for_its_reason(vector: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("kind", sorted(readers.READERS))
+@settings(deadline=None)
 @drawn(data=st.binary(max_size=400))
 def test_any_bytes_are_read_or_refused(kind: str, data: bytes) -> None:
     _, beside = readers.content(ONE_OF_EACH[kind])
@@ -78,6 +80,7 @@ def test_any_bytes_are_read_or_refused(kind: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(readers.READERS))
+@settings(deadline=None)
 @drawn(draw=st.data())
 def test_bytes_near_a_vector_are_read_or_refused(kind: str, draw: st.DataObject) -> None:
     data, beside = readers.content(ONE_OF_EACH[kind])
@@ -85,6 +88,7 @@ def test_bytes_near_a_vector_are_read_or_refused(kind: str, draw: st.DataObject)
 
 
 @pytest.mark.parametrize("kind", sorted(mutations.SIGNERS))
+@settings(deadline=None)
 @drawn(draw=st.data())
 def test_a_signed_body_of_any_shape_is_refused_or_read_and_written_again(
     kind: str, draw: st.DataObject

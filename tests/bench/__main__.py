@@ -1,0 +1,81 @@
+"""``make bench``: runs the figures and writes ``build/bench.json`` (ratios against real peers).
+
+``python -m tests.bench --only name,...``; without ``--only`` every figure that CI can afford.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+BENCHES = ("publish", "http1")
+BUILD = Path("build")
+
+Run = Callable[[Sequence[str]], list[dict[str, Any]]]
+
+
+def main() -> int:
+    """Run the benches that hold a named figure; returns 1 where a name is unknown."""
+    parser = argparse.ArgumentParser(description="Measure Farcast against real peers.")
+    parser.add_argument("--only", default="", help="figures, separated by commas")
+    only = [name for name in parser.parse_args().only.split(",") if name]
+    figures: list[dict[str, Any]] = []
+    known: set[str] = set()
+    for name in BENCHES:
+        bench = import_module(f"tests.bench.{name}")
+        names: tuple[str, ...] = bench.FIGURES
+        known.update(names)
+        if only and not set(names) & set(only):
+            continue
+        run: Run = bench.run
+        for figure in run(only):
+            figures.append(figure)
+            sys.stdout.write(line(figure) + "\n")
+            sys.stdout.flush()
+    if unknown := set(only) - known:
+        sys.stderr.write(f"no such figure: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}\n")
+        return 1
+    BUILD.mkdir(exist_ok=True)
+    result = {"machine": machine(), "commit": commit(), "figures": figures}
+    (BUILD / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def line(figure: dict[str, Any]) -> str:
+    """Return one figure as a line for people."""
+    if "skipped" in figure:
+        return f"{figure['name']:<16} skipped: {figure['skipped']}"
+    extra = "  ".join(
+        f"{key} {value:.2f}" for key, value in figure.get("extra", {}).items() if isinstance(value, float)
+    )
+    return (
+        f"{figure['name']:<16} ratio {figure['ratio']:.2f}  ours {figure['ours']:.4g}  "
+        f"{figure['peer_name']} {figure['peer']:.4g} {figure['unit']}  rounds {figure['rounds']}  {extra}"
+    )
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    cpu = ""
+    for row in Path("/proc/cpuinfo").read_text().splitlines():
+        if row.startswith("model name"):
+            cpu = row.partition(":")[2].strip()
+            break
+    return {"cpu": cpu, "system": platform.platform(), "python": platform.python_version()}
+
+
+def commit() -> str:
+    """Return the commit measured, empty outside a checkout."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
