@@ -18,7 +18,7 @@ the decisions share one state: splitting them would only spread it.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -120,7 +120,7 @@ class _Want:
     stage: int = 0
     refusals: int = 0
     troubles: int = 0
-    failures: dict[TierName, int] = field(default_factory=dict[TierName, int])
+    failures: Counter[TierName] = field(default_factory=Counter[TierName])
     flights: dict[int, _Flight] = field(default_factory=dict[int, "_Flight"])
 
     def asked(self) -> list[_Flight]:
@@ -361,7 +361,7 @@ class Ladder:
     def _hedge_everywhere(self, want: _Want, taken: set[TierName], now: float) -> None:
         for tier in self._roster.order(metered=False):
             if tier not in taken:
-                source = self._roster.pick(tier, want.cid, want.size, now, busy=want.busy(), probe=False)
+                source = self._pick(tier, want, now)
                 if source is not None and want.film.reserve(want.size):
                     self._start(want, source, now, reserved=want.size)
         self._await_push(want, now)
@@ -395,9 +395,18 @@ class Ladder:
     def _choose(self, want: _Want, now: float, *, probe: bool, metered: bool = True) -> Source | None:
         return self._roster.choose(want.cid, want.size, now, busy=want.busy(), probe=probe, metered=metered)
 
+    def _pick(self, tier: TierName, want: _Want, now: float) -> Source | None:
+        """Return a tier's next source, one whose back-off is over if it has no better."""
+        for probe in (False, True):
+            source = self._roster.pick(tier, want.cid, want.size, now, busy=want.busy(), probe=probe)
+            if source is not None:
+                return source
+        return None
+
     def _next(self, want: _Want, now: float, *, metered: bool = True) -> Source | None:
         """Return whom to ask next: a tier that was late twice for this block comes after all others."""
-        avoid = {tier for tier, late in want.failures.items() if late >= LATE_TWICE}
+        late = want.failures + Counter(one.source.tier for one in want.asked() if one.overdue)
+        avoid = {tier for tier, times in late.items() if times >= LATE_TWICE}
         busy = want.busy()
         for shunned in (avoid, frozenset[TierName]()) if avoid else (avoid,):
             source = self._roster.choose(
@@ -426,7 +435,7 @@ class Ladder:
         pace = one.pace_bytes_s(now)
         if not pace:
             return one.overdue  # late once, it has to show that it is quick now
-        other = self._choose(one.want, now, probe=False, metered=False)
+        other = self._next(one.want, now, metered=False)
         if other is None:
             return False
         left_s = (one.want.size - one.bytes) / pace
@@ -485,7 +494,7 @@ class Ladder:
     def _abandon(self, one: _Flight, now: float) -> None:
         one.want.cause = one.want.cause or one.lateness
         one.want.troubles += 1
-        one.want.failures[one.source.tier] = one.want.failures.get(one.source.tier, 0) + 1
+        one.want.failures[one.source.tier] += 1
         self._effects.append(Cancel(one.number))
         self._release(one)
         self._eject(one, one.lateness, now)

@@ -243,7 +243,7 @@ def test_money_is_booked_settled_once_and_reported(office: Office, clock: Clock)
     assert do(office, "settle", as_of=as_of)["posted"] is False
     folder = Path(do(office, "report", month=as_of[:7])["folder"])
     assert (folder / "head.bin").is_file()
-    with pytest.raises(UsageError, match="is no instant"):
+    with pytest.raises(UsageError, match="is no time"):
         do(office, "settle", as_of="yesterday")
 
 
