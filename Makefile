@@ -55,5 +55,9 @@ bench: $(READY) ## ratios against real peers, into build/bench.json (ONLY=name,.
 soak: $(READY) ## minutes-long proofs (ONLY=name,...)
 	$(BIN)/python -m tests.soak --only "$(ONLY)"
 
+vectors: $(READY) ## make the golden vectors again (needs Kubo: .ci/peers.sh kubo)
+	$(BIN)/python tests/vectors/make_cids.py
+	$(BIN)/python tests/vectors/make_messages.py
+
 clean: ## remove everything made here but the lock
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -123,6 +123,10 @@ class Pace:
     def __init__(self) -> None:
         self._ttfb_s: deque[float] = deque(maxlen=_SAMPLES)
 
+    def __bool__(self) -> bool:
+        """Whether there is any sample."""
+        return bool(self._ttfb_s)
+
     def add(self, ttfb_s: float) -> None:
         """Take one more sample."""
         self._ttfb_s.append(ttfb_s)

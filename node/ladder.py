@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from ..protocol.cid import Cid
@@ -29,7 +30,8 @@ from .health import Budget, Health, Tuning
 from .roster import Listing, Roster
 
 PACE_S = 0.1
-SILENT_S = 3.0
+LOST_S, SILENT_S = 1.0, 3.0
+"""A flight silent for this long is lost: in a tier whose pace is known, and in one where it is not."""
 UNWATCHED_SILENT_S = 10.0
 LATE_TWICE = 2
 PROBE_BUFFER_S = 0.5
@@ -324,9 +326,7 @@ class Ladder:
 
     def _begin(self, want: _Want, now: float) -> None:
         comfortable = not want.urgent or want.buffer_s is None or want.buffer_s >= PROBE_BUFFER_S
-        source = self._next(want, now)
-        if source is not None and comfortable and not want.failures:
-            source = self._choose(want, now, probe=True)  # a source whose back-off is over goes first
+        source = self._next(want, now, probe=comfortable)
         if source is None:
             self._await_push(want, now)
             return
@@ -392,9 +392,6 @@ class Ladder:
                 self._start(want, source, now)
                 return
 
-    def _choose(self, want: _Want, now: float, *, probe: bool, metered: bool = True) -> Source | None:
-        return self._roster.choose(want.cid, want.size, now, busy=want.busy(), probe=probe, metered=metered)
-
     def _pick(self, tier: TierName, want: _Want, now: float) -> Source | None:
         """Return a tier's next source, one whose back-off is over if it has no better."""
         for probe in (False, True):
@@ -403,16 +400,21 @@ class Ladder:
                 return source
         return None
 
-    def _next(self, want: _Want, now: float, *, metered: bool = True) -> Source | None:
-        """Return whom to ask next: a tier that was late twice for this block comes after all others."""
+    def _next(self, want: _Want, now: float, *, probe: bool = False, metered: bool = True) -> Source | None:
+        """Return whom to ask next: a tier that was late twice for this block comes after all others.
+
+        With ``probe`` a source whose back-off is over goes before one that is as near and well; where
+        nobody is well, who failed longest ago is asked.
+        """
         late = want.failures + Counter(one.source.tier for one in want.asked() if one.overdue)
         avoid = {tier for tier, times in late.items() if times >= LATE_TWICE}
-        busy = want.busy()
-        for shunned in (avoid, frozenset[TierName]()) if avoid else (avoid,):
-            source = self._roster.choose(
-                want.cid, want.size, now, busy=busy, probe=False, metered=metered, avoid=shunned
-            ) or self._roster.resort(want.cid, now, busy=busy, metered=metered, avoid=shunned)
+        ask = partial(self._roster.choose, want.cid, want.size, now, busy=want.busy(), metered=metered)
+        for shunned in (avoid, set[TierName]()):
+            source = ask(probe=False, avoid=shunned)
             if source is not None:
+                return (ask(probe=True, avoid=shunned) or source) if probe and not late else source
+            source = self._roster.resort(want.cid, now, busy=want.busy(), metered=metered, avoid=shunned)
+            if source is not None or not avoid:
                 return source
         return None
 
@@ -449,10 +451,13 @@ class Ladder:
         return now - one.last_at >= max(self._tuning.hedge_max_s, usual, one.patience_s)
 
     def _dead_at(self, one: _Flight) -> float:
-        usual = 4 * self._roster.paces[one.source.tier].p95(self._tuning.hedge_max_s)
+        """Return when a silent flight is given up even with nothing beside it; each time twice as late."""
+        pace = self._roster.paces[one.source.tier]
+        patience = 1 << min(one.want.failures[one.source.tier], 5)
         if one.watched:
-            return one.last_at + max(SILENT_S, usual)
-        return one.started + max(UNWATCHED_SILENT_S, 4 * one.health.expected_s(one.want.size))
+            return one.last_at + max(LOST_S if pace else SILENT_S, 4 * pace.p95(0.0)) * patience
+        usual = 4 * one.health.expected_s(one.want.size)
+        return one.started + max(UNWATCHED_SILENT_S, usual) * patience
 
     def _set_wake(self, want: _Want, now: float) -> None:
         asked = want.asked()

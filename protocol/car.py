@@ -100,7 +100,7 @@ def _read_header(body: bytes) -> tuple[Cid, ...]:
     for _ in range(min(count, 3)):
         size, offset = _expect(body, offset, _TEXT)
         key, offset = body[offset : offset + size], offset + size
-        if key == b"version":
+        if key == b"version" and not version:
             version, offset = _expect(body, offset, _UINT)
         elif key == b"roots" and roots is None:
             roots, offset = _read_roots(body, offset)

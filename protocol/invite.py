@@ -16,6 +16,7 @@ MAX_PORT = 65_535
 Kind = Literal["viewer", "relay"]
 
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
 
@@ -61,6 +62,8 @@ def parse_invite(link: str) -> Invite:
     text = link.strip()
     if len(text) > LINK_LIMIT_CHARS or not text.startswith("farcast://"):
         raise _bad("it must start with farcast:// and stay below 1,024 characters")
+    if not _PRINTABLE.fullmatch(text):
+        raise _bad("it holds a space or a character that no link has")
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port or 0
@@ -71,6 +74,8 @@ def parse_invite(link: str) -> Invite:
     if len(query) != len(pairs):
         raise _bad("a part is given twice")
     if not _HOST.fullmatch(host) or not 1 <= port <= MAX_PORT:
+        raise _bad("it names no HOST:PORT")
+    if "[" in parts.netloc and not parts.netloc.startswith("["):
         raise _bad("it names no HOST:PORT")
     if parts.path != "/join" or parts.username is not None or parts.fragment:
         raise _bad("only /join may follow the address")

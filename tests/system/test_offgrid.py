@@ -1,0 +1,150 @@
+"""A node with nothing but root.json: the carousel alone brings trust, catalog and film, through 20 % loss."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import socket
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farcast.node.demo.film import draw_film
+from farcast.node.demo.player import Player
+from farcast.node.demo.troupe import Troupe, clean_environment, free_port, metric
+from farcast.satellite.multicast import receiver, sender
+
+GROUP, LOOPBACK = "239.255.74.35", "127.0.0.1"
+LOSS = 0.2
+FILM_S = 12
+RATE_BPS = 12_000_000
+DATAGRAM_BYTES = 2_048
+TITLE_TIMEOUT_S, FILM_TIMEOUT_S = 30.0, 30.0
+
+
+class Sky:
+    """Carries the carousel from one port to another, losing one packet in five; nothing goes back."""
+
+    def __init__(self) -> None:
+        self.up, self.down = free_port(), free_port()
+        self.carried = self.lost = 0
+        self._rng = random.Random(20)
+        self._hears = receiver(GROUP, self.up, LOOPBACK)
+        self._hears.setblocking(True)  # noqa: FBT003 - the socket's own signature
+        self._hears.settimeout(0.2)
+        self._tells = sender(LOOPBACK, 1)
+        self._tells.setblocking(True)  # noqa: FBT003 - likewise
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._carry, name="sky")
+
+    def __enter__(self) -> Sky:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._hears.close()
+        self._tells.close()
+
+    def _carry(self) -> None:
+        while not self._over.is_set():
+            try:
+                packet = self._hears.recv(DATAGRAM_BYTES)
+            except TimeoutError:
+                continue
+            if self._rng.random() < LOSS:
+                self.lost += 1
+            else:
+                self.carried += 1
+                self._tells.sendto(packet, (GROUP, self.down))
+
+
+def settings(satellite_port: int, **more: str) -> dict[str, str]:
+    return {
+        "FARCAST_LISTEN_HOST": LOOPBACK,
+        "FARCAST_LISTEN_PORT": "0",
+        "FARCAST_ADMIN_PORT": "0",
+        "FARCAST_MESH_ENABLED": "false",
+        "FARCAST_SATELLITE_PORT": str(satellite_port),
+        "FARCAST_SATELLITE_INTERFACE": LOOPBACK,
+        **more,
+    }
+
+
+@contextmanager
+def troupe_in(folder: Path) -> Generator[Troupe]:
+    troupe = Troupe(folder, clean_environment({"PYTHONUNBUFFERED": "1"}))
+    try:
+        yield troupe
+    finally:
+        troupe.close()
+
+
+def on_air(troupe: Troupe, folder: Path, sky: Sky) -> tuple[Path, dict[str, Any], str]:
+    """Put an origin on air with one film; returns its root.json, what ``publish`` said, and its metrics."""
+    port = free_port()
+    home, media = folder / "origin", folder / "film.mkv"
+    draw_film(media, FILM_S)
+    at = ["--home", str(home)]
+    made = troupe.command(["origin", "init", "--name", "Far away", "--endpoint", f"{LOOPBACK}:{port}", *at])
+    troupe.command(["origin", "payee", "add", "ada", *at])
+    film = troupe.command(
+        ["origin", "publish", str(media), "--payee", "ada", "--preset", "ultrafast", "--title", "far-film", *at]
+    )
+    air = {"FARCAST_UPLINK_ENABLED": "true", "FARCAST_UPLINK_RATE_BPS": str(RATE_BPS)}
+    env = settings(sky.up, **air) | {"FARCAST_LISTEN_PORT": str(port)}
+    admin = troupe.box("origin", ["origin", "run"], home, env)
+    return Path(made["root"]), film, str(admin["url"]).rsplit("/", 1)[0] + "/metrics"
+
+
+def until_listed(troupe: Troupe, home: Path, *, whole: bool, timeout_s: float) -> dict[str, Any]:
+    """Ask ``farcast list`` until it shows the film (``whole``: until it plays offline)."""
+    deadline = time.monotonic() + timeout_s
+    rows: list[dict[str, Any]] = []
+    while time.monotonic() < deadline:
+        rows = troupe.command(["list", "--home", str(home)])
+        if rows and (not whole or rows[0]["held_percent"] == 100):
+            return rows[0]
+        time.sleep(0.2)
+    raise AssertionError(f"after {timeout_s:.0f} s `farcast list` says {rows}")
+
+
+def digests(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).digest()
+        for path in folder.rglob("*.m4s")
+    }
+
+
+@pytest.mark.timeout(180)
+def test_a_node_with_only_root_json_lists_the_catalog_and_plays_the_film_byte_for_byte(tmp_path: Path) -> None:
+    with Sky() as sky, troupe_in(tmp_path) as troupe:
+        root, film, origin_metrics = on_air(troupe, tmp_path, sky)
+        home = tmp_path / "node"
+        joined = troupe.command(["join", str(root), "--home", str(home)], settings(sky.down))
+        assert (joined["name"], joined["online"], joined["enrolled"]) == ("Far away", False, False)
+        troupe.box("node", ["run"], home, settings(sky.down))
+        row = until_listed(troupe, home, whole=False, timeout_s=TITLE_TIMEOUT_S)
+        assert (row["title"], row["root_cid"]) == ("far-film", film["root_cid"])
+        found = troupe.command(["play", "far-film", "--home", str(home)])
+        playback = asyncio.run(
+            Player(found["watch_hls"], found["cmcd"], title="far-film", speed=2.0).play()
+        )
+        expected = digests(Path(film["folder"]))
+        played = {path: digest for path, digest in playback.digests.items() if path.endswith(".m4s")}
+        assert len(played) == film["playback_segments"]
+        assert played == {path: expected[path] for path in played}
+        row = until_listed(troupe, home, whole=True, timeout_s=FILM_TIMEOUT_S)
+        status = troupe.command(["status", "--home", str(home)])
+        assert metric(origin_metrics, "farcast_node_http_sent_bytes_total") == 0, "somebody dialled the origin"
+    blocks = {tier["name"]: tier["blocks"] for tier in status["tiers"]}
+    assert blocks == {"cdn": 0, "relay": 0, "mesh": 0, "satellite": blocks["satellite"]}
+    assert blocks["satellite"] >= film["blocks"]
+    assert 0.1 < sky.lost / (sky.lost + sky.carried) < 0.3
