@@ -8,7 +8,8 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from ..protocol.errors import RefusedError, UsageError
+from ..protocol.errors import RefusedError
+from .home import Role, not_running
 
 TIMEOUT_S = 30.0
 ANSWER_LIMIT_BYTES = 16 << 20
@@ -24,18 +25,18 @@ def admin_url(home: Path) -> str | None:
 
 
 def call_admin(
-    home: Path, method: str, path: str, body: object = None, *, timeout_s: float = TIMEOUT_S
+    home: Path, method: str, path: str, body: object = None, *, role: Role = "node", timeout_s: float = TIMEOUT_S
 ) -> Any:  # noqa: ANN401 - JSON
     """Call the admin API of the box that runs in ``home`` and return its JSON.
 
     Raises:
-        UsageError: ``not_running`` where no box runs there.
+        UsageError: ``not_running`` where no box runs there, ``no_home`` where none lives there.
         RefusedError: where it says no.
 
     """
     base = admin_url(home)
     if base is None:
-        raise UsageError(f"no box is running in {home}; start it first", reason="not_running")
+        raise not_running(home, role)
     data = None if body is None else json.dumps(body).encode()
     request = Request(base + path, data=data, method=method, headers={"content-type": "application/json"})  # noqa: S310 - our own loopback address
     try:
@@ -48,5 +49,4 @@ def call_admin(
             detail = f"the box answered {error.code}"
         raise RefusedError(detail, status=error.code) from None
     except (URLError, TimeoutError) as error:
-        message = f"the box that ran in {home} does not answer any more; start it again"
-        raise UsageError(message, reason="not_running") from error
+        raise not_running(home, role) from error

@@ -87,16 +87,10 @@ class Desk:
                     "duration_s": round(manifest.duration_ms / 1_000),
                     "size_bytes": manifest.size_bytes,
                     "root_cid": str(manifest.root_cid),
-                    "held_percent": self._held_percent(title),
+                    "held_percent": viewer.library.held_percent(title),
                 }
             )
         return rows
-
-    def _held_percent(self, title: str) -> int:
-        """Return how much of a title is held, in whole percent of its blocks, 100 only when whole."""
-        blocks = self._viewer.library.known_blocks(title)
-        held = sum(self._viewer.box.store.has(cid) for cid in blocks)
-        return held * 100 // len(blocks) if blocks else 0
 
     def _verdict(self) -> str:
         viewer = self._viewer

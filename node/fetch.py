@@ -18,7 +18,8 @@ from ..protocol.cid import Cid
 from ..protocol.errors import FarcastError, RefusedError, RemoteError, StoreFullError, UnreachableError
 from ..protocol.ports import BlockStore, Tier, TierName
 from ..protocol.pulse import Served
-from .ladder import Cancel, Effect, GiveUp, Ladder, Start, Switched
+from .flight import Cancel, Effect, GiveUp, Start, Switched
+from .ladder import Ladder
 
 log = logging.getLogger(__name__)
 

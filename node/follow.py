@@ -50,6 +50,7 @@ class Follower:
         self._sources = sources
         self._fetch = fetch
         self._offers: dict[tuple[str, str], bytes] = {}
+        self._catalog_parts: dict[tuple[str, str], bytes] = {}
         self._offered = asyncio.Event()
         self._refreshes = Counter(
             "farcast_node_catalog_refreshes", "Catalog refreshes by result.", ["result"], registry=registry
@@ -105,17 +106,27 @@ class Follower:
         await self._learn_titles()
 
     def _offered_catalog(self, offers: dict[tuple[str, str], bytes]) -> None:
-        """Advance to an offered checkpoint over the pages offered with it."""
-        note = offers.get(("checkpoint", ""))
+        """Advance to an offered checkpoint; a large catalog's pages come in several bundles, so they wait."""
+        for key, data in offers.items():
+            if key[0] in ("checkpoint", "entries"):
+                self._catalog_parts.pop(key, None)  # the newest last: the oldest gives way
+                self._catalog_parts[key] = data
+        while sum(map(len, self._catalog_parts.values())) > OFFERED_BYTES_KEPT:
+            del self._catalog_parts[next(iter(self._catalog_parts))]
+        note = self._catalog_parts.get(("checkpoint", ""))
         if note is None:
             return
-        data = [item for (kind, _), item in offers.items() if kind == "entries"]
+        known = self._replica.catalog.size
+        data = [item for (kind, _), item in self._catalog_parts.items() if kind == "entries"]
         read = [decode(Page, item, limit_bytes=ENTRIES_LIMIT_BYTES) for item in data]
-        pages = sorted(read, key=lambda page: page.start)
-        start, entries = (pages[0].start, list[bytes]()) if pages else (0, [])
+        pages = sorted(
+            (page for page in read if page.start + len(page.entries) > known), key=lambda page: page.start
+        )
+        start, entries = (pages[0].start if pages else known), list[bytes]()
         for page in pages:
             entries[page.start - start :] = page.entries
         self._replica.advance(note, start, entries)
+        self._catalog_parts = {}
 
     async def _accept(self, kind: str, accept: Callable[[], object]) -> None:
         try:

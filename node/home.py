@@ -8,8 +8,10 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -42,6 +44,37 @@ def default_home(role: Role, environ: Mapping[str, str]) -> Path:
     data = environ.get("XDG_DATA_HOME")
     base = Path(data) if data else Path(environ.get("HOME", "~")).expanduser() / ".local" / "share"
     return base / "farcast" / role
+
+
+class Birthplace:
+    """Remembers what a folder held, so that a birth that fails there leaves it as it was."""
+
+    def __init__(self, path: Path) -> None:
+        """Look at ``path`` before anything is made in it.
+
+        Raises:
+            UsageError: where it is a file.
+
+        """
+        if path.exists() and not path.is_dir():
+            raise not_a_folder(path)
+        self._path = path
+        self._missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        self._held = {entry.name for entry in path.iterdir()} if path.is_dir() else set[str]()
+
+    def restore(self) -> None:
+        """Remove what was not there before; what was there is never touched."""
+        if self._path.is_dir():
+            for entry in self._path.iterdir():
+                if entry.name in self._held:
+                    continue
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
+        for folder in self._missing:  # the innermost comes first
+            with suppress(OSError):
+                folder.rmdir()
 
 
 class HomeLock:
@@ -96,6 +129,8 @@ class Home:
             UsageError: where there is a home already, or the folder cannot be made.
 
         """
+        if path.exists() and not path.is_dir():
+            raise not_a_folder(path)
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not any(path.iterdir()):
@@ -105,7 +140,7 @@ class Home:
         except OSError as error:
             raise UsageError(f"the home {path} cannot be made: {error.strerror}", reason="no_home") from error
         try:
-            _check_unborn(path)
+            check_unborn(path)
             write_whole(path / ROLE_FILE, f"{role}\n".encode())
             write_whole(path / KEY_FILE, seed if seed is not None else secrets.token_bytes(KEY_BYTES))
             return cls(path, role, read_identity(path), lock)
@@ -125,11 +160,10 @@ class Home:
 
         """
         if not (path / KEY_FILE).exists():
-            message = f"there is no {role} at {path}; make one with `{_BIRTH[role]}` or name another --home"
-            raise UsageError(message, reason="no_home")
+            raise no_home(path, role)
         found = _read_role(path)
         if found != role:
-            message = f"{path} is the home of a {found}, not of a {role}; name another --home"
+            message = f"{path} is the home of {_a(found)}, not of {_a(role)}; name another --home"
             raise UsageError(message, reason="wrong_role")
         identity = read_identity(path)
         lock = HomeLock(path)
@@ -173,7 +207,7 @@ def read_identity(path: Path) -> Identity:
         message = f"{key} can be read by others (mode {mode:o}); run `chmod 600 {key}`"
         raise UsageError(message, reason="bad_key_file")
     if len(seed) != KEY_BYTES:
-        message = f"{key} is no key of {KEY_BYTES} bytes; bring it back with `farcast key restore`"
+        message = f"{key} is no key of {KEY_BYTES} bytes; bring it back from a backup"
         raise UsageError(message, reason="bad_key_file")
     return Identity(seed)
 
@@ -206,10 +240,33 @@ def _read_role(path: Path) -> str:
         return "box of unknown role"
 
 
-def _check_unborn(path: Path) -> None:
+def check_unborn(path: Path) -> None:
+    """Raise ``UsageError`` where a box lives in ``path`` already."""
     if not (path / KEY_FILE).exists():
         return
     role = _read_role(path)
     run = next((command for known, command in _RUN.items() if known == role), "farcast status")
-    message = f"{path} is the home of a {role} already; start it with `{run}` or name another --home"
+    message = f"{path} is the home of {_a(role)} already; start it with `{run}` or name another --home"
     raise UsageError(message, reason="home_exists")
+
+
+def no_home(path: Path, role: Role) -> UsageError:
+    """Return the error of a command that needs a home of ``role`` where there is none."""
+    message = f"there is no {role} at {path}; make one with `{_BIRTH[role]}` or name another --home"
+    return UsageError(message, reason="no_home")
+
+
+def not_running(path: Path, role: Role) -> UsageError:
+    """Return the error of a command that needs the box in ``path`` to run."""
+    if not (path / KEY_FILE).exists():
+        return no_home(path, role)
+    return UsageError(f"no box is running in {path}; start it with `{_RUN[role]}`", reason="not_running")
+
+
+def not_a_folder(path: Path) -> UsageError:
+    """Return the error of a home that is a file."""
+    return UsageError(f"{path} is a file, but a home is a folder; name another --home", reason="no_home")
+
+
+def _a(role: str) -> str:
+    return f"an {role}" if role == "origin" else f"a {role}"

@@ -8,28 +8,26 @@ drive the same object. The rules:
   player's buffer, is hedged: the next source, then one of every other unmetered tier, within the
   film's budget; with no budget left the late flight is given up instead of doubled;
 * an ejected source is asked again only after its back-off, by one real request that is hedged after
-  50 ms: that request is the probe;
+  50 ms: that request is the probe; where nobody else is left a second of back-off is enough;
 * wrong bytes ban the source for that CID, and after three CIDs altogether;
 * the satellite is never asked: its flight waits for the carousel beside the others, at no cost.
 
-What is remembered of sources is in ``node/roster.py`` and ``node/health.py``. Over 400 lines because
-the decisions share one state: splitting them would only spread it.
+Who there is to ask is in ``node/roster.py``, what is known of each in ``node/health.py``, what is under
+way in ``node/flight.py``. Over 400 lines because the decisions share one state.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
 
 from ..protocol.cid import Cid
 from ..protocol.ports import Source, TierName
+from .flight import PACE_S, Cancel, Effect, Flight, GiveUp, Start, Switched, Want
 from .health import Budget, Health, Tuning
 from .roster import Listing, Roster
 
-PACE_S = 0.1
 LOST_S, SILENT_S = 1.0, 3.0
 """A flight silent for this long is lost: in a tier whose pace is known, and in one where it is not."""
 UNWATCHED_SILENT_S = 10.0
@@ -40,96 +38,6 @@ DEADLINE_S = 30.0
 DEFAULT_BLOCK_BYTES = 1 << 20
 _FILMS = 64
 _BUSY = (429, 503)
-
-
-class Start(NamedTuple):
-    """Ask ``source`` for ``cid``; report under ``flight``. ``hedge`` marks a second copy."""
-
-    flight: int
-    cid: Cid
-    source: Source
-    title: str
-    hedge: bool
-
-
-class Cancel(NamedTuple):
-    """Stop a flight; nothing it reports any more is heard."""
-
-    flight: int
-
-
-class GiveUp(NamedTuple):
-    """The deadline passed: ``missing`` where all who answered lack the block, else ``unreachable``."""
-
-    cid: Cid
-    reason: str
-
-
-class Switched(NamedTuple):
-    """Another tier serves now than before; ``took_ms`` is how long the first such block took."""
-
-    before: TierName
-    after: TierName
-    cause: str
-    took_ms: int
-
-
-Effect = Start | Cancel | GiveUp | Switched
-
-
-@dataclass(slots=True, eq=False)
-class _Flight:
-    number: int
-    want: _Want
-    source: Source
-    health: Health
-    started: float
-    patience_s: float
-    watched: bool
-    probe: bool
-    reserved: int
-    last_at: float
-    bytes: int = 0
-    first_at: float | None = None
-    mark_at: float = 0.0
-    mark_bytes: int = 0
-    rate_bytes_s: float = 0.0
-    overdue: bool = False
-
-    @property
-    def lateness(self) -> str:
-        return "slow" if self.bytes else "silent"
-
-    def pace_bytes_s(self, now: float) -> float:
-        """Return the rate of the last moments, the one before while there is too little to tell."""
-        window_s = now - self.mark_at
-        fresh = self.bytes - self.mark_bytes
-        return fresh / window_s if fresh and window_s >= PACE_S / 2 else self.rate_bytes_s
-
-
-@dataclass(slots=True, eq=False)
-class _Want:
-    cid: Cid
-    title: str
-    film: Budget
-    size: int
-    since: float
-    deadline: float
-    buffer_s: float | None
-    urgent: bool
-    wake: float = 0.0
-    cause: str = ""
-    stage: int = 0
-    refusals: int = 0
-    troubles: int = 0
-    failures: Counter[TierName] = field(default_factory=Counter[TierName])
-    flights: dict[int, _Flight] = field(default_factory=dict[int, "_Flight"])
-
-    def asked(self) -> list[_Flight]:
-        return [one for one in self.flights.values() if one.source.tier is not TierName.SATELLITE]
-
-    def busy(self) -> set[Source]:
-        return {one.source for one in self.flights.values()}
 
 
 class Ladder:
@@ -143,8 +51,8 @@ class Ladder:
         self._deadline_s = deadline_s
         self._tuning = tuning = tuning or Tuning()
         self._roster = Roster(tuning)
-        self._wants: dict[Cid, _Want] = {}
-        self._flights: dict[int, _Flight] = {}
+        self._wants: dict[Cid, Want] = {}
+        self._flights: dict[int, Flight] = {}
         self._numbers = 0
         self._effects: list[Effect] = []
         self._why: dict[TierName, str] = {}
@@ -191,7 +99,7 @@ class Ladder:
         if want is None:
             size = size_bytes or DEFAULT_BLOCK_BYTES
             end = now + self._deadline_s
-            want = _Want(cid, title, self._film(title), size, now, end, buffer_s, urgent)
+            want = Want(cid, title, self._film(title), size, now, end, buffer_s, urgent)
             self._wants[cid] = want
         elif urgent and not want.urgent:
             want.urgent, want.since, want.deadline = True, now, now + self._deadline_s
@@ -304,7 +212,7 @@ class Ladder:
 
     # -- decisions
 
-    def _drive(self, want: _Want, now: float) -> None:
+    def _drive(self, want: Want, now: float) -> None:
         if self._wants.get(want.cid) is not want:
             return
         if now >= want.deadline:
@@ -324,7 +232,7 @@ class Ladder:
             self._hedge(want, asked, now)
         self._set_wake(want, now)
 
-    def _begin(self, want: _Want, now: float) -> None:
+    def _begin(self, want: Want, now: float) -> None:
         comfortable = not want.urgent or want.buffer_s is None or want.buffer_s >= PROBE_BUFFER_S
         source = self._next(want, now, probe=comfortable)
         if source is None:
@@ -333,7 +241,7 @@ class Ladder:
         want.stage = 0
         self._start(want, source, now)
 
-    def _hedge(self, want: _Want, asked: list[_Flight], now: float) -> None:
+    def _hedge(self, want: Want, asked: list[Flight], now: float) -> None:
         for one in asked:
             one.overdue = True
         want.cause = want.cause or asked[0].lateness
@@ -345,7 +253,7 @@ class Ladder:
             self._hedge_once(want, asked, now)
         want.stage += 1
 
-    def _hedge_once(self, want: _Want, asked: list[_Flight], now: float) -> None:
+    def _hedge_once(self, want: Want, asked: list[Flight], now: float) -> None:
         source = self._next(want, now, metered=False)
         if source is None or want.stage:
             self._await_push(want, now)
@@ -358,7 +266,7 @@ class Ladder:
                 self._abandon(one, now)
             self._start(want, source, now)
 
-    def _hedge_everywhere(self, want: _Want, taken: set[TierName], now: float) -> None:
+    def _hedge_everywhere(self, want: Want, taken: set[TierName], now: float) -> None:
         for tier in self._roster.order(metered=False):
             if tier not in taken:
                 source = self._pick(tier, want, now)
@@ -366,7 +274,7 @@ class Ladder:
                     self._start(want, source, now, reserved=want.size)
         self._await_push(want, now)
 
-    def _start(self, want: _Want, source: Source, now: float, *, reserved: int = 0) -> None:
+    def _start(self, want: Want, source: Source, now: float, *, reserved: int = 0) -> None:
         self._numbers += 1
         health = self._roster.health(source)
         probe = self._roster.probe(source, now)
@@ -376,13 +284,13 @@ class Ladder:
         if not probe and not reserved:  # all tries for a block share one hedge delay
             spent_s = now - want.since if want.urgent else 0.0
             patience = max(patience, self._patience_s(source.tier, health, want) - spent_s)
-        one = _Flight(
+        one = Flight(
             self._numbers, want, source, health, now, patience, watched, probe, reserved, last_at=now
         )
         want.flights[one.number] = self._flights[one.number] = one
         self._effects.append(Start(one.number, want.cid, source, want.title, hedge=reserved > 0))
 
-    def _await_push(self, want: _Want, now: float) -> None:
+    def _await_push(self, want: Want, now: float) -> None:
         """Begin to wait for the carousel, beside whatever else is under way."""
         busy = want.busy()
         if any(source.tier is TierName.SATELLITE for source in busy):
@@ -392,7 +300,7 @@ class Ladder:
                 self._start(want, source, now)
                 return
 
-    def _pick(self, tier: TierName, want: _Want, now: float) -> Source | None:
+    def _pick(self, tier: TierName, want: Want, now: float) -> Source | None:
         """Return a tier's next source, one whose back-off is over if it has no better."""
         for probe in (False, True):
             source = self._roster.pick(tier, want.cid, want.size, now, busy=want.busy(), probe=probe)
@@ -400,7 +308,7 @@ class Ladder:
                 return source
         return None
 
-    def _next(self, want: _Want, now: float, *, probe: bool = False, metered: bool = True) -> Source | None:
+    def _next(self, want: Want, now: float, *, probe: bool = False, metered: bool = True) -> Source | None:
         """Return whom to ask next: a tier that was late twice for this block comes after all others.
 
         With ``probe`` a source whose back-off is over goes before one that is as near and well; where
@@ -420,7 +328,7 @@ class Ladder:
 
     # -- how long is too long
 
-    def _patience_s(self, tier: TierName, health: Health, want: _Want) -> float:
+    def _patience_s(self, tier: TierName, health: Health, want: Want) -> float:
         shortest, longest = self._tuning.hedge_min_s, self._tuning.hedge_max_s
         delay = min(max(self._roster.paces[tier].p95(longest), shortest), longest)
         if not self._roster.listing(tier).watched and health.rate_bytes_s:
@@ -429,7 +337,7 @@ class Ladder:
             delay = min(delay, max(want.buffer_s / 3, shortest))
         return delay
 
-    def _late(self, one: _Flight, now: float) -> bool:
+    def _late(self, one: Flight, now: float) -> bool:
         if not one.bytes:
             return now >= one.started + one.patience_s
         if now - one.last_at >= self._tuning.hedge_max_s:
@@ -443,14 +351,14 @@ class Ladder:
         left_s = (one.want.size - one.bytes) / pace
         return left_s > 2 * self._roster.health(other).expected_s(one.want.size) + self._tuning.hedge_max_s
 
-    def _is_outlier(self, one: _Flight, now: float) -> bool:
+    def _is_outlier(self, one: Flight, now: float) -> bool:
         """Say whether a late flight is late enough to be left without a second one beside it."""
         if one.first_at is not None and one.pace_bytes_s(now):
             return now - one.first_at >= self._tuning.hedge_max_s
         usual = 3 * self._roster.paces[one.source.tier].p95(self._tuning.hedge_max_s)
         return now - one.last_at >= max(self._tuning.hedge_max_s, usual, one.patience_s)
 
-    def _dead_at(self, one: _Flight) -> float:
+    def _dead_at(self, one: Flight) -> float:
         """Return when a silent flight is given up even with nothing beside it; each time twice as late."""
         pace = self._roster.paces[one.source.tier]
         patience = 1 << min(one.want.failures[one.source.tier], 5)
@@ -459,7 +367,7 @@ class Ladder:
         usual = 4 * one.health.expected_s(one.want.size)
         return one.started + max(UNWATCHED_SILENT_S, usual) * patience
 
-    def _set_wake(self, want: _Want, now: float) -> None:
+    def _set_wake(self, want: Want, now: float) -> None:
         asked = want.asked()
         times = [want.deadline, *(self._dead_at(one) for one in asked)]
         if not asked:
@@ -473,7 +381,7 @@ class Ladder:
 
     # -- what is learned
 
-    def _won(self, want: _Want, tier: TierName, winner: _Flight | None, size_bytes: int, now: float) -> None:
+    def _won(self, want: Want, tier: TierName, winner: Flight | None, size_bytes: int, now: float) -> None:
         for other in want.asked():
             if other is not winner:
                 self._judge(other, now)
@@ -482,7 +390,7 @@ class Ladder:
         del self._wants[want.cid]
         self._close(want, winner, wasted=True)
 
-    def _judge(self, loser: _Flight, now: float) -> None:
+    def _judge(self, loser: Flight, now: float) -> None:
         """Eject a source that lost because it was late; one small delay alone is only a strike."""
         age = now - loser.started
         if loser.bytes:
@@ -496,7 +404,7 @@ class Ladder:
         ):
             self._eject(loser, "silent", now)
 
-    def _abandon(self, one: _Flight, now: float) -> None:
+    def _abandon(self, one: Flight, now: float) -> None:
         one.want.cause = one.want.cause or one.lateness
         one.want.troubles += 1
         one.want.failures[one.source.tier] += 1
@@ -504,21 +412,21 @@ class Ladder:
         self._release(one)
         self._eject(one, one.lateness, now)
 
-    def _eject(self, one: _Flight, reason: str, now: float, retry_after_s: float = 0.0) -> None:
+    def _eject(self, one: Flight, reason: str, now: float, retry_after_s: float = 0.0) -> None:
         if one.source.tier is TierName.SATELLITE:
             self._roster.refused(one.want.cid, one.source, now)
             return
         self._roster.failed(one.source, now, one.started, retry_after_s)
         self._why[one.source.tier] = reason
 
-    def _switch(self, want: _Want, tier: TierName, now: float) -> None:
+    def _switch(self, want: Want, tier: TierName, now: float) -> None:
         before, self.in_use = self.in_use, tier
         if before is None or before is tier:
             return
         cause = "recovered" if tier < before else want.cause or self._why.get(before, "lost")
         self._effects.append(Switched(before, tier, cause, round((now - want.since) * 1000)))
 
-    def _close(self, want: _Want, winner: _Flight | None = None, *, wasted: bool = False) -> None:
+    def _close(self, want: Want, winner: Flight | None = None, *, wasted: bool = False) -> None:
         """End all flights of a want; where the block came, book what the losers wasted."""
         losers = [one for one in want.asked() if one is not winner]
         reserved = sum(one.reserved for one in want.flights.values())
@@ -530,7 +438,7 @@ class Ladder:
             one.reserved = 0
             self._release(one)
 
-    def _release(self, one: _Flight) -> None:
+    def _release(self, one: Flight) -> None:
         """Forget one flight; a reservation it held is free again."""
         one.want.film.settle(one.reserved, 0)
         one.reserved = 0

@@ -144,11 +144,31 @@ class Library:
             self._blocks.popitem(last=False)
         return self._blocks[manifest.root_cid]
 
-    def known_blocks(self, title: str) -> tuple[Cid, ...]:
-        """Return a title's blocks where they were walked before; empty where not."""
-        entry = self._heads.catalog.titles().get(title)
-        manifest = self._manifests.get(entry.cid) if entry else None
-        return self._blocks.get(manifest.root_cid, ()) if manifest else ()
+    def held_percent(self, title: str) -> int:
+        """Return how much of a title's known blocks is held, 100 only where it is whole. Blocking.
+
+        What lies below a folder that has not arrived is not known, so a part is at most 99.
+        """
+        try:
+            root = self.manifest(title).root_cid
+        except RefusedError:
+            return 0
+        known = self._blocks.get(root) or self._reached(root)
+        held = sum(map(self._store.has, known))
+        return held * 100 // len(known)
+
+    def _reached(self, root: Cid) -> tuple[Cid, ...]:
+        """Walk as far as the store's folders lead."""
+        found: dict[Cid, None] = {}
+        todo = [root]
+        while todo and len(found) < BLOCKS_PER_TITLE:
+            cid = todo.pop()
+            if cid in found or cid.is_identity:
+                continue
+            found[cid] = None
+            if cid.codec == DAG_PB and (data := self._store.get(cid)) is not None:
+                todo += [link.cid for link in reversed(parse(cid, data).links)]
+        return tuple(found)
 
     async def walk(self, attempt: Callable[[Callable[[Cid], bytes | None]], T], fetch: Fetch) -> T:
         """Run a walk over a DAG, fetching each node it misses, until it comes through."""

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from ..protocol.errors import UsageError
+from .home import not_a_folder
 from .settingvalue import convert, expectation, shown
 
 FILE = "settings.toml"
@@ -293,6 +294,8 @@ def _from_file(path: Path) -> Iterator[_Entry]:
         tables = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return
+    except NotADirectoryError as error:
+        raise not_a_folder(path.parent) from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", reason="settings") from error
     except UnicodeDecodeError as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import Literal, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from .errors import RemoteError, UsageError
 
@@ -59,23 +59,12 @@ def parse_invite(link: str) -> Invite:
         RemoteError: ``bad_invite``, naming the part that is wrong.
 
     """
-    text = link.strip()
-    if len(text) > LINK_LIMIT_CHARS or not text.startswith("farcast://"):
-        raise _bad("it must start with farcast:// and stay below 1,024 characters")
-    if not _PRINTABLE.fullmatch(text):
-        raise _bad("it holds a space or a character that no link has")
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname or "", parts.port or 0
-        pairs = parse_qsl(parts.query, strict_parsing=True, max_num_fields=8)
-    except ValueError as error:
-        raise _bad("its address or its query cannot be read") from error
+    parts, port, pairs = _split(link.strip())
+    host = parts.hostname or ""
     query = dict(pairs)
     if len(query) != len(pairs):
         raise _bad("a part is given twice")
     if not _HOST.fullmatch(host) or not 1 <= port <= MAX_PORT:
-        raise _bad("it names no HOST:PORT")
-    if "[" in parts.netloc and not parts.netloc.startswith("["):
         raise _bad("it names no HOST:PORT")
     if parts.path != "/join" or parts.username is not None or parts.fragment:
         raise _bad("only /join may follow the address")
@@ -90,6 +79,23 @@ def parse_invite(link: str) -> Invite:
         raise _bad("kind= is neither viewer nor relay")
     kind: Kind = "relay" if word == "relay" else "viewer"
     return Invite(host, port, root, token, kind)
+
+
+def _split(text: str) -> tuple[SplitResult, int, list[tuple[str, str]]]:
+    """Part a link into what ``urlsplit`` reads, its port and its query; raises ``RemoteError``."""
+    if len(text) > LINK_LIMIT_CHARS or not text.startswith("farcast://"):
+        raise _bad("it must start with farcast:// and stay below 1,024 characters")
+    if not _PRINTABLE.fullmatch(text):
+        raise _bad("it holds a space or a character that no link has")
+    try:
+        parts = urlsplit(text)
+        pairs = parse_qsl(parts.query, strict_parsing=True, max_num_fields=8)
+        port = parts.port or 0
+    except ValueError as error:
+        raise _bad("its address or its query cannot be read") from error
+    if "[" in parts.netloc and not parts.netloc.startswith("["):
+        raise _bad("it names no HOST:PORT")
+    return parts, port, pairs
 
 
 def _bad(why: str) -> RemoteError:

@@ -63,7 +63,7 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
     from ..node.admin import call_admin
 
     path = home or default_home("relay", os.environ)
-    found = call_admin(path, "GET", "/api/status")
+    found = call_admin(path, "GET", "/api/status", role="relay")
     Console(as_json=as_json).result(
         found,
         str(found["verdict"]),

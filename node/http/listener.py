@@ -207,6 +207,8 @@ def _bind(host: str, port: int, kind: socket.SocketKind, setting: str) -> socket
                 f"{what} port {port} is taken by another program; set {setting} to another, or to 0 for any"
             )
             raise UsageError(message, reason="port_taken") from error
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            setting = setting.replace(" port", " host") + " to an address of this machine"
         message = (
             f"{what} port {port} cannot be opened on {host or 'any address'}: {error.strerror}; set {setting}"
         )

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
 
-from farcast.node.ladder import Cancel, GiveUp, Ladder, Start, Switched
+from farcast.node.flight import Cancel, GiveUp, Start, Switched
+from farcast.node.ladder import Ladder
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import RemoteError
 from farcast.protocol.identity import Identity

@@ -82,8 +82,8 @@ def test_a_home_has_one_owner_at_a_time(tmp_path: Path) -> None:
     [
         (bytes(32), 0o640, "chmod 600"),
         (bytes(32), 0o604, "chmod 600"),
-        (bytes(31), 0o600, "key restore"),
-        (bytes(33), 0o600, "key restore"),
+        (bytes(31), 0o600, "from a backup"),
+        (bytes(33), 0o600, "from a backup"),
     ],
 )
 def test_a_key_that_is_open_or_broken_is_refused(tmp_path: Path, data: bytes, bits: int, words: str) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farcast.node.flight import Cancel, Effect, GiveUp, Start, Switched
 from farcast.node.health import Budget
-from farcast.node.ladder import Cancel, Effect, GiveUp, Ladder, Start, Switched
+from farcast.node.ladder import Ladder
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.ports import Source, TierName
 

@@ -46,7 +46,7 @@ class Bad(NamedTuple):
         Bad(LINK.replace(":7433", ""), "HOST:PORT"),
         Bad(LINK.replace(":7433", ":0"), "HOST:PORT"),
         Bad(LINK.replace(":7433", ":99999"), "address"),
-        Bad(LINK.replace("films.example", "fil ms"), "HOST:PORT"),
+        Bad(LINK.replace("films.example", "fil ms"), "a space"),
         Bad(LINK.replace("/join", "/jion"), "/join"),
         Bad(LINK.replace("films", "me@films"), "/join"),
         Bad(LINK.replace(ROOT, "ab" * 31), "root="),
