@@ -87,10 +87,16 @@ class Desk:
                     "duration_s": round(manifest.duration_ms / 1_000),
                     "size_bytes": manifest.size_bytes,
                     "root_cid": str(manifest.root_cid),
-                    "held_percent": viewer.library.held_percent(title),
+                    "held_percent": self._held_percent(title, manifest.size_bytes),
                 }
             )
         return rows
+
+    def _held_percent(self, title: str, size_bytes: int) -> int:
+        """Return how much of a title is held, in whole percent of its bytes; 100 only when it is whole."""
+        sizes = [self._viewer.box.store.size(cid) for cid in self._viewer.library.reached(title)]
+        held = [size for size in sizes if size is not None]
+        return 100 if len(held) == len(sizes) else min(99, sum(held) * 100 // max(size_bytes, 1))
 
     def _verdict(self) -> str:
         viewer = self._viewer

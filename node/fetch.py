@@ -6,13 +6,13 @@ import asyncio
 import inspect
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from ..protocol.cid import Cid
 from ..protocol.errors import FarcastError, RefusedError, RemoteError, StoreFullError, UnreachableError
@@ -20,60 +20,14 @@ from ..protocol.ports import BlockStore, Tier, TierName
 from ..protocol.pulse import Served
 from .flight import Cancel, Effect, GiveUp, Start, Switched
 from .ladder import Ladder
+from .supply import Failover, Supply
 
 log = logging.getLogger(__name__)
 
-FAILOVERS_KEPT = 200
 SOURCES_S = 0.5
 """How often tiers are asked for their sources while something is wanted."""
 PREFETCH_LIMIT = 32
-_TITLES_KEPT = 64
 _PUSHED_KEPT = 65_536
-_SERVED_LIMIT = 4
-_RELAY_BYTES = 16
-
-
-class Failover(NamedTuple):
-    """Another tier began to serve; ``ms`` is how long the first such block took."""
-
-    before: TierName
-    after: TierName
-    cause: str
-    ms: int
-
-
-class _Metrics:
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.blocks = Counter(
-            "farcast_node_tier_blocks", "Verified blocks a tier brought first.", ["tier"], registry=registry
-        )
-        self.bytes = Counter(
-            "farcast_node_tier_bytes", "Bytes of verified blocks a tier brought first.", ["tier"],
-            registry=registry,
-        )  # fmt: skip
-        self.rejected = Counter(
-            "farcast_node_tier_rejected", "Blocks refused because their hash was wrong.", ["tier"],
-            registry=registry,
-        )  # fmt: skip
-        self.failed = Counter(
-            "farcast_node_tier_failures", "Flights that ended without a block.", ["tier", "reason"],
-            registry=registry,
-        )  # fmt: skip
-        self.failovers = Counter(
-            "farcast_node_failovers", "Changes of the tier that serves.", ["from", "to"], registry=registry
-        )
-        self.hedged = Counter(
-            "farcast_node_hedged_bytes", "Bytes that arrived twice because of hedging.", registry=registry
-        )
-        self.given_up = Counter(
-            "farcast_node_blocks_given_up", "Blocks no tier delivered in time.", ["reason"], registry=registry
-        )
-        self.up = Gauge(
-            "farcast_node_tier_sources", "Sources that may be asked.", ["tier"], registry=registry
-        )
-        for tier in TierName:
-            for counter in (self.blocks, self.bytes, self.rejected):
-                counter.labels(tier.label)
 
 
 @dataclass(slots=True, eq=False)
@@ -110,22 +64,16 @@ class Fetcher:
         self._store = store
         self._ladder = ladder or Ladder()
         self._clock = clock
-        self._metrics = _Metrics(registry)
+        self.supply = Supply(registry)
         self._ways = {tier.name: _way(tier) for tier in tiers}
         self._waits: dict[Cid, _Wait] = {}
         self._flights: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._prefetching: set[Cid] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._served: OrderedDict[str, dict[tuple[TierName, bytes], int]] = OrderedDict()
         self._pushed: OrderedDict[Cid, TierName] = OrderedDict()
-        self._wasted_bytes = 0
         self._listed_at = float("-inf")
         self._closed = False
-        self.failovers: deque[Failover] = deque(maxlen=FAILOVERS_KEPT)
-        self.blocks = dict.fromkeys(TierName, 0)
-        self.bytes = dict.fromkeys(TierName, 0)
-        self.rejected = dict.fromkeys(TierName, 0)
 
     async def block(
         self, cid: Cid, *, title: str = "", buffer_s: float | None = None, size_bytes: int = 0
@@ -151,7 +99,7 @@ class Fetcher:
 
     def pushed(self, cid: Cid, size_bytes: int, tier: TierName) -> None:
         """Hear that a carrier put a block into the store by itself, and that it was new there."""
-        self._count(tier, size_bytes)
+        self.supply.brought(tier, size_bytes)
         self._pushed[cid] = tier
         if len(self._pushed) > _PUSHED_KEPT:
             self._pushed.popitem(last=False)
@@ -163,17 +111,8 @@ class Fetcher:
         self._ladder.network(name)
 
     def take_served(self, title: str) -> list[Served]:
-        """Return the kilobytes each source brought for ``title`` since the last call, the largest four."""
-        entries = self._served.get(title, {})
-        largest = sorted(entries.items(), key=lambda item: -item[1])[:_SERVED_LIMIT]
-        taken = [
-            Served(int(tier), relay, size // 1000)
-            for (tier, relay), size in largest
-            if size >= 1000  # noqa: PLR2004
-        ]
-        for served in taken:
-            entries[TierName(served.tier), served.relay] -= served.kbytes * 1000
-        return taken
+        """Return the kilobytes each source brought for ``title`` since the last call."""
+        return self.supply.take_served(title)
 
     def status(self) -> dict[str, object]:
         """Return tiers, failovers and the tier in use, as page, admin calls and demo show them."""
@@ -182,9 +121,9 @@ class Fetcher:
         tiers = [
             {
                 "name": tier.label,
-                "blocks": self.blocks[tier],
-                "bytes": self.bytes[tier],
-                "rejected": self.rejected[tier],
+                "blocks": self.supply.blocks[tier],
+                "bytes": self.supply.bytes[tier],
+                "rejected": self.supply.rejected[tier],
                 "sources": self._ladder.sources_up(tier, now),
             }
             for tier in TierName
@@ -194,7 +133,7 @@ class Fetcher:
             "tiers": tiers,
             "failovers": [
                 {"from": one.before.label, "to": one.after.label, "cause": one.cause, "ms": one.ms}
-                for one in self.failovers
+                for one in self.supply.failovers
             ],
             "tier_in_use": in_use.label if in_use else None,
             "waiting": len(self._waits),
@@ -277,7 +216,7 @@ class Fetcher:
             self._ladder.set_sources(
                 name, way.tier.sources(), now, metered=way.tier.metered, watched=way.watched
             )
-            self._metrics.up.labels(name.label).set(self._ladder.sources_up(name, now))
+            self.supply.up(name, self._ladder.sources_up(name, now))
 
     def _pump(self) -> None:
         """Carry out what the ladder decided and sleep until it wants to be woken."""
@@ -310,7 +249,7 @@ class Fetcher:
                 if task is not None:
                     task.cancel()
             case GiveUp():
-                self._metrics.given_up.labels(effect.reason).inc()
+                self.supply.given_up(effect.reason)
                 message = (
                     f"no tier delivered the block {effect.cid}; `farcast doctor` says which are reachable"
                 )
@@ -318,8 +257,7 @@ class Fetcher:
                 if wait is not None and not wait.future.done():
                     wait.future.set_exception(UnreachableError(message, reason=effect.reason))
             case Switched():
-                self.failovers.append(Failover(effect.before, effect.after, effect.cause, effect.took_ms))
-                self._metrics.failovers.labels(effect.before.label, effect.after.label).inc()
+                self.supply.switched(Failover(effect.before, effect.after, effect.cause, effect.took_ms))
 
     async def _fly(self, start: Start) -> None:
         way = self._ways[start.source.tier]
@@ -347,10 +285,8 @@ class Fetcher:
         if start.flight not in self._flights:
             return
         del self._flights[start.flight]
-        self._metrics.failed.labels(tier.label, reason).inc()
+        self.supply.failed(tier, reason)
         if reason == "hash_mismatch":
-            self.rejected[tier] += 1
-            self._metrics.rejected.labels(tier.label).inc()
             self._ladder.corrupt(start.flight, self._clock())
         else:
             self._ladder.failed(
@@ -372,22 +308,15 @@ class Fetcher:
             log.warning("%s", error)  # a full disk stops keeping, not playing
             new = True
         if new:
-            loop.call_soon_threadsafe(self._count, tier, len(data))
+            loop.call_soon_threadsafe(self.supply.brought, tier, len(data))
 
     def _landed(self, start: Start, data: bytes) -> None:
         tier = start.source.tier
         self._flights.pop(start.flight, None)
         if not self._ladder.received(start.flight, len(data), self._clock()):
             return
-        if start.title:
-            entries = self._served.setdefault(start.title, {})
-            key = (tier, start.source.key[:_RELAY_BYTES] if tier is TierName.RELAY else b"")
-            entries[key] = entries.get(key, 0) + len(data)
-            self._served.move_to_end(start.title)
-            if len(self._served) > _TITLES_KEPT:
-                self._served.popitem(last=False)
-        self._metrics.hedged.inc(self._ladder.wasted_bytes - self._wasted_bytes)
-        self._wasted_bytes = self._ladder.wasted_bytes
+        self.supply.served(start.title, start.source, len(data))
+        self.supply.wasted(self._ladder.wasted_bytes)
         self._resolve(start.cid, data)
         self._pump()
 
@@ -395,12 +324,6 @@ class Fetcher:
         wait = self._waits.pop(cid, None)
         if wait is not None and not wait.future.done():
             wait.future.set_result(data)
-
-    def _count(self, tier: TierName, size_bytes: int) -> None:
-        self.blocks[tier] += 1
-        self.bytes[tier] += size_bytes
-        self._metrics.blocks.labels(tier.label).inc()
-        self._metrics.bytes.labels(tier.label).inc(size_bytes)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -102,13 +102,17 @@ async def join(path: Path, role: Role, settings: Settings, given: str) -> Joined
 
     """
     found = read_given(given)
+    if isinstance(found, Invite) and found.kind == "relay" and role == "node":
+        message = "this invite is for a relay; use `farcast relay join`, or ask for a viewer's invite"
+        raise UsageError(message, reason="bad_invite")
+    birthplace = Birthplace(path)
     async with HttpDialer(allow_private=settings.network.allow_private) as dialer:
         if isinstance(found, bytes):
             root, expected, sources = found, None, list[Source]()
         else:
             plain = Source(TierName.RELAY, found.address, f"http://{found.address}")
             sources, expected = [plain], found.root
-            root = await asyncio.to_thread(find_root, trust_fetch(dialer, lambda: sources), expected)
+            root = await _given_root(dialer, found, sources)
         read_root(root, expected)
         home, made = _open_or_create(path, role)
         try:
@@ -123,23 +127,28 @@ async def join(path: Path, role: Role, settings: Settings, given: str) -> Joined
             return Joined(hint.name, hint.peer_id, enrolled, online)
         except BaseException:
             if made:
-                _forget(home)
+                birthplace.restore()
             raise
         finally:
             home.close()
 
 
 def _open_or_create(path: Path, role: Role) -> tuple[Home, bool]:
-    if (path / "identity.key").exists():
+    if (path / KEY_FILE).exists():
         return Home.open(path, role), False
     return Home.create(path, role), True
 
 
-def _forget(home: Home) -> None:
-    """Remove what a failed join made: the home was not there before."""
-    import shutil
-
-    shutil.rmtree(home.path, ignore_errors=True)
+async def _given_root(dialer: HttpDialer, invite: Invite, sources: list[Source]) -> bytes:
+    """Return the root.json that ``invite`` names, from the origin itself; says why it cannot be had."""
+    failures: list[FarcastError] = []
+    fetch = trust_fetch(dialer, lambda: sources, failures.append)
+    try:
+        return await asyncio.to_thread(find_root, fetch, invite.root)
+    except UnreachableError as error:
+        why = failures[-1] if failures else "it has none"
+        message = f"no root.json from the origin at {invite.address} ({why}); is it running, and are you online?"
+        raise UnreachableError(message) from error
 
 
 async def _try(trust: Trust) -> bool:

@@ -144,21 +144,17 @@ class Library:
             self._blocks.popitem(last=False)
         return self._blocks[manifest.root_cid]
 
-    def held_percent(self, title: str) -> int:
-        """Return how much of a title's known blocks is held, 100 only where it is whole. Blocking.
+    def reached(self, title: str) -> tuple[Cid, ...]:
+        """Return the blocks of a title as far as the folders held here lead; its root at least. Blocking.
 
-        What lies below a folder that has not arrived is not known, so a part is at most 99.
+        Raises:
+            RefusedError: 404 for an unknown title, 503 where its manifest is not here yet.
+
         """
-        try:
-            root = self.manifest(title).root_cid
-        except RefusedError:
-            return 0
-        known = self._blocks.get(root) or self._reached(root)
-        held = sum(map(self._store.has, known))
-        return held * 100 // len(known)
-
-    def _reached(self, root: Cid) -> tuple[Cid, ...]:
-        """Walk as far as the store's folders lead."""
+        root = self.manifest(title).root_cid
+        known = self._blocks.get(root)
+        if known is not None:
+            return known
         found: dict[Cid, None] = {}
         todo = [root]
         while todo and len(found) < BLOCKS_PER_TITLE:

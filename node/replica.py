@@ -6,6 +6,7 @@ back: a smaller catalog, an older directory or another root for the same entries
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -53,12 +54,17 @@ def catalog_name(keyring: Keyring) -> str:
 
 
 class Replica:
-    """A follower's verified copy; every accepted change is on disk before it counts."""
+    """A follower's verified copy; every accepted change is on disk before it counts.
+
+    News comes by several ways at once, so ``advance`` and the ``accept`` methods may be called from any
+    thread; they block.
+    """
 
     def __init__(self, folder: Path, keyring: Callable[[], Keyring | None]) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._keyring = keyring
+        self._lock = threading.Lock()
         self.catalog = Catalog()
         self._checkpoint: bytes | None = None
         self._directory: bytes | None = None
@@ -118,13 +124,14 @@ class Replica:
 
         """
         checkpoint = self._open(note)
-        if self._checkpoint is not None and checkpoint.time_ms < self._open(self._checkpoint).time_ms:
-            raise RemoteError("a checkpoint older than the one already accepted", reason="stale")
-        added = self.catalog.extend(checkpoint, start, entries)
-        if added:
-            self._write("entries", encode(Page(1, 0, self.catalog.entries)))
-        self._write("checkpoint", note)
-        self._checkpoint = note
+        with self._lock:
+            if self._checkpoint is not None and checkpoint.time_ms < self._open(self._checkpoint).time_ms:
+                raise RemoteError("a checkpoint older than the one already accepted", reason="stale")
+            added = self.catalog.extend(checkpoint, start, entries)
+            if added:
+                self._write("entries", encode(Page(1, 0, self.catalog.entries)))
+            self._write("checkpoint", note)
+            self._checkpoint = note
         return added
 
     def accept_directory(self, data: bytes) -> bool:
@@ -132,21 +139,23 @@ class Replica:
         if len(data) > DIRECTORY_LIMIT_BYTES:
             raise RemoteError(f"a relay directory of {len(data)} bytes is too large", reason="too_large")
         directory, records = self._each_catalog_key(lambda key: open_directory(data, key))
-        if directory.issued_ms <= self._directory_issued_ms:
-            return False
-        self._write("directory", data)
-        self._directory, self._directory_issued_ms, self._relays = data, directory.issued_ms, records
+        with self._lock:
+            if directory.issued_ms <= self._directory_issued_ms:
+                return False
+            self._write("directory", data)
+            self._directory, self._directory_issued_ms, self._relays = data, directory.issued_ms, records
         return True
 
     def accept_beacon(self, data: bytes) -> bool:
         """Accept a beacon; True where it was new; raises ``RemoteError``."""
         beacon = self._each_catalog_key(lambda key: open_beacon(data, key))
-        if beacon.number in self._beacons:
-            return False
-        self._beacons[beacon.number] = (beacon, data)
-        for number in sorted(self._beacons)[:-BEACONS_KEPT]:
-            del self._beacons[number]
-        self._write("beacons", encode(self.beacons()))
+        with self._lock:
+            if beacon.number in self._beacons:
+                return False
+            known = {**self._beacons, beacon.number: (beacon, data)}
+            kept = {number: known[number] for number in sorted(known)[-BEACONS_KEPT:]}
+            self._write("beacons", encode([signed for _, signed in kept.values()]))
+            self._beacons = kept  # replaced whole: readers on the event loop take no lock
         return True
 
     def _load_beacons(self, data: bytes) -> None:

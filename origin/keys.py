@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..node.home import KEY_FILE, ROLE_FILE, HomeLock, write_whole
+from ..node.home import KEY_FILE, ROLE_FILE, Birthplace, HomeLock, check_unborn, write_whole
 from ..protocol.directory import Endpoint
 from ..protocol.errors import UsageError
 from ..protocol.identity import KEY_BYTES, Identity
@@ -27,6 +27,9 @@ ROLES = ("catalog", "ticket", "intake", "settlement", "publisher")
 TUF_ROLES = ("targets", "snapshot", "timestamp")
 TICKET_SECRET = "ticket-secret"  # noqa: S105 - a file name
 SEALED_ROOT = "root.sealed"
+DRAFT = ".init"
+"""Where an origin's parts are made; it is there only while ``init`` works, or after one that died."""
+PARTS = ("keys", "tuf", ROLE_FILE, KEY_FILE)
 NAME_LIMIT_CHARS = 100
 ROOT_WARNING = (
     "one key alone holds the root of trust (threshold 1 of 1): keep copies of keys/root.sealed and its "
@@ -99,34 +102,31 @@ def init(
     """
     if not name.strip() or len(name) > NAME_LIMIT_CHARS or not name.isprintable():
         raise UsageError(f"--name must be 1 to {NAME_LIMIT_CHARS} printable characters")
+    check_unborn(home)
+    birthplace = Birthplace(home)
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = HomeLock(home)
         lock.acquire()
     except OSError as error:
+        birthplace.restore()
         raise UsageError(f"the home {home} cannot be made: {error.strerror}", reason="no_home") from error
-    draft = home / ".init"
+    made = passphrase or _passphrase()
     try:
-        if (home / KEY_FILE).exists() or (home / ROLE_FILE).exists():
-            message = (
-                f"{home} is a box's home already; start it with `farcast origin run` or name another --home"
-            )
-            raise UsageError(message, reason="home_exists")
-        for leftover in (
-            draft,
-            home / "keys",
-            home / "tuf",
-        ):  # without identity.key they are of a broken init
-            shutil.rmtree(leftover, ignore_errors=True)
-        made = passphrase or _passphrase()
-        keyring = _forge(draft, name.strip(), endpoints, cdn, passphrase=made, now=now)
-        for part in ("keys", "tuf"):
-            (draft / part).rename(home / part)
-        write_whole(home / ROLE_FILE, b"origin\n")
-        (draft / KEY_FILE).rename(home / KEY_FILE)  # from here on the home is whole
+        check_unborn(home)
+        _clear_place(home)
+        keyring = _forge(home / DRAFT, name.strip(), endpoints, cdn, passphrase=made, now=now)
+        for part in PARTS:  # the key comes last: from then on the home is whole
+            (home / DRAFT / part).rename(home / part)
+        (home / DRAFT).rmdir()
         _sync(home)
+    except OSError as error:
+        birthplace.restore()
+        raise UsageError(f"the home {home} cannot be made: {error.strerror}", reason="no_home") from error
+    except BaseException:
+        birthplace.restore()
+        raise
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
         lock.release()
     keys = Keys(home)
     return InitResult(
@@ -138,6 +138,18 @@ def init(
         None if passphrase else made,
         [ROOT_WARNING],
     )
+
+
+def _clear_place(home: Path) -> None:
+    """Remove what an init that died left; folders that somebody else made are not touched."""
+    left = (home / DRAFT).is_dir()
+    for part in PARTS[:-1]:
+        path = home / part
+        if path.exists() and not left:
+            message = f"{path} is there already and is no origin's; name an empty folder as --home"
+            raise UsageError(message, reason="home_exists")
+        shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(home / DRAFT, ignore_errors=True)
 
 
 def _forge(
@@ -156,6 +168,7 @@ def _forge(
         write_whole(folder / f"{role}.key", seeds[role])
     for role, seed in tuf_seeds.items():
         write_whole(folder / f"tuf-{role}.key", seed)
+    write_whole(draft / ROLE_FILE, b"origin\n")
     write_whole(draft / KEY_FILE, seeds["box"])
     public = {role: Identity(seed).key for role, seed in seeds.items()}
     keyring = Keyring(

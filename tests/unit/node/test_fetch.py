@@ -78,7 +78,7 @@ async def test_any_fault_of_a_tier_costs_no_more_than_400_ms(tmp_path: Path, fau
         assert await r.fetcher.block(CIDS[1], buffer_s=4.0) == BLOCKS[CIDS[1]]
         took_s = time.monotonic() - began
         assert took_s < 0.4 + 0.3, "0.4 s, and room for a busy machine"
-        (failover,) = r.fetcher.failovers
+        (failover,) = r.fetcher.supply.failovers
         assert (failover.before, failover.after) == (TierName.CDN, TierName.RELAY)
         expected = {
             "refuse": "unreachable", "missing": "refused", "hang": "silent", "trickle": "slow",
@@ -100,7 +100,7 @@ async def test_wrong_bytes_never_reach_store_or_caller(tmp_path: Path) -> None:
         with pytest.raises(UnreachableError):
             await r.fetcher.block(CIDS[0])
         assert not r.store.has(CIDS[0])
-        assert r.fetcher.rejected == {
+        assert r.fetcher.supply.rejected == {
             TierName.CDN: 1, TierName.RELAY: 1, TierName.MESH: 1, TierName.SATELLITE: 0,
         }  # fmt: skip
 
@@ -155,9 +155,9 @@ async def test_what_a_carousel_pushed_is_counted_and_serves(tmp_path: Path) -> N
             r.fetcher.pushed(cid, len(BLOCKS[cid]), TierName.SATELLITE)
         assert await waiting == BLOCKS[CIDS[1]]
         assert await r.fetcher.block(CIDS[2]) == BLOCKS[CIDS[2]]
-        assert r.fetcher.blocks[TierName.SATELLITE] == 2
+        assert r.fetcher.supply.blocks[TierName.SATELLITE] == 2
         assert r.fetcher.status()["tier_in_use"] == "satellite"
-        assert [one.after for one in r.fetcher.failovers] == [TierName.SATELLITE]
+        assert [one.after for one in r.fetcher.supply.failovers] == [TierName.SATELLITE]
 
 
 async def test_served_kilobytes_are_handed_out_once_with_the_relay_named(tmp_path: Path) -> None:

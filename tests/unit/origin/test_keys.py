@@ -68,7 +68,7 @@ def test_a_passphrase_is_made_where_none_is_given(tmp_path: Path) -> None:
 def test_init_twice_is_wrong_use_and_changes_nothing(tmp_path: Path) -> None:
     keys = make(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(UsageError, match="is a box's home already") as caught:
+    with pytest.raises(UsageError, match="is the home of an origin already") as caught:
         init(tmp_path, "Other", HERE, PASSPHRASE, NOW)
     assert caught.value.reason == "home_exists"
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
