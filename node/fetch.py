@@ -311,7 +311,6 @@ class Fetcher:
             loop.call_soon_threadsafe(self.supply.brought, tier, len(data))
 
     def _landed(self, start: Start, data: bytes) -> None:
-        tier = start.source.tier
         self._flights.pop(start.flight, None)
         if not self._ladder.received(start.flight, len(data), self._clock()):
             return

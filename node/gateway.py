@@ -116,8 +116,7 @@ class Gateway:
         """
         title, path = exchange.match["title"], exchange.match["path"]
         report = self._report(exchange)
-        buffer_s = report.buffer_ms / 1000 if report.buffer_ms is not None else None
-        request = _Request(title, path, self._fetch(title, buffer_s), report)
+        request = _Request(title, path, self._fetch(title, report.buffer_s), report)
         plan = await self._plan(request)
         slot = await self._slot(request)
         session = self._session(exchange, request) if slot else None
@@ -269,7 +268,11 @@ class Gateway:
         self._fetcher.prefetch(
             [leaf.cid for leaf in leaves[index + 1 : index + 1 + AHEAD]], title=request.title
         )
-        return content(leaves[index], await request.fetch(leaves[index].cid))
+        leaf, report = leaves[index], request.report
+        data = await self._fetcher.block(
+            leaf.cid, title=request.title, buffer_s=report.buffer_s, size_bytes=leaf.size
+        )
+        return content(leaf, data)
 
     # -- players
 

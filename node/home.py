@@ -46,37 +46,6 @@ def default_home(role: Role, environ: Mapping[str, str]) -> Path:
     return base / "farcast" / role
 
 
-class Birthplace:
-    """Remembers what a folder held, so that a birth that fails there leaves it as it was."""
-
-    def __init__(self, path: Path) -> None:
-        """Look at ``path`` before anything is made in it.
-
-        Raises:
-            UsageError: where it is a file.
-
-        """
-        if path.exists() and not path.is_dir():
-            raise not_a_folder(path)
-        self._path = path
-        self._missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-        self._held = {entry.name for entry in path.iterdir()} if path.is_dir() else set[str]()
-
-    def restore(self) -> None:
-        """Remove what was not there before; what was there is never touched."""
-        if self._path.is_dir():
-            for entry in self._path.iterdir():
-                if entry.name in self._held:
-                    continue
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry, ignore_errors=True)
-                else:
-                    entry.unlink(missing_ok=True)
-        for folder in self._missing:  # the innermost comes first
-            with suppress(OSError):
-                folder.rmdir()
-
-
 class HomeLock:
     """The right to use a home, held by one process; the system frees it when the process ends."""
 
@@ -112,14 +81,83 @@ class HomeLock:
             self._fd = -1
 
 
+class Birthplace:
+    """A folder in which a box is being made: locked, and as it was before if the birth fails.
+
+    Used as ``with Birthplace(path) as place``; after a birth that succeeded ``lock`` is still held.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Make the folder where it is missing, and lock it.
+
+        Raises:
+            UsageError: where it is a file, cannot be made, or another process is at work in it.
+
+        """
+        if path.exists() and not path.is_dir():
+            raise not_a_folder(path)
+        self._path = path
+        self._missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        self.lock = HomeLock(path)
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            held = {entry.name for entry in path.iterdir()}
+            if not held:
+                path.chmod(0o700)
+            self.lock.acquire()
+        except OSError as error:
+            self._remove_folders()
+            raise _cannot_be_made(path, error) from error
+        # looked at again under the lock: another birth may just have succeeded here
+        self._held = {entry.name for entry in path.iterdir()} - ({LOCK_FILE} - held)
+
+    def restore(self) -> None:
+        """Remove what was not there before; what was there is never touched."""
+        for entry in self._path.iterdir():
+            if entry.name in self._held:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    entry.unlink()
+        self._remove_folders()
+
+    def _remove_folders(self) -> None:
+        for folder in self._missing:  # the innermost comes first
+            with suppress(OSError):
+                folder.rmdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        self.restore()
+        self.lock.release()
+        if isinstance(error, OSError):
+            raise _cannot_be_made(self._path, error) from error
+
+
 class Home:
     """An opened home: its folder, its role and its key, locked until ``close``."""
 
-    def __init__(self, path: Path, role: Role, identity: Identity, lock: HomeLock) -> None:
+    def __init__(
+        self,
+        path: Path,
+        role: Role,
+        identity: Identity,
+        lock: HomeLock,
+        birthplace: Birthplace | None = None,
+    ) -> None:
         self.path = path
         self.role: Role = role
         self.identity = identity
         self._lock = lock
+        self._birthplace = birthplace
 
     @classmethod
     def create(cls, path: Path, role: Role, *, seed: bytes | None = None) -> Home:
@@ -129,27 +167,11 @@ class Home:
             UsageError: where there is a home already, or the folder cannot be made.
 
         """
-        if path.exists() and not path.is_dir():
-            raise not_a_folder(path)
-        try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not any(path.iterdir()):
-                path.chmod(0o700)
-            lock = HomeLock(path)
-            lock.acquire()
-        except OSError as error:
-            raise UsageError(f"the home {path} cannot be made: {error.strerror}", reason="no_home") from error
-        try:
+        with Birthplace(path) as place:
             check_unborn(path)
             write_whole(path / ROLE_FILE, f"{role}\n".encode())
             write_whole(path / KEY_FILE, seed if seed is not None else secrets.token_bytes(KEY_BYTES))
-            return cls(path, role, read_identity(path), lock)
-        except OSError as error:
-            lock.release()
-            raise UsageError(f"the home {path} cannot be made: {error.strerror}", reason="no_home") from error
-        except BaseException:
-            lock.release()
-            raise
+            return cls(path, role, read_identity(path), place.lock, place)
 
     @classmethod
     def open(cls, path: Path, role: Role) -> Home:
@@ -175,6 +197,11 @@ class Home:
         folder = self.path / name
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
+
+    def unmake(self) -> None:
+        """Undo ``create``: the folder is again what it was; a home that was only opened stays."""
+        if self._birthplace is not None:
+            self._birthplace.restore()
 
     def close(self) -> None:
         """Let others open the home."""
@@ -266,6 +293,10 @@ def not_running(path: Path, role: Role) -> UsageError:
 def not_a_folder(path: Path) -> UsageError:
     """Return the error of a home that is a file."""
     return UsageError(f"{path} is a file, but a home is a folder; name another --home", reason="no_home")
+
+
+def _cannot_be_made(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"the home {path} cannot be made: {error.strerror}", reason="no_home")
 
 
 def _a(role: str) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..protocol.codec import encode
 from ..protocol.enrol import DeviceRequest, open_device_answer
-from ..protocol.errors import FarcastError, UnreachableError, UsageError
-from ..protocol.invite import Invite, parse_invite
+from ..protocol.errors import FarcastError, RemoteError, UnreachableError, UsageError
+from ..protocol.invite import LINK_LIMIT_CHARS, Invite, parse_invite
 from ..protocol.ports import Dialer, Source, TierName
-from .home import Home, Role, write_whole
+from .home import KEY_FILE, Home, Role, write_whole
 from .http.dial import HttpDialer
 from .http.problem import expect
 from .rootfile import FILE_LIMIT_BYTES, find_root, read_root
@@ -35,25 +36,37 @@ class Joined(NamedTuple):
 
 
 def read_given(text: str) -> bytes | Invite:
-    """Read what a person gave: the bytes of a root.json file, or a link.
+    """Read what a person gave: the bytes of a root.json file, or a link; ``-`` reads it from stdin.
 
     Raises:
-        UsageError: neither; ``RemoteError`` for a link that is broken.
+        UsageError: neither, or a link that is broken.
 
     """
+    if text == "-":
+        text = sys.stdin.readline(LINK_LIMIT_CHARS + 1)
     if text.strip().startswith("farcast:"):
-        return parse_invite(text)
+        try:
+            return parse_invite(text)
+        except RemoteError as error:
+            raise UsageError(str(error), reason=error.reason) from error
     path = Path(text)
     if not path.is_file():
-        message = f"{text} is neither an invite link (farcast://...) nor a root.json file"
+        message = f"{text!r} is neither an invite link (farcast://...) nor a root.json file"
         raise UsageError(message, reason="bad_invite")
     if path.stat().st_size > FILE_LIMIT_BYTES:
         raise UsageError(f"{text} is too large to be a root.json; ask the origin for the right file")
     return path.read_bytes()
 
 
-def trust_fetch(dialer: Dialer, sources: Callable[[], Sequence[Source]]) -> Callable[[str], bytes | None]:
-    """Return a fetcher of trust files from ``sources`` in turn; made on the event loop, called off it."""
+def trust_fetch(
+    dialer: Dialer,
+    sources: Callable[[], Sequence[Source]],
+    failed: Callable[[FarcastError], object] = lambda _: None,
+) -> Callable[[str], bytes | None]:
+    """Return a fetcher of trust files from ``sources`` in turn; made on the event loop, called off it.
+
+    ``failed`` hears why a source could not be asked.
+    """
     loop = asyncio.get_running_loop()
 
     async def ask(name: str) -> bytes | None:
@@ -66,7 +79,8 @@ def trust_fetch(dialer: Dialer, sources: Callable[[], Sequence[Source]]) -> Call
                     limit_bytes=FILE_LIMIT_BYTES,
                     timeout_s=REQUEST_TIMEOUT_S,
                 )
-            except FarcastError:
+            except FarcastError as error:
+                failed(error)
                 continue
             if reply.status == 200:  # noqa: PLR2004 - the next source may have it
                 return reply.body
@@ -90,22 +104,28 @@ def known_origin(trust: Trust) -> list[Source]:
     ]
 
 
-async def join(path: Path, role: Role, settings: Settings, given: str) -> Joined:
+async def join(
+    path: Path,
+    role: Role,
+    settings: Settings,
+    given: str | bytes | Invite,
+    finish: Callable[[Home, HttpDialer, Trust], Awaitable[None]] | None = None,
+) -> Joined:
     """Make a home that trusts the origin ``given`` names; with an account invite, enrol this device.
 
     From a root.json file it works without an uplink: the rest then comes by LAN or satellite.
-    Nothing is left behind where it fails.
+    ``finish`` is what a role has to do before it counts as joined. Nothing is left behind where
+    any of it fails.
 
     Raises:
         UsageError: the home exists with another origin, or ``given`` is no invite.
         RemoteError: ``wrong_root``, or the origin refuses the token.
 
     """
-    found = read_given(given)
+    found = read_given(given) if isinstance(given, str) else given
     if isinstance(found, Invite) and found.kind == "relay" and role == "node":
         message = "this invite is for a relay; use `farcast relay join`, or ask for a viewer's invite"
         raise UsageError(message, reason="bad_invite")
-    birthplace = Birthplace(path)
     async with HttpDialer(allow_private=settings.network.allow_private) as dialer:
         if isinstance(found, bytes):
             root, expected, sources = found, None, list[Source]()
@@ -114,7 +134,7 @@ async def join(path: Path, role: Role, settings: Settings, given: str) -> Joined
             sources, expected = [plain], found.root
             root = await _given_root(dialer, found, sources)
         read_root(root, expected)
-        home, made = _open_or_create(path, role)
+        home = Home.open(path, role) if (path / KEY_FILE).exists() else Home.create(path, role)
         try:
             trust = Trust(home.path / "trust", trust_fetch(dialer, lambda: [*known_origin(trust), *sources]))
             hint = trust.adopt(root, expected)
@@ -124,19 +144,14 @@ async def join(path: Path, role: Role, settings: Settings, given: str) -> Joined
                 write_whole(home.path / ENROLLED_FILE, b"")
                 enrolled = True
             online = await _try(trust)
+            if finish is not None:
+                await finish(home, dialer, trust)
             return Joined(hint.name, hint.peer_id, enrolled, online)
         except BaseException:
-            if made:
-                birthplace.restore()
+            home.unmake()
             raise
         finally:
             home.close()
-
-
-def _open_or_create(path: Path, role: Role) -> tuple[Home, bool]:
-    if (path / KEY_FILE).exists():
-        return Home.open(path, role), False
-    return Home.create(path, role), True
 
 
 async def _given_root(dialer: HttpDialer, invite: Invite, sources: list[Source]) -> bytes:

@@ -103,6 +103,7 @@ class Ladder:
             self._wants[cid] = want
         elif urgent and not want.urgent:
             want.urgent, want.since, want.deadline = True, now, now + self._deadline_s
+        want.size = size_bytes or want.size
         if buffer_s is not None:
             want.buffer_s = buffer_s if want.buffer_s is None else min(want.buffer_s, buffer_s)
         self._drive(want, now)

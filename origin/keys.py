@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..node.home import KEY_FILE, ROLE_FILE, Birthplace, HomeLock, check_unborn, write_whole
+from ..node.home import KEY_FILE, ROLE_FILE, Birthplace, check_unborn, write_whole
 from ..protocol.directory import Endpoint
 from ..protocol.errors import UsageError
 from ..protocol.identity import KEY_BYTES, Identity
@@ -102,17 +102,8 @@ def init(
     """
     if not name.strip() or len(name) > NAME_LIMIT_CHARS or not name.isprintable():
         raise UsageError(f"--name must be 1 to {NAME_LIMIT_CHARS} printable characters")
-    check_unborn(home)
-    birthplace = Birthplace(home)
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = HomeLock(home)
-        lock.acquire()
-    except OSError as error:
-        birthplace.restore()
-        raise UsageError(f"the home {home} cannot be made: {error.strerror}", reason="no_home") from error
     made = passphrase or _passphrase()
-    try:
+    with Birthplace(home) as place:
         check_unborn(home)
         _clear_place(home)
         keyring = _forge(home / DRAFT, name.strip(), endpoints, cdn, passphrase=made, now=now)
@@ -120,14 +111,7 @@ def init(
             (home / DRAFT / part).rename(home / part)
         (home / DRAFT).rmdir()
         _sync(home)
-    except OSError as error:
-        birthplace.restore()
-        raise UsageError(f"the home {home} cannot be made: {error.strerror}", reason="no_home") from error
-    except BaseException:
-        birthplace.restore()
-        raise
-    finally:
-        lock.release()
+        place.lock.release()
     keys = Keys(home)
     return InitResult(
         keyring.name,

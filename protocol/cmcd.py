@@ -51,6 +51,11 @@ class Report(NamedTuple):
     buffer_ms: int | None = None
     next_objects: tuple[str, ...] = ()
 
+    @property
+    def buffer_s(self) -> float | None:
+        """What the player still holds, in seconds."""
+        return self.buffer_ms / 1000 if self.buffer_ms is not None else None
+
 
 def parse_report(text: str) -> Report:
     """Read one report.

@@ -12,6 +12,8 @@ from .identity import Identity, open_unverified, peer_id, unseal, verify
 from .manifest import Count, Key
 
 DIRECTORY_LIMIT_BYTES = 4 << 20
+PAYEE_PATTERN = r"^([a-z0-9][a-z0-9._-]{0,62})?\Z"
+"""Empty: nobody is paid."""
 
 
 class Endpoint(Message, frozen=True):
@@ -28,7 +30,7 @@ class RelayRecord(Message, frozen=True):
     v: Literal[1]
     relay: Key
     endpoints: Annotated[list[Endpoint], Meta(min_length=1, max_length=8)]
-    payee: Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9._-]{0,62})?\Z")]  # empty: nobody is paid
+    payee: Annotated[str, Meta(pattern=PAYEE_PATTERN)]
     created_ms: Count
     expires_ms: Count
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 from pathlib import Path
 
 from ..node.box import clock_ms
 from ..node.console import Console
 from ..node.home import Home, write_whole
 from ..node.http.dial import HttpDialer
-from ..node.join import Joined, join, known_origin, read_given, trust_fetch
+from ..node.join import Joined, join, known_origin, read_given
 from ..node.links import Links
 from ..node.settings import Settings
 from ..node.tiers import address
 from ..node.trust import Trust
-from ..protocol.directory import Endpoint
+from ..protocol.directory import PAYEE_PATTERN, Endpoint
 from ..protocol.errors import UsageError
 from ..protocol.invite import Invite
 from .enrol import PAYEE_FILE, Enrolment, announced
@@ -33,22 +34,34 @@ async def join_as_relay(path: Path, link: str, payee: str) -> tuple[Joined, str,
     if isinstance(given, Invite) and given.kind != "relay":
         raise UsageError("this invite is for a viewer; ask the origin for `farcast origin invite --relay`")
     settings = Settings.load(path, os.environ)
-    joined = await join(path, "relay", settings, link)
-    token = given.token if isinstance(given, Invite) else ""
-    if payee:
-        write_whole(path / PAYEE_FILE, payee.encode() + b"\n")
     endpoints = announced(settings.network.announce) or [
-        Endpoint(host, settings.listen.port, web=False)
+        Endpoint(host, listening_port(settings), web=False)
         for host in Links(settings.network.interfaces).addresses()[:8]
     ]
-    with Home.open(path, "relay") as home:
-        async with HttpDialer(allow_private=settings.network.allow_private) as dialer:
-            trust = Trust(home.path / "trust", trust_fetch(dialer, lambda: known_origin(trust)))
-            enrolment = Enrolment(
-                home.identity, dialer, lambda: known_origin(trust), lambda: endpoints, payee, clock_ms
-            )
-            standing = await enrolment.renew(token)
+    if not re.fullmatch(PAYEE_PATTERN, payee):
+        raise UsageError(f"--payee is lower-case letters, digits, dots and dashes, not {payee!r}")
+    token = given.token if isinstance(given, Invite) else ""
+    standing = ""
+
+    async def enrol(home: Home, dialer: HttpDialer, trust: Trust) -> None:
+        nonlocal standing
+        if payee:
+            write_whole(path / PAYEE_FILE, payee.encode() + b"\n")
+        enrolment = Enrolment(
+            home.identity, dialer, lambda: known_origin(trust), lambda: endpoints, payee, clock_ms
+        )
+        standing = await enrolment.renew(token)
+
+    joined = await join(path, "relay", settings, given, enrol)
     return joined, standing, [address(endpoint) for endpoint in endpoints]
+
+
+def listening_port(settings: Settings) -> int:
+    """Return the port that others are told; raises ``UsageError`` where it would be another each time."""
+    if not settings.listen.port:
+        message = "a relay needs a port that stays: set [listen] port, or [network] announce to HOST:PORT"
+        raise UsageError(message, reason="settings")
+    return settings.listen.port
 
 
 def run_relay(path: Path, console: Console) -> None:

@@ -120,7 +120,9 @@ class Cast:
             elif name == "satellite":
                 total += metric(self.metrics_url("origin"), "farcast_satellite_sent_bytes_total")
             else:
-                total += metric(self.metrics_url(name), "farcast_node_http_sent_bytes_total")
+                total += metric(
+                    self.metrics_url(name), "farcast_node_http_sent_bytes_total", without='carrier="local"'
+                )
         return int(total)
 
     def start_relay(self, name: str, *, batch_s: int = 60) -> None:

@@ -154,12 +154,15 @@ def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **extra}
 
 
-def metric(url: str, name: str, timeout_s: float = 3.0) -> float:
-    """Return the sum over all label sets of one metric at a Prometheus address; 0.0 where absent."""
+def metric(url: str, name: str, *, without: str = "", timeout_s: float = 3.0) -> float:
+    """Return the sum of one metric at a Prometheus address, 0.0 where nobody answers.
+
+    Label sets that contain ``without`` (as written there: ``carrier="local"``) are left out.
+    """
     try:
         with urlopen(url, timeout=timeout_s) as response:  # noqa: S310 - our own loopback addresses
             text = response.read().decode()
     except (URLError, TimeoutError, OSError):
         return 0.0
     lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if not without or without not in line)

@@ -42,6 +42,7 @@ CASES: Mapping[str, tuple[int, int]] = {
 }
 """Name to (block files, bytes of each); nginx serves the same bytes as one file."""
 
+FIGURES = tuple(CASES)
 _START_S = 10.0
 
 
@@ -55,7 +56,7 @@ class Sample(NamedTuple):
 
 def run(only: Sequence[str] | None = None) -> list[dict[str, object]]:
     """Measure the cases named in ``only``, or all, and return their figures (``ratio``: ours / nginx)."""
-    names = [name for name in CASES if only is None or name in only]
+    names = [name for name in CASES if not only or name in only]
     missing = [program for program in ("nginx", "wrk") if shutil.which(program) is None]
     if missing or not names:
         return [_skipped(name, f"{' and '.join(missing)} not found on PATH") for name in names]

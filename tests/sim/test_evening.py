@@ -13,9 +13,9 @@ def tids(evening: Evening) -> dict[bytes, Node]:
     return {node.signer.body.tid: node for node in evening.nodes}
 
 
-@pytest.fixture(scope="module")
-def evening() -> Evening:
-    made = Evening(seed=1)
+@pytest.fixture(scope="module", params=[1, 23])
+def evening(request: pytest.FixtureRequest) -> Evening:
+    made = Evening(seed=request.param)
     made.run()
     return made
 

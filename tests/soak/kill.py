@@ -49,7 +49,7 @@ from .evidence import (
 BOXES = ("origin", *RELAYS, "neighbour", "node")
 ROLES = (*BOXES, "cdn")
 PLAYERS = 2
-FILM_S = 8
+FILM_S = 4
 KILLS_S = 8.0
 """The stretch of playback over which the kills are strewn."""
 PAUSE_S = 2.0
@@ -354,11 +354,11 @@ class Soak:
         bed.command("verify", str(folder), "--root", str(bed.folder / "root.json"))
         report = json.loads((folder / "report.json").read_text())
         viewing, log = report["viewing"], stored(bed.home("origin"))
-        said_ms = sum(log.delta_ms.values())
+        said = [ms for ms in log.delta_ms.values() if ms]  # a start or return claims no time yet
         if report["uncounted"]:
             self.faults.append(f"not counted in full: {report['uncounted']}")
-        if (viewing["pulses"], viewing["viewed_ms"]) != (len(self._signed()), said_ms):
-            self.faults.append(f"settled {viewing}, but {len(self._signed())} pulses say {said_ms} ms")
+        if (viewing["pulses"], viewing["viewed_ms"]) != (len(said), sum(said)):
+            self.faults.append(f"settled {viewing}, but {len(said)} pulses say {sum(said)} ms")
         if not viewing["viewed_ms"]:
             self.faults.append("nothing was viewed")
         return viewing["pulses"], viewing["viewed_ms"]

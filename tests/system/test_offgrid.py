@@ -25,6 +25,7 @@ LOSS = 0.2
 FILM_S = 12
 RATE_BPS = 12_000_000
 DATAGRAM_BYTES = 2_048
+SENT = "farcast_node_http_sent_bytes_total"
 TITLE_TIMEOUT_S, FILM_TIMEOUT_S = 30.0, 30.0
 
 
@@ -143,7 +144,8 @@ def test_a_node_with_only_root_json_lists_the_catalog_and_plays_the_film_byte_fo
         assert played == {path: expected[path] for path in played}
         row = until_listed(troupe, home, whole=True, timeout_s=FILM_TIMEOUT_S)
         status = troupe.command(["status", "--home", str(home)])
-        assert metric(origin_metrics, "farcast_node_http_sent_bytes_total") == 0, "somebody dialled the origin"
+        assert metric(origin_metrics, SENT, without='carrier="local"') == 0, "somebody dialled the origin"
+        assert metric(origin_metrics, SENT) > 0
     blocks = {tier["name"]: tier["blocks"] for tier in status["tiers"]}
     assert blocks == {"cdn": 0, "relay": 0, "mesh": 0, "satellite": blocks["satellite"]}
     assert blocks["satellite"] >= film["blocks"]

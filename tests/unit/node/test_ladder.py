@@ -448,11 +448,14 @@ ALL = [CDN, *RELAYS, MESH]
 @given(
     script=st.fixed_dictionaries(dict.fromkeys(ALL, FAULTS)),
     gaps=st.lists(st.floats(0, 6), min_size=1, max_size=15),
+    watched=st.booleans(),
 )
 def test_every_block_ends_no_back_off_is_broken_and_the_budget_holds(
-    script: dict[Source, list[Fault]], gaps: list[float]
+    script: dict[Source, list[Fault]],
+    gaps: list[float],
+    watched: bool,  # noqa: FBT001 - drawn by hypothesis
 ) -> None:
-    world = World(ladder(*ALL), script)
+    world = World(ladder(*ALL, watched=watched), script)
     wanted: list[Cid] = []
     for number, gap in enumerate(gaps):
         world.run(world.now + gap)

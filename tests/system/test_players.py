@@ -1,0 +1,30 @@
+"""Ordinary players on the gateway's plain HLS address."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Protocol
+
+import pytest
+
+from farcast.node.ffmpeg import find_ffmpeg
+
+DECODED = "out_time_us="
+
+
+class Served(Protocol):
+    """See conftest."""
+
+    urls: dict[str, object]
+    result: dict[str, dict[str, object]]
+
+
+@pytest.mark.timeout(240)
+def test_ffmpeg_plays_the_whole_film_without_an_error(served: Served) -> None:
+    command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-v", "warning", "-xerror", "-progress", "pipe:1"]
+    command += ["-i", str(served.urls["watch_hls"]), "-map", "0", "-f", "null", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    last = [line for line in done.stdout.splitlines() if line.startswith(DECODED)][-1]
+    played_s = int(last.removeprefix(DECODED)) / 1e6
+    assert played_s == pytest.approx(served.result["film"]["duration_s"], abs=0.2)
