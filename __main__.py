@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Hand the command line over to the role it names."""
-    match sys.argv[1:2]:
+    from .node.console import start
+
+    arguments, name = sys.argv[1:], "farcast"
+    match arguments[:1]:
         case ["origin"]:
             from .origin.cli import app
         case ["relay"]:
@@ -15,9 +19,14 @@ def main() -> None:
         case _:
             from .node.cli import app
 
-            app(prog_name="farcast")
-            return
-    app(args=sys.argv[2:], prog_name=f"farcast {sys.argv[1]}")
+            if "_FARCAST_COMPLETE" in os.environ:  # the shell completes every role's commands
+                from .origin import cli as origin
+                from .relay import cli as relay
+
+                app.add_typer(origin.app, name="origin")
+                app.add_typer(relay.app, name="relay")
+            sys.exit(start(app, arguments, name))
+    sys.exit(start(app, arguments[1:], f"{name} {arguments[0]}"))
 
 
 if __name__ == "__main__":

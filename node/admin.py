@@ -25,7 +25,13 @@ def admin_url(home: Path) -> str | None:
 
 
 def call_admin(
-    home: Path, method: str, path: str, body: object = None, *, role: Role = "node", timeout_s: float = TIMEOUT_S
+    home: Path,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    role: Role = "node",
+    timeout_s: float = TIMEOUT_S,
 ) -> Any:  # noqa: ANN401 - JSON
     """Call the admin API of the box that runs in ``home`` and return its JSON.
 

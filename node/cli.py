@@ -31,7 +31,9 @@ def _home(home: Path | None) -> Path:
 @app.command(epilog="Example: farcast join 'farcast://origin.example:7433/join?root=...&token=...'")
 @guarded
 def join(
-    link: Annotated[str, typer.Argument(help="An invite link, the path of a root.json, or - for a link on stdin.")],
+    link: Annotated[
+        str, typer.Argument(help="An invite link, the path of a root.json, or - for a link on stdin.")
+    ],
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,

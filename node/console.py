@@ -152,6 +152,27 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+def start(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
+    """Run a command line and return its exit code; wrong use is one sentence like any other error."""
+    try:
+        code = app(args=list(arguments), prog_name=name, standalone_mode=False)
+    except typer.Abort:
+        return 1
+    except Exception as error:
+        wrong_use = getattr(error, "format_message", None)  # typer exports no class for all of them
+        if wrong_use is None:
+            raise
+        text = str(wrong_use()).strip()
+        if "\n" in text:  # a group called without a command shows its help
+            sys.stderr.write(text + "\n")
+            return 2
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context is not None else name
+        sys.stderr.write(f"farcast: {text[:1].lower()}{text[1:].rstrip('.')}; see `{where} --help`\n")
+        return 2
+    return code if isinstance(code, int) else 0
+
+
 def _fail(sentence: str, code: int, *, debug: object) -> NoReturn:
     if debug or os.environ.get("FARCAST_DEBUG"):
         traceback.print_exc()

@@ -9,6 +9,7 @@ import msgspec
 
 from ..protocol.errors import FarcastError, RefusedError
 from .http.exchange import Answer, Exchange, Router
+from .settingsfile import set_key
 
 if TYPE_CHECKING:
     from .viewer import Viewer
@@ -53,6 +54,7 @@ class Desk:
             "tiers": found["tiers"],
             "failovers": found["failovers"],
             "playing": viewer.playing,
+            "sessions": viewer.gateway.sessions(),
             "pulses": self.pulses(),
             "tickets": viewer.tickets,
             "store": {"bytes": store.held_bytes, "blocks": store.held_blocks},
@@ -148,7 +150,9 @@ class Desk:
         return Answer.json(await asyncio.to_thread(self.pulses))
 
     async def _switch_pulses(self, exchange: Exchange) -> Answer:
-        self._viewer.heartbeat.enabled = await _switch(exchange)
+        on = self._viewer.heartbeat.enabled = await _switch(exchange)
+        home = self._viewer.box.home.path  # kept, so that off stays off when the node starts again
+        await asyncio.to_thread(set_key, home, "heartbeat.enabled", "true" if on else "false")
         return Answer.json(await asyncio.to_thread(self.pulses))
 
 

@@ -163,7 +163,8 @@ class Fetcher:
         if wait is None:
             held = await asyncio.to_thread(self._store.get, cid) if self._store.has(cid) else None
             if held is not None:
-                self._found(cid)
+                if title:
+                    self._found(cid)
                 return held
             wait = self._waits.get(cid)
         if wait is None:
@@ -320,6 +321,7 @@ class Fetcher:
         self._pump()
 
     def _resolve(self, cid: Cid, data: bytes) -> None:
+        self._pushed.pop(cid, None)
         wait = self._waits.pop(cid, None)
         if wait is not None and not wait.future.done():
             wait.future.set_result(data)

@@ -162,7 +162,7 @@ async def _given_root(dialer: HttpDialer, invite: Invite, sources: list[Source])
         return await asyncio.to_thread(find_root, fetch, invite.root)
     except UnreachableError as error:
         why = failures[-1] if failures else "it has none"
-        message = f"no root.json from the origin at {invite.address} ({why}); is it running, and are you online?"
+        message = f"no root.json from the origin at {invite.address} ({why}); is it up, and are you online?"
         raise UnreachableError(message) from error
 
 

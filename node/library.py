@@ -59,7 +59,7 @@ class Library:
 
     def entry(self, title: str) -> Entry:
         """Return the catalog entry of a listed title; raises ``RefusedError`` 404."""
-        entry = self._heads.catalog.titles().get(title)
+        entry = self._heads.catalog.listed(title)
         if entry is None or entry.cid in self._heads.catalog.denied():
             message = f"no title {title!r} in this catalog; `farcast list` shows what there is"
             raise RefusedError(message, status=404, reason="unknown_title")
@@ -111,7 +111,7 @@ class Library:
 
     def planned(self, title: str, path: str) -> FilePlan | None:
         """Return a plan made before, without waiting; None where there is none."""
-        entry = self._heads.catalog.titles().get(title)
+        entry = self._heads.catalog.listed(title)
         manifest = self._manifests.get(entry.cid) if entry else None
         return self._plans.get((manifest.root_cid, path)) if manifest else None
 

@@ -7,6 +7,7 @@ that does not fit is an error that names the file or variable, the key and the r
 from __future__ import annotations
 
 import ipaddress
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -108,8 +109,9 @@ class Uplink(Table, frozen=True):
 
 
 class Heartbeat(Table, frozen=True):
-    """``[heartbeat]``: how often a pulse is made."""
+    """``[heartbeat]``: whether and how often a pulse is made."""
 
+    enabled: bool
     interval_s: Annotated[int, Meta(ge=1, le=120)]
 
 
@@ -227,6 +229,16 @@ class Settings:
 
     def _check(self, newest: Mapping[str, _Entry]) -> None:
         """Refuse values that fit alone but not in the world, or not together."""
+        if not _is_loopback(self.admin.host):
+            raise newest["admin.host"].refused("an address of this machine's loopback, such as '127.0.0.1'")
+        for name, texts in (
+            ("network.interfaces", self.network.interfaces),
+            ("satellite.interface", [self.satellite.interface] if self.satellite.interface else []),
+        ):
+            if not all(_is_address(text) for text in texts):
+                raise newest[name].refused("addresses of this machine's interfaces, such as '192.168.1.20'")
+        if not all(_PLACE.fullmatch(text) for text in self.network.announce):
+            raise newest["network.announce"].refused("'HOST:PORT' or 'https://HOST' entries")
         for name, group in (("mesh.group", self.mesh.group), ("satellite.group", self.satellite.group)):
             if not _is_multicast(group):
                 raise newest[name].refused("an IPv4 multicast address such as '239.255.74.34'")
@@ -257,6 +269,7 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
 }
 _SECRETS = frozenset({"token"})
 _PREFIX = "FARCAST_"
+_PLACE = re.compile(r"https://[^/:\s]+(:[0-9]{1,5})?|([^/:\s]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}")
 
 
 @dataclass(frozen=True)
@@ -289,11 +302,11 @@ def _defaults() -> Iterator[_Entry]:
             yield _Entry(table, key, value, "default", f"defaults.toml: [{table}] {key}")
 
 
-def _from_file(path: Path) -> Iterator[_Entry]:
+def _read_file(path: Path) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        return
+        return {}
     except NotADirectoryError as error:
         raise not_a_folder(path.parent) from error
     except OSError as error:
@@ -302,7 +315,10 @@ def _from_file(path: Path) -> Iterator[_Entry]:
         raise UsageError(f"{path}: not TOML: it is not UTF-8 text", reason="settings") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not TOML: {error}", reason="settings") from error
-    for table, keys in tables.items():
+
+
+def _from_file(path: Path) -> Iterator[_Entry]:
+    for table, keys in _read_file(path).items():
         if table not in TABLES:
             raise UsageError(f"{path}: [{table}]: no such table{_nearest(table, TABLES)}", reason="settings")
         if not isinstance(keys, dict):
@@ -329,6 +345,18 @@ def _from_environ(environ: Mapping[str, str]) -> Iterator[_Entry]:
 def _nearest(word: str, known: Iterable[str]) -> str:
     near = get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(text: str) -> bool:
+    return text == "localhost" or (_is_address(text) and ipaddress.ip_address(text).is_loopback)
 
 
 def _is_multicast(text: str) -> bool:

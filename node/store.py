@@ -81,6 +81,8 @@ class DiskStore(BlockStore):
         self._index = BlockIndex(home / "index.db")
         self._mend()
         self._held = self._index.sizes()
+        self.losses = 0
+        """How many blocks left since the start: who remembers places of blocks looks again when it grows."""
         self._bytes = sum(self._held.values())
         self._pinned_bytes = self._index.pinned_bytes()
         self._uses = itertools.count(self._index.newest_use() + 1)
@@ -344,6 +346,7 @@ class DiskStore(BlockStore):
         drafts: list[str] = []
         for key in keys:
             self._bytes -= self._held.pop(key)
+            self.losses += 1
             self._unsynced.pop(key, None)
             drafts.append(self._files.displace(Cid.decode(key)))
         self._index.depart(keys)

@@ -22,6 +22,7 @@ from ..protocol.keyring import Keyring
 from ..protocol.ports import Source, Tier, TierName
 from ..protocol.ticket import DAY_MS, TicketGrant
 from ..satellite.antenna import Antenna
+from ..satellite.fec import RaptorQ
 from ..satellite.tier import SatelliteTier
 from .acks import Acks
 from .batcher import Batcher
@@ -81,6 +82,7 @@ class Viewer:
             served=self.fetcher.take_served,
             beacon=self.replica.newest_beacon,
             clock_ms=clock_ms,
+            enabled=settings.heartbeat.enabled,
         )
         self.acks = Acks(box.spool, self._keyring, box.registry)
         self.batcher = Batcher(
@@ -150,7 +152,8 @@ class Viewer:
             WebTier(TierName.RELAY, box.dialer, self._relays),
             MeshTier(self.lan_dialer, self._neighbours),
         ]
-        if settings.satellite.enabled:
+        fec = _carousel_code() if settings.satellite.enabled else None
+        if fec is not None:
             self.antenna = Antenna(
                 group=settings.satellite.group,
                 port=settings.satellite.port,
@@ -162,6 +165,7 @@ class Viewer:
                 on_block=lambda cid, size: self.fetcher.pushed(cid, size, TierName.SATELLITE),
                 clock_ms=clock_ms,
                 registry=box.registry,
+                fec=fec,
             )
             tiers.append(SatelliteTier(self.antenna))
         return tiers
@@ -290,6 +294,15 @@ class Viewer:
         while True:
             await porter.errand()
             await asyncio.sleep(CARRY_S)
+
+
+def _carousel_code() -> RaptorQ | None:
+    """Return what decodes the carousel, None with a warning where its package is not installed."""
+    try:
+        return RaptorQ()
+    except UsageError as error:
+        log.warning("no satellite: %s; [satellite] enabled = false silences this", error)
+        return None
 
 
 def run_viewer(path: Path, console: Console) -> None:

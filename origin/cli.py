@@ -21,6 +21,7 @@ from ..protocol.errors import UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,  # `farcast --install-completion` completes these commands too
     rich_markup_mode=None,
     help="Publish films, know who watches them, and pay for viewed time.",
     epilog="Start with: farcast origin init --name 'My films' --endpoint films.example:7433",
@@ -63,12 +64,13 @@ def init(
     """Make an origin: its keys and its root of trust. A home already in use stays untouched."""
     del debug
     from .keys import init as make
-    from .office import parse_endpoint
+    from .office import parse_cdn, parse_endpoint
 
     console, path = Console(as_json=as_json), _home(home)
     endpoints = [parse_endpoint(text) for text in endpoint or [_guessed_endpoint()]]
     passphrase = _passphrase(passphrase_file)
-    made = make(path, name or socket.gethostname(), endpoints, passphrase, time.time(), cdn=cdn or [])
+    zones = [parse_cdn(text) for text in cdn or []]
+    made = make(path, name or socket.gethostname(), endpoints, passphrase, time.time(), cdn=zones)
     for warning in made.warnings:
         console.warn(warning)
     if not endpoint:

@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -47,6 +48,7 @@ Result = dict[str, Any]
 """What an action returns: plain values, ready for JSON."""
 
 DAY_S = 86_400
+CDN_LIMIT_CHARS = 400
 
 
 class Office:
@@ -202,7 +204,7 @@ class Office:
         keyring = msgspec.structs.replace(
             known,
             endpoints=known.endpoints if endpoints is None else [parse_endpoint(text) for text in endpoints],
-            cdn=known.cdn if cdn is None else cdn,
+            cdn=known.cdn if cdn is None else [parse_cdn(text) for text in cdn],
         )
         changed = self.keys.repository.update_keyring(keyring, self._clock_ms() / 1_000)
         return {
@@ -241,11 +243,12 @@ class Office:
                 raise UsageError(message + f"add them with `farcast origin payee add {share.payee}`")
         shares = [{"payee": share.payee, "basis_points": share.points} for share in film.payees]
         entry = self.log.catalog.titles().get(film.title)
+        held = probe(find_ffmpeg(), path)  # what is no film leaves no trace here
         if dry_run:
             return {
                 "title": film.title,
                 "name": film.name,
-                "duration_s": probe(find_ffmpeg(), path).duration_s,
+                "duration_s": held.duration_s,
                 "payees": shares,
                 "listed": entry is not None,
                 "dry_run": True,
@@ -433,6 +436,18 @@ def parse_endpoint(text: str) -> Endpoint:
         return msgspec.convert([host.strip("[]"), int(port), False], Endpoint)
     except (ValueError, msgspec.ValidationError) as error:
         raise UsageError(f"{text!r} is no HOST:PORT, like films.example:7433") from error
+
+
+def parse_cdn(text: str) -> str:
+    """Read a CDN pull zone's base URL; raises ``UsageError``."""
+    try:
+        parts = urlsplit(text)
+        whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        whole = False
+    if not whole or parts.query or parts.fragment or not text.isprintable() or len(text) > CDN_LIMIT_CHARS:
+        raise UsageError(f"{text!r} is no base URL, like https://cdn.example/films")
+    return text
 
 
 def _played_segments(manifest: Manifest) -> int:

@@ -177,4 +177,5 @@ def _run(command: list[str], timeout_s: float, media: Path) -> subprocess.Comple
 
 
 def _not_video(media: Path, reason: str) -> UsageError:
-    return UsageError(f"{media} is not a video ffmpeg can read: {reason}", reason="not_video")
+    message = f"{media} is not a video ffmpeg can read: {reason.rstrip('.')}; name a video file that plays"
+    return UsageError(message, reason="not_video")

@@ -15,6 +15,7 @@ from ..node.home import Home
 from ..node.http.exchange import Answer, Exchange
 from ..node.http.nonces import NonceBook
 from ..node.library import Library
+from ..node.page import Sheet
 from ..node.routes import PublicRoutes
 from ..node.settings import Settings
 from ..protocol.cid import Cid
@@ -82,6 +83,7 @@ class OriginBox:
         if self.broadcast is not None:
             self.broadcast.add_to(box.local)
         OriginAdmin(self.office).routes(box.local)
+        Sheet(self.office.status, box.token).add_to(box.local)
 
     async def _pulses(self, exchange: Exchange) -> Answer:
         """``GET /api/origin/pulses``: what the intake has counted."""

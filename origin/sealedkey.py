@@ -56,7 +56,8 @@ def open_key(data: bytes, passphrase: str) -> bytes:
             sealed.nonce, sealed.box, b"farcast/sealed-key/v1"
         )
     except InvalidTag as error:
-        raise UsageError("this passphrase does not open the key", reason="wrong_passphrase") from error
+        message = "this passphrase does not open the key; use the one that `farcast origin init` showed"
+        raise UsageError(message, reason="wrong_passphrase") from error
 
 
 def _stretch(passphrase: str, salt: bytes) -> bytes:

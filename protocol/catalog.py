@@ -117,6 +117,10 @@ class Catalog:
         """Return the entry that holds for each listed title."""
         return dict(self._listed)
 
+    def listed(self, title: str) -> Entry | None:
+        """Return the entry that holds for a title, None where it is not listed."""
+        return self._listed.get(title)
+
     def denied(self) -> frozenset[Cid]:
         """Return the manifests taken down."""
         return frozenset(self._denied)

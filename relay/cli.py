@@ -22,7 +22,9 @@ app = typer.Typer(
 @app.command(epilog="Example: farcast relay join 'farcast://origin.example:7433/join?root=...' --payee anna")
 @guarded
 def join(
-    link: Annotated[str, typer.Argument(help="The relay invite link, the path of a root.json, or - for a link on stdin.")],
+    link: Annotated[
+        str, typer.Argument(help="A relay invite link, the path of a root.json, or - for a link on stdin.")
+    ],
     payee: Annotated[str, typer.Option(help="Who is paid for what this relay serves.")] = "",
     home: HomeOption = None,
     as_json: JsonOption = False,

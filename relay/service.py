@@ -14,6 +14,7 @@ from ..node.home import Home
 from ..node.http.exchange import Answer, Exchange
 from ..node.join import known_origin, trust_fetch
 from ..node.library import Library
+from ..node.page import Sheet
 from ..node.reception import Reception
 from ..node.replica import Replica
 from ..node.routes import PublicRoutes
@@ -119,6 +120,7 @@ class RelayService:
         box.lookup = routes.lookup
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         box.local.route("GET", "/api/status", self._status)
+        Sheet(self.status, box.token).add_to(box.local)
 
     def _add_work(self) -> None:
         settings, box = self.box.settings, self.box

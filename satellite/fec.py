@@ -62,7 +62,7 @@ class RaptorQ:
         try:
             self._library = cast("_Library", importlib.import_module("raptorq"))
         except ImportError as error:
-            msg = "the satellite carousel needs RaptorQ; `pip install farcast[satellite]` brings it"
+            msg = "the satellite carousel needs the package raptorq; `pip install raptorq` brings it"
             raise UsageError(msg, reason="no_raptorq") from error
 
     def encode(self, data: bytes, symbol_bytes: int, repair: int) -> list[bytes]:

@@ -23,11 +23,19 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from farcast.node.http.api import ApiServer
-from farcast.node.http.bytes import ByteServer
-from farcast.node.http.exchange import Answer, FilePart, Hosts, Router
-from farcast.node.http.files import FileCache
+from farcast.node.http.exchange import Hosts, Router
+from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
+from farcast.node.library import Library
+from farcast.node.routes import PublicRoutes
+from farcast.node.store import DiskStore
+from farcast.protocol.catalog import Catalog, Entry
+from farcast.protocol.cid import Cid
+from farcast.protocol.identity import Identity
+from farcast.protocol.keyring import Keyring
+from farcast.protocol.manifest import Manifest, Payee, Window, seal_manifest
+from farcast.protocol.unixfs import Entry as UnixEntry
+from farcast.protocol.unixfs import FileWriter, directory
 
 ROUNDS = 5
 ROUND_S = 1
@@ -43,6 +51,7 @@ CASES: Mapping[str, tuple[int, int]] = {
 """Name to (block files, bytes of each); nginx serves the same bytes as one file."""
 
 FIGURES = tuple(CASES)
+TITLE = "film"
 _START_S = 10.0
 
 
@@ -72,6 +81,7 @@ def run(only: Sequence[str] | None = None) -> list[dict[str, object]]:
 class _Server(NamedTuple):
     port: int
     pid: int
+    folder: str
 
     def cpu_s(self) -> float:
         """Return the CPU seconds of this process and its children so far."""
@@ -107,7 +117,7 @@ def _compare(name: str, ours: _Server, peer: _Server) -> dict[str, object]:
 
 
 def _wrk(server: _Server, name: str) -> Sample:
-    url = f"http://127.0.0.1:{server.port}/{name}"
+    url = f"http://127.0.0.1:{server.port}{server.folder}/{name}"
     before = server.cpu_s()
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{ROUND_S}", "--latency", url]
     done = subprocess.run(
@@ -142,7 +152,7 @@ def _match(pattern: str, text: str) -> tuple[str, str]:
 def _ours(root: Path) -> Generator[_Server, None, None]:
     port = _free_port()
     command = [sys.executable, __file__, "--serve", str(root / "files"), str(port)]
-    yield from _running(command, port)
+    yield from _running(command, port, f"/watch/{TITLE}")
 
 
 @contextmanager
@@ -155,7 +165,7 @@ def _nginx(root: Path) -> Generator[_Server, None, None]:
     yield from _running(command, port)
 
 
-def _running(command: list[str], port: int) -> Generator[_Server, None, None]:
+def _running(command: list[str], port: int, folder: str = "") -> Generator[_Server, None, None]:
     process = subprocess.Popen(_pinned(SERVER_CORE, command))
     try:
         deadline = time.monotonic() + _START_S
@@ -167,7 +177,7 @@ def _running(command: list[str], port: int) -> Generator[_Server, None, None]:
                 if time.monotonic() > deadline or process.poll() is not None:
                     raise
                 time.sleep(0.05)
-        yield _Server(port, process.pid)
+        yield _Server(port, process.pid, folder)
     finally:
         process.terminate()
         try:
@@ -198,8 +208,6 @@ def _make_files(folder: Path) -> None:
     folder.mkdir()
     for name, (count, size) in CASES.items():
         blocks = [os.urandom(size) for _ in range(count)]
-        for at, block in enumerate(blocks):
-            (folder / f"{name}.{at}").write_bytes(block)
         (folder / name).write_bytes(b"".join(blocks))
 
 
@@ -212,23 +220,61 @@ def _skipped(name: str, reason: str) -> dict[str, object]:
     return {"name": name, "unit": "requests/s", "ratio": None, "skipped": reason}
 
 
+class _OneTitle:
+    """Heads of a catalog with one title, for a library that knows nothing else."""
+
+    def __init__(self, manifest: Cid) -> None:
+        self.catalog = Catalog()
+        self.catalog.append(Entry(1, "publish", TITLE, manifest.encode(), 0))
+
+    def checkpoint(self) -> bytes | None:
+        return None
+
+    def directory(self) -> bytes | None:
+        return None
+
+    def beacons(self) -> list[bytes]:
+        return []
+
+
 async def _serve(folder: Path, port: int) -> None:
-    answers = {
-        f"/{name}": Answer(
-            200,
-            {"content-type": "application/octet-stream", "etag": f'"{name}"', "cache-control": "max-age=60"},
-            [FilePart(str(folder / f"{name}.{at}"), 0, size) for at in range(count)],
-        )
-        for name, (count, size) in CASES.items()
-    }
-    metrics, files, router = HttpMetrics(CollectorRegistry()), FileCache(), Router(Hosts())
-    tally = metrics.carrier("tcp")
-    api = ApiServer(router, files, tally, metrics.carrier("tls"))
-    server = ByteServer(router, lambda head: answers.get(head.path), api, files=files, tally=tally)
-    listening = socket.create_server(("127.0.0.1", port), backlog=1024)
-    listening.setblocking(False)
-    server.listen(listening)
-    await asyncio.Event().wait()
+    """Serve the files as a published title, the way a relay does: store, library, public routes."""
+    store = DiskStore(folder.parent / "home", 1 << 30, CollectorRegistry())
+    entries: dict[str, UnixEntry] = {}
+    for name in CASES:
+        writer = FileWriter()
+        blocks = writer.push((folder / name).read_bytes())
+        rest, entries[name] = writer.finish()
+        for cid, data in (*blocks, *rest):
+            store.put(cid, data)
+    root, data, _ = directory(entries)
+    store.put(root, data)
+    publisher = Identity(bytes(32))
+    manifest = Manifest(
+        v=1, title=TITLE, version=1, publisher=publisher.key, name=TITLE, description="", language="en",
+        duration_ms=0, root=root.encode(), size_bytes=0, renditions=[], tracks=[], window=Window(0, 0),
+        territories=[], payees=[Payee("ada", 10_000)], access="open", protection=None, created_ms=0,
+        supersedes=b"",
+    )  # fmt: skip
+    cid, data = seal_manifest(manifest, publisher)
+    store.put(cid, data)
+    key = publisher.key
+    keyring = Keyring(1, "bench", key, [key], [key], [key], [key], [key], [], [])
+    heads = _OneTitle(cid)
+    library = Library(heads, store, lambda: keyring)
+
+    async def held(wanted: Cid, title: str | None = None) -> bytes:
+        del title
+        return store.get(wanted) or b""
+
+    for name in CASES:
+        await library.plan(TITLE, name, held)
+    routes = PublicRoutes(store, library, heads, held, dict, lambda _: [], cors=True)
+    metrics, router = HttpMetrics(CollectorRegistry()), Router(Hosts())
+    routes.add_to(router)
+    listener = Listener(router, routes.lookup, publisher, metrics, host="127.0.0.1", port=port)
+    async with listener:
+        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ KILLS_S = 8.0
 PAUSE_S = 2.0
 AGAIN, AGAIN_S = 0.3, 1.5
 """How often a process is killed a second time, and how soon after its start: maybe before it listens."""
+BLACKOUT = 0.15
+"""In how many seeds all fall at the same moment."""
 CARRIED = 0.35
 """In how many seeds the node may post to nobody but its neighbour while the kills go on."""
 HOME_TIMEOUT_S = 60.0
@@ -80,18 +82,28 @@ class Fall(NamedTuple):
         return f"{self.role} at {self.at_s:.1f} s for {self.pause_s:.1f} s{again}"
 
 
-def plan(rng: random.Random) -> list[Fall]:
-    """Draw one seed's kills, every role at least once, in the order of their moments."""
+class Plan(NamedTuple):
+    """One seed: its kills in the order of their moments, when the last player leaves, and the way out."""
+
+    falls: list[Fall]
+    curtain_s: float
+    carried: bool
+
+
+def plan(rng: random.Random) -> Plan:
+    """Draw one seed, in which every role is killed at least once."""
+    dark_s = rng.uniform(0.2, KILLS_S) if rng.random() < BLACKOUT else None
     falls = [
         Fall(
             role,
-            rng.uniform(0.2, KILLS_S),
+            rng.uniform(0.2, KILLS_S) if dark_s is None else dark_s,
             rng.uniform(0.0, PAUSE_S),
             rng.uniform(0.05, AGAIN_S) if rng.random() < AGAIN else None,
         )
         for role in ROLES
     ]
-    return sorted(falls, key=lambda fall: fall.at_s)
+    falls.sort(key=lambda fall: fall.at_s)
+    return Plan(falls, rng.uniform(0.6, 1.2) * KILLS_S, rng.random() < CARRIED)
 
 
 class Bed(Cast):
@@ -199,14 +211,14 @@ class Soak:
             LocalError: where the system did not come back.
 
         """
-        bed, rng, before, began = self.bed, random.Random(number), self._signed(), time.monotonic()
-        falls, carried = plan(rng), rng.random() < CARRIED
+        bed, before, began = self.bed, self._signed(), time.monotonic()
+        falls, curtain_s, carried = plan(random.Random(number))
         bed.publish(draw_film(bed.folder, number))
         for name in ("node", "neighbour"):
             bed.until(f"{name} sees the film", lambda name=name: bed.listed(name), LISTED_TIMEOUT_S)
         bed.switch_direct(on=not carried)
         bed.command("keep", bed.title, "--home", str(bed.home("neighbour")))
-        asyncio.run(self._evening(falls))
+        asyncio.run(self._evening(falls, curtain_s))
         bed.switch_direct(on=True)
         home_s = self._wait_until_home()
         fresh = self._signed() - before
@@ -215,7 +227,8 @@ class Soak:
         self._kills += sum(1 if fall.again_s is None else 2 for fall in falls)
         way = "by the neighbour" if carried else "direct"
         return (
-            f"seed {number:2}  {'; '.join(map(str, falls))}  |  {way}, {counts}, home in {home_s:.1f} s  |  "
+            f"seed {number:2}  {'; '.join(map(str, falls))}; players until {curtain_s:.1f} s  |  {way}, "
+            f"{counts}, home in {home_s:.1f} s  |  "
             f"{time.monotonic() - began:.1f} s  {'FAILED' if faults else 'held'}"
         )
 
@@ -241,13 +254,13 @@ class Soak:
 
     # -- one seed
 
-    async def _evening(self, falls: list[Fall]) -> None:
-        """Play while the kills go on."""
+    async def _evening(self, falls: list[Fall], curtain_s: float) -> None:
+        """Play while the kills go on; the players leave at ``curtain_s``, whatever is down then."""
         async with asyncio.TaskGroup() as tasks:
             players = [tasks.create_task(self._watch()) for _ in range(PLAYERS)]
-            deaths = [tasks.create_task(self._fell(fall)) for fall in falls]
-            await asyncio.sleep(KILLS_S)
-            await asyncio.wait(deaths)
+            for fall in falls:
+                tasks.create_task(self._fell(fall))
+            await asyncio.sleep(curtain_s)
             for player in players:
                 player.cancel()
 

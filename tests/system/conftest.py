@@ -9,46 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from farcast.tests.system.served import Served
 
 UP_TIMEOUT_S = 110.0
 STOP_TIMEOUT_S = 10.0
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True)
-class Served:
-    """A demo left up: what it wrote down, and the folder all its homes are in."""
-
-    result: dict[str, Any]
-    folder: Path
-
-    @property
-    def urls(self) -> dict[str, Any]:
-        """Every address."""
-        return dict[str, Any](self.result["urls"])
-
-    @property
-    def title(self) -> str:
-        """The film's id."""
-        return str(self.result["film"]["title"])
-
-    @property
-    def pids(self) -> list[int]:
-        """Every process but the demo's own."""
-        found: list[int] = []
-        for value in self.result["pids"].values():
-            found += value if isinstance(value, list) else [value]
-        return found
-
-    def home(self, name: str) -> Path:
-        """Return a box's home."""
-        (demo,) = self.folder.glob("farcast-demo-*")
-        return demo / name
 
 
 def _alive(pid: int) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
-from typing import Protocol
 from urllib.request import urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
+from farcast.tests.system.served import Served
 
 BOXES = 6
 """Origin, two relays, neighbour, node and the CDN stand-in."""
@@ -26,12 +27,6 @@ PRIVATE = re.compile(
 )
 
 Need = Callable[..., str]
-
-
-class Served(Protocol):
-    """See conftest."""
-
-    urls: dict[str, list[str]]
 
 
 def texts(served: Served) -> dict[str, str]:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from typing import Protocol
 
 import pytest
 
 from farcast.node.ffmpeg import find_ffmpeg
+from farcast.tests.system.served import Served
 
 DECODED = "out_time_us="
-
-
-class Served(Protocol):
-    """See conftest."""
-
-    urls: dict[str, object]
-    result: dict[str, dict[str, object]]
 
 
 @pytest.mark.timeout(240)
@@ -27,4 +20,4 @@ def test_ffmpeg_plays_the_whole_film_without_an_error(served: Served) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     last = [line for line in done.stdout.splitlines() if line.startswith(DECODED)][-1]
     played_s = int(last.removeprefix(DECODED)) / 1e6
-    assert played_s == pytest.approx(served.result["film"]["duration_s"], abs=0.2)
+    assert played_s == pytest.approx(served.film["duration_s"], abs=0.2)

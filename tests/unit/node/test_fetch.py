@@ -154,7 +154,7 @@ async def test_what_a_carousel_pushed_is_counted_and_serves(tmp_path: Path) -> N
             assert r.store.put(cid, BLOCKS[cid], tier=TierName.SATELLITE)
             r.fetcher.pushed(cid, len(BLOCKS[cid]), TierName.SATELLITE)
         assert await waiting == BLOCKS[CIDS[1]]
-        assert await r.fetcher.block(CIDS[2]) == BLOCKS[CIDS[2]]
+        assert await r.fetcher.block(CIDS[2], title="film") == BLOCKS[CIDS[2]]
         assert r.fetcher.supply.blocks[TierName.SATELLITE] == 2
         assert r.fetcher.status()["tier_in_use"] == "satellite"
         assert [one.after for one in r.fetcher.supply.failovers] == [TierName.SATELLITE]
