@@ -16,7 +16,14 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from ..protocol.errors import FarcastError
@@ -55,6 +62,7 @@ class Box:
         self.settings = settings
         self.identity = identity or home.identity
         self.listens_as = self.identity
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a process restarts all its counters at once
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

@@ -161,9 +161,11 @@ async def _given_root(dialer: HttpDialer, invite: Invite, sources: list[Source])
     try:
         return await asyncio.to_thread(find_root, fetch, invite.root)
     except UnreachableError as error:
-        why = failures[-1] if failures else "it has none"
+        why = failures[-1] if failures else "it hands none out"
         message = f"no root.json from the origin at {invite.address} ({why}); is it up, and are you online?"
         raise UnreachableError(message) from error
+    except RemoteError as error:
+        raise RemoteError(f"{invite.address}: {error}", reason=error.reason) from error
 
 
 async def _try(trust: Trust) -> bool:

@@ -33,12 +33,14 @@ from .desk import Desk
 from .fetch import Fetcher
 from .follow import Follower
 from .gateway import Gateway
+from .health import Tuning
 from .heartbeat import Heartbeat
 from .home import Home
 from .http.dial import HttpDialer
 from .http.problem import expect
 from .join import ENROLLED_FILE, known_origin, trust_fetch
 from .keep import Keeper
+from .ladder import Ladder
 from .library import Library
 from .page import Page
 from .reception import Reception
@@ -72,7 +74,7 @@ class Viewer:
         self.library = Library(self.replica, box.store, self._keyring)
         self.discovery: Discovery | None = None
         self.antenna: Antenna | None = None
-        self.fetcher = Fetcher(box.store, self._tiers(), box.registry)
+        self.fetcher = Fetcher(box.store, self._tiers(), box.registry, ladder=Ladder(_tuning(settings)))
         self.wallet = Wallet(home.path / "wallet.db")
         self.heartbeat = Heartbeat(
             box.spool,
@@ -303,6 +305,16 @@ def _carousel_code() -> RaptorQ | None:
     except UsageError as error:
         log.warning("no satellite: %s; [satellite] enabled = false silences this", error)
         return None
+
+
+def _tuning(settings: Settings) -> Tuning:
+    ladder = settings.ladder
+    return Tuning(
+        hedge_min_s=ladder.hedge_min_ms / 1_000,
+        hedge_max_s=ladder.hedge_max_ms / 1_000,
+        probe_s=ladder.probe_s,
+        waste_percent=ladder.waste_percent,
+    )
 
 
 def run_viewer(path: Path, console: Console) -> None:
