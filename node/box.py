@@ -121,6 +121,11 @@ class Box:
         host = self.settings.admin.host
         return f"http://{host}:{self.local_listener.port}/{self.token}"
 
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus scrapes this box."""
+        return f"{self.local_url.rpartition('/')[0]}/metrics"
+
     async def run(self, started: Callable[[], None] | None = None) -> None:
         """Listen and work until SIGINT or SIGTERM, then let go of everything in order."""
         stop = asyncio.Event()

@@ -94,7 +94,8 @@ def list_titles(
             for row in rows
         ],
     )
-    console.result(rows, *([] if rows else ["No titles yet; the catalog has not arrived or is empty."]))
+    none = f"No title has {query!r} in its name." if found else "No titles yet: no catalog came, or it is empty."
+    console.result(rows, *([] if rows else [none]))
 
 
 @app.command(epilog="Example: mpv $(farcast play big-buck-bunny --url)")
@@ -235,12 +236,17 @@ def verify(
     verdict = audit(folder, root, receipts, payee, _home(home))
     lines = [f"{line.payee}: {line.paid_cents} cents" for line in verdict.payee_lines]
     Console(as_json=as_json).result(
-        {"ok": verdict.ok, "sentence": verdict.sentence, "file": verdict.file, "line": verdict.line},
+        {
+            "ok": verdict.ok,
+            "sentence": verdict.sentence,
+            "file": verdict.file,
+            "line": verdict.line,
+            "payees": [{"payee": line.payee, "cents": line.paid_cents} for line in verdict.payee_lines],
+        },
         *([verdict.sentence, *lines] if verdict.ok else []),
     )
     if not verdict.ok:
-        where = f"{folder / verdict.file}{f' line {verdict.line}' if verdict.line else ''}: "
-        raise RemoteError(where + verdict.sentence, reason="not_verified")
+        raise RemoteError(f"the report in {folder} fails: {verdict.sentence}", reason="not_verified")
 
 
 @app.command(epilog="Example: farcast key show")
@@ -255,9 +261,12 @@ def key(
     del debug
     if action != "show":
         raise UsageError(f"key {action}: only `farcast key show` exists")
-    from .home import read_identity
+    from .home import no_home, read_identity
 
-    found = read_identity(_home(home)).peer_id
+    path = _home(home)
+    if not path.exists():
+        raise no_home(path, "node")
+    found = read_identity(path).peer_id
     Console(as_json=as_json).result({"peer_id": found}, found)
 
 

@@ -28,6 +28,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+WIDEST = 1_000
+"""Columns of a table at most."""
 PLAIN_STEP = 0.25
 """Without a terminal a stage prints at most one line per this fraction."""
 
@@ -77,7 +79,8 @@ class Console:
             table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
         for row in rows:
             table.add_row(*(str(cell) for cell in row))
-        self._rich.print(table)
+        wide = rich.console.Console(file=self._out, highlight=False, markup=False, width=WIDEST)
+        wide.print(table)  # an id cut off is no id; a narrow terminal wraps lines
 
     def result(self, data: Mapping[str, Any] | Sequence[Any], *lines: str) -> None:
         """End a command: ``data`` with ``--json``, else ``lines`` for people."""

@@ -22,6 +22,8 @@ from .spool import DiskSpool
 
 POST_PULSES = 200
 ACK_TIDS = 64
+CARRIERS_ASKED = 4
+"""Carriers of one ticket's pulses asked for acks in a round, those that promised last first."""
 REQUEST_TIMEOUT_S = 5.0
 HANDED_AGAIN_MS = 3_600_000
 """A carrier that promised and brought no ack for so long is asked again."""
@@ -127,21 +129,30 @@ class Courier:
             self._handed.labels(error.reason).inc()
 
     async def _ask_for_acks(self) -> None:
+        """Ask everybody who promised to carry what waits, each may know of less than another carried.
+
+        The origin is asked only where none of them answers.
+        """
         tids = list(await asyncio.to_thread(self._spool.digests))[:ACK_TIDS]
+        carriers = await asyncio.to_thread(self._spool.carriers)
+        relays = {peer_id(source.key): source for source in self._relays()}
         for tid in tids:
-            for source in [*self._relays(), *self._origin()]:
-                if await self._fetch_acks(source, tid):
-                    break
+            asked = [relays[name] for name in carriers.get(tid, ()) if name in relays][:CARRIERS_ASKED]
+            answered = [await self._fetch_acks(source, tid) for source in asked]
+            if not any(answered):
+                for source in self._origin():
+                    if await self._fetch_acks(source, tid):
+                        break
 
     async def _fetch_acks(self, source: Source, tid: bytes) -> bool:
+        """Apply what ``source`` has on a ticket; False where it does not answer."""
         path = f"/v1/acks/{tid.hex()}"
         try:
             reply = await self._dialer.request(source, "GET", path, timeout_s=REQUEST_TIMEOUT_S)
-            if reply.status != 200:  # noqa: PLR2004 - nothing there for this ticket
-                return False
-            for item in decode(list[bytes], reply.body):
-                await asyncio.to_thread(self._acks.accept, item)
+            if reply.status == 200:  # noqa: PLR2004 - else nothing is known there yet
+                for item in decode(list[bytes], reply.body):
+                    await asyncio.to_thread(self._acks.accept, item)
         except FarcastError as error:
             self._handed.labels(error.reason).inc()
             return False
-        return True
+        return reply.status in {200, 404}

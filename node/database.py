@@ -6,6 +6,7 @@ prepared statements, explicit transactions and the caller's lock.
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import sqlite_utils
 from ..protocol.errors import LocalError, StoreFullError
 
 BUSY_TIMEOUT_S = 10.0
+LEAST_FREE_BYTES = 64 << 10
 _CACHED_STATEMENTS = 128
 
 
@@ -76,9 +78,19 @@ def transaction(conn: sqlite3.Connection, path: Path) -> Generator[sqlite3.Conne
 
 def translated(error: sqlite3.DatabaseError, path: Path) -> LocalError:
     """Return the Farcast error that says what SQLite's error means for the file at ``path``."""
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+    if _is_full(getattr(error, "sqlite_errorcode", 0) & 0xFF, path):
         return StoreFullError(f"the disk is full, {path} cannot grow; make room", reason="disk_full")
     if isinstance(error, sqlite3.OperationalError):
         return LocalError(f"{path} cannot be used: {error}", reason="database")
     message = f"{path} is damaged ({error}); move it and its -wal file away and start again"
     return LocalError(message, reason="damaged")
+
+
+def _is_full(code: int, path: Path) -> bool:
+    """Tell a full disk; where SQLite cannot grow the -shm file it only speaks of an I/O error."""
+    if code != sqlite3.SQLITE_IOERR:
+        return code == sqlite3.SQLITE_FULL
+    try:
+        return shutil.disk_usage(path.parent).free < LEAST_FREE_BYTES
+    except OSError:
+        return False

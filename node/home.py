@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from ..protocol.errors import UsageError
+from ..protocol.errors import LocalError, StoreFullError, UsageError
 from ..protocol.identity import KEY_BYTES, Identity
 
 Role = Literal["node", "relay", "origin"]
@@ -70,9 +71,10 @@ class HomeLock:
                 f"the home {self._home} is in use by process {pid}; stop it first or name another --home"
             )
             raise UsageError(message, reason="home_in_use") from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
+        with suppress(OSError):  # who holds it is only told to people; a full disk must not stop a box
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Give the lock back; harmless where it is not held."""
@@ -165,6 +167,7 @@ class Home:
 
         Raises:
             UsageError: where there is a home already, or the folder cannot be made.
+            StoreFullError: the disk is full.
 
         """
         with Birthplace(path) as place:
@@ -179,6 +182,7 @@ class Home:
 
         Raises:
             UsageError: no home there, another role's, in use, or its key is readable by others.
+            LocalError: the folder cannot be written to.
 
         """
         if not (path / KEY_FILE).exists():
@@ -189,7 +193,13 @@ class Home:
             raise UsageError(message, reason="wrong_role")
         identity = read_identity(path)
         lock = HomeLock(path)
-        lock.acquire()
+        try:
+            lock.acquire()
+        except OSError as error:
+            message = (
+                f"the home {path} cannot be written to: {error.strerror}; mend that or name another --home"
+            )
+            raise LocalError(message, reason="no_home") from error
         return cls(path, role, identity, lock)
 
     def folder(self, name: str) -> Path:
@@ -295,8 +305,14 @@ def not_a_folder(path: Path) -> UsageError:
     return UsageError(f"{path} is a file, but a home is a folder; name another --home", reason="no_home")
 
 
-def _cannot_be_made(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"the home {path} cannot be made: {error.strerror}", reason="no_home")
+def _cannot_be_made(path: Path, error: OSError) -> LocalError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFullError(
+            f"the home {path} cannot be made: the disk is full; make room", reason="disk_full"
+        )
+    return UsageError(
+        f"the home {path} cannot be made: {error.strerror}; name another --home", reason="no_home"
+    )
 
 
 def _a(role: str) -> str:

@@ -138,12 +138,11 @@ async def join(
         try:
             trust = Trust(home.path / "trust", trust_fetch(dialer, lambda: [*known_origin(trust), *sources]))
             hint = trust.adopt(root, expected)
-            enrolled = False
+            online, enrolled = await _try(trust), False  # before a token is spent on trust that fails
             if isinstance(found, Invite) and found.token and found.kind == "viewer" and role == "node":
                 await _enrol(home, dialer, trust, found.token)
                 write_whole(home.path / ENROLLED_FILE, b"")
                 enrolled = True
-            online = await _try(trust)
             if finish is not None:
                 await finish(home, dialer, trust)
             return Joined(hint.name, hint.peer_id, enrolled, online)
@@ -173,6 +172,11 @@ async def _try(trust: Trust) -> bool:
         await trust.refresh()
     except UnreachableError:
         return False
+    except RemoteError as error:
+        if error.reason != "expired":
+            raise
+        message = f"{error}; is this device's clock right? If it is, the origin has to renew them"
+        raise RemoteError(message, reason="expired") from error
     return True
 
 

@@ -113,7 +113,9 @@ class Library:
         """Return a plan made before, without waiting; None where there is none."""
         entry = self._heads.catalog.listed(title)
         manifest = self._manifests.get(entry.cid) if entry else None
-        return self._plans.get((manifest.root_cid, path)) if manifest else None
+        if manifest is None or manifest.title != title:
+            return None
+        return self._plans.get((manifest.root_cid, path))
 
     async def blocks(self, title: str, fetch: Fetch) -> tuple[Cid, ...]:
         """Return every block of a title, manifest first, then the folder depth first, each once.
@@ -177,15 +179,14 @@ class Library:
         raise RefusedError(message, status=502, reason="bad_folder")
 
     def _opened(self, cid: Cid, title: str) -> Manifest:
-        known = self._manifests.get(cid)
-        if known is not None:
-            return known
-        data = self._store.get(cid)
-        keyring = self._keyring()
-        if data is None or keyring is None:
-            message = f"the manifest of {title!r} has not arrived yet"
-            raise RefusedError(message, status=503, retry_after_s=5, reason="no_manifest")
-        manifest = open_manifest(data, frozenset(keyring.publishers))
+        manifest = self._manifests.get(cid)
+        if manifest is None:
+            data = self._store.get(cid)
+            keyring = self._keyring()
+            if data is None or keyring is None:
+                message = f"the manifest of {title!r} has not arrived yet"
+                raise RefusedError(message, status=503, retry_after_s=5, reason="no_manifest")
+            manifest = open_manifest(data, frozenset(keyring.publishers))
         if manifest.title != title:
             message = f"the catalog lists {title!r} with the manifest of {manifest.title!r}"
             raise RefusedError(message, status=502, reason="bad_manifest")

@@ -128,15 +128,17 @@ class PublicRoutes:
             raise RefusedError(message, status=400, reason="no_format")
         cid = Cid.parse(exchange.match["cid"])
         title = exchange.headers.get("farcast-title")
-        only_held = exchange.method == "HEAD" or "only-if-cached" in exchange.headers.get("cache-control", "")
+        absent = 404 if exchange.method == "HEAD" else None  # HEAD answers without filling
+        if "only-if-cached" in exchange.headers.get("cache-control", ""):
+            absent = 412
         path = [part for part in exchange.match.get("path", "").split("/") if part]
         if path:
             cid = await self._library.walk(
-                lambda load: resolve(cid, path, load), self._filler(title, only_held)
+                lambda load: resolve(cid, path, load), self._filler(title, absent)
             )
         if form == "raw":
-            return await self._raw(cid, title, only_held=only_held)
-        await self._filler(title, only_held)(cid)
+            return await self._raw(cid, title, absent)
+        await self._filler(title, absent)(cid)
         scope = exchange.query.get("dag-scope", "all")
         headers = {
             "content-type": f"{CAR}; version=1; order=dfs; dups=n",
@@ -162,6 +164,9 @@ class PublicRoutes:
                 if not self._store.has(leaf.cid):
                     await fetch(leaf.cid)
         held = self._file_held(title, path)
+        if held is None and exchange.method != "HEAD":
+            message = f"{path} of {title} left this store while it was asked for"
+            raise RefusedError(message, status=503, retry_after_s=1, reason="evicted")
         if held is None:
             headers = {"content-type": plan.media_type, "content-length": str(plan.size), **self._cors}
             return Answer(200, headers, b"")
@@ -233,22 +238,22 @@ class PublicRoutes:
         del exchange
         return _brief(self._heads.checkpoint() and b"ready\n", "text/plain; charset=utf-8", "no catalog yet")
 
-    def _filler(self, title: str | None, only_held: bool) -> Callable[[Cid], Awaitable[bytes]]:  # noqa: FBT001
+    def _filler(self, title: str | None, absent: int | None) -> Callable[[Cid], Awaitable[bytes]]:
+        """Return what brings a block: the fill, or a refusal with status ``absent`` where nothing may be filled."""
+
         async def fetch(cid: Cid) -> bytes:
-            if only_held:
-                raise RefusedError(f"{cid} is not held here", status=412, reason="not_held")
+            if absent is not None and not self._store.has(cid):
+                raise RefusedError(f"{cid} is not held here", status=absent, reason="not_held")
             return await self._fill(cid, title)
 
         return fetch
 
-    async def _raw(self, cid: Cid, title: str | None, *, only_held: bool) -> Answer:
+    async def _raw(self, cid: Cid, title: str | None, absent: int | None) -> Answer:
         if cid.is_identity:
             return Answer(200, self._raw_headers(cid), cid.digest)
         held = self._raw_held(cid)
         if held is None:
-            if only_held:
-                raise RefusedError(f"{cid} is not held here", status=404, reason="not_held")
-            data = await self._fill(cid, title)
+            data = await self._filler(title, absent)(cid)
             return self._raw_held(cid) or Answer(200, self._raw_headers(cid), data)
         return held
 

@@ -204,6 +204,14 @@ class DiskSpool(Spool):
                 ((peer, at_ms, tid, seq) for tid, seq in keys),
             )
 
+    def carriers(self) -> dict[bytes, list[str]]:
+        """Return by ticket the peers that promised to carry what waits, the latest promise first."""
+        query = "SELECT tid, peer FROM handed GROUP BY tid, peer ORDER BY max(at_ms) DESC, peer"
+        found: dict[bytes, list[str]] = {}
+        for row in self._all(query):
+            found.setdefault(row["tid"], []).append(row["peer"])
+        return found
+
     # -- pulses go
 
     def settle(self, ack: bytes) -> int:

@@ -292,7 +292,11 @@ class DiskStore(BlockStore):
             over_bytes = self._bytes + self._reserved + size_bytes - self.quota_bytes
             drafts = self._evict(max(short_bytes, over_bytes))
             if short_bytes > 0 and not drafts:
-                raise _disk_full(self.folder)
+                message = (
+                    f"the disk of {self.folder} has less than {SPARE_BYTES >> 20} MiB left, which the home's "
+                    "databases need; make room on it"
+                )
+                raise StoreFullError(message, reason="disk_full")
             self._reserved += size_bytes
         self._files.unlink(drafts)
 

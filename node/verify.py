@@ -74,7 +74,7 @@ def verify(
     except AuditError as error:
         return Verdict(ok=False, sentence=str(error), file=error.file, line=error.line)
     except RemoteError as error:
-        return Verdict(ok=False, sentence=str(error), file=LEAVES)
+        return Verdict(ok=False, sentence=f"{LEAVES}: {error}", file=LEAVES)
     except OSError as error:
         return Verdict(ok=False, sentence=f"{folder} cannot be read: {error.strerror}", file=folder.name)
 
@@ -128,8 +128,8 @@ def _check(
     own = [line for line in lines if line.payee == payee]
     if payee is not None and not own:
         _refuse(LEAVES, 0, f"{payee} is no payee in {statement.month}")
-    sentence = f"{statement.month} is sound: {len(files) + 1} files, {len(lines)} leaves" + (
-        f", {checked} acks" if acks else ""
+    sentence = f"{statement.month} is sound: {len(files) + 1} files, {_count(len(lines), 'leaf', 'leaves')}" + (
+        f", {_count(checked, 'ack', 'acks')}" if acks else ""
     )
     return Verdict(
         ok=True, sentence=sentence, statement=statement, payee_lines=own, acks=checked, later_acks=later
@@ -239,6 +239,10 @@ def _check_tickets(number: int, ack: Ack, statement: Statement, tickets: dict[by
 def _month_of_ack(ack: Ack) -> str:
 
     return datetime.fromtimestamp(ack.at_ms // 1_000, UTC).strftime("%Y-%m")
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _read(path: Path, limit_bytes: int) -> bytes:

@@ -70,6 +70,7 @@ class Viewer:
             raise UsageError("this node has joined no origin yet; run `farcast join LINK` first")
         self.lan_dialer = HttpDialer(allow_private=True)  # dials only what presence showed to be on-link
         self.enrolled = (home.path / ENROLLED_FILE).exists()
+        self.no_ticket = ""  # why the last try to get tickets failed
         self.replica = Replica(home.path / "catalog", self._keyring)
         self.library = Library(self.replica, box.store, self._keyring)
         self.discovery: Discovery | None = None
@@ -254,7 +255,11 @@ class Viewer:
     async def _renew(self) -> None:
         keyring = self.trust.keyring
         if keyring is not None and self.enrolled:
-            await self.heartbeat.renew(self._issue, list(keyring.ticket))
+            try:
+                await self.heartbeat.renew(self._issue, list(keyring.ticket))
+            except FarcastError as error:
+                self.no_ticket = str(error)
+                raise
 
     async def _digest_offers(self) -> None:
         while True:
@@ -329,7 +334,11 @@ def run_viewer(path: Path, console: Console) -> None:
         def started() -> None:
             assert viewer.box.listener is not None
             console.result(
-                {"page": viewer.box.local_url + "/", "public_port": viewer.box.listener.port},
+                {
+                    "page": f"{viewer.box.local_url}/",
+                    "public_port": viewer.box.listener.port,
+                    "metrics": viewer.box.metrics_url,
+                },
                 f"Page: {viewer.box.local_url}/",
                 f"Follows {viewer.trust.hint.name if viewer.trust.hint else '?'}; Ctrl-C ends it.",
             )

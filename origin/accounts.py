@@ -139,7 +139,7 @@ class Accounts:
         with self.writing() as conn:
             if conn.execute("SELECT 1 FROM account WHERE name = ?", (name,)).fetchone():
                 message = f"there is an account {name!r} already; "
-                raise UsageError(message + "`farcast origin invite --account NAME` adds a device to it")
+                raise UsageError(message + f"`farcast origin invite --account {name}` adds a device to it")
             conn.execute(
                 "INSERT INTO account (pseudonym, name, created_ms) VALUES (?, ?, ?)",
                 (pseudonym, name, now_ms),

@@ -75,7 +75,8 @@ def init(
         console.warn(warning)
     if not endpoint:
         console.warn(
-            f"viewers are told to come to {endpoints[0].host}:{endpoints[0].port}; see `origin announce`"
+            f"viewers are told to come to {endpoints[0].host}:{endpoints[0].port}; "
+            "`farcast origin announce HOST:PORT` tells them another place"
         )
     shown = (
         [f"  passphrase  {made.passphrase}  (of the root key; it is not shown again)"]
@@ -98,7 +99,7 @@ def init(
         f"  root        {made.root_path}",
         f"  root key    {made.sealed_root}",
         *shown,
-        "Next: farcast origin publish MEDIA, then farcast origin run",
+        "Next: farcast origin payee add ID, farcast origin publish MEDIA, farcast origin run",
     )
 
 
@@ -296,7 +297,7 @@ def publish_media(
     if not media.is_file():
         raise UsageError(f"{media} is no file; name a video file")
     arguments = {
-        "media": str(media.resolve()),
+        "media": str(media.absolute()),
         "title": title,
         "payee": for_payee,
         "preset": preset,
@@ -434,16 +435,19 @@ def book(
     cents: Annotated[int, typer.Argument(help="The amount in the currency's smallest unit.")],
     for_account: Annotated[str | None, typer.Option("--account", help="Whose subscription it was.")] = None,
     note: Annotated[str, typer.Option(help="What it was for.")] = "",
+    month: Annotated[
+        str | None, typer.Option(help="YYYY-MM, an earlier month not settled yet; this month by default.")
+    ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Book income or a cost of this month."""
+    """Book income or a cost of a month."""
     del debug
     console = Console(as_json=as_json)
-    arguments = {"kind": kind, "cents": cents, "account": for_account, "note": note}
+    arguments = {"kind": kind, "cents": cents, "account": for_account, "note": note, "month": month}
     found = _perform(home, "book", arguments, console)
-    console.result(found, f"Booked {kind} of {cents} cents")
+    console.result(found, f"Booked {kind} of {cents} cents for {found['month']}")
 
 
 @app.command(epilog="Example: farcast origin settle --month 2026-11")
@@ -477,7 +481,12 @@ def report(
     del debug
     console = Console(as_json=as_json)
     found = _perform(home, "report", {"month": month}, console)
-    console.result(found, f"Wrote {found['folder']}", f"Check it with: farcast verify {found['folder']}")
+    root = _home(home) / "tuf" / "root.json"
+    console.result(
+        found,
+        f"Wrote {found['folder']}",
+        f"Anybody checks it with: farcast verify {found['folder']} --root {root}",
+    )
 
 
 @app.command(epilog="Example: farcast origin status")

@@ -85,7 +85,7 @@ class Closing:
         """
         closes_ms = close_ms(month)
         if as_of_ms is None and now_ms < closes_ms:
-            message = f"{month} is still open until 00:05 UTC of the 1st; settle it so far with --as-of"
+            message = f"{month} is still open until 00:05 UTC of the 1st; settle it so far with --as-of TIME"
             raise UsageError(message, reason="still_open")
         if as_of_ms is not None and as_of_ms > now_ms:
             raise UsageError("--as-of lies in the future", reason="still_open")

@@ -118,34 +118,42 @@ class Ledger:
     # -- booking
 
     def book_revenue(
-        self, cents: int, at_ms: int, key: bytes, *, memo: str = "", account: bytes | None = None
+        self, cents: int, at_ms: int, key: bytes, *, memo: str = "", account: bytes | None = None,
+        month: str = "",
     ) -> bool:
         """Book income, optionally of one account (its pseudonym); False where ``key`` is booked already.
 
-        Zero is a booking too: it says that there was none.
+        Zero is a booking too: it says that there was none. It counts for the month of ``at_ms``, or
+        for a ``month`` before that which is not settled yet.
 
         Raises:
-            UsageError: for negative or too large sums, or another booking under the same key.
+            UsageError: for negative or too large sums, another booking under the same key, or a
+                ``month`` that is settled.
 
-        """
+        """  # fmt: skip
         lines = [Posting(RECEIVED, cents), Posting(REVENUE, -cents)]
-        return self._book("revenue", cents, lines, at_ms, key, memo, account)
+        return self._book("revenue", cents, lines, at_ms, key, memo, account, month)
 
-    def book_cost(self, cents: int, at_ms: int, key: bytes, *, memo: str = "") -> bool:
-        """Book a hub cost; False where ``key`` is booked already. Raises as ``book_revenue``."""
+    def book_cost(self, cents: int, at_ms: int, key: bytes, *, memo: str = "", month: str = "") -> bool:
+        """Book a hub cost; False where ``key`` is booked already. As ``book_revenue``."""
         lines = [Posting(COSTS, cents), Posting(RECEIVED, -cents)]
-        return self._book("cost", cents, lines, at_ms, key, memo, None)
+        return self._book("cost", cents, lines, at_ms, key, memo, None, month)
 
     def _book(
         self, kind: Kind, cents: int, lines: list[Posting], at_ms: int, key: bytes, memo: str,
-        account: bytes | None,
+        account: bytes | None, month: str,
     ) -> bool:  # fmt: skip
         if not 0 <= cents <= MAX_CENTS:
             raise UsageError(f"{cents} is no sum to book; name whole cents from 0 to {MAX_CENTS}")
         if len(memo) > MAX_MEMO:
             raise UsageError(f"a memo has at most {MAX_MEMO} characters")
-        note = json.dumps({"memo": memo, "account": account.hex() if account else None, "cents": cents})
+        fields = {"memo": memo, "account": account.hex() if account else None, "cents": cents}
+        note = json.dumps({**fields, "month": month} if month else fields)
         with self._lock, transaction(self._conn, self._path) as conn:
+            last = conn.execute("SELECT coalesce(max(month), '') FROM settlement").fetchone()[0]
+            if month and month <= last:
+                message = f"{last} is settled already; book it without --month, for the next settlement"
+                raise UsageError(message, reason="settled")
             closed_ms = conn.execute("SELECT coalesce(max(as_of_ms), -1) FROM settlement").fetchone()[0]
             # what is booked after a close belongs to the next month, whatever the clock says
             return _post(conn, kind, key, max(at_ms, closed_ms + 1), note, lines)
@@ -154,6 +162,8 @@ class Ledger:
 
     def books(self, month: str, as_of_ms: int) -> Books:
         """Return the sums booked after the settlement before ``month``'s and up to ``as_of_ms``.
+
+        A booking that names its month counts there alone, whenever it was made.
 
         Raises:
             UsageError: ``no_revenue`` where no revenue is booked at all, not even zero.
@@ -166,16 +176,20 @@ class Ledger:
                 (month,),
             ).fetchone()
             rows = self._conn.execute(
-                """SELECT kind, memo FROM tx WHERE kind <> 'settlement' AND at_ms > ? AND at_ms <= ?
-                   ORDER BY no""",
-                (row[0] if row else -1, as_of_ms),
+                "SELECT kind, memo, at_ms FROM tx WHERE kind <> 'settlement' AND at_ms > ? ORDER BY no",
+                (row[0] if row else -1,),
             ).fetchall()
-        booked = [(kind, json.loads(memo)) for kind, memo in rows]
+        notes = [(kind, json.loads(memo), at_ms) for kind, memo, at_ms in rows]
+        booked = [
+            (kind, note)
+            for kind, note, at_ms in notes
+            if (note["month"] == month if "month" in note else at_ms <= as_of_ms)
+        ]
         revenue = [note for kind, note in booked if kind == "revenue"]
         if not revenue:
             message = (
-                f"no revenue is booked for {month}; book it with `farcast origin book revenue CENTS` "
-                "(0 where there was none)"
+                f"no revenue is booked for {month}; book it with `farcast origin book revenue CENTS "
+                f"--month {month}` (0 where there was none)"
             )
             raise UsageError(message, reason="no_revenue")
         contributions: dict[bytes, int] = {}

@@ -336,10 +336,12 @@ class Office:
         self.roster.sign(self._clock_ms())
         return {"id": peer_id(judged), "standing": "approved" if approve else "refused"}
 
-    def book(self, kind: str, cents: int, account: str | None = None, note: str = "") -> Result:
-        """Book income or a cost."""
+    def book(
+        self, kind: str, cents: int, account: str | None = None, note: str = "", month: str | None = None
+    ) -> Result:
+        """Book income or a cost, of this month or an earlier one that is not settled."""
         pseudonym = self.accounts.pseudonym(account) if account is not None else None
-        return self.treasury.book(kind, cents, pseudonym, note, self._clock_ms())
+        return self.treasury.book(kind, cents, pseudonym, note, self._clock_ms(), month)
 
     def settle(self, month: str | None = None, as_of: str | None = None, *, dry_run: bool = False) -> Result:
         """Settle a month."""

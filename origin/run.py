@@ -18,6 +18,7 @@ from ..node.library import Library
 from ..node.page import Sheet
 from ..node.routes import PublicRoutes
 from ..node.settings import Settings
+from ..node.tiers import address
 from ..protocol.cid import Cid
 from ..protocol.errors import RefusedError
 from .admin import OriginAdmin
@@ -108,11 +109,20 @@ def serve(path: Path, console: Console) -> None:
 
         def started() -> None:
             assert origin.box.listener is not None
+            announced = [address(endpoint) for endpoint in origin.keys.keyring.endpoints]
             console.result(
-                {"public_port": origin.box.listener.port, "local_url": origin.box.local_url},
+                {
+                    "public_port": origin.box.listener.port,
+                    "announced": announced,
+                    "page": f"{origin.box.local_url}/",
+                    "metrics": origin.box.metrics_url,
+                },
                 f"Origin {origin.keys.keyring.name} ({origin.keys.box.peer_id})",
-                f"  public  port {origin.box.listener.port} (TCP and UDP)",
-                f"  admin   {origin.box.local_url}/",
+                f"  public     port {origin.box.listener.port} (TCP and UDP)",
+                f"  announced  {', '.join(announced) or 'nowhere; farcast origin announce HOST:PORT'}",
+                f"  page       {origin.box.local_url}/",
+                f"  metrics    {origin.box.metrics_url}",
+                "Ctrl-C ends it.",
             )
 
         await origin.run(started)

@@ -16,7 +16,7 @@ from ..protocol.errors import UsageError
 from ..protocol.manifest import Manifest
 from ..protocol.rules import HOUR_MS, Rules
 from ..protocol.ticket import TicketOffice
-from .closing import Closing, parse_as_of
+from .closing import Closing, close_ms, parse_as_of
 from .intake import Intake
 from .keys import Keys
 from .ledger import Ledger
@@ -73,21 +73,29 @@ class Treasury:
             if part is not None:
                 part.close()
 
-    def book(self, kind: str, cents: int, account: bytes | None, note: str, now_ms: int) -> Result:
-        """Book income, perhaps of one account, or a cost.
+    def book(
+        self, kind: str, cents: int, account: bytes | None, note: str, now_ms: int, month: str | None = None
+    ) -> Result:
+        """Book income, perhaps of one account, or a cost, of this month or an earlier open ``month``.
 
         Raises:
-            UsageError: for another kind, or what the ledger refuses.
+            UsageError: for another kind, a month to come, or what the ledger refuses.
 
         """
         key = secrets.token_bytes(BOOKING_KEY_BYTES)
+        if month is not None and close_ms(month) > close_ms(_month(now_ms)):
+            raise UsageError(f"{month} has not begun; book it when it has")
         if kind == "revenue":
-            self.ledger.book_revenue(cents, now_ms, key, memo=note, account=account)
+            self.ledger.book_revenue(cents, now_ms, key, memo=note, account=account, month=month or "")
         elif kind == "cost" and account is None:
-            self.ledger.book_cost(cents, now_ms, key, memo=note)
+            self.ledger.book_cost(cents, now_ms, key, memo=note, month=month or "")
         else:
             raise UsageError("book `revenue`, perhaps with --account, or `cost`")
-        return {"kind": kind, "cents": cents, "note": note}
+        settled = {item.month for item in self.ledger.settlements()}
+        open_month = month or _month(now_ms)
+        if open_month in settled:  # settled before its end: what comes later counts for the next
+            open_month = _month(close_ms(open_month))
+        return {"kind": kind, "cents": cents, "note": note, "month": open_month}
 
     def settle(self, month: str | None, as_of: str | None, now_ms: int, *, dry_run: bool) -> Result:
         """Settle a month: by default that of ``as_of``, or else the one before this one.

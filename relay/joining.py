@@ -77,11 +77,20 @@ def run_relay(path: Path, console: Console) -> None:
 
         def started() -> None:
             assert service.box.listener is not None
+            published = [address(endpoint) for endpoint in service.endpoints()]
             console.result(
-                {"public_port": service.box.listener.port, "local_url": service.box.local_url},
+                {
+                    "public_port": service.box.listener.port,
+                    "published": published,
+                    "page": f"{service.box.local_url}/",
+                    "metrics": service.box.metrics_url,
+                },
                 f"Relay {home.identity.peer_id}",
-                f"  public  port {service.box.listener.port} (TCP and UDP)",
-                f"  page    {service.box.local_url}/",
+                f"  public     port {service.box.listener.port} (TCP and UDP)",
+                f"  published  {', '.join(published) or 'nowhere; set [network] announce'}",
+                f"  page       {service.box.local_url}/",
+                f"  metrics    {service.box.metrics_url}",
+                "Ctrl-C ends it.",
             )
 
         await service.run(started)

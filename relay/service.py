@@ -51,7 +51,7 @@ class RelayService:
             max_pulses=settings.batch.max_pulses,
         )  # fmt: skip
         self.enrolment = Enrolment(
-            box.identity, box.dialer, self._origin, self._endpoints, read_payee(home.path), clock_ms
+            box.identity, box.dialer, self._origin, self.endpoints, read_payee(home.path), clock_ms
         )
         self.follower = Follower(
             self.replica, self.trust, self.library, box.dialer, self._origin, self._fetch, box.registry
@@ -98,7 +98,8 @@ class RelayService:
         """Return the origin as the one tier a relay fills from."""
         return [source._replace(tier=TierName.CDN) for source in self._origin()]
 
-    def _endpoints(self) -> list[Endpoint]:
+    def endpoints(self) -> list[Endpoint]:
+        """Return the addresses that stand in the origin's public directory."""
         named = announced(self.box.settings.network.announce)
         if named:
             return named

@@ -22,6 +22,10 @@ FILM_S = 48
 SHORTEST_S = 40
 HEARTBEAT_S = 5
 READY_TIMEOUT_S = 60.0
+PATIENT_BATCH_S = 600
+"""A relay that is to die with pulses in its spool must not have sent them just before."""
+GENERATION_BYTES = 19_000_000
+"""The largest: the carousel then brings most films as a whole."""
 RELAYS = ("relay-1", "relay-2")
 PAYEES = (("ada", 6_000), ("ben", 4_000))
 
@@ -57,6 +61,7 @@ class Cast:
             "FARCAST_HEARTBEAT_INTERVAL_S": str(HEARTBEAT_S),
             "FARCAST_CATALOG_POLL_S": "2",
             "FARCAST_UPLINK_ENABLED": "true",
+            "FARCAST_UPLINK_GENERATION_BYTES": str(GENERATION_BYTES),
         }
 
     @property
@@ -95,6 +100,7 @@ class Cast:
         self._until("the node sees the film", lambda: self._listed("node") and self._listed("neighbour"))
         self.command("keep", self.title, "--home", str(self.home("neighbour")))
         self._until("the node finds both relays and the neighbour", self._all_found)
+        self._until("the carousel has the film", self._on_air)
 
     def command(self, *arguments: str, name: str = "node") -> Any:  # noqa: ANN401 - JSON
         """Run one command as the person who owns box ``name``."""
@@ -125,7 +131,7 @@ class Cast:
                 )
         return int(total)
 
-    def start_relay(self, name: str, *, batch_s: int = 60) -> None:
+    def start_relay(self, name: str, *, batch_s: int = PATIENT_BATCH_S) -> None:
         """Start (or start again) a relay that sends a batch every ``batch_s``."""
         settings = {**self.settings(name), "FARCAST_BATCH_INTERVAL_S": str(batch_s)}
         self.admin[name] = self.troupe.box(name, ["relay", "run"], self.home(name), settings)
@@ -244,6 +250,10 @@ class Cast:
             and sources["mesh"] >= 1
             and status["tickets"] > 0
         )
+
+    def _on_air(self) -> bool:
+        planned = self.call("origin", "GET", "/api/origin/uplink")["generations"]
+        return any(row["lane"] == "title" for row in planned)
 
     def _until(self, what: str, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S

@@ -81,6 +81,7 @@ class Player:
         self._sn = 0
         self._loaded_s = [0.0, 0.0]
         self._done = [False, False]
+        self._asks_at_s = [0.0, 0.0]
         self.position_s = 0.0
         self.duration_s = 0.0
         self.state = "d"
@@ -99,6 +100,12 @@ class Player:
         ]
         return max(0.0, min(whole) - self.position_s)  # sound may end a few ms before the picture
 
+    @property
+    def quiet_s(self) -> float:
+        """Seconds until the next request; 0 while one is on its way."""
+        media_s = min(at - self.position_s for at in self._asks_at_s)
+        return max(0.0, media_s / self._speed)
+
     async def play(self) -> Playback:
         """Play from start to end.
 
@@ -112,7 +119,7 @@ class Player:
             renditions = await self._choose(http)
             self.duration_s = sum(segment.duration_s for segment in renditions[0].segments)
             if len(renditions) == 1:  # a silent film: nothing to wait for on the audio side
-                self._loaded_s[1], self._done[1] = float("inf"), True
+                self._loaded_s[1], self._done[1], self._asks_at_s[1] = float("inf"), True, float("inf")
             async with asyncio.TaskGroup() as tasks:
                 for track, rendition in enumerate(renditions):
                     tasks.create_task(self._load(http, track, rendition))
@@ -166,13 +173,14 @@ class Player:
             self._note(rendition.init, await self._get(http, rendition.init))
         following = [segment.url for segment in rendition.segments[1:]] + [""]
         for segment, next_url in zip(rendition.segments, following, strict=True):
-            while self._loaded_s[track] - self.position_s > self._ahead_s - segment.duration_s:  # noqa: ASYNC110 - a clock
+            self._asks_at_s[track] = self._loaded_s[track] + segment.duration_s - self._ahead_s
+            while self.position_s < self._asks_at_s[track]:  # noqa: ASYNC110 - a clock
                 await asyncio.sleep(TICK_S)
             data = await self._get(http, segment.url, segment.duration_s, next_url)
             self._note(segment.url, data)
             self.segments += 1
             self._loaded_s[track] += segment.duration_s
-        self._done[track] = True
+        self._done[track], self._asks_at_s[track] = True, float("inf")
 
     async def _run(self, http: aiohttp.ClientSession, began: float) -> int:
         await self._event(http, "s")

@@ -17,12 +17,18 @@ from .player import Playback, Player
 
 CDN_HANGS, CDN_DIES, RELAYS_DIE, NEIGHBOUR_DIES = 0.17, 0.30, 0.42, 0.66
 """When each tier goes, as a fraction of the film."""
-CAROUSEL_THROUGH_S = 3.0
-"""How long after the neighbour's end the carousel has been through once."""
-REPAIR_AND_HEAD = 1.35
-"""Bytes the carousel sends until a receiver has a title, over the title's size: head share and headers."""
-HOME_TIMEOUT_S = 40.0
+CARRIED_BY = 0.72
+"""Where in the film the neighbour goes at the latest, its uplink having brought a pulse or not."""
+CAROUSEL_SPARE_S = 8.0
+"""The carousel is paced to need so long still when the neighbour goes; then it hurries."""
+CAROUSEL_HURRY_S = 2.5
+PACE_ROUNDS, RATE_MIN_BPS = 4, 100_000
+NEEDED_SHARE = 0.8 / 1.03
+"""Of a generation's cycle, what a receiver that loses nothing needs: the rest repairs 20 % loss."""
+HOME_TIMEOUT_S = 60.0
 QUIET_TIMEOUT_S = 3.0
+QUIET_AHEAD_S = 0.4
+"""A sender is stopped only where the player asks for nothing for so long."""
 REVENUE_CENTS, COST_CENTS = 10_000, 1_999
 POLL_S = 0.25
 
@@ -65,14 +71,12 @@ class Evening:
         until = self._until_position
         await until(player, playing, 0.01)
         length_s = player.duration_s / cast.speed
-        rate = (
-            cast.published["bytes"] * 8 * REPAIR_AND_HEAD / (length_s * NEIGHBOUR_DIES + CAROUSEL_THROUGH_S)
-        )
-        await asyncio.to_thread(
-            cast.call, "origin", "POST", "/api/origin/uplink", {"on": True, "rate_bps": round(rate)}
-        )
+        paced_s = length_s * NEIGHBOUR_DIES + CAROUSEL_SPARE_S
+        is_long = await self._pace(paced_s) > 1
+        if is_long:  # several generations: the first must not bring all that the neighbour is to bring
+            await asyncio.to_thread(cast.call, "origin", "POST", "/api/origin/uplink", {"on": False})
         await until(player, playing, CDN_HANGS)
-        await self._last_word("cdn", "cdn")
+        await self._last_word(player, "cdn", "cdn")
         troupe.signal("cdn", signal.SIGSTOP)
         self._board.note("the CDN hangs (SIGSTOP)")
         await until(player, playing, CDN_DIES)
@@ -81,15 +85,18 @@ class Evening:
         await until(player, playing, RELAYS_DIE)
         await asyncio.to_thread(cast.call, "node", "POST", "/api/direct", {"on": False})
         await self._pulse_in_spool()
-        await self._last_word("relay", *RELAYS)
+        await self._last_word(player, "relay", *RELAYS)
         for name in RELAYS:
             await asyncio.to_thread(troupe.kill, name)
         self._board.note("both relays are killed, one with pulses in its spool")
+        if is_long:
+            await self._pace(paced_s - player.position_s / cast.speed)
         await until(player, playing, NEIGHBOUR_DIES)
-        await self._carried()
-        await self._last_word("mesh", "neighbour")
+        await self._carried(player)
+        await self._last_word(player, "mesh", "neighbour")
         await asyncio.to_thread(troupe.kill, "neighbour")
         self._board.note("the LAN neighbour is killed; only the satellite is left")
+        await self._pace(CAROUSEL_HURRY_S)
 
     async def _until_position(
         self, player: Player, playing: asyncio.Future[Playback], fraction: float
@@ -115,13 +122,31 @@ class Evening:
                 )
             await asyncio.sleep(POLL_S)
 
-    async def _last_word(self, tier: str, *names: str) -> None:
+    async def _pace(self, due_s: float) -> int:
+        """Set the carousel's rate so that a receiver has the title in ``due_s``; returns its generations.
+
+        The head's share depends on the rate, so the rate is set and looked at again a few times.
+        """
+        wish: dict[str, object] = {"on": True}
+        generations = 0
+        for _ in range(PACE_ROUNDS):
+            air = await asyncio.to_thread(self._cast.call, "origin", "POST", "/api/origin/uplink", wish)
+            rows = [row for row in air["generations"] if row["lane"] == "title"]
+            generations = len(rows)
+            last = max(rows, key=lambda row: row["completes_in_s"])
+            cycle_s = air["title_cycle_s"] * last["length"] / sum(row["length"] for row in rows)
+            left_s = max(last["completes_in_s"] - cycle_s * (1 - NEEDED_SHARE), 0.0)
+            wish["rate_bps"] = max(round(air["rate_bps"] * left_s / due_s), RATE_MIN_BPS)
+        return generations
+
+    async def _last_word(self, player: Player, tier: str, *names: str) -> None:
         """Read the senders' own counters at a quiet moment, just before they are stopped."""
         deadline = asyncio.get_running_loop().time() + QUIET_TIMEOUT_S
         last = -1
         while True:
             sent = await asyncio.to_thread(self._cast.sent_bytes, *names)
-            if sent == last or asyncio.get_running_loop().time() > deadline:
+            is_quiet = sent == last and player.quiet_s > QUIET_AHEAD_S
+            if is_quiet or asyncio.get_running_loop().time() > deadline:
                 self._sent[tier] = sent
                 return
             last = sent
@@ -138,10 +163,9 @@ class Evening:
             await asyncio.sleep(0.1)
         self.failures.append("no relay held a pulse when the relays were killed")
 
-    async def _carried(self) -> None:
+    async def _carried(self, player: Player) -> None:
         """Wait until the neighbour's uplink brought a pulse to the origin."""
-        deadline = asyncio.get_running_loop().time() + HEARTBEAT_S
-        while asyncio.get_running_loop().time() < deadline:
+        while player.position_s < player.duration_s * CARRIED_BY:
             counts = await asyncio.to_thread(self._cast.call, "origin", "GET", "/api/origin/pulses")
             if counts["by_path"]["mesh"] > 0:
                 return
@@ -165,8 +189,7 @@ async def evening(cast: Cast, board: Board) -> tuple[dict[str, Any], list[str]]:
     await asyncio.to_thread(cast.book, REVENUE_CENTS, COST_CENTS)
     playback, status = await scenes.play()
     board.note("the film is over; the relays come back and the uplink returns")
-    for name in RELAYS:
-        await asyncio.to_thread(cast.start_relay, name, batch_s=2)
+    await asyncio.gather(*(asyncio.to_thread(cast.start_relay, name, batch_s=2) for name in RELAYS))
     await asyncio.to_thread(cast.call, "node", "POST", "/api/direct", {"on": True})
     pulses = await _pulses_home(cast)
     status = {**status, "pulses": pulses["node"]}

@@ -27,7 +27,7 @@ class Respond(NamedTuple):
 
 
 class Refuse(NamedTuple):
-    """Drop the datagram and count ``reason``; an empty one is noise not worth counting."""
+    """Drop the datagram and count ``reason``."""
 
     reason: str
 
@@ -58,11 +58,11 @@ class Gate:
     ) -> Admit | Respond | Refuse:
         """Judge a datagram of ``size_bytes``; ``noise`` is ``ID_BYTES`` of fresh randomness."""
         if not ids.version or size_bytes < INITIAL_BYTES:
-            return Refuse("")
+            return Refuse("stray_datagram")
         if ids.version != VERSION:
             return Respond(negotiation(ids))
         if not ids.initial or len(ids.destination) < ID_BYTES:
-            return Refuse("")
+            return Refuse("stray_datagram")
         if not ids.source:
             return Refuse("empty_connection_id")
         if sessions >= self._sessions:

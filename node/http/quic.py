@@ -111,6 +111,7 @@ class QuicServer:
         for datagram in datagrams:
             ids = read_ids(datagram)
             if ids is None:
+                self.router.refused("malformed_datagram")
                 continue
             peer = self._peers.get(ids.destination) or self._admit(ids, len(datagram), address, local)
             if peer is None:
@@ -138,10 +139,10 @@ class QuicServer:
         )
         if isinstance(verdict, Respond):
             endpoint.send([verdict.packet], address, local)
+            self.router.refused("unproven_address" if ids.initial else "unknown_version")
             return None
         if isinstance(verdict, Refuse):
-            if verdict.reason:
-                self.router.refused(verdict.reason)
+            self.router.refused(verdict.reason)
             return None
         session = Session.server(self._configuration, verdict.original, verdict.retried)
         peer = Peer(self, endpoint, session, address)

@@ -54,14 +54,14 @@ class HttpMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield the metric families of this moment."""
         requests = CounterMetricFamily(
-            "farcast_node_http_requests", "Answers by status class", labels=("carrier", "status_class")
+            "farcast_node_http_requests", "Answers by status class.", labels=("carrier", "status_class")
         )
-        sent = CounterMetricFamily("farcast_node_http_sent_bytes", "Body bytes sent", labels=("carrier",))
+        sent = CounterMetricFamily("farcast_node_http_sent_bytes", "Body bytes sent.", labels=("carrier",))
         connections = GaugeMetricFamily(
-            "farcast_node_http_connections", "Open connections", labels=("carrier",)
+            "farcast_node_http_connections", "Open connections.", labels=("carrier",)
         )
         refusals = CounterMetricFamily(
-            "farcast_node_http_refusals", "Requests and connections refused", labels=("reason",)
+            "farcast_node_http_refusals", "Requests and connections refused.", labels=("reason",)
         )
         for name, tally in self._carriers.items():
             for first, count in enumerate(tally.classes):

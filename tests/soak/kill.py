@@ -1,7 +1,7 @@
 """Kill: every role is SIGKILLed at random moments, and no pulse is lost or counted twice.
 
 One system lives through all seeds, so what a kill leaves behind has to be lived with. In each seed
-a fresh film is published and played by two players while every process is killed from outside at
+a fresh film is published and played by a few players while every process is killed from outside at
 least once and started again with the command it was started with; then the kills pause until all
 pulses are home, and what lies on the disks is compared.
 """
@@ -48,7 +48,7 @@ from .evidence import (
 
 BOXES = ("origin", *RELAYS, "neighbour", "node")
 ROLES = (*BOXES, "cdn")
-PLAYERS = 2
+PLAYERS = 4
 FILM_S = 4
 KILLS_S = 8.0
 """The stretch of playback over which the kills are strewn."""
@@ -59,6 +59,8 @@ BLACKOUT = 0.15
 """In how many seeds all fall at the same moment."""
 CARRIED = 0.35
 """In how many seeds the node may post to nobody but its neighbour while the kills go on."""
+DISHLESS = 0.5
+"""In how many seeds the node starts again without its satellite dish, which also brings acks."""
 HOME_TIMEOUT_S = 60.0
 QUIET_S = 1.5
 LISTED_TIMEOUT_S = 30.0
@@ -83,11 +85,12 @@ class Fall(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """One seed: its kills in the order of their moments, when the last player leaves, and the way out."""
+    """One seed: its kills in the order of their moments, when the players leave, and the node's ways."""
 
     falls: list[Fall]
     curtain_s: float
     carried: bool
+    dish: bool
 
 
 def plan(rng: random.Random) -> Plan:
@@ -103,7 +106,8 @@ def plan(rng: random.Random) -> Plan:
         for role in ROLES
     ]
     falls.sort(key=lambda fall: fall.at_s)
-    return Plan(falls, rng.uniform(0.6, 1.2) * KILLS_S, rng.random() < CARRIED)
+    curtain_s = rng.uniform(0.6, 1.6) * KILLS_S
+    return Plan(falls, curtain_s, rng.random() < CARRIED, rng.random() >= DISHLESS)
 
 
 class Bed(Cast):
@@ -112,6 +116,7 @@ class Bed(Cast):
     def __init__(self, troupe: Troupe, folder: Path) -> None:
         super().__init__(troupe, folder, Board(io.StringIO()), draw_film(folder, 0), speed=1.0)
         self.direct = True
+        self.dish = True
 
     def settings(self, name: str) -> dict[str, str]:
         """Return the environment of one box: a pulse, a batch and a look at the catalog each second."""
@@ -120,8 +125,11 @@ class Bed(Cast):
             "FARCAST_BATCH_INTERVAL_S": "1",
             "FARCAST_CATALOG_POLL_S": "1",
         }
-        direct = {} if name != "node" or self.direct else {"FARCAST_NETWORK_DIRECT": "false"}
-        return {**super().settings(name), **quick, **direct}
+        node = {
+            "FARCAST_NETWORK_DIRECT": str(self.direct).lower(),
+            "FARCAST_SATELLITE_ENABLED": str(self.dish).lower(),
+        }
+        return {**super().settings(name), **quick, **(node if name == "node" else {})}
 
     def start_relay(self, name: str, *, batch_s: int = 1) -> None:
         """Start a relay that sends a batch every second."""
@@ -212,12 +220,12 @@ class Soak:
 
         """
         bed, before, began = self.bed, self._signed(), time.monotonic()
-        falls, curtain_s, carried = plan(random.Random(number))
+        falls, curtain_s, carried, bed.dish = plan(random.Random(number))
         bed.publish(draw_film(bed.folder, number))
         for name in ("node", "neighbour"):
             bed.until(f"{name} sees the film", lambda name=name: bed.listed(name), LISTED_TIMEOUT_S)
         bed.switch_direct(on=not carried)
-        bed.command("keep", bed.title, "--home", str(bed.home("neighbour")))
+        bed.call("neighbour", "POST", f"/api/titles/{bed.title}/keep")
         asyncio.run(self._evening(falls, curtain_s))
         bed.switch_direct(on=True)
         home_s = self._wait_until_home()
@@ -225,7 +233,7 @@ class Soak:
         faults, counts = self._compare(fresh)
         self.faults += [f"seed {number}: {fault}" for fault in faults]
         self._kills += sum(1 if fall.again_s is None else 2 for fall in falls)
-        way = "by the neighbour" if carried else "direct"
+        way = ("by the neighbour" if carried else "direct") + ("" if bed.dish else ", no dish")
         return (
             f"seed {number:2}  {'; '.join(map(str, falls))}; players until {curtain_s:.1f} s  |  {way}, "
             f"{counts}, home in {home_s:.1f} s  |  "
@@ -362,7 +370,9 @@ class Soak:
             self.faults.append("settling again gave another result")
         if [found["posted"] for found in wet] != [True, False]:
             self.faults.append("the month was not booked exactly once")
-        folder = Path(bed.command("origin", "report", "--month", month, "--home", home, name="origin")["folder"])
+        folder = Path(
+            bed.command("origin", "report", "--month", month, "--home", home, name="origin")["folder"]
+        )
         bed.save_root(bed.folder / "root.json")
         bed.command("verify", str(folder), "--root", str(bed.folder / "root.json"))
         report = json.loads((folder / "report.json").read_text())

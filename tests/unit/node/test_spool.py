@@ -188,8 +188,11 @@ def test_a_peer_that_promised_is_not_asked_again_until_later(spool: DiskSpool) -
     assert spool.pending(10, not_handed_to="relay", handed_before_ms=DAWN_MS + 1) == pulses
     spool.mark_handed("relay", [(pulses[0].tid, 1)], DAWN_MS + 5)
     assert spool.pending(10, not_handed_to="relay", handed_before_ms=DAWN_MS + 1) == pulses[1:]
+    spool.mark_handed("other", [(pulses[0].tid, 2)], DAWN_MS + 2)
+    assert spool.carriers() == {pulses[0].tid: ["relay", "other"]}  # the latest promise first
     spool.settle(ack(TidAck(pulses[0].tid, 3, [], [])))
     assert spool._number("SELECT count(*) FROM handed") == 0
+    assert spool.carriers() == {}
 
 
 def test_nine_days_end_the_wait_for_foreign_pulses_only(spool: DiskSpool) -> None:

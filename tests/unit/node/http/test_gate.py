@@ -42,8 +42,8 @@ def test_the_first_datagram_of_a_client_is_admitted() -> None:
         (FIRST._replace(destination=b"d" * 7), 1200),
     ],
 )
-def test_noise_is_dropped_uncounted(ids: Ids, size: int) -> None:
-    assert _judge(_gate(), ids, size=size) == Refuse("")
+def test_noise_is_dropped_and_counted(ids: Ids, size: int) -> None:
+    assert _judge(_gate(), ids, size=size) == Refuse("stray_datagram")
 
 
 def test_a_client_without_connection_id_and_one_too_many_are_counted() -> None:
