@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..protocol.errors import RemoteError, UsageError
+from ..protocol.errors import LocalError, RemoteError, UsageError
 from .admin import call_admin
 from .console import Console, DebugOption, HomeOption, JsonOption, guarded
 from .home import default_home
@@ -143,9 +143,8 @@ def keep(
             found = call_admin(path, "GET", f"/api/titles/{title}/keep")
         report("kept", 1.0)
     if found["error"]:
-        raise UsageError(
-            f"{title} is not whole yet: {found['error']}; `farcast keep {title}` goes on from here"
-        )
+        message = f"{title} is not whole yet: {found['error']}; `farcast keep {title}` goes on from here"
+        raise LocalError(message, reason="not_whole")
     console.result(found, f"Kept {title}: {found['bytes'] / 1e6:.1f} MB; it plays with no network")
 
 

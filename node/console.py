@@ -65,6 +65,11 @@ class Console:
         if not self.as_json:
             print(text, file=self._out, flush=True)
 
+    def note(self, text: str) -> None:
+        """Print what explains a result to people, on stderr, so that a pipe carries the result alone."""
+        if not self.as_json:
+            print(text, file=self._err, flush=True)
+
     def warn(self, text: str) -> None:
         """Print a warning on stderr, whatever the output form."""
         print(f"warning: {text}", file=self._err, flush=True)

@@ -97,3 +97,7 @@ class Keeper:
                     tasks.create_task(worker())
         except* FarcastError as group:
             self._errors[title] = str(group.exceptions[0])
+        else:
+            if not all(self._store.has(cid) for cid in blocks):
+                self._errors[title] = f"no room in {self._store.folder}: free some disk or raise [store] quota_bytes"
+

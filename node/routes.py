@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from time import monotonic
 from typing import NamedTuple
@@ -160,6 +161,7 @@ class PublicRoutes:
 
         plan = await self._library.plan(title, path, fetch)
         if exchange.method != "HEAD":
+            await self._mend([leaf.cid for leaf in plan.leaves])
             for leaf in plan.leaves:
                 if not self._store.has(leaf.cid):
                     await fetch(leaf.cid)
@@ -251,11 +253,19 @@ class PublicRoutes:
     async def _raw(self, cid: Cid, title: str | None, absent: int | None) -> Answer:
         if cid.is_identity:
             return Answer(200, self._raw_headers(cid), cid.digest)
+        await self._mend([cid])
         held = self._raw_held(cid)
         if held is None:
             data = await self._filler(title, absent)(cid)
             return self._raw_held(cid) or Answer(200, self._raw_headers(cid), data)
         return held
+
+    async def _mend(self, cids: Sequence[Cid]) -> None:
+        """Drop blocks whose file is gone or has another size, so that they are fetched again."""
+        for cid in cids:
+            place = None if cid.is_identity else self._store.path(cid)
+            if place is not None and not _is_whole(*place):
+                await asyncio.to_thread(self._store.recheck, cid)
 
     def _raw_held(self, cid: Cid) -> Answer | None:
         place = self._store.path(cid)
@@ -305,6 +315,13 @@ class PublicRoutes:
             yield car.section(cid, data)
             if whole:
                 todo += [link.cid for link in reversed(parse(cid, data).links)]
+
+
+def _is_whole(path: str, size_bytes: int) -> bool:
+    try:
+        return os.stat(path).st_size == size_bytes  # noqa: PTH116 - the hot path's strings
+    except OSError:
+        return False
 
 
 def _format(query: dict[str, str], accept: str) -> str | None:

@@ -231,12 +231,9 @@ class Settings:
         """Refuse values that fit alone but not in the world, or not together."""
         if not _is_loopback(self.admin.host):
             raise newest["admin.host"].refused("an address of this machine's loopback, such as '127.0.0.1'")
-        for name, texts in (
-            ("network.interfaces", self.network.interfaces),
-            ("satellite.interface", [self.satellite.interface] if self.satellite.interface else []),
-        ):
-            if not all(_is_address(text) for text in texts):
-                raise newest[name].refused("addresses of this machine's interfaces, such as '192.168.1.20'")
+        if not all(_is_address(text) for text in self.network.interfaces):
+            expected = "addresses of this machine's interfaces, such as '192.168.1.20'"
+            raise newest["network.interfaces"].refused(expected)
         if not all(_PLACE.fullmatch(text) for text in self.network.announce):
             raise newest["network.announce"].refused("'HOST:PORT' or 'https://HOST' entries")
         for name, group in (("mesh.group", self.mesh.group), ("satellite.group", self.satellite.group)):

@@ -283,9 +283,11 @@ def spend(conn: sqlite3.Connection, token: str, kind: InviteKind, key: bytes, no
 
 
 def _add_invite(conn: sqlite3.Connection, kind: InviteKind, account: bytes | None, now_ms: int) -> str:
-    """Store the hash of a fresh token, sweep expired unused ones, and return the token."""
+    """Store the hash of a fresh token, sweep unused ones long expired, and return the token."""
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    conn.execute("DELETE FROM invite WHERE used_by IS NULL AND expires_ms < ?", (now_ms,))
+    # kept a while, so that whoever comes too late is told so
+    long_ago_ms = now_ms - INVITE_DAYS * DAY_MS
+    conn.execute("DELETE FROM invite WHERE used_by IS NULL AND expires_ms < ?", (long_ago_ms,))
     conn.execute(
         "INSERT INTO invite (hash, kind, account, created_ms, expires_ms) VALUES (?, ?, ?, ?, ?)",
         (sha256(token.encode()).digest(), kind, account, now_ms, now_ms + INVITE_DAYS * DAY_MS),

@@ -131,7 +131,7 @@ def invite(
     console = Console(as_json=as_json)
     found = _perform(home, "invite", {"relay": relay, "account": for_account}, console)
     if found["valid_days"]:
-        console.say(f"An invite for a {found['kind']}, good once and for {found['valid_days']} days:")
+        console.note(f"An invite for a {found['kind']}, good once and for {found['valid_days']} days:")
     console.result(found, found["link"])
 
 
@@ -147,7 +147,7 @@ def account_add(
     del debug
     console = Console(as_json=as_json)
     found = _perform(home, "account_add", {"name": name}, console)
-    console.say(
+    console.note(
         f"Added {name}. An invite for its first device, good once and for {found['valid_days']} days:"
     )
     console.result(found, found["link"])

@@ -127,8 +127,8 @@ class Roster:
             if relay.peer_id.startswith(relay_id) or relay.peer_id.endswith(relay_id)
         ]
         if len(found) != 1 or not relay_id:
-            what = "no relay" if not found else f"more than one relay ({len(found)})"
-            raise UsageError(f"{what} of this origin fits {relay_id!r}; `farcast origin relays` lists them")
+            what = f"{len(found)} relays of this origin fit" if found else "no relay of this origin fits"
+            raise UsageError(f"{what} {relay_id!r}; `farcast origin relays` lists them")
         with self._accounts.writing() as conn:
             conn.execute("UPDATE relay SET standing = ? WHERE key = ?", (standing, found[0].key))
         self._reload()

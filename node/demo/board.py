@@ -55,8 +55,9 @@ class Board:
         self.note(f"  origin        {urls['origin']}")
         for relay in urls["relays"]:
             self.note(f"  relay         {relay}")
-        for page in urls["pages"]:
-            self.note(f"  page          {page}")
+        for name, page in zip(result["homes"], urls["pages"], strict=True):
+            self.note(f"  {name}'s page".ljust(16) + page)
+        self.note(f"Commands work too: farcast status --home {result['homes']['node']}")
         self.note("Ctrl-C ends it all.")
 
     def verdict(self, result: Mapping[str, Any], failures: Sequence[str]) -> None:
@@ -81,9 +82,14 @@ class Board:
             f"{_cents(money['reserve_cents'])} + paid {_cents(paid)} + held {_cents(money['held_cents'])} + "
             f"carried over {_cents(money['carried_cents'])}"
         )
+        check = result["verify"]
+        self.note(
+            f"report      {'verifies' if check['ok'] else 'DOES NOT verify'}; with one byte changed it is "
+            f"{'refused' if check['tampered_refused'] else 'NOT refused'}"
+        )
         for failure in failures:
             self.note(f"NOT HELD    {failure}")
-        self.note(f"{'FAILED' if failures else 'All held'} in {result['wall_s']} s")
+        self.note(f"{'Failed' if failures else 'Everything held'} after {result['wall_s']} s")
 
 
 def _cents(amount: int) -> str:

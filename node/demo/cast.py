@@ -27,6 +27,8 @@ PATIENT_BATCH_S = 600
 GENERATION_BYTES = 19_000_000
 """The largest: the carousel then brings most films as a whole."""
 RELAYS = ("relay-1", "relay-2")
+VIEWERS = ("neighbour", "node")
+AT_ONCE = 3
 PAYEES = (("ada", 6_000), ("ben", 4_000))
 
 
@@ -49,7 +51,7 @@ class Cast:
         self.published: dict[str, Any] = {}
         self.admin: dict[str, dict[str, Any]] = {}
         self.cdn_port = free_port()
-        self._ports = {name: free_port() for name in ("origin", *RELAYS, "neighbour", "node")}
+        self._ports = {name: free_port() for name in ("origin", *RELAYS, *VIEWERS)}
         self._shared = {
             "FARCAST_NETWORK_ALLOW_PRIVATE": "true",
             "FARCAST_NETWORK_INTERFACES": "127.0.0.1",
@@ -90,13 +92,12 @@ class Cast:
 
         """
         self._found_origin(carousel=carousel)
-        with ThreadPoolExecutor(max_workers=3) as pool:
-            publishing = pool.submit(self._publish)
-            relays = [pool.submit(self._add_relay, name) for name in RELAYS]
-            for job in (publishing, *relays):
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            jobs = [pool.submit(self._publish)]
+            jobs += [pool.submit(self._add_relay, name) for name in RELAYS]
+            jobs += [pool.submit(self._add_viewer, name) for name in VIEWERS]
+            for job in jobs:
                 job.result()
-        for name in ("neighbour", "node"):
-            self._add_viewer(name)
         self._until("the node sees the film", lambda: self._listed("node") and self._listed("neighbour"))
         self.command("keep", self.title, "--home", str(self.home("neighbour")))
         self._until("the node finds both relays and the neighbour", self._all_found)
@@ -159,7 +160,7 @@ class Cast:
     def addresses(self) -> dict[str, Any]:
         """Return what ``--serve`` prints: every address and process id."""
         found = self.command("play", self.title, "--home", str(self.home("node")))
-        boxes = ("origin", *RELAYS, "neighbour", "node")
+        boxes = ("origin", *RELAYS, *VIEWERS)
         return {
             "film": self.film_facts(),
             "tiers": None,
@@ -180,6 +181,7 @@ class Cast:
                 "relays": [f"http://127.0.0.1:{self._ports[name]}" for name in RELAYS],
                 "pages": [str(self.admin[name]["url"]) + "/" for name in boxes],
             },
+            "homes": {name: str(self.home(name)) for name in boxes},
             "pids": {
                 "origin": self.troupe.pid("origin"),
                 "cdn": self.troupe.pid("cdn"),

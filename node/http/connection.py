@@ -200,6 +200,7 @@ class Connection:
                 descriptor, offset, left = parts[0]
                 sent = os.sendfile(self._fd, descriptor.fd, offset, min(left, SEND_BYTES))
                 if not sent:
+                    self._server.files.close()  # the file was cut while it was open: look again
                     self._server.router.refused("truncated")
                     self.reset()
                     return

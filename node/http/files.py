@@ -109,6 +109,7 @@ class FileCache:
                 while offset < end:
                     chunk = await _read(descriptor.fd, min(size, end - offset), offset)
                     if not chunk:
+                        self.close()  # the file was cut while it was open: look again
                         raise LocalError(f"{part.path} was cut short while it was read", reason="truncated")
                     yield chunk
                     offset += len(chunk)

@@ -93,20 +93,20 @@ class Plan(NamedTuple):
     dish: bool
 
 
-def plan(rng: random.Random) -> Plan:
-    """Draw one seed, in which every role is killed at least once."""
-    dark_s = rng.uniform(0.2, KILLS_S) if rng.random() < BLACKOUT else None
+def plan(rng: random.Random, kills_s: float) -> Plan:
+    """Draw one seed, in which every role is killed at least once within ``kills_s``."""
+    dark_s = rng.uniform(0.2, kills_s) if rng.random() < BLACKOUT else None
     falls = [
         Fall(
             role,
-            rng.uniform(0.2, KILLS_S) if dark_s is None else dark_s,
+            rng.uniform(0.2, kills_s) if dark_s is None else dark_s,
             rng.uniform(0.0, PAUSE_S),
             rng.uniform(0.05, AGAIN_S) if rng.random() < AGAIN else None,
         )
         for role in ROLES
     ]
     falls.sort(key=lambda fall: fall.at_s)
-    curtain_s = rng.uniform(0.6, 1.6) * KILLS_S
+    curtain_s = rng.uniform(0.6, 1.6) * kills_s
     return Plan(falls, curtain_s, rng.random() < CARRIED, rng.random() >= DISHLESS)
 
 
@@ -198,12 +198,13 @@ _COMMANDS = {
 class Soak:
     """One system and the seeds it lives through; ``faults`` are all sentences of what did not hold."""
 
-    def __init__(self, troupe: Troupe, folder: Path) -> None:
+    def __init__(self, troupe: Troupe, folder: Path, *, kills_s: float = KILLS_S) -> None:
         self.bed = Bed(troupe, folder)
         self.faults: list[str] = []
+        self._kills_s = kills_s
+        self._seeds = 0
         self._kills = 0
         self._played = 0
-        self._stored = 0
 
     def assemble(self) -> None:
         """Bring the system up; raises ``LocalError`` where a part of it does not start."""
@@ -220,8 +221,10 @@ class Soak:
 
         """
         bed, before, began = self.bed, self._signed(), time.monotonic()
-        falls, curtain_s, carried, bed.dish = plan(random.Random(number))
-        bed.publish(draw_film(bed.folder, number))
+        falls, curtain_s, carried, bed.dish = plan(random.Random(number), self._kills_s)
+        if self._seeds:  # the first plays the film that came with the system
+            bed.publish(draw_film(bed.folder, number))
+        self._seeds += 1
         for name in ("node", "neighbour"):
             bed.until(f"{name} sees the film", lambda name=name: bed.listed(name), LISTED_TIMEOUT_S)
         bed.switch_direct(on=not carried)
@@ -387,7 +390,7 @@ class Soak:
         return viewing["pulses"], viewing["viewed_ms"]
 
 
-def run(seeds: int, keep: Path | None = None) -> bool:
+def run(seeds: int, keep: Path | None = None, *, kills_s: float = KILLS_S) -> bool:
     """Live through seeds 1 to ``seeds``, a line each and a summary; True where everything held."""
     if keep is not None:
         keep.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -395,8 +398,9 @@ def run(seeds: int, keep: Path | None = None) -> bool:
     troupe = Troupe(folder, clean_environment({"PYTHONUNBUFFERED": "1"}))
     began, done = time.monotonic(), 0
     faults: list[str] = []
+    summary = "not settled"
     try:
-        soak = Soak(troupe, folder)
+        soak = Soak(troupe, folder, kills_s=kills_s)
         faults = soak.faults
         soak.assemble()
         _say(f"the system is up after {time.monotonic() - began:.1f} s")
@@ -406,18 +410,23 @@ def run(seeds: int, keep: Path | None = None) -> bool:
         summary = soak.finish()
     except FarcastError as error:
         faults.append(f"ended early: {error}")
-        summary = "not settled"
     finally:
-        for number_ in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number_, signal.SIG_IGN)  # a second one must not leave processes behind
-        troupe.close()
-        if keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
+        _clean_up(troupe, folder if keep is None else None)
     for fault in faults:
         _say(f"NOT HELD  {fault}")
     verdict = "held" if not faults else "FAILED"
     _say(f"kill: {verdict}: {done} of {seeds} seeds, {summary}, {time.monotonic() - began:.0f} s")
     return not faults
+
+
+def _clean_up(troupe: Troupe, folder: Path | None) -> None:
+    """End every process and remove ``folder``; a second Ctrl-C must not leave anything behind."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    troupe.close()
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def draw_film(folder: Path, number: int) -> Film:

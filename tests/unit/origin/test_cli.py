@@ -125,9 +125,9 @@ def test_no_command_works_where_no_origin_lives(run: Run, command: list[str]) ->
 def test_an_invite_is_the_last_line_and_fit_for_a_script(origin: Run) -> None:
     link = origin("invite").out.strip()
     assert parse_invite(link).kind == "viewer"
-    relay = origin("invite", "--relay").out.splitlines()
-    assert "good once and for 30 days" in relay[0]
-    assert parse_invite(relay[-1]).kind == "relay"
+    relay = origin("invite", "--relay")
+    assert "good once and for 30 days" in relay.err
+    assert parse_invite(relay.out.strip()).kind == "relay"
     assert parse_invite(origin("account", "add", "alice", "--json").json["link"]).token
     assert parse_invite(origin("invite", "--account", "alice").out.splitlines()[-1]).token
 
@@ -150,9 +150,15 @@ def test_lists_are_tables_for_people_and_objects_for_scripts(origin: Run) -> Non
 
 
 def test_money_is_booked_and_settled_for_people_and_for_scripts(origin: Run) -> None:
-    assert origin("book", "revenue", "1000").out == "Booked revenue of 1000 cents\n"
+    assert origin("book", "revenue", "1000").out.startswith("Booked revenue of 1000 cents for 20")
     assert origin("book", "theft", "1").code == 2
-    assert "no revenue is booked" in origin("settle").err  # the month before has none
+    refused = origin("settle").err  # the month before has none
+    assert "no revenue is booked" in refused
+    month = refused.partition("--month ")[2][:7]
+    assert origin("book", "revenue", "700", "--month", month, "--json").json["month"] == month
+    assert origin("settle", "--json").json["revenue_cents"] == 700
+    assert "is settled already" in origin("book", "cost", "1", "--month", month).err
+    assert "has not begun" in origin("book", "cost", "1", "--month", "9999-01").err
 
 
 def test_publishing_what_is_no_film_names_the_file(origin: Run, tmp_path: Path) -> None:

@@ -130,6 +130,20 @@ def test_what_is_booked_after_a_close_belongs_to_the_next_month(ledger: Ledger) 
     assert ledger.books(MONTH, CLOSE_MS).revenue_cents == 10_000
 
 
+def test_a_booking_that_names_its_month_counts_there_alone(ledger: Ledger) -> None:
+    ledger.book_revenue(10_000, FIRST_MS, b"1")
+    ledger.book_revenue(700, CLOSE_MS + 5, b"2", month=MONTH)
+    ledger.book_cost(30, CLOSE_MS + 6, b"3", month=MONTH)
+    ledger.book_revenue(1, CLOSE_MS + 7, b"4")
+    found = ledger.books(MONTH, CLOSE_MS)
+    assert (found.revenue_cents, found.costs_cents) == (10_700, 30)
+    ledger.post_settlement(outcome(ledger))
+    assert ledger.books("2026-12", NEXT_CLOSE_MS).revenue_cents == 1
+    with pytest.raises(UsageError, match="2026-11 is settled already"):
+        ledger.book_revenue(5, CLOSE_MS + 8, b"5", month=MONTH)
+    assert ledger.verify_chain() == 5
+
+
 def test_an_unbooked_revenue_is_named_and_zero_is_a_booking(ledger: Ledger) -> None:
     with pytest.raises(UsageError, match="no revenue is booked for 2026-11"):
         ledger.books(MONTH, CLOSE_MS)
