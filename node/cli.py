@@ -53,7 +53,7 @@ def join(
         f"  its key   {joined.origin}",
         f"  origin    {reached}",
         f"  account   {enrolled}",
-        "Next: farcast run",
+        f"Next: farcast run{f' --home {path}' if home else ''}",
     )
 
 

@@ -53,6 +53,7 @@ class Desk:
             "tier_in_use": found["tier_in_use"],
             "tiers": found["tiers"],
             "failovers": found["failovers"],
+            "blocks_waiting": found["waiting"],
             "playing": viewer.playing,
             "sessions": viewer.gateway.sessions(),
             "pulses": self.pulses(),

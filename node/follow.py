@@ -117,8 +117,8 @@ class Follower:
         if note is None:
             return
         known = self._replica.catalog.size
-        data = [item for (kind, _), item in self._catalog_parts.items() if kind == "entries"]
-        read = [decode(Page, item, limit_bytes=ENTRIES_LIMIT_BYTES) for item in data]
+        parts = [part for (kind, _), part in self._catalog_parts.items() if kind == "entries"]
+        read = [decode(Page, part, limit_bytes=ENTRIES_LIMIT_BYTES) for part in parts]
         pages = sorted(
             (page for page in read if page.start + len(page.entries) > known), key=lambda page: page.start
         )

@@ -38,12 +38,18 @@ def join(
     path = home or default_home("relay", os.environ)
     joined, standing, endpoints = asyncio.run(join_as_relay(path, link, payee))
     console.result(
-        {"name": joined.name, "origin": joined.origin, "standing": standing, "endpoints": endpoints},
+        {
+            "name": joined.name,
+            "origin": joined.origin,
+            "standing": standing,
+            "endpoints": endpoints,
+            "home": str(path),
+        },
         f"Joined {joined.name}",
         f"  its key      {joined.origin}",
         f"  standing     {standing}",
         f"  published    {', '.join(endpoints)} (the directory shows this address to everybody)",
-        f"Next: farcast relay run --home {path}",
+        f"Next: farcast relay run{f' --home {path}' if home else ''}",
     )
 
 

@@ -246,12 +246,8 @@ class Cast:
     def _all_found(self) -> bool:
         status = self.call("node", "GET", "/api/status")
         sources = {tier["name"]: tier["sources"] for tier in status["tiers"]}
-        return (
-            sources["cdn"] >= 1
-            and sources["relay"] >= len(RELAYS)
-            and sources["mesh"] >= 1
-            and status["tickets"] > 0
-        )
+        enough = sources["cdn"] >= 1 and sources["relay"] >= len(RELAYS) and sources["mesh"] >= 1
+        return bool(enough and status["tickets"])
 
     def _on_air(self) -> bool:
         planned = self.call("origin", "GET", "/api/origin/uplink")["generations"]

@@ -140,17 +140,18 @@ class Evening:
         return generations
 
     async def _last_word(self, player: Player, tier: str, *names: str) -> None:
-        """Read the senders' own counters at a quiet moment, just before they are stopped."""
+        """Read the senders' own counters just before they are stopped, while nothing is on its way."""
         deadline = asyncio.get_running_loop().time() + QUIET_TIMEOUT_S
         last = -1
         while True:
+            status = await asyncio.to_thread(self._cast.call, "node", "GET", "/api/status")
             sent = await asyncio.to_thread(self._cast.sent_bytes, *names)
-            is_quiet = sent == last and player.quiet_s > QUIET_AHEAD_S
+            is_quiet = sent == last and not status["blocks_waiting"] and player.quiet_s > QUIET_AHEAD_S
             if is_quiet or asyncio.get_running_loop().time() > deadline:
                 self._sent[tier] = sent
                 return
             last = sent
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
 
     async def _pulse_in_spool(self) -> None:
         """Wait until a relay holds a pulse that no batch has taken home yet."""

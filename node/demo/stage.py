@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from ...protocol.errors import FarcastError
+from ...protocol.errors import FarcastError, UsageError
 from ..home import write_whole
 from .board import Board
 from .cast import Cast, make_film
@@ -56,7 +56,7 @@ def run_demo(
         return 0 if serve else 130
     except FarcastError as error:
         sys.stderr.write(f"farcast: the demo ended early: {error}\n")
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1111,7 +1111,9 @@ def open_envelope(kind: str, data: bytes, key: bytes | None = None) -> tuple[Fie
         refuse(f"a {kind} needs its signer's key")
     if not verify(signer, signature, b"farcast/" + kind.encode() + b"/v1\0" + body):
         refuse("the signature does not verify")
-    EXTRA.get(kind, lambda _: None)(message)
+    extra = EXTRA.get(kind)
+    if extra is not None:
+        extra(message)
     return message, body
 
 

@@ -99,6 +99,7 @@ async def receive(folder: Path) -> None:
         catalog_keys=lambda: [CATALOG.key],
         store=store,
         on_item=lambda kind, name, data: heads.append(data),  # noqa: ARG005 - the name is empty
+        on_block=lambda _cid, _size: None,
         clock_ms=clock_ms,
         registry=registry,
     )

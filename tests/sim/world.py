@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from random import Random
 
@@ -348,7 +349,7 @@ class Node(Carrier):
             world.after(ttfb, lambda: self._fail(start, "refused", 404))
         elif fault == "trickle":
             for step in range(30):
-                world.after(ttfb + step * 0.1, lambda step=step: self._progress(start, (step + 1) * 1_000))
+                world.after(ttfb + step * 0.1, partial(self._progress, start, (step + 1) * 1_000))
         elif fault != "hang":
             world.after(ttfb, lambda: self._progress(start, 16_000))
             world.after((ttfb + whole) / 2, lambda: self._progress(start, BLOCK_BYTES // 2))
@@ -398,14 +399,14 @@ class Evening:
         for node in self.nodes:
             node.neighbours = [one for one in self.nodes if one.home == node.home and one is not node]
             world.after(world.random.random() * 30, node.begin)
-            world.every(20, lambda node=node: self._post(node))
-            world.every(15, lambda node=node: self._gossip(node))
+            world.every(20, partial(self._post, node))
+            world.every(15, partial(self._gossip, node))
         for relay in self.relays:
-            world.every(30, lambda relay=relay: self._batch(relay))
+            world.every(30, partial(self._batch, relay))
         world.after(10, self.weather.change)
         if blackout < self.length_s:
             for number, cid in enumerate(self.film):
-                world.after(number * SEGMENT_S * 0.8, lambda cid=cid: self._broadcast(cid))
+                world.after(number * SEGMENT_S * 0.8, partial(self._broadcast, cid))
 
     def run(self) -> None:
         """Play to the end, and give the last pulses time to come home."""

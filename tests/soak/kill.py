@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple
 import aiohttp
 
 from farcast.node.demo.board import Board
-from farcast.node.demo.cast import RELAYS, Cast, Film, write_film_toml
+from farcast.node.demo.cast import READY_TIMEOUT_S, RELAYS, Cast, Film, write_film_toml
 from farcast.node.demo.player import Player
 from farcast.node.demo.troupe import Troupe, clean_environment
 from farcast.node.ffmpeg import find_ffmpeg
@@ -130,6 +131,17 @@ class Bed(Cast):
             "FARCAST_SATELLITE_ENABLED": str(self.dish).lower(),
         }
         return {**super().settings(name), **quick, **(node if name == "node" else {})}
+
+    def assemble(self, *, carousel: bool) -> None:
+        """Bring everybody up as the demo does, all at once where the demo takes turns."""
+        self._found_origin(carousel=carousel)
+        with ThreadPoolExecutor() as pool:
+            jobs = [pool.submit(self._publish)]
+            jobs += [pool.submit(self._add_relay, name) for name in RELAYS]
+            jobs += [pool.submit(self._add_viewer, name) for name in ("neighbour", "node")]
+            for job in jobs:
+                job.result()
+        self.until("the node finds both relays and the neighbour", self._all_found, READY_TIMEOUT_S)
 
     def start_relay(self, name: str, *, batch_s: int = 1) -> None:
         """Start a relay that sends a batch every second."""

@@ -177,8 +177,8 @@ def _misshapen(body: bytes) -> Iterator[tuple[str, bytes, str]]:
 def _spoilt(kind: Kind, signer: Identity, body: bytes) -> Iterator[tuple[str, bytes, str]]:
     """Yield ways to get a signed message wrong."""
     sig = signer.sign(kind, body)
-    for how, other, reason in _misshapen(body):
-        yield how, encode(Signed(other, signer.sign(kind, other))), reason
+    for how, misshapen, reason in _misshapen(body):
+        yield how, encode(Signed(misshapen, signer.sign(kind, misshapen))), reason
     domain: Kind = "rotation"
     yield "signed in another domain", encode(Signed(body, signer.sign(domain, body))), "bad_signature"
     yield "signed with no domain", encode(Signed(body, signer.sign_raw(body))), "bad_signature"

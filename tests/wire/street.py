@@ -148,8 +148,9 @@ class Street:
         return self.folder / name
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the environment of a command."""
-        return clean_environment({**self.settings, **(extra or {})})
+        """Return the environment of a command; an empty setting of ``extra`` is left out."""
+        settings = {**self.settings, **(extra or {})}
+        return clean_environment({name: text for name, text in settings.items() if text})
 
     def run(
         self,
