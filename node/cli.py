@@ -94,7 +94,7 @@ def list_titles(
             for row in rows
         ],
     )
-    none = f"No title has {query!r} in its name." if found else "No titles yet: no catalog came, or it is empty."
+    none = f"No title has {query!r} in its name." if found else "No titles yet: no catalog, or an empty one."
     console.result(rows, *([] if rows else [none]))
 
 

@@ -128,9 +128,9 @@ def _check(
     own = [line for line in lines if line.payee == payee]
     if payee is not None and not own:
         _refuse(LEAVES, 0, f"{payee} is no payee in {statement.month}")
-    sentence = f"{statement.month} is sound: {len(files) + 1} files, {_count(len(lines), 'leaf', 'leaves')}" + (
-        f", {_count(checked, 'ack', 'acks')}" if acks else ""
-    )
+    sentence = f"{statement.month} is sound: {len(files) + 1} files, {_count(len(lines), 'leaf', 'leaves')}"
+    if acks:
+        sentence += f", {_count(checked, 'ack', 'acks')}"
     return Verdict(
         ok=True, sentence=sentence, statement=statement, payee_lines=own, acks=checked, later_acks=later
     )

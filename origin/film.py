@@ -210,7 +210,7 @@ def _points(value: object) -> int:
 
 def _sole_payee(payee: str | None, path: Path) -> tuple[Payee, ...]:
     if payee is None:
-        message = f"nobody would be paid for this film: name one with --payee, or write [[payees]] into {path}"
+        message = f"nobody would be paid for this film: name a --payee, or write [[payees]] into {path}"
         raise UsageError(message, reason="no_payee")
     try:
         return (Payee(payee=_payee(payee), points=BASIS_POINTS),)

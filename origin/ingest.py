@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from ..node.ffmpeg import find_ffmpeg
-from ..protocol.errors import FarcastError, LocalError, UsageError
+from ..protocol.errors import FarcastError, LocalError, StoreFullError, UsageError
 from .fragments import split
 from .playlist import INIT, segment_name
 from .probe import Probe, complaint, media_arguments, probe
@@ -42,6 +42,7 @@ POSTER = "poster.jpg"
 POSTER_TIMEOUT_S = 120
 READ_BYTES = 1 << 20
 LOG_LIMIT_BYTES = 16 << 20
+LEAST_FREE_BYTES = 1 << 20
 
 Progress = Callable[[str, float, float], None]
 """Called with a stage (``read``, ``encode``, ``package``), what is done and the total of it."""
@@ -227,6 +228,9 @@ def _follow(command: list[str], work: Path, media: Path, done: Callable[[float],
             raise
     with log.open("rb") as report:
         text = report.read(LOG_LIMIT_BYTES).decode(errors="replace")
+    if code and shutil.disk_usage(work).free < LEAST_FREE_BYTES:  # its log had no room either
+        message = f"{media} cannot be encoded: the disk of {work.parent} is full; make room on it"
+        raise StoreFullError(message, reason="disk_full")
     if code:
         raise LocalError(f"ffmpeg could not encode {media}: {complaint(text)}", reason="encode_failed")
     if "partial file" in text or "ended prematurely" in text:  # ffmpeg's words on mp4 and Matroska

@@ -120,7 +120,7 @@ class Ledger:
     def book_revenue(
         self, cents: int, at_ms: int, key: bytes, *, memo: str = "", account: bytes | None = None,
         month: str = "",
-    ) -> bool:
+    ) -> bool:  # fmt: skip
         """Book income, optionally of one account (its pseudonym); False where ``key`` is booked already.
 
         Zero is a booking too: it says that there was none. It counts for the month of ``at_ms``, or
@@ -130,7 +130,7 @@ class Ledger:
             UsageError: for negative or too large sums, another booking under the same key, or a
                 ``month`` that is settled.
 
-        """  # fmt: skip
+        """
         lines = [Posting(RECEIVED, cents), Posting(REVENUE, -cents)]
         return self._book("revenue", cents, lines, at_ms, key, memo, account, month)
 

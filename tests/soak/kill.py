@@ -9,30 +9,25 @@ pulses are home, and what lies on the disks is compared.
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
 
-from farcast.node.demo.board import Board
-from farcast.node.demo.cast import READY_TIMEOUT_S, RELAYS, Cast, Film, write_film_toml
 from farcast.node.demo.player import Player
 from farcast.node.demo.troupe import Troupe, clean_environment
-from farcast.node.ffmpeg import find_ffmpeg
 from farcast.protocol.errors import FarcastError, LocalError
 
+from .bed import BOXES, POLL_S, ROLES, Bed, draw_film
 from .evidence import (
     Key,
     acked,
@@ -47,10 +42,7 @@ from .evidence import (
     watch_promises,
 )
 
-BOXES = ("origin", *RELAYS, "neighbour", "node")
-ROLES = (*BOXES, "cdn")
 PLAYERS = 4
-FILM_S = 4
 KILLS_S = 8.0
 """The stretch of playback over which the kills are strewn."""
 PAUSE_S = 2.0
@@ -65,7 +57,6 @@ DISHLESS = 0.5
 HOME_TIMEOUT_S = 60.0
 QUIET_S = 1.5
 LISTED_TIMEOUT_S = 30.0
-POLL_S = 0.2
 REVENUE_CENTS, COST_CENTS = 10_000, 1_999
 
 _LOST = (FarcastError, aiohttp.ClientError, OSError, TimeoutError)
@@ -111,102 +102,6 @@ def plan(rng: random.Random, kills_s: float) -> Plan:
     return Plan(falls, curtain_s, rng.random() < CARRIED, rng.random() >= DISHLESS)
 
 
-class Bed(Cast):
-    """The demo's cast with everything quicker, and every member able to start again."""
-
-    def __init__(self, troupe: Troupe, folder: Path) -> None:
-        super().__init__(troupe, folder, Board(io.StringIO()), draw_film(folder, 0), speed=1.0)
-        self.direct = True
-        self.dish = True
-
-    def settings(self, name: str) -> dict[str, str]:
-        """Return the environment of one box: a pulse, a batch and a look at the catalog each second."""
-        quick = {
-            "FARCAST_HEARTBEAT_INTERVAL_S": "1",
-            "FARCAST_BATCH_INTERVAL_S": "1",
-            "FARCAST_CATALOG_POLL_S": "1",
-        }
-        node = {
-            "FARCAST_NETWORK_DIRECT": str(self.direct).lower(),
-            "FARCAST_SATELLITE_ENABLED": str(self.dish).lower(),
-        }
-        return {**super().settings(name), **quick, **(node if name == "node" else {})}
-
-    def assemble(self, *, carousel: bool) -> None:
-        """Bring everybody up as the demo does, all at once where the demo takes turns."""
-        self._found_origin(carousel=carousel)
-        with ThreadPoolExecutor() as pool:
-            jobs = [pool.submit(self._publish)]
-            jobs += [pool.submit(self._add_relay, name) for name in RELAYS]
-            jobs += [pool.submit(self._add_viewer, name) for name in ("neighbour", "node")]
-            for job in jobs:
-                job.result()
-        self.until("the node finds both relays and the neighbour", self._all_found, READY_TIMEOUT_S)
-
-    def start_relay(self, name: str, *, batch_s: int = 1) -> None:
-        """Start a relay that sends a batch every second."""
-        super().start_relay(name, batch_s=batch_s)
-
-    def begin(self, name: str) -> None:
-        """Start a process with its own command and do not wait until it listens."""
-        if name == "cdn":
-            origin = self._ports["origin"]
-            arguments = ["-m", "farcast.node.demo.cdn", str(self.cdn_port), f"http://127.0.0.1:{origin}"]
-            self.troupe.start(name, arguments)
-            return
-        command = [*_COMMANDS[name], "--home", str(self.home(name))]
-        self.troupe.start(name, ["-m", "farcast", *command], self.settings(name))
-
-    def restart(self, name: str) -> None:
-        """Start a process with its own command and wait until it listens; raises ``LocalError``."""
-        if name == "cdn":
-            self.begin(name)
-        else:
-            self.admin[name] = self.troupe.box(
-                name, list(_COMMANDS[name]), self.home(name), self.settings(name)
-            )
-
-    def publish(self, film: Film) -> None:
-        """Publish a film through the running origin; from now on it is the one that is played."""
-        self.film = film
-        self._publish()
-
-    def switch_direct(self, *, on: bool) -> None:
-        """Let the node post to relays and origin itself, or only to its neighbour."""
-        self.direct = on
-        self.call("node", "POST", "/api/direct", {"on": on})
-
-    def until(self, what: str, holds: Callable[[], bool], timeout_s: float) -> None:
-        """Wait until something holds; raises ``LocalError`` where it does not in time."""
-        deadline = time.monotonic() + timeout_s
-        trouble = ""
-        while time.monotonic() < deadline:
-            try:
-                if holds():
-                    return
-            except FarcastError as error:
-                trouble = f": {error}"
-            time.sleep(POLL_S)
-        raise LocalError(f"waited {timeout_s:.0f} s until {what}{trouble}", reason="soak_timeout")
-
-    def listed(self, name: str) -> bool:
-        """Say whether a viewer's box knows the film."""
-        return any(row["title"] == self.title for row in self.call(name, "GET", "/api/titles"))
-
-    def _publish(self) -> None:
-        home = str(self.home("origin"))
-        command = ["origin", "publish", str(self.film.media), "--preset", "ultrafast", "--home", home]
-        self.published = self.command(*command, name="origin")
-
-
-_COMMANDS = {
-    "origin": ("origin", "run"),
-    **dict.fromkeys(RELAYS, ("relay", "run")),
-    "neighbour": ("run",),
-    "node": ("run",),
-}
-
-
 class Soak:
     """One system and the seeds it lives through; ``faults`` are all sentences of what did not hold."""
 
@@ -238,10 +133,13 @@ class Soak:
             bed.publish(draw_film(bed.folder, number))
         self._seeds += 1
         for name in ("node", "neighbour"):
-            bed.until(f"{name} sees the film", lambda name=name: bed.listed(name), LISTED_TIMEOUT_S)
+            bed.until(f"{name} sees the film", partial(bed.listed, name), LISTED_TIMEOUT_S)
         bed.switch_direct(on=not carried)
         bed.call("neighbour", "POST", f"/api/titles/{bed.title}/keep")
-        asyncio.run(self._evening(falls, curtain_s))
+        try:
+            asyncio.run(self._evening(falls, curtain_s))
+        except ExceptionGroup as group:  # a box that did not start again
+            raise group.exceptions[0] from group
         bed.switch_direct(on=True)
         home_s = self._wait_until_home()
         fresh = self._signed() - before
@@ -439,24 +337,6 @@ def _clean_up(troupe: Troupe, folder: Path | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-def draw_film(folder: Path, number: int) -> Film:
-    """Make a small film that differs in every block from those of other numbers."""
-    path = folder / "film" / f"{number}" / "film.mkv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = f"testsrc2=size=320x180:rate=10:duration={FILM_S},hue=h={number * 37 % 360}"
-    tone = f"sine=frequency={300 + 10 * number}:sample_rate=48000:duration={FILM_S}"
-    subprocess.run(
-        [
-            find_ffmpeg(), "-hide_banner", "-loglevel", "error", "-y", "-f", "lavfi", "-i", picture,
-            "-f", "lavfi", "-i", tone, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p",
-            "-c:a", "aac", "-b:a", "64k", "-shortest", str(path),
-        ],
-        check=True, timeout=60,
-    )  # fmt: skip
-    write_film_toml(path, f"Film {number}")
-    return Film(path, f"Film {number}")
 
 
 def _money(found: dict[str, Any]) -> str:

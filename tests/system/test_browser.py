@@ -72,6 +72,18 @@ async def test_the_overview_shows_verdict_titles_and_tiers(served: Served, tab: 
     assert not tab.complaints
 
 
+async def test_every_box_shows_a_page_of_its_own(served: Served, tab: Tab) -> None:
+    names = ("origin", "relay-1", "relay-2", "neighbour", "node")
+    for name, url in zip(names, served.urls["pages"], strict=True):
+        await tab.go(url)
+        for scheme in SCHEMES:
+            await tab.look(scheme, SCREENS / f"{name}-{scheme}.png", height=620)
+        assert await tab.evaluate("document.querySelector('h1').innerText") == "Farcast demo", url
+        assert await tab.evaluate("document.querySelectorAll('tbody tr').length > 3"), url
+        assert await tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), url
+    assert not tab.complaints
+
+
 async def test_the_player_page_plays_by_hls_js_without_a_stall_and_is_paid_for(
     served: Served, tab: Tab, hls_js: None
 ) -> None:

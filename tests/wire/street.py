@@ -6,10 +6,12 @@ import contextlib
 import http.client
 import http.server
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +21,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from farcast.__main__ import main
 from farcast.node.demo.troupe import clean_environment, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +45,27 @@ main()
 """The commands on a machine whose clock is wrong by so many seconds."""
 
 
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    ["farcast.__main__", "farcast.origin.office", "farcast.relay.service", "farcast.node.viewer", __name__]
+)
+
+
+def command(arguments: list[str], environment: dict[str, str], folder: str, paths: list[str]) -> None:
+    """Be the process of one command: its words, environment, folder, and files as stdin, stdout, stderr."""
+    for number, path in enumerate(paths):
+        mode = os.O_WRONLY | os.O_CREAT | os.O_TRUNC if number else os.O_RDONLY
+        os.dup2(os.open(path, mode, 0o600), number)
+    sys.stdin, sys.stdout, sys.stderr = (
+        os.fdopen(number, "w" if number else "r", closefd=False) for number in range(3)
+    )
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["farcast", *arguments]
+    main()
+
+
 class Ran(NamedTuple):
     """How a command ended."""
 
@@ -57,7 +81,7 @@ class Ran(NamedTuple):
     def refused(self, code: int, *words: str) -> None:
         """Assert that it failed with ``code`` and one sentence with all of ``words`` in it."""
         assert self.code == code, self
-        lines = [line for line in self.err.splitlines() if not line.startswith("warning: ")]
+        lines = [line for line in self.err.splitlines() if not line.startswith(("warning: ", "DEBUG "))]
         assert len(lines) == 1, self
         assert lines[0].startswith("farcast: "), self
         assert len(lines[0]) > len("farcast: ") + 10, self
@@ -161,6 +185,10 @@ class Street:
         within: Sequence[str] = (),
     ) -> Ran:
         """Run one command; ``given`` is its stdin, ``shift_s`` how wrong its clock is."""
+        if not shift_s and not within:
+            ran = self._fork([*map(str, arguments)], settings, given)
+            assert "Traceback" not in ran.err, ran
+            return ran
         start = ["-c", _SHIFTED, str(shift_s)] if shift_s else ["-m", "farcast"]
         done = subprocess.run(
             [*within, sys.executable, *start, *map(str, arguments)],
@@ -174,6 +202,23 @@ class Street:
         ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
         assert "Traceback" not in ran.err, ran
         return ran
+
+    def _fork(self, arguments: list[str], settings: Mapping[str, str] | None, given: str) -> Ran:
+        """Run a command in a process of its own that begins with everything imported: ten times as fast."""
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [Path(folder, name) for name in ("in", "out", "err")]
+            paths[0].write_text(given)
+            work = (arguments, self.environment(settings), str(self.folder), [str(path) for path in paths])
+            process = _FORKS.Process(target=command, args=work)
+            process.start()
+            process.join(COMMAND_TIMEOUT_S)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            code = process.exitcode
+            process.close()
+            assert code is not None
+            return Ran(code, paths[1].read_text(), paths[2].read_text())
 
     def must(self, *arguments: str | Path, shift_s: int = 0) -> Any:  # noqa: ANN401 - JSON
         """Run a command that works, and return its JSON."""

@@ -95,3 +95,20 @@ def test_a_warning_goes_to_stderr_in_either_form() -> None:
     err = io.StringIO()
     Console(as_json=True, err=err).warn("one key alone")
     assert err.getvalue() == "warning: one key alone\n"
+
+
+def test_a_table_cuts_nothing_off_where_lines_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    out = io.StringIO()
+    Console(out=out).table(["relay", "standing"], [["12D3KooW" * 12, "approved"]])
+    assert out.getvalue().splitlines()[1].split() == ["12D3KooW" * 12, "approved"]
+
+
+def test_a_note_leaves_the_result_alone_on_stdout() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    console = Console(out=out, err=err)
+    console.note("An invite, good once:")
+    console.result({"link": "farcast://"}, "farcast://")
+    assert (out.getvalue(), err.getvalue()) == ("farcast://\n", "An invite, good once:\n")
+    Console(as_json=True, out=out, err=err).note("silent")
+    assert "silent" not in out.getvalue() + err.getvalue()

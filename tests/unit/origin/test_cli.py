@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from typer.testing import CliRunner
 
+from farcast.node.demo.film import draw_film
 from farcast.node.home import Home
 from farcast.origin import admin
 from farcast.origin.cli import app
@@ -159,6 +160,17 @@ def test_money_is_booked_and_settled_for_people_and_for_scripts(origin: Run) -> 
     assert origin("settle", "--json").json["revenue_cents"] == 700
     assert "is settled already" in origin("book", "cost", "1", "--month", month).err
     assert "has not begun" in origin("book", "cost", "1", "--month", "9999-01").err
+
+
+def test_the_film_toml_beside_a_link_to_the_media_counts(origin: Run, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    draw_film(tmp_path / "elsewhere" / "film.mkv", 1)
+    (tmp_path / "linked.mkv").symlink_to(tmp_path / "elsewhere" / "film.mkv")
+    words = 'name = "Linked"\n[[payees]]\npayee = "anna"\npoints = 10000\n'
+    (tmp_path / "film.toml").write_text(words)
+    origin("payee", "add", "anna")
+    seen = origin("publish", str(tmp_path / "linked.mkv"), "--dry-run", "--json")
+    assert seen.json["name"] == "Linked"
 
 
 def test_publishing_what_is_no_film_names_the_file(origin: Run, tmp_path: Path) -> None:

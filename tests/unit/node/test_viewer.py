@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from farcast.node.home import Home
+from farcast.node.http.exchange import Exchange
+from farcast.node.join import join
+from farcast.node.settings import Settings
+from farcast.node.viewer import Viewer
+from farcast.origin.keys import init
+from farcast.protocol.directory import Endpoint
+from farcast.protocol.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Make one origin that nobody reaches, because stretching its passphrase takes long on purpose."""
+    home = tmp_path_factory.mktemp("origin") / "home"
+    nowhere = Endpoint("127.0.0.1", 9, False)
+    return init(home, "Acme", [nowhere], "correct horse battery", time.time()).root_path.read_bytes()
+
+
+@asynccontextmanager
+async def started(path: Path) -> AsyncGenerator[Viewer]:
+    """Wire a node up as a start does, listeners aside."""
+    viewer = Viewer(Home.open(path, "node"), Settings.load(path, {}))
+    try:
+        yield viewer
+    finally:
+        viewer.box.abandon()
+
+
+async def call(viewer: Viewer, method: str, path: str, body: object) -> object:
+    async def read(_: int) -> bytes:
+        return json.dumps(body).encode()
+
+    headers = {"host": "127.0.0.1", "content-type": "application/json"}
+    target = f"/{viewer.box.token}{path}"
+    exchange = Exchange.of(method, target, headers, peer="127.0.0.1", secure=False, reader=read)
+    answer = await viewer.box.local.handle(exchange)
+    assert answer.status == 200, answer.body
+    assert isinstance(answer.body, bytes)
+    return json.loads(answer.body)
+
+
+async def test_pulses_switched_off_stay_off_when_the_node_starts_again(root: bytes, tmp_path: Path) -> None:
+    home = tmp_path / "node"
+    await join(home, "node", Settings.load(home, {}), root)
+    async with started(home) as viewer:
+        assert viewer.desk.pulses()["on"]
+        await call(viewer, "POST", "/api/pulses", {"on": False})
+        assert not viewer.heartbeat.enabled
+    async with started(home) as viewer:
+        assert not viewer.heartbeat.enabled
+        await call(viewer, "POST", "/api/pulses", {"on": True})
+    async with started(home) as viewer:
+        assert viewer.desk.pulses()["on"]
+
+
+async def test_without_the_satellites_package_a_node_says_so_and_has_the_other_tiers(
+    root: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = tmp_path / "node"
+    await join(home, "node", Settings.load(home, {}), root)
+    monkeypatch.setitem(sys.modules, "raptorq", None)
+    async with started(home) as viewer:
+        assert viewer.antenna is None
+        assert viewer.desk.status()["role"] == "node"
+    assert "pip install raptorq" in caplog.text
+
+
+async def test_a_node_that_joined_nobody_says_what_to_do(tmp_path: Path) -> None:
+    Home.create(tmp_path / "node", "node").close()
+    with pytest.raises(UsageError, match="farcast join LINK"):
+        async with started(tmp_path / "node"):
+            pass
