@@ -96,8 +96,12 @@ class Cast:
             jobs = [pool.submit(self._publish)]
             jobs += [pool.submit(self._add_relay, name) for name in RELAYS]
             jobs += [pool.submit(self._add_viewer, name) for name in VIEWERS]
-            for job in jobs:
-                job.result()
+            try:
+                for job in jobs:
+                    job.result()
+            except BaseException:
+                self.troupe.close()  # the pool waits for what runs: let that end now
+                raise
         self._until("the node sees the film", lambda: self._listed("node") and self._listed("neighbour"))
         self.command("keep", self.title, "--home", str(self.home("neighbour")))
         self._until("the node finds both relays and the neighbour", self._all_found)

@@ -9,10 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -38,21 +39,16 @@ class Troupe:
         self._folder = folder
         self._environment = environment
         self._actors: dict[str, Actor] = {}
+        self._commands: set[subprocess.Popen[bytes]] = set()
+        self._door = threading.Lock()
+        self._closed = False
 
     def start(self, name: str, arguments: Sequence[str], extra: Mapping[str, str] | None = None) -> Actor:
         """Start ``farcast``-style ``arguments`` (after the interpreter) as the process ``name``."""
         log = self._folder / f"{name}.log"
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**self._environment, **(extra or {})},
-                start_new_session=True,  # Ctrl-C is for the stage, which then ends everybody in order
-            )
-        actor = Actor(name, process, log)
-        self._actors[name] = actor
+        with self._door, log.open("ab") as output:
+            process = self._popen(arguments, extra, stdout=output, stderr=subprocess.STDOUT)
+            actor = self._actors[name] = Actor(name, process, log)
         return actor
 
     def box(
@@ -83,21 +79,25 @@ class Troupe:
             LocalError: where it fails, with its own sentence.
 
         """
-        done = subprocess.run(
-            [sys.executable, "-m", "farcast", *arguments, "--json"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env={**self._environment, **(extra or {})},
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-        )
-        if done.returncode != 0:
-            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        with self._door:
+            process = self._popen(
+                ["-m", "farcast", *arguments, "--json"], extra, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            self._commands.add(process)
+        try:
+            output, problem = process.communicate(timeout=COMMAND_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, problem = process.communicate()
+        finally:
+            self._commands.discard(process)
+        if process.returncode != 0:
+            lines = problem.decode(errors="replace").strip().splitlines() or ["no reason given"]
             shown = " ".join(arguments[:2])
             raise LocalError(
                 f"farcast {shown} failed: {lines[-1].removeprefix('farcast: ')}", reason="command"
             )
-        return json.loads(done.stdout or b"null")
+        return json.loads(output or b"null")
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to one of our processes."""
@@ -119,18 +119,36 @@ class Troupe:
         return [name for name, actor in self._actors.items() if actor.process.poll() is None]
 
     def close(self) -> None:
-        """End every process: ask first, insist after a few seconds."""
-        running = [actor for actor in self._actors.values() if actor.process.poll() is None]
-        for actor in running:
-            actor.process.send_signal(signal.SIGCONT)  # a stopped process cannot hear SIGTERM
-            actor.process.terminate()
+        """End every process: ask first, insist after a few seconds. Nothing starts any more."""
+        with self._door:
+            self._closed = True
+            commands = list(self._commands)
+            running = [actor.process for actor in self._actors.values() if actor.process.poll() is None]
+        for process in (*commands, *running):
+            process.send_signal(signal.SIGCONT)  # a stopped process cannot hear SIGTERM
+            process.terminate()
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        for actor in running:
+        for process in running:
             try:
-                actor.process.wait(max(0.1, deadline - time.monotonic()))
+                process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                actor.process.kill()
-                actor.process.wait()
+                process.kill()
+                process.wait()
+
+    def _popen(
+        self, arguments: Sequence[str], extra: Mapping[str, str] | None, *, stdout: IO[bytes] | int, stderr: int
+    ) -> subprocess.Popen[bytes]:
+        """Start the interpreter in a session of its own; raises ``LocalError`` once everything is closed."""
+        if self._closed:
+            raise LocalError("the demo is ending", reason="ending")
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env={**self._environment, **(extra or {})},
+            start_new_session=True,  # Ctrl-C is for the stage, which then ends everybody in order
+        )
 
 
 def free_port() -> int:

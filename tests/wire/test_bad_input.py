@@ -315,8 +315,8 @@ cp -a "$ORIGIN" "$DISK/home"
 [ -z "$READ_ONLY" ] || mount -o remount,ro "$DISK"
 list() { (cd "$DISK" && find . -not -path '*/encodes/*' | sort) >"$LISTED.$1"; }
 list before; "$@"; code=$?; list after
-[ -z "$READ_ONLY" ] || exit $code
-rm -f "$DISK/fill"
+[ -n "$LOOK" ] || exit $code
+rm "$DISK/fill"
 "$PYTHON" -m farcast origin status --json --home "$DISK/home" >"$LISTED.status"
 exit $code
 """
@@ -324,9 +324,14 @@ exit $code
 
 
 def on_small_disk(
-    street: Street, folder: Path, *arguments: str | Path, left_kib: int = 8_192, read_only: bool = False
+    street: Street,
+    folder: Path,
+    *arguments: str | Path,
+    left_kib: int = 8_192,
+    read_only: bool = False,
+    look: bool = False,
 ) -> Ran:
-    """Run a command beside a copy of the origin's home, on a file system of 8 MiB with so much left."""
+    """Run a command beside a copy of the origin's home, on a disk of 8 MiB with so much left; then ``look``."""
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not installed: apt-get install util-linux")
     disk, listed = folder / "disk", folder / "listed"
@@ -337,6 +342,7 @@ def on_small_disk(
         "ORIGIN": str(street.home("origin")),
         "LEFT_KIB": str(left_kib),
         "READ_ONLY": "1" if read_only else "",
+        "LOOK": "1" if look else "",
         "PYTHON": sys.executable,
     }
     inside = ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"])]
@@ -357,7 +363,7 @@ def on_small_disk(
         name for name in after - before if not name.endswith(("-wal", "-shm", ".tmp", "encodes", "blocks"))
     }
     assert left <= {"./home/index.db"}, left  # opened, and empty: a store is there from its first use
-    if not read_only:
+    if look:
         assert json.loads(Path(f"{listed}.status").read_text())["titles"] == 0
     return Ran(done.returncode, done.stdout, done.stderr)
 
@@ -375,7 +381,7 @@ def test_a_full_disk_is_named_and_nothing_half_made_stays(street: Street, tmp_pa
     added.refused(1, "disk is full", "make room")
     publish = ("origin", "publish", film, "--preset", "ultrafast", "--home", home)
     on_small_disk(street, tmp_path, *publish).refused(1, "blocks", "make room")
-    encoding = on_small_disk(street, tmp_path, *publish, left_kib=400)
+    encoding = on_small_disk(street, tmp_path, *publish, left_kib=400, look=True)
     encoding.refused(1, "film.mp4", "is full", "make room")
     assert not list((tmp_path / "disk").iterdir())  # the file system went with its process
 
