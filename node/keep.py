@@ -99,5 +99,6 @@ class Keeper:
             self._errors[title] = str(group.exceptions[0])
         else:
             if not all(self._store.has(cid) for cid in blocks):
-                self._errors[title] = f"no room in {self._store.folder}: free some disk or raise [store] quota_bytes"
-
+                self._errors[title] = (
+                    f"no room in {self._store.folder}: free some disk, or raise [store] quota_bytes"
+                )

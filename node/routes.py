@@ -134,9 +134,7 @@ class PublicRoutes:
             absent = 412
         path = [part for part in exchange.match.get("path", "").split("/") if part]
         if path:
-            cid = await self._library.walk(
-                lambda load: resolve(cid, path, load), self._filler(title, absent)
-            )
+            cid = await self._library.walk(lambda load: resolve(cid, path, load), self._filler(title, absent))
         if form == "raw":
             return await self._raw(cid, title, absent)
         await self._filler(title, absent)(cid)
@@ -241,7 +239,7 @@ class PublicRoutes:
         return _brief(self._heads.checkpoint() and b"ready\n", "text/plain; charset=utf-8", "no catalog yet")
 
     def _filler(self, title: str | None, absent: int | None) -> Callable[[Cid], Awaitable[bytes]]:
-        """Return what brings a block: the fill, or a refusal with status ``absent`` where nothing may be filled."""
+        """Return what brings a block: the fill, or, where none is allowed, a refusal ``absent``."""
 
         async def fetch(cid: Cid) -> bytes:
             if absent is not None and not self._store.has(cid):

@@ -50,13 +50,13 @@ class Board:
         """Print where everything of a served demo is."""
         urls = result["urls"]
         self.note(f"Everything is up. Film: {result['film']['title']}")
-        self.note(f"  player page   {urls['player']}")
-        self.note(f"  HLS address   {urls['watch_hls']}   (mpv, VLC, ffplay)")
-        self.note(f"  origin        {urls['origin']}")
+        self.note(f"  player page     {urls['player']}")
+        self.note(f"  HLS address     {urls['watch_hls']}   (mpv, VLC, ffplay)")
+        self.note(f"  origin          {urls['origin']}")
         for relay in urls["relays"]:
-            self.note(f"  relay         {relay}")
+            self.note(f"  relay           {relay}")
         for name, page in zip(result["homes"], urls["pages"], strict=True):
-            self.note(f"  {name}'s page".ljust(16) + page)
+            self.note(f"  {name + ' page':<15} {page}")
         self.note(f"Commands work too: farcast status --home {result['homes']['node']}")
         self.note("Ctrl-C ends it all.")
 

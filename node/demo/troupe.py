@@ -136,7 +136,12 @@ class Troupe:
                 process.wait()
 
     def _popen(
-        self, arguments: Sequence[str], extra: Mapping[str, str] | None, *, stdout: IO[bytes] | int, stderr: int
+        self,
+        arguments: Sequence[str],
+        extra: Mapping[str, str] | None,
+        *,
+        stdout: IO[bytes] | int,
+        stderr: int,
     ) -> subprocess.Popen[bytes]:
         """Start the interpreter in a session of its own; raises ``LocalError`` once everything is closed."""
         if self._closed:

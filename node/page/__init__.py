@@ -63,7 +63,9 @@ class Assets:
         place = files("farcast.node.page").joinpath(name)
         if name not in ASSETS or not place.is_file():
             raise RefusedError("no such asset", status=404, reason="unknown_asset")
-        return Answer(200, {**HEADERS, "content-type": ASSETS[name]}, await asyncio.to_thread(place.read_bytes))
+        return Answer(
+            200, {**HEADERS, "content-type": ASSETS[name]}, await asyncio.to_thread(place.read_bytes)
+        )
 
 
 class Page:

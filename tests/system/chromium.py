@@ -82,13 +82,17 @@ class Tab:
     async def look(self, scheme: str, path: Path, *, width: int = 1100, height: int = 820) -> None:
         """Save a picture of the page in a light or dark ``scheme``."""
         await self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
         )
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         await self.call("Emulation.setEmulatedMedia", features=features)
         shot = await self.call("Page.captureScreenshot", format="png")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
+        path.write_bytes(base64.b64decode(shot["data"]))  # noqa: ASYNC240 - a few bytes, in a test
 
     async def listen(self) -> None:
         """Take what the browser sends until it closes the socket."""
@@ -120,7 +124,7 @@ class Tab:
 @asynccontextmanager
 async def tab_in(program: str, profile: Path) -> AsyncGenerator[Tab]:
     """Start the browser with an empty profile and open one tab; it is gone afterwards."""
-    profile.mkdir()
+    profile.mkdir()  # noqa: ASYNC240 - a few bytes, in a test
     browser = subprocess.Popen(  # noqa: ASYNC220 - it starts at once, and its first line is awaited below
         [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
         stdin=subprocess.DEVNULL,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-import socket
 import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -38,14 +37,14 @@ class Sky:
         self.carried = self.lost = 0
         self._rng = random.Random(20)
         self._hears = receiver(GROUP, self.up, LOOPBACK)
-        self._hears.setblocking(True)  # noqa: FBT003 - the socket's own signature
+        self._hears.setblocking(True)
         self._hears.settimeout(0.2)
         self._tells = sender(LOOPBACK, 1)
-        self._tells.setblocking(True)  # noqa: FBT003 - likewise
+        self._tells.setblocking(True)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._carry, name="sky")
 
-    def __enter__(self) -> Sky:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -98,7 +97,18 @@ def on_air(troupe: Troupe, folder: Path, sky: Sky) -> tuple[Path, dict[str, Any]
     made = troupe.command(["origin", "init", "--name", "Far away", "--endpoint", f"{LOOPBACK}:{port}", *at])
     troupe.command(["origin", "payee", "add", "ada", *at])
     film = troupe.command(
-        ["origin", "publish", str(media), "--payee", "ada", "--preset", "ultrafast", "--title", "far-film", *at]
+        [
+            "origin",
+            "publish",
+            str(media),
+            "--payee",
+            "ada",
+            "--preset",
+            "ultrafast",
+            "--title",
+            "far-film",
+            *at,
+        ]
     )
     air = {"FARCAST_UPLINK_ENABLED": "true", "FARCAST_UPLINK_RATE_BPS": str(RATE_BPS)}
     env = settings(sky.up, **air) | {"FARCAST_LISTEN_PORT": str(port)}
@@ -124,7 +134,9 @@ def digests(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.timeout(180)
-def test_a_node_with_only_root_json_lists_the_catalog_and_plays_the_film_byte_for_byte(tmp_path: Path) -> None:
+def test_a_node_with_only_root_json_lists_the_catalog_and_plays_the_film_byte_for_byte(
+    tmp_path: Path,
+) -> None:
     with Sky() as sky, troupe_in(tmp_path) as troupe:
         root, film, origin_metrics = on_air(troupe, tmp_path, sky)
         home = tmp_path / "node"
