@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 UV     := $(BIN)/uv
 ARGS   ?=
+PURE   := tests/architecture tests/unit tests/interop tests/sim
+REAL   := tests/wire tests/lab tests/system
 
 .PHONY: help setup page lock demo test check bench soak vectors clean
 
@@ -37,8 +39,9 @@ lock: ## pin every dependency again
 demo: $(READY) ## the whole system on this machine: one film, four tiers, pulses, settlement
 	$(BIN)/farcast demo $(ARGS)
 
-test: $(READY) ## the tests
-	$(BIN)/pytest $(ARGS)
+test: $(READY) ## the tests: pure ones side by side, those with real sockets and processes one by one
+	$(BIN)/pytest -n auto --dist loadfile $(PURE) $(ARGS)
+	$(BIN)/pytest $(REAL) $(ARGS)
 
 check: $(READY) ## everything a change must pass: lint, types, architecture, dependencies, tests
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from ..protocol.catalog import Entry
 from ..protocol.cid import DAG_PB, Cid
-from ..protocol.errors import RefusedError
+from ..protocol.errors import RefusedError, RemoteError
 from ..protocol.keyring import Keyring
 from ..protocol.manifest import Manifest, open_manifest
 from ..protocol.ports import BlockStore
@@ -186,7 +186,11 @@ class Library:
             if data is None or keyring is None:
                 message = f"the manifest of {title!r} has not arrived yet"
                 raise RefusedError(message, status=503, retry_after_s=5, reason="no_manifest")
-            manifest = open_manifest(data, frozenset(keyring.publishers))
+            try:
+                manifest = open_manifest(data, frozenset(keyring.publishers))
+            except RemoteError as error:
+                message = f"the manifest of {title!r} cannot be trusted: {error}"
+                raise RefusedError(message, status=502, reason=error.reason) from error
         if manifest.title != title:
             message = f"the catalog lists {title!r} with the manifest of {manifest.title!r}"
             raise RefusedError(message, status=502, reason="bad_manifest")

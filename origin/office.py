@@ -445,9 +445,10 @@ def parse_cdn(text: str) -> str:
     try:
         parts = urlsplit(text)
         whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        whole = whole and not parts.query and not parts.fragment
     except ValueError:
         whole = False
-    if not whole or parts.query or parts.fragment or not text.isprintable() or len(text) > CDN_LIMIT_CHARS:
+    if not whole or not text.isprintable() or len(text) > CDN_LIMIT_CHARS:
         raise UsageError(f"{text!r} is no base URL, like https://cdn.example/films")
     return text
 

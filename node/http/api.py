@@ -80,7 +80,11 @@ class ApiServer:
         except RefusedError as error:
             answer = self._router.fail(error)
         else:
-            answer = await self._router.handle(exchange)
+            try:
+                answer = await self._router.handle(exchange)
+            except asyncio.CancelledError:
+                self._router.refused("client_gone")
+                raise
         return await self._send(request, transport, answer, self._secure if secure else self._plain)
 
     async def _send(

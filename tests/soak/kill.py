@@ -169,8 +169,8 @@ class Soak:
             if line.startswith(("Traceback", "ERROR"))
         ]
         return (
-            f"{self._kills} kills, {self._played} playbacks; {len(self._signed())} pulses signed, "
-            f"{pulses} settled once, {viewed_ms / 1000:.1f} s viewed"
+            f"{self._kills} kills, {self._played} playbacks; {len(self._signed())} pulses signed; settled: "
+            f"{pulses} that claim time, {viewed_ms / 1000:.1f} s"
         )
 
     # -- one seed

@@ -331,7 +331,7 @@ def on_small_disk(
     read_only: bool = False,
     look: bool = False,
 ) -> Ran:
-    """Run a command beside a copy of the origin's home, on a disk of 8 MiB with so much left; then ``look``."""
+    """Run a command beside a copy of the origin's home on a disk with so much left, then ``look`` at it."""
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not installed: apt-get install util-linux")
     disk, listed = folder / "disk", folder / "listed"

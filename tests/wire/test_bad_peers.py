@@ -152,7 +152,8 @@ def test_a_manifest_by_a_stranger_or_of_another_title_is_never_played(town: Town
                 answer = ask(place, "GET", f"{path}/{title}/master.m3u8")
                 assert (answer.status, answer.reason) == (502, reason)
     listed = town.street.must("list", "--home", town.viewer.home)
-    assert [row["title"] for row in listed] == ["film"]
+    assert "film" in (titles := [row["title"] for row in listed])
+    assert not {"forged", "mislabelled"} & {*titles}
     kept = town.street.run("keep", "forged", "--home", town.viewer.home)
     kept.refused(1, "no publisher of this origin")
 
@@ -173,7 +174,7 @@ def test_a_body_cut_short_is_dropped_and_counted(town: Town) -> None:
 
 
 def test_bytes_that_are_no_request_get_an_error_or_nothing(town: Town) -> None:
-    random_ = random.Random(1)
+    random_, post = random.Random(1), b"POST /v1/pulses HTTP/1.1\r\nhost: 127.0.0.1\r\n"
     requests = [
         b"",
         b"\r\n\r\n",
@@ -183,10 +184,10 @@ def test_bytes_that_are_no_request_get_an_error_or_nothing(town: Town) -> None:
         b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
         b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000 + b"\r\n\r\n",
-        b"POST /v1/pulses HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: -1\r\n\r\n",
-        b"POST /v1/pulses HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\nx",
-        b"POST /v1/pulses HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-        b"POST /v1/pulses HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 99999999999\r\n\r\n",
+        post + b"content-length: -1\r\n\r\n",
+        post + b"content-length: 1\r\ntransfer-encoding: chunked\r\n\r\nx",
+        post + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
+        post + b"content-length: 99999999999\r\n\r\n",
         b"GET /ipfs/../../identity.key HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
         b"GET /v1/trust/..%2f..%2fidentity.key HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
         b"GET /watch/film/..%2f..%2f..%2fidentity.key HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
@@ -260,11 +261,12 @@ def noise(seed: bytes, genuine: list[bytes]) -> Generator[bytes]:
             case 1:
                 yield rng.randbytes(rng.choice((9_000, 65_507))) if number % 100 == 1 else b""
             case 2:
-                yield seed + rng.randbytes(rng.choice((1_199, 1_200, 1_300)))
+                yield seed + rng.randbytes(8) + b"\x08" + rng.randbytes(8) + b"\0" + rng.randbytes(1_180)
             case _:
-                data = bytearray(rng.choice(genuine) if genuine else rng.randbytes(100))
+                data = bytearray(rng.choice(genuine))
                 data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-                yield bytes(data[: rng.randrange(len(data))] if number % 2 else data + data[:9])
+                ends = (rng.randrange(len(data)), len(data), len(data))
+                yield bytes(data[: ends[number % 3]] + (data[:9] if number % 4 == 0 else b""))
 
 
 def flood(box: Box, target: tuple[str, int], datagrams: Generator[bytes]) -> None:
@@ -308,8 +310,11 @@ def test_noise_on_the_carousel_port_is_dropped_by_reason(town: Town) -> None:
     before = town.viewer.metric("farcast_satellite_rejected_packets_total")
     flood(town.viewer, place, noise(genuine[0][:10], genuine))
     until(lambda: town.viewer.metric("farcast_satellite_rejected_packets_total") - before > NOISE / 4)
-    received = town.viewer.metric("farcast_satellite_completed_generations_total")
-    until(lambda: town.viewer.metric("farcast_satellite_completed_generations_total") > received, 40)
+    with counted(town.viewer, "farcast_satellite_completed_generations_total"):  # what is new still comes
+        town.street.must(
+            "origin", "publish", town.film, "--title", "second-show", "--preset", "ultrafast",
+            "--home", town.origin.home,
+        )  # fmt: skip
 
 
 def test_noise_on_the_quic_port_is_dropped_by_reason_and_callers_are_answered(town: Town) -> None:
