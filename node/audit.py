@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..protocol.errors import UsageError
-from .rootfile import read_root
-from .trust import Trust
+from .catalog.rootfile import read_root
+from .catalog.trust import Trust
 from .verify import Verdict, read_receipts, verify
 
 

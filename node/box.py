@@ -28,6 +28,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from ..protocol.errors import FarcastError
 from ..protocol.identity import Identity
+from .blocks.scrub import Scrubber
+from .blocks.store import DiskStore
 from .home import Home
 from .http.dial import HttpDialer
 from .http.exchange import Answer, Exchange, Hosts, Router
@@ -35,10 +37,8 @@ from .http.head import Head
 from .http.listener import Listener, LocalListener
 from .http.tally import HttpMetrics
 from .links import Links
-from .scrub import Scrubber
+from .pulses.spool import DiskSpool
 from .settings import Settings
-from .spool import DiskSpool
-from .store import DiskStore
 
 log = logging.getLogger(__name__)
 

@@ -40,7 +40,7 @@ def join(
 ) -> None:
     """Trust an origin and become a viewer's node; an account invite also enrols this device."""
     del debug
-    from .join import join as join_origin
+    from .catalog.join import join as join_origin
     from .settings import Settings
 
     path = _home(home)
@@ -211,7 +211,7 @@ def cid(
 ) -> None:
     """Print the CID of a file or folder, as IPFS would make it."""
     del debug
-    from .cidpath import cid_of
+    from .blocks.cidpath import cid_of
 
     found = str(cid_of(path))
     Console(as_json=as_json).result({"cid": found, "path": str(path)}, found)

@@ -14,11 +14,11 @@ from ..protocol.cid import Cid
 from ..protocol.codec import encode
 from ..protocol.errors import RefusedError, RemoteError
 from ..protocol.unixfs import parse, resolve
+from .blocks.store import DiskStore
+from .catalog.library import Library
+from .catalog.replica import Heads
 from .http.exchange import Answer, Exchange, FilePart, Router
 from .http.head import Head
-from .library import Library
-from .replica import Heads
-from .store import DiskStore
 
 IMMUTABLE = "public, max-age=29030400, immutable"
 BRIEF = "public, max-age=5"

@@ -24,32 +24,32 @@ from ..protocol.ticket import DAY_MS, TicketGrant
 from ..satellite.antenna import Antenna
 from ..satellite.fec import RaptorQ
 from ..satellite.tier import SatelliteTier
-from .acks import Acks
-from .batcher import Batcher
 from .box import Box, clock_ms
+from .catalog.follow import Follower
+from .catalog.join import ENROLLED_FILE, known_origin, trust_fetch
+from .catalog.library import Library
+from .catalog.replica import Replica
+from .catalog.trust import Trust
 from .console import Console
-from .courier import Courier
 from .desk import Desk
-from .fetch import Fetcher
-from .follow import Follower
-from .gateway import Gateway
-from .health import Tuning
-from .heartbeat import Heartbeat
 from .home import Home
 from .http.dial import HttpDialer
 from .http.problem import expect
-from .join import ENROLLED_FILE, known_origin, trust_fetch
-from .keep import Keeper
-from .ladder import Ladder
-from .library import Library
+from .ladder.fetch import Fetcher
+from .ladder.health import Tuning
+from .ladder.ladder import Ladder
+from .ladder.tiers import WebTier, cdn_tier, relay_sources
 from .page import Page
-from .reception import Reception
-from .replica import Replica
+from .playback.gateway import Gateway
+from .playback.keep import Keeper
+from .pulses.acks import Acks
+from .pulses.batcher import Batcher
+from .pulses.courier import Courier
+from .pulses.heartbeat import Heartbeat
+from .pulses.reception import Reception
+from .pulses.wallet import Wallet
 from .routes import PublicRoutes
 from .settings import Settings
-from .tiers import WebTier, cdn_tier, relay_sources
-from .trust import Trust
-from .wallet import Wallet
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,12 @@ from urllib.parse import urlsplit
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from ..node.blocks.store import DiskStore
+from ..node.catalog.replica import catalog_name
 from ..node.console import Report
 from ..node.ffmpeg import find_ffmpeg
-from ..node.replica import catalog_name
+from ..node.ladder.tiers import address
 from ..node.settings import Settings
-from ..node.store import DiskStore
-from ..node.tiers import address
 from ..protocol.catalog import Entry
 from ..protocol.cid import RAW, Cid
 from ..protocol.directory import Endpoint

@@ -6,8 +6,8 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
-from ..node.cidpath import add
-from ..node.store import DiskStore
+from ..node.blocks.cidpath import add
+from ..node.blocks.store import DiskStore
 from ..protocol.cid import RAW, Cid
 from ..protocol.errors import LocalError, RemoteError, StoreFullError
 from .fragments import parse_fragment, parse_init

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..node.store import DiskStore
+from ..node.blocks.store import DiskStore
 from ..protocol.cid import Cid
 from ..protocol.errors import UsageError
 from ..protocol.identity import Identity, peer_id

@@ -19,9 +19,9 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata
 from tuf.api.serialization.json import JSONSerializer
 
+from ..node.catalog.rootfile import LABEL_FIELD, Hint, read_root
 from ..node.home import write_whole
-from ..node.rootfile import LABEL_FIELD, Hint, read_root
-from ..node.tiers import address
+from ..node.ladder.tiers import address
 from ..protocol.codec import encode
 from ..protocol.errors import LocalError
 from ..protocol.identity import peer_id

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..node.box import Box, clock_ms
+from ..node.catalog.library import Library
 from ..node.console import Console
 from ..node.home import Home
 from ..node.http.exchange import Answer, Exchange
 from ..node.http.nonces import NonceBook
-from ..node.library import Library
+from ..node.ladder.tiers import address
 from ..node.page import Sheet
 from ..node.routes import PublicRoutes
 from ..node.settings import Settings
-from ..node.tiers import address
 from ..protocol.cid import Cid
 from ..protocol.errors import RefusedError
 from .admin import OriginAdmin

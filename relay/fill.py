@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from ..node.library import Library
+from ..node.catalog.library import Library
 from ..protocol.cid import Cid
 from ..protocol.errors import FarcastError, RefusedError
 from ..protocol.ports import BlockStore

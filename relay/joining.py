@@ -9,14 +9,14 @@ import re
 from pathlib import Path
 
 from ..node.box import clock_ms
+from ..node.catalog.join import Joined, join, known_origin, read_given
+from ..node.catalog.trust import Trust
 from ..node.console import Console
 from ..node.home import Home, write_whole
 from ..node.http.dial import HttpDialer
-from ..node.join import Joined, join, known_origin, read_given
+from ..node.ladder.tiers import address
 from ..node.links import Links
 from ..node.settings import Settings
-from ..node.tiers import address
-from ..node.trust import Trust
 from ..protocol.directory import PAYEE_PATTERN, Endpoint
 from ..protocol.errors import UsageError
 from ..protocol.invite import Invite

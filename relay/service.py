@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ..node.acks import Acks
-from ..node.batcher import Batcher
 from ..node.box import Box, clock_ms
-from ..node.fetch import Fetcher
-from ..node.follow import Follower
+from ..node.catalog.follow import Follower
+from ..node.catalog.join import known_origin, trust_fetch
+from ..node.catalog.library import Library
+from ..node.catalog.replica import Replica
+from ..node.catalog.trust import Trust
 from ..node.home import Home
 from ..node.http.exchange import Answer, Exchange
-from ..node.join import known_origin, trust_fetch
-from ..node.library import Library
+from ..node.ladder.fetch import Fetcher
+from ..node.ladder.tiers import WebTier
 from ..node.page import Sheet
-from ..node.reception import Reception
-from ..node.replica import Replica
+from ..node.pulses.acks import Acks
+from ..node.pulses.batcher import Batcher
+from ..node.pulses.reception import Reception
 from ..node.routes import PublicRoutes
 from ..node.settings import Settings
-from ..node.tiers import WebTier
-from ..node.trust import Trust
 from ..protocol.cid import Cid
 from ..protocol.directory import Endpoint
 from ..protocol.errors import UsageError

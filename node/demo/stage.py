@@ -23,6 +23,8 @@ from .cast import Cast, make_film
 from .scenes import evening
 from .troupe import Troupe, clean_environment
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM)
+
 
 def run_demo(
     *, media: Path | None, serve: bool, keep: Path | None, speed: float, json_file: Path | None
@@ -58,16 +60,16 @@ def run_demo(
         sys.stderr.write(f"farcast: the demo ended early: {error}\n")
         return 2 if isinstance(error, UsageError) else 1
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in ENDINGS:  # a second Ctrl-C must not leave processes behind
+            signal.signal(number, signal.SIG_IGN)
         board.close()
         troupe.close()
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             sys.stdout.write(f"kept in {folder}\n")
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _folder(keep: Path | None) -> Path:

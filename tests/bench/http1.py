@@ -23,12 +23,12 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
+from farcast.node.blocks.store import DiskStore
+from farcast.node.catalog.library import Library
 from farcast.node.http.exchange import Hosts, Router
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
-from farcast.node.library import Library
 from farcast.node.routes import PublicRoutes
-from farcast.node.store import DiskStore
 from farcast.protocol.catalog import Catalog, Entry
 from farcast.protocol.cid import Cid
 from farcast.protocol.identity import Identity

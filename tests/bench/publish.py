@@ -24,8 +24,8 @@ from statistics import median
 
 from prometheus_client import CollectorRegistry
 
+from farcast.node.blocks.store import DiskStore
 from farcast.node.ffmpeg import find_ffmpeg
-from farcast.node.store import DiskStore
 from farcast.origin.ingest import ingest
 from farcast.origin.package import package, read_streams, write_playlists
 

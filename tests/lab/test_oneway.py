@@ -17,7 +17,7 @@ from typing import Protocol
 import pytest
 from prometheus_client import CollectorRegistry
 
-from farcast.node.store import DiskStore
+from farcast.node.blocks.store import DiskStore
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.generation import Item, origin_id
 from farcast.protocol.identity import Identity

@@ -14,8 +14,8 @@ from functools import partial
 from hashlib import sha256
 from random import Random
 
-from farcast.node.flight import Cancel, GiveUp, Start, Switched
-from farcast.node.ladder import Ladder
+from farcast.node.ladder.flight import Cancel, GiveUp, Start, Switched
+from farcast.node.ladder.ladder import Ladder
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import RemoteError
 from farcast.protocol.identity import Identity

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from farcast.node.store import DiskStore
+from farcast.node.blocks.store import DiskStore
 from farcast.origin.admission import STORED, copies, open_frame
 from farcast.origin.segments import read_segments
 from farcast.protocol.batch import TidAck, covers

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import msgspec
 
+from farcast.node.catalog.rootfile import read_root
 from farcast.node.http.tls import peer_key
-from farcast.node.rootfile import read_root
 from farcast.protocol import batch, car, enrol, generation, merkle, note, pulse, statement, unixfs
 from farcast.protocol.beacon import open_beacon
 from farcast.protocol.catalog import Page, open_entry

@@ -17,13 +17,13 @@ from farcast.mesh.discovery import Discovery
 from farcast.mesh.link import GROUP_IPV4
 from farcast.mesh.porter import Porter
 from farcast.mesh.tier import MeshTier
+from farcast.node.blocks.store import DiskStore
 from farcast.node.http.dial import HttpDialer
 from farcast.node.http.exchange import Answer, Exchange, Hosts, Router
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
-from farcast.node.reception import Reception
-from farcast.node.spool import DiskSpool
-from farcast.node.store import DiskStore
+from farcast.node.pulses.reception import Reception
+from farcast.node.pulses.spool import DiskSpool
 from farcast.protocol.batch import Ack, TidAck, open_ack
 from farcast.protocol.beacon import Beacon, open_beacon, seal_beacon
 from farcast.protocol.cid import RAW, Cid

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from farcast.node.cidpath import cid_of
+from farcast.node.blocks.cidpath import cid_of
+from farcast.node.blocks.store import DiskStore
 from farcast.node.ffmpeg import find_ffmpeg
-from farcast.node.store import DiskStore
 from farcast.origin.film import load_film
 from farcast.origin.publish import Published, publish
 from farcast.protocol.cid import Cid

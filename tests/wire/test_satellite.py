@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from farcast.node.store import DiskStore
+from farcast.node.blocks.store import DiskStore
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import UnreachableError, UsageError
 from farcast.protocol.generation import Item, origin_id, pack_packet

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from farcast.node.spool import DiskSpool
-from farcast.node.store import DiskStore
+from farcast.node.blocks.store import DiskStore
+from farcast.node.pulses.spool import DiskSpool
 from farcast.protocol.batch import open_batch
 from farcast.protocol.cid import RAW, Cid
 
@@ -26,7 +26,7 @@ STORE_CHILD = """
 import random, sys
 from pathlib import Path
 from prometheus_client import CollectorRegistry
-from farcast.node.store import DiskStore
+from farcast.node.blocks.store import DiskStore
 from farcast.protocol.cid import RAW, Cid
 home, quota, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 rng = random.Random(seed)
@@ -51,7 +51,7 @@ EVERY_POINT = """
 import os, shutil, signal, sys
 from pathlib import Path
 from prometheus_client import CollectorRegistry
-from farcast.node.store import DiskStore
+from farcast.node.blocks.store import DiskStore
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import RemoteError
 home, quota = Path(sys.argv[1]) / "home", 25_000
@@ -138,7 +138,7 @@ SPOOL_CHILD = """
 import sys
 from pathlib import Path
 from prometheus_client import CollectorRegistry
-from farcast.node.spool import DiskSpool
+from farcast.node.pulses.spool import DiskSpool
 from farcast.protocol.batch import Ack, Batch, TidAck, batch_hash, pulses_root, seal_batch
 from farcast.protocol.identity import Identity
 from farcast.protocol.ports import SpooledPulse

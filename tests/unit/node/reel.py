@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from farcast.node.library import Library
+from farcast.node.catalog.library import Library
 from farcast.protocol.catalog import Catalog, Entry
 from farcast.protocol.cid import Cid
 from farcast.protocol.errors import RefusedError, UnreachableError

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from farcast.node.catalog.join import join
 from farcast.node.home import Home
 from farcast.node.http.exchange import Exchange
-from farcast.node.join import join
 from farcast.node.settings import Settings
 from farcast.node.viewer import Viewer
 from farcast.origin.keys import init

@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from farcast.node.catalog.rootfile import read_root
+from farcast.node.catalog.trust import Trust
 from farcast.node.home import Home, write_whole
-from farcast.node.rootfile import read_root
-from farcast.node.trust import Trust
 from farcast.origin import keys as keys_module
 from farcast.origin.keys import Keys, init
 from farcast.origin.repository import Repository

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from farcast.node.replica import Replica
+from farcast.node.catalog.replica import Replica
 from farcast.origin.log import BEACONS_KEPT, CatalogLog
 from farcast.protocol.beacon import HOUR_MS, open_beacon
 from farcast.protocol.catalog import Entry

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from farcast.node.cidpath import cid_of
+from farcast.node.blocks.cidpath import cid_of
+from farcast.node.blocks.store import DiskStore
 from farcast.node.ffmpeg import find_ffmpeg
-from farcast.node.store import DiskStore
 from farcast.origin.ingest import ingest
 from farcast.origin.package import package, read_streams, write_playlists
 from farcast.protocol.errors import LocalError, StoreFullError

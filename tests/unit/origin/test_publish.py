@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from farcast.node.blocks.store import DiskStore
 from farcast.node.ffmpeg import find_ffmpeg
-from farcast.node.store import DiskStore
 from farcast.origin.film import Film
 from farcast.origin.publish import Published, pin_label, publish
 from farcast.protocol.errors import UsageError

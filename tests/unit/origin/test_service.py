@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from farcast.node.catalog.replica import Replica, catalog_name
 from farcast.node.http.exchange import Answer, Exchange, Hosts, Router
 from farcast.node.http.nonces import NonceBook
-from farcast.node.replica import Replica, catalog_name
 from farcast.origin.accounts import Accounts
 from farcast.origin.intake import Intake
 from farcast.origin.keys import Keys, init

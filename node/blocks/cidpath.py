@@ -1,0 +1,97 @@
+"""Files and folders on disk as UnixFS blocks, the way ``ipfs add --recursive`` makes them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from pathlib import Path
+
+from ...protocol.cid import Cid
+from ...protocol.errors import LocalError, UsageError
+from ...protocol.unixfs import CHUNK_BYTES, Entry, FileWriter, directory
+
+WORKERS_LIMIT = 4
+"""Hashing and writing leave the interpreter's lock, so a few threads use as many cores."""
+DEPTH_LIMIT = 32
+
+Keep = Callable[[Cid, bytes], object]
+"""Takes every block of a file or folder; called from several threads at once."""
+
+
+def cid_of(path: Path) -> Cid:
+    """Return the CID that IPFS (profile ``unixfs-v1-2025``) gives to a file or folder; nothing is stored.
+
+    Raises:
+        UsageError: there is nothing at ``path``.
+        LocalError: something in it cannot be read or is neither a file nor a folder.
+
+    """
+    return add(path, lambda _cid, _data: None).cid
+
+
+def add(path: Path, keep: Keep) -> Entry:
+    """Turn a file or folder into blocks and hand every one to ``keep``; returns its root entry.
+
+    Names that start with a dot are left out below ``path``, as IPFS does. Files are read in
+    several threads, each with one chunk in memory; the result does not depend on their order.
+
+    Raises:
+        UsageError: there is nothing at ``path``.
+        LocalError: something in it cannot be read or is neither a file nor a folder.
+
+    """
+    if not path.exists():
+        raise UsageError(f"{path} does not exist", reason="unreadable")
+    if not path.is_dir():
+        return _file(path, keep)
+    folders = _folders(path, 0)
+    files = [file for _, children in folders for file in children if not file.is_dir()]
+    workers = min(WORKERS_LIMIT, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers, thread_name_prefix="add") as pool:
+        try:
+            entries = dict(zip(files, pool.map(_file, files, repeat(keep)), strict=True))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    for folder, children in folders:  # the deepest first
+        cid, data, entry = directory({child.name: entries[child] for child in children})
+        keep(cid, data)
+        entries[folder] = entry
+    return entries[path]
+
+
+def _folders(path: Path, depth: int) -> list[tuple[Path, list[Path]]]:
+    """Return the folder and those below it, each with its children, the deepest first."""
+    if depth > DEPTH_LIMIT:
+        raise LocalError(f"{path} lies more than {DEPTH_LIMIT} folders deep", reason="too_deep")
+    try:
+        children = sorted(child for child in path.iterdir() if not child.name.startswith("."))
+    except OSError as error:
+        raise LocalError(f"{path} cannot be read: {error.strerror}", reason="unreadable") from error
+    below: list[tuple[Path, list[Path]]] = []
+    for child in children:
+        if child.is_symlink() or not (child.is_file() or child.is_dir()):
+            message = f"{child} is neither a file nor a folder; replace it by what it stands for"
+            raise LocalError(message, reason="unreadable")
+        if not child.name.isprintable():
+            raise LocalError(f"{str(child)!r} has a name that is not printable text", reason="bad_name")
+        if child.is_dir():
+            below += _folders(child, depth + 1)
+    return [*below, (path, children)]
+
+
+def _file(path: Path, keep: Keep) -> Entry:
+    writer = FileWriter()
+    try:
+        with path.open("rb", buffering=0) as file:
+            while data := file.read(CHUNK_BYTES):
+                for block in writer.push(data):
+                    keep(*block)
+    except OSError as error:
+        raise LocalError(f"{path} cannot be read: {error.strerror}", reason="unreadable") from error
+    blocks, entry = writer.finish()
+    for block in blocks:
+        keep(*block)
+    return entry

@@ -1,0 +1,1 @@
+"""What an origin publishes, as this box knows it: trust, catalog, titles."""

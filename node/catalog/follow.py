@@ -1,0 +1,183 @@
+"""The follower: keeps trust, catalog, relay directory and beacons fresh, by any way they come.
+
+It polls whoever answers, and takes what the satellite or a neighbour offers; both go through the
+same verification, so where bytes came from never matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from ...protocol.catalog import ENTRIES_PER_PAGE, Page
+from ...protocol.codec import decode
+from ...protocol.errors import FarcastError, RemoteError
+from ...protocol.ports import Dialer, Source
+from ..http.problem import expect
+from .library import Fetch, Library
+from .replica import Replica
+from .trust import Trust
+
+REQUEST_TIMEOUT_S = 8.0
+ENTRIES_LIMIT_BYTES = 4 << 20
+OFFERS_KEPT = 4_096
+OFFERED_BYTES_KEPT = 32 << 20
+
+log = logging.getLogger(__name__)
+
+
+class Follower:
+    """Follows one origin; ``sources`` are the boxes that may be asked, best first."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        trust: Trust,
+        library: Library,
+        dialer: Dialer,
+        sources: Callable[[], Sequence[Source]],
+        fetch: Fetch,
+        registry: CollectorRegistry,
+    ) -> None:
+        self._replica = replica
+        self._trust = trust
+        self._library = library
+        self._dialer = dialer
+        self._sources = sources
+        self._fetch = fetch
+        self._offers: dict[tuple[str, str], bytes] = {}
+        self._catalog_parts: dict[tuple[str, str], bytes] = {}
+        self._offered = asyncio.Event()
+        self._refreshes = Counter(
+            "farcast_node_catalog_refreshes", "Catalog refreshes by result.", ["result"], registry=registry
+        )
+        self._size = Gauge("farcast_node_catalog_entries", "Entries in the catalog here.", registry=registry)
+        self._size.set_function(lambda: float(replica.catalog.size))
+        self.learned: Callable[[], Awaitable[None]] | None = None
+
+    async def refresh(self) -> bool:
+        """Ask the sources in turn until one brings everything up to date; False where none did."""
+        if self._trust.keyring is None and not await self._refresh_trust():
+            return False
+        for source in self._sources():
+            try:
+                await self._refresh_from(source)
+            except FarcastError as error:
+                self._refreshes.labels(error.reason).inc()
+                continue
+            self._refreshes.labels("fresh").inc()
+            await self._learn_titles()
+            return True
+        return False
+
+    def offer(self, kind: str, name: str, data: bytes) -> None:
+        """Take one item that arrived unasked; it is looked at by ``digest_offers``.
+
+        Bounded: an item past the bound replaces nothing and is dropped.
+        """
+        used = sum(map(len, self._offers.values()))
+        if len(self._offers) < OFFERS_KEPT and used + len(data) <= OFFERED_BYTES_KEPT:
+            self._offers[(kind, name)] = data
+            self._offered.set()
+
+    async def digest_offers(self) -> None:
+        """Wait for offers, let a bundle arrive whole, then verify and accept what is news."""
+        await self._offered.wait()
+        await asyncio.sleep(0.05)
+        self._offered.clear()
+        offers, self._offers = self._offers, {}
+        trust = {name: data for (kind, name), data in offers.items() if kind == "trust"}
+        for name, data in trust.items():
+            await asyncio.to_thread(self._trust.offer, name, data)
+        if trust and self._trust.wants(trust):
+            await self._refresh_trust()
+        if self._trust.keyring is None:
+            return
+        await self._accept("catalog", lambda: self._offered_catalog(offers))
+        for (kind, _), data in offers.items():
+            if kind == "directory":
+                await self._accept(kind, partial(self._replica.accept_directory, data))
+            elif kind == "beacon":
+                await self._accept(kind, partial(self._replica.accept_beacon, data))
+        await self._learn_titles()
+
+    def _offered_catalog(self, offers: dict[tuple[str, str], bytes]) -> None:
+        """Advance to an offered checkpoint; a large catalog's pages come in several bundles, so they wait."""
+        for key, data in offers.items():
+            if key[0] in ("checkpoint", "entries"):
+                self._catalog_parts.pop(key, None)  # the newest last: the oldest gives way
+                self._catalog_parts[key] = data
+        while sum(map(len, self._catalog_parts.values())) > OFFERED_BYTES_KEPT:
+            del self._catalog_parts[next(iter(self._catalog_parts))]
+        note = self._catalog_parts.get(("checkpoint", ""))
+        if note is None:
+            return
+        known = self._replica.catalog.size
+        parts = [part for (kind, _), part in self._catalog_parts.items() if kind == "entries"]
+        read = [decode(Page, part, limit_bytes=ENTRIES_LIMIT_BYTES) for part in parts]
+        pages = sorted(
+            (page for page in read if page.start + len(page.entries) > known), key=lambda page: page.start
+        )
+        start, entries = (pages[0].start if pages else known), list[bytes]()
+        for page in pages:
+            entries[page.start - start :] = page.entries
+        self._replica.advance(note, start, entries)
+        self._catalog_parts = {}
+
+    async def _accept(self, kind: str, accept: Callable[[], object]) -> None:
+        try:
+            await asyncio.to_thread(accept)
+        except RemoteError as error:
+            self._refreshes.labels(f"offer_{kind}_{error.reason}").inc()
+
+    async def refresh_trust(self) -> bool:
+        """Run TUF's client workflow again; a failure is counted and changes nothing."""
+        return await self._refresh_trust()
+
+    async def _refresh_trust(self) -> bool:
+        try:
+            await self._trust.refresh()
+        except FarcastError as error:
+            self._refreshes.labels(f"trust_{error.reason}").inc()
+            log.warning("trust not refreshed: %s", error)
+        return self._trust.keyring is not None
+
+    async def _refresh_from(self, source: Source) -> None:
+        note = await self._get(source, "/v1/catalog/checkpoint")
+        checkpoint = self._replica.peek(note)
+        if checkpoint.size < self._replica.catalog.size:
+            raise RemoteError(f"{source.name} has an older catalog", reason="rollback")
+        start = self._replica.catalog.size
+        fresh: list[bytes] = []
+        while start + len(fresh) < checkpoint.size:
+            begin = start + len(fresh)
+            end = min(checkpoint.size, begin + ENTRIES_PER_PAGE)
+            data = await self._get(source, f"/v1/catalog/entries?start={begin}&end={end}")
+            page = decode(Page, data, limit_bytes=ENTRIES_LIMIT_BYTES)
+            if page.start != begin or not page.entries:
+                raise RemoteError(f"{source.name} sent other entries than asked for", reason="gap")
+            fresh += page.entries
+        await asyncio.to_thread(self._replica.advance, note, start, fresh)
+        await asyncio.to_thread(self._replica.accept_directory, await self._get(source, "/v1/relays"))
+        for beacon in decode(list[bytes], await self._get(source, "/v1/beacons")):
+            await asyncio.to_thread(self._replica.accept_beacon, beacon)
+
+    async def _get(self, source: Source, path: str) -> bytes:
+        reply = await self._dialer.request(
+            source, "GET", path, limit_bytes=ENTRIES_LIMIT_BYTES, timeout_s=REQUEST_TIMEOUT_S
+        )
+        return expect(reply, 200)
+
+    async def _learn_titles(self) -> None:
+        """Bring the manifests in, so that lists can be shown with no uplink."""
+        for title in self._library.titles():
+            try:
+                await asyncio.wait_for(self._library.learn(title, self._fetch), REQUEST_TIMEOUT_S)
+            except (FarcastError, TimeoutError):
+                continue
+        if self.learned is not None:
+            await self.learned()

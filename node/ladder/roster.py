@@ -1,0 +1,201 @@
+"""The roster: which sources there are, tier by tier, and which of them may be asked for a block now.
+
+Pure. Inside a tier rendezvous hashing (highest random weight) names two candidates for a CID: the
+first, where its cache is warm, unless it costs twice the second by peak-EWMA (power of two choices
+with affinity). An ejected source comes back as one probe at a time.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Container
+from hashlib import blake2b
+from typing import NamedTuple, TypeVar
+
+from ...protocol.cid import Cid
+from ...protocol.ports import Source, TierName
+from .health import Health, Pace, Tuning
+
+AFFINITY = 2.0
+PROBE_GAP_S = 1.0
+REFUSED_S = 2.0
+_MEMORY = 4_096
+_NETWORKS = 16
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Listing(NamedTuple):
+    """One tier as known now; ``watched`` says that its flights tell of bytes as they arrive."""
+
+    sources: tuple[Source, ...]
+    metered: bool = False
+    watched: bool = False
+
+
+class Roster:
+    """Sources, their health on this network, and what they may not be asked for."""
+
+    def __init__(self, tuning: Tuning) -> None:
+        self._tuning = tuning
+        self._tiers: dict[TierName, Listing] = {}
+        self._networks: OrderedDict[str, dict[Source, Health]] = OrderedDict({"": {}})
+        self._health: dict[Source, Health] = self._networks[""]
+        self._probe_free = dict.fromkeys(TierName, float("-inf"))
+        self._refused: OrderedDict[tuple[Cid, Source], tuple[float, float]] = OrderedDict()
+        self._poisoned: OrderedDict[tuple[Cid, bytes | str], None] = OrderedDict()
+        self.paces = {tier: Pace() for tier in TierName}
+
+    def replace(self, tier: TierName, listing: Listing) -> bool:
+        """Take what is known of ``tier`` now; True where that is news."""
+        if self._tiers.get(tier) == listing:
+            return False
+        self._tiers[tier] = listing
+        return True
+
+    def network(self, name: str) -> None:
+        """Use the health remembered for another network: what failed there may work here."""
+        self._health = self._networks.setdefault(name, {})
+        self._networks.move_to_end(name)
+        while len(self._networks) > _NETWORKS:
+            self._networks.popitem(last=False)
+
+    def listing(self, tier: TierName) -> Listing:
+        """Return what is known of a tier."""
+        return self._tiers.get(tier, Listing(()))
+
+    def health(self, source: Source) -> Health:
+        """Return the health record of a source, a fresh one for a stranger."""
+        found = self._health.get(source)
+        if found is None:
+            found = self._health[source] = Health()
+            if len(self._health) > _MEMORY:
+                del self._health[next(iter(self._health))]
+        return found
+
+    def up(self, tier: TierName, now: float) -> int:
+        """Count a tier's sources that are neither ejected nor banned."""
+        return sum(self.health(source).up(now) for source in self.listing(tier).sources)
+
+    def order(self, *, metered: bool = True) -> list[TierName]:
+        """Return the tiers that can be asked, nearest cost first; the satellite is none of them."""
+        asked = [
+            tier
+            for tier, listing in self._tiers.items()
+            if tier is not TierName.SATELLITE and (metered or not listing.metered)
+        ]
+        return sorted(asked, key=lambda tier: (self._tiers[tier].metered, tier))
+
+    def choose(
+        self,
+        cid: Cid,
+        size_bytes: int,
+        now: float,
+        *,
+        busy: Container[Source],
+        probe: bool,
+        metered: bool = True,
+        avoid: Container[TierName] = (),
+    ) -> Source | None:
+        """Return the next source over all tiers but those to ``avoid``; the others are as in ``pick``."""
+        for tier in self.order(metered=metered):
+            if tier in avoid:
+                continue
+            source = self.pick(tier, cid, size_bytes, now, busy=busy, probe=probe)
+            if source is not None:
+                return source
+        return None
+
+    def pick(
+        self, tier: TierName, cid: Cid, size_bytes: int, now: float, *, busy: Container[Source], probe: bool
+    ) -> Source | None:
+        """Return the tier's next source for a block, None where none may be asked.
+
+        ``busy`` sources have it in flight already; with ``probe`` a source whose back-off is over is
+        preferred, at most one a second for each tier.
+        """
+        up: list[tuple[int, Source]] = []
+        doubtful: list[tuple[int, Source]] = []
+        for source in self.listing(tier).sources:
+            health = self.health(source)
+            if health.up(now):
+                if not self.barred(cid, source, now, busy):
+                    up.append((_rank(cid, source), source))
+            elif probe and health.half_open(now) and not self.barred(cid, source, now, busy):
+                doubtful.append((_rank(cid, source), source))
+        if doubtful and (not up or now >= self._probe_free[tier]):
+            return max(doubtful)[1]
+        best = [source for _, source in sorted(up, reverse=True)[:2]]
+        if len(best) > 1:
+            first, second = (self.health(source).cost(size_bytes) for source in best)
+            if first > AFFINITY * second:
+                return best[1]
+        return best[0] if best else None
+
+    def resort(
+        self,
+        cid: Cid,
+        now: float,
+        *,
+        busy: Container[Source],
+        metered: bool = True,
+        avoid: Container[TierName] = (),
+    ) -> Source | None:
+        """Return whom to ask when nobody is above doubt: who failed longest ago, at least a second.
+
+        Back-off beyond that second is there to spare a viewer who has something better; this one has not.
+        """
+        found: list[tuple[float, int, Source]] = []
+        for place, tier in enumerate(self.order(metered=metered)):
+            for source in () if tier in avoid else self.listing(tier).sources:
+                health = self.health(source)
+                if health.desperate(now) and not self.barred(cid, source, now, busy):
+                    found.append((health.ejected_at, place, source))
+        return min(found)[2] if found else None
+
+    def barred(self, cid: Cid, source: Source, now: float, busy: Container[Source]) -> bool:
+        """Say whether this source may not be asked for this block now, whatever its health."""
+        if source in busy or (cid, _ident(source)) in self._poisoned:
+            return True
+        return now < self._refused.get((cid, source), (0.0, 0.0))[0]
+
+    def probe(self, source: Source, now: float) -> bool:
+        """Note that ``source`` is asked now; True where that is its one half-open probe."""
+        health = self.health(source)
+        if source.tier is TierName.SATELLITE or health.up(now):
+            return False
+        health.probing = True
+        self._probe_free[source.tier] = now + PROBE_GAP_S
+        return True
+
+    def refused(self, cid: Cid, source: Source, now: float) -> None:
+        """Remember that ``source`` lacks ``cid``: not asked for it again for 2 s, then 4 s, 8 s."""
+        last = self._refused.get((cid, source), (0.0, REFUSED_S / 2))[1]
+        pause = min(2 * last, self._tuning.probe_s)
+        _remember(self._refused, (cid, source), (now + pause, pause))
+
+    def failed(self, source: Source, now: float, since: float, retry_after_s: float) -> None:
+        """Eject a source after a flight that began at ``since``."""
+        self.health(source).failed(now, since, self._tuning.probe_s, retry_after_s)
+
+    def lied(self, cid: Cid, source: Source, now: float) -> None:
+        """Remember wrong bytes: never again this CID from this key or address."""
+        _remember(self._poisoned, (cid, _ident(source)), None)
+        self.health(source).lied(cid, now)
+
+
+def _ident(source: Source) -> bytes | str:
+    return source.key or source.address
+
+
+def _rank(cid: Cid, source: Source) -> int:
+    name = source.key or source.address.encode()
+    return int.from_bytes(blake2b(cid.digest + name, digest_size=8).digest())
+
+
+def _remember(memory: OrderedDict[K, V], key: K, value: V) -> None:
+    memory[key] = value
+    memory.move_to_end(key)
+    if len(memory) > _MEMORY:
+        memory.popitem(last=False)

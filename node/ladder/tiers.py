@@ -1,0 +1,85 @@
+"""The two tiers that need the Internet: CDN pull zones and relays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ...protocol.cid import Cid
+from ...protocol.directory import Endpoint, RelayRecord
+from ...protocol.errors import RefusedError
+from ...protocol.identity import peer_id
+from ...protocol.keyring import Keyring
+from ...protocol.ports import Dialer, Source, TierName
+from ...protocol.unixfs import BLOCK_LIMIT_BYTES
+
+FETCH_TIMEOUT_S = 30.0
+
+
+def address(endpoint: Endpoint) -> str:
+    """Return ``host:port``, an IPv6 address in brackets."""
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return f"{host}:{endpoint.port}"
+
+
+def origin_sources(keyring: Keyring | None, tier: TierName = TierName.RELAY) -> list[Source]:
+    """Return the origin's own listeners as sources."""
+    if keyring is None:
+        return []
+    return [Source(tier, "origin", address(endpoint), keyring.box) for endpoint in keyring.endpoints]
+
+
+def relay_sources(records: Sequence[RelayRecord], now_ms: int) -> list[Source]:
+    """Return the relays of a directory whose records still hold."""
+    return [
+        Source(TierName.RELAY, peer_id(record.relay), address(record.endpoints[0]), record.relay)
+        for record in records
+        if record.expires_ms > now_ms
+    ]
+
+
+class WebTier:
+    """Blocks over HTTP from whatever ``sources`` names: CDN addresses, relays, neighbours, an origin."""
+
+    def __init__(
+        self,
+        name: TierName,
+        dialer: Dialer,
+        sources: Callable[[], Sequence[Source]],
+        *,
+        metered: bool = False,
+    ) -> None:
+        self.name = name
+        self.metered = metered
+        self._dialer = dialer
+        self._sources = sources
+
+    def sources(self) -> Sequence[Source]:
+        """Return the sources known now."""
+        return self._sources()
+
+    async def fetch(self, source: Source, cid: Cid, *, title: str = "") -> bytes:
+        """Return the block, unverified; raises ``UnreachableError`` or ``RefusedError``."""
+        headers = {"farcast-title": title} if title else {}
+        reply = await self._dialer.request(
+            source,
+            "GET",
+            f"/ipfs/{cid}?format=raw",
+            headers=headers,
+            limit_bytes=BLOCK_LIMIT_BYTES,
+            timeout_s=FETCH_TIMEOUT_S,
+        )
+        if reply.status != 200:  # noqa: PLR2004 - a block or nothing
+            raise RefusedError(f"{source.name} answered {reply.status} for {cid}", status=reply.status)
+        return reply.body
+
+
+def cdn_tier(dialer: Dialer, keyring: Callable[[], Keyring | None]) -> WebTier:
+    """Return the CDN tier: the origin's pull zones, or the origin itself where it names none."""
+
+    def sources() -> Sequence[Source]:
+        known = keyring()
+        if known is not None and known.cdn:
+            return [Source(TierName.CDN, base, base) for base in known.cdn]
+        return origin_sources(known, TierName.CDN)
+
+    return WebTier(TierName.CDN, dialer, sources)

@@ -1,0 +1,364 @@
+"""The gateway: plain HLS for the players of this box, from blocks verified on the way out.
+
+Whatever a tier does behind it, a player sees one steady local server. What players tell of
+themselves (CMCD) sets deadlines and prefetch and is folded into sessions; a player that tells
+nothing is paced, so that what was delivered is evidence of what was watched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import posixpath
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry, Counter
+
+from ...protocol.catalog import Entry
+from ...protocol.cid import Cid
+from ...protocol.cmcd import Report, parse_events, report_of
+from ...protocol.errors import FarcastError, RefusedError, RemoteError, UnreachableError
+from ...protocol.manifest import Manifest
+from ...protocol.ports import BlockStore
+from ...protocol.unixfs import Leaf, content
+from ...protocol.viewing import INTERVAL_S, PulseDue
+from ..catalog.library import FilePlan
+from ..http.exchange import Answer, Exchange, Router
+from ..http.ranges import Span, parse_range
+from ..ladder.fetch import Fetcher
+from ..pulses.heartbeat import Evidence, Heartbeat
+from .sessions import Client, Session, Sessions, Sighting
+from .timeline import PLAYLIST_LIMIT_BYTES, Slot, Timelines
+
+log = logging.getLogger(__name__)
+
+EVENTS_LIMIT_BYTES = 64 << 10
+PACE_LIMIT_S = 8.0
+"""Players give up on a first byte after ten seconds or so; no segment waits longer than this."""
+AHEAD = 3
+PREFETCH_TASKS = 16
+TICK_S = 0.5
+
+Fetch = Callable[[Cid], Awaitable[bytes]]
+
+
+class Titles(Protocol):
+    """What the gateway needs of the library."""
+
+    def entry(self, title: str) -> Entry:
+        """Return a title's catalog entry; raises ``RefusedError`` 404."""
+        ...
+
+    async def learn(self, title: str, fetch: Fetch) -> Manifest:
+        """Return a title's manifest, fetching it if need be."""
+        ...
+
+    async def plan(self, title: str, path: str, fetch: Fetch) -> FilePlan:
+        """Return the blocks of one file of a title; raises ``RefusedError`` 404."""
+        ...
+
+
+class _Request(NamedTuple):
+    title: str
+    path: str
+    fetch: Fetch
+    report: Report
+
+
+class Gateway:
+    """Handlers and clockwork; add its routes, run ``run``, and ``close`` it before the spool."""
+
+    def __init__(
+        self,
+        titles: Titles,
+        fetcher: Fetcher,
+        store: BlockStore,
+        heartbeat: Heartbeat,
+        registry: CollectorRegistry,
+        *,
+        interval_s: float = INTERVAL_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Serve ``titles`` through ``fetcher``; ``clock`` gives monotonic seconds."""
+        self._titles = titles
+        self._fetcher = fetcher
+        self._store = store
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._timelines = Timelines()
+        self._sessions = Sessions(registry, interval_s=interval_s)
+        self._tick_s = min(TICK_S, interval_s / 10)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._bytes = Counter("farcast_node_gateway_bytes", "Bytes given to players.", registry=registry)
+        self._unread = Counter(
+            "farcast_node_player_reports_unread",
+            "CMCD that could not be read.",
+            ["reason"],
+            registry=registry,
+        )
+
+    def add_to(self, router: Router) -> None:
+        """Add the players' routes to the loopback router, whose token and Host checks guard them."""
+        router.route("GET", "/watch/{title}/{path...}", self.watch)
+        router.route("POST", "/v1/cmcd", self.cmcd)
+
+    # -- requests
+
+    async def watch(self, exchange: Exchange) -> Answer:
+        """``GET /watch/{title}/{path}``: a file of a title, whole or one range.
+
+        Raises:
+            RefusedError: 404 for an unknown title or file, 504 where no tier brings the first block.
+
+        """
+        title, path = exchange.match["title"], exchange.match["path"]
+        report = self._report(exchange)
+        request = _Request(title, path, self._fetch(title, report.buffer_s), report)
+        plan = await self._plan(request)
+        slot = await self._slot(request)
+        session = self._session(exchange, request) if slot else None
+        headers = {
+            "content-type": plan.media_type,
+            "content-length": str(plan.size),
+            "accept-ranges": "bytes",
+            "etag": plan.etag,
+            "cache-control": "no-cache",
+            "x-content-type-options": "nosniff",
+        }
+        self._foresee(request)
+        if _unchanged(exchange, plan.etag):
+            self._hear_delivered(session, title, slot, plan, Span(0, plan.size))
+            return Answer(304, {name: headers[name] for name in ("etag", "cache-control")})
+        span = _span(exchange, plan)
+        if span is not None and not span.length:
+            headers |= {"content-range": f"bytes */{plan.size}", "content-length": "0"}
+            return Answer(416, headers)
+        if exchange.method == "HEAD":
+            return Answer(200, headers, _nothing())
+        if session is not None and slot is not None:
+            await self._pace(session, slot)
+        whole = span or Span(0, plan.size)
+        body = await self._body(
+            request, plan, whole, lambda: self._hear_delivered(session, title, slot, plan, whole)
+        )
+        if span is None:
+            return Answer(200, headers, body)
+        last = span.first + span.length - 1
+        headers |= {
+            "content-range": f"bytes {span.first}-{last}/{plan.size}",
+            "content-length": str(span.length),
+        }
+        return Answer(206, headers, body)
+
+    async def cmcd(self, exchange: Exchange) -> Answer:
+        """``POST /v1/cmcd``: player events (CTA-5004-B event mode), one report a line."""
+        body = await exchange.read(EVENTS_LIMIT_BYTES)
+        now = self._clock()
+        try:
+            reports = parse_events(body)
+        except RemoteError as error:
+            self._unread.labels(error.reason).inc()
+            raise
+        for report in reports:
+            self._sessions.report(report, _client(exchange), self._is_known, now)
+        await self.tick()
+        return Answer(204)
+
+    def sessions(self) -> list[dict[str, object]]:
+        """Return the player sessions, newest use first, for page and admin calls."""
+        return self._sessions.status(self._clock())
+
+    # -- clockwork
+
+    async def run(self) -> None:
+        """Sign pulses as they fall due, until cancelled."""
+        while True:
+            await self.tick()
+            await asyncio.sleep(self._tick_s)
+
+    async def tick(self) -> None:
+        """Sign the pulses due now."""
+        await self._beat(self._sessions.take(self._clock()))
+
+    async def close(self) -> None:
+        """End every session, sign its last pulse, and stop prefetching."""
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._beat(self._sessions.close(self._clock()))
+        await self._heartbeat.close()
+
+    async def _beat(self, due: Sequence[tuple[Session, PulseDue]]) -> None:
+        for session, pulse in due:
+            sighting = session.sighting(pulse.position_ms)
+            block = await asyncio.to_thread(self._store.get, sighting.block) if sighting else None
+            rendition = sighting.slot.rendition if sighting else 0
+            await self._heartbeat.beat(pulse, Evidence(rendition, block or b""))
+
+    # -- one file
+
+    def _fetch(self, title: str, buffer_s: float | None) -> Fetch:
+        async def fetch(cid: Cid) -> bytes:
+            return await self._fetcher.block(cid, title=title, buffer_s=buffer_s)
+
+        return fetch
+
+    async def _plan(self, request: _Request) -> FilePlan:
+        try:
+            return await self._titles.plan(request.title, request.path, request.fetch)
+        except UnreachableError as error:
+            raise _no_tier(request, error) from error
+        except RefusedError:
+            raise
+        except RemoteError as error:
+            if error.reason not in ("not_found", "not_a_file"):
+                raise
+            message = f"no file {request.path!r} in {request.title!r}"
+            raise RefusedError(message, status=404, reason="unknown_file") from error
+
+    async def _read(self, request: _Request) -> bytes:
+        plan = await self._plan(request)
+        if plan.size > PLAYLIST_LIMIT_BYTES:
+            raise RemoteError(f"{request.path} is too large for a playlist", reason="bad_playlist")
+        return b"".join([content(leaf, await request.fetch(leaf.cid)) for leaf in plan.leaves])
+
+    async def _slot(self, request: _Request) -> Slot | None:
+        """Return what stretch of media a file is; a playlist that cannot be read never stops a film."""
+        try:
+            manifest = await self._titles.learn(request.title, request.fetch)
+            return await self._timelines.slot(
+                manifest, request.path, lambda path: self._read(request._replace(path=path))
+            )
+        except RemoteError as error:
+            log.info("%s", error)
+            return None
+
+    async def _body(
+        self, request: _Request, plan: FilePlan, span: Span, sent: Callable[[], None]
+    ) -> AsyncIterator[bytes]:
+        """Fetch the first block, so that failing still has an answer, and return the rest as a stream."""
+        leaves = [
+            leaf for leaf in plan.leaves
+            if leaf.offset < span.first + span.length and leaf.offset + leaf.size > span.first
+        ]  # fmt: skip
+        first = b""
+        if leaves:
+            try:
+                first = await self._leaf(request, leaves, 0)
+            except UnreachableError as error:
+                raise _no_tier(request, error) from error
+        return self._stream(request, leaves, span, first, sent)
+
+    async def _stream(
+        self, request: _Request, leaves: Sequence[Leaf], span: Span, first: bytes, sent: Callable[[], None]
+    ) -> AsyncIterator[bytes]:
+        end = span.first + span.length
+        for index, leaf in enumerate(leaves):
+            data = await self._leaf(request, leaves, index) if index else first
+            part = data[max(span.first - leaf.offset, 0) : end - leaf.offset]
+            yield part
+            self._bytes.inc(len(part))
+        sent()
+
+    async def _leaf(self, request: _Request, leaves: Sequence[Leaf], index: int) -> bytes:
+        self._fetcher.prefetch(
+            [leaf.cid for leaf in leaves[index + 1 : index + 1 + AHEAD]], title=request.title
+        )
+        leaf, report = leaves[index], request.report
+        data = await self._fetcher.block(
+            leaf.cid, title=request.title, buffer_s=report.buffer_s, size_bytes=leaf.size
+        )
+        return content(leaf, data)
+
+    # -- players
+
+    def _report(self, exchange: Exchange) -> Report:
+        try:
+            return report_of(exchange.query, exchange.headers) or Report()
+        except RemoteError as error:
+            self._unread.labels(error.reason).inc()
+            return Report()
+
+    def _session(self, exchange: Exchange, request: _Request) -> Session:
+        return self._sessions.find(request.report.sid, _client(exchange), request.title, self._clock())
+
+    async def _pace(self, session: Session, slot: Slot) -> None:
+        deadline = self._clock() + PACE_LIMIT_S
+        while (now := self._clock()) < deadline:
+            wait_s = self._sessions.wait_s(session, slot.track, now)
+            if not wait_s:
+                return
+            await asyncio.sleep(min(wait_s, TICK_S, deadline - now))  # it may begin to report meanwhile
+
+    def _hear_delivered(
+        self, session: Session | None, title: str, slot: Slot | None, plan: FilePlan, span: Span
+    ) -> None:
+        """A segment counts once its end went out: whole, or its last range."""
+        if session is not None and slot is not None and plan.leaves and span.first + span.length == plan.size:
+            sighting = Sighting(slot, plan.leaves[0].cid)
+            self._sessions.delivered(session, title, sighting, self._clock())
+
+    def _foresee(self, request: _Request) -> None:
+        """Bring the objects a player says it will ask for next (CMCD ``nor``)."""
+        folder = posixpath.dirname(request.path)
+        for address in request.report.next_objects[:AHEAD]:
+            path = posixpath.normpath(posixpath.join(folder, urlsplit(address).path))
+            if path.startswith(("/", "..")) or len(self._tasks) >= PREFETCH_TASKS:
+                continue
+            self._spawn(self._prefetch(request._replace(path=path, report=Report())))
+
+    async def _prefetch(self, request: _Request) -> None:
+        try:
+            plan = await self._plan(request)
+        except FarcastError as error:
+            log.debug("prefetch: %s", error)
+            return
+        self._fetcher.prefetch([leaf.cid for leaf in plan.leaves], title=request.title)
+
+    def _is_known(self, title: str) -> bool:
+        try:
+            self._titles.entry(title)
+        except RefusedError:
+            return False
+        return True
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _client(exchange: Exchange) -> Client:
+    return exchange.peer, exchange.headers.get("user-agent", "")[:200]
+
+
+def _unchanged(exchange: Exchange, etag: str) -> bool:
+    """Weak comparison of If-None-Match (RFC 9110 section 13.1.2)."""
+    field = exchange.headers.get("if-none-match", "")
+    tags = [tag.strip().removeprefix("W/") for tag in field.split(",")]
+    return field.strip() == "*" or etag in tags
+
+
+def _span(exchange: Exchange, plan: FilePlan) -> Span | None:
+    """Return the one range asked for, None for the whole, length 0 where it cannot be satisfied."""
+    wanted = exchange.headers.get("range")
+    if wanted is None or exchange.method == "HEAD":
+        return None
+    if exchange.headers.get("if-range", plan.etag) != plan.etag:
+        return None
+    return parse_range(wanted, plan.size)
+
+
+def _no_tier(request: _Request, error: UnreachableError) -> RefusedError:
+    message = f"no tier delivers {request.path!r} of {request.title!r} now: {error}"
+    return RefusedError(message, status=504, retry_after_s=2.0, reason="no_tier")
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    """Stand for the body of a HEAD answer, which has the length of the GET's and is never read."""
+    return
+    yield b""

@@ -1,0 +1,104 @@
+"""Keeping titles: every block fetched and pinned, so that it plays with no network."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from ...protocol.cid import Cid
+from ...protocol.errors import FarcastError
+from ..blocks.store import DiskStore
+from ..catalog.library import Fetch, Library
+from ..ladder.fetch import Fetcher
+
+AT_ONCE = 4
+LABEL = "keep/"
+
+
+class Kept(NamedTuple):
+    """How far a kept title is; ``error`` is the sentence of what stopped it, empty while it goes on."""
+
+    title: str
+    blocks: int
+    held_blocks: int
+    bytes: int
+    error: str
+
+
+class Keeper:
+    """Fetches what is to be kept, a few blocks at a time, and goes on after a restart."""
+
+    def __init__(self, store: DiskStore, library: Library, fetcher: Fetcher) -> None:
+        self._store = store
+        self._library = library
+        self._fetcher = fetcher
+        self._work: dict[str, asyncio.Task[None]] = {}
+        self._errors: dict[str, str] = {}
+
+    async def keep(self, title: str) -> Kept:
+        """Pin a title's blocks and start to fetch what is missing; raises ``RefusedError`` for no title."""
+        blocks = await self._library.blocks(title, self._fetch(title))
+        await asyncio.to_thread(self._store.pin, LABEL + title, blocks)
+        if title not in self._work or self._work[title].done():
+            self._errors.pop(title, None)
+            self._work[title] = asyncio.ensure_future(self._bring(title, blocks))
+        return await self.progress(title)
+
+    async def progress(self, title: str) -> Kept:
+        """Say how far a title is."""
+        blocks = await self._library.blocks(title, self._fetch(title))
+        places = [self._store.path(cid) for cid in blocks]
+        held = [place[1] for place in places if place is not None]
+        return Kept(title, len(blocks), len(held), sum(held), self._errors.get(title, ""))
+
+    async def drop(self, title: str) -> Kept:
+        """Unpin a title; its blocks stay until the room is needed."""
+        work = self._work.pop(title, None)
+        if work is not None:
+            work.cancel()
+        await asyncio.to_thread(self._store.unpin, LABEL + title)
+        return await self.progress(title)
+
+    async def resume(self) -> None:
+        """Go on with every kept title that is not whole: after a restart, or when a tier came back."""
+        for label in await asyncio.to_thread(self._store.pinned):
+            if not label.startswith(LABEL):
+                continue
+            title = label.removeprefix(LABEL)
+            try:
+                state = await self.progress(title)
+                if state.held_blocks < state.blocks:
+                    await self.keep(title)
+            except FarcastError:
+                continue  # its catalog entry is gone, or no tier is up: the next round tries again
+
+    async def close(self) -> None:
+        """Stop fetching."""
+        for work in self._work.values():
+            work.cancel()
+        await asyncio.gather(*self._work.values(), return_exceptions=True)
+
+    def _fetch(self, title: str) -> Fetch:
+        async def fetch(cid: Cid) -> bytes:
+            return await self._fetcher.block(cid, title=title)
+
+        return fetch
+
+    async def _bring(self, title: str, blocks: tuple[Cid, ...]) -> None:
+        missing = iter([cid for cid in blocks if not self._store.has(cid)])
+
+        async def worker() -> None:
+            for cid in missing:
+                await self._fetcher.block(cid, title=title)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(AT_ONCE):
+                    tasks.create_task(worker())
+        except* FarcastError as group:
+            self._errors[title] = str(group.exceptions[0])
+        else:
+            if not all(self._store.has(cid) for cid in blocks):
+                self._errors[title] = (
+                    f"no room in {self._store.folder}: free some disk, or raise [store] quota_bytes"
+                )

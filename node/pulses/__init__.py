@@ -1,0 +1,1 @@
+"""Pulses on their way home: made, kept, carried, acked."""

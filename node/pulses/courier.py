@@ -1,0 +1,158 @@
+"""The courier: takes this box's own pulses to a relay or the origin and brings the acks back.
+
+Foreign pulses that a neighbour handed over go the same way on a viewer's node: to a relay as they
+are, to the origin in this box's own batches. Nothing leaves the spool but by the origin's ack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter
+
+from ...protocol.batch import PulsePost, open_receipt, pulses_root
+from ...protocol.codec import decode, encode
+from ...protocol.errors import FarcastError, RemoteError
+from ...protocol.identity import peer_id
+from ...protocol.ports import Dialer, Source, SpooledPulse
+from .acks import Acks
+from .batcher import Batcher
+from .spool import DiskSpool
+
+POST_PULSES = 200
+ACK_TIDS = 64
+CARRIERS_ASKED = 4
+"""Carriers of one ticket's pulses asked for acks in a round, those that promised last first."""
+REQUEST_TIMEOUT_S = 5.0
+HANDED_AGAIN_MS = 3_600_000
+"""A carrier that promised and brought no ack for so long is asked again."""
+
+
+class Courier:
+    """One errand at a time: hand over what waits, then ask for acks.
+
+    ``relays`` and ``origin`` say who can be reached; ``allowed`` is the switch ``[network] direct``.
+    """
+
+    def __init__(
+        self,
+        spool: DiskSpool,
+        dialer: Dialer,
+        acks: Acks,
+        relays: Callable[[], Sequence[Source]],
+        origin: Callable[[], list[Source]],
+        batcher: Batcher,
+        clock_ms: Callable[[], int],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._spool = spool
+        self._dialer = dialer
+        self._acks = acks
+        self._relays = relays
+        self._origin = origin
+        self._batcher = batcher
+        self._clock_ms = clock_ms
+        self.allowed = True
+        self.reachable = False
+        self._handed = Counter(
+            "farcast_node_pulses_handed", "Own pulses handed over, by way.", ["way"], registry=registry
+        )
+
+    async def errand(self) -> None:
+        """Make one round; failures are counted and end the round, never the box."""
+        if not self.allowed:
+            self.reachable = False
+            return
+        way = await self._hand_over()
+        self.reachable = way is not None
+        if way == "origin":
+            await self._carry_foreign()  # with no relay to take them, they go in batches of our own
+        if self.reachable:
+            await self._ask_for_acks()
+
+    async def _hand_over(self) -> str | None:
+        for way, sources in (("relay", self._relays()), ("origin", self._origin())):
+            for source in sources:
+                if await self._post(source, way):
+                    return way
+        return None
+
+    async def _post(self, source: Source, way: str) -> bool:
+        name = peer_id(source.key)
+        waiting = await asyncio.to_thread(
+            self._spool.pending,
+            POST_PULSES,
+            not_handed_to=name,
+            handed_before_ms=self._clock_ms() - HANDED_AGAIN_MS,
+            own=None if way == "relay" else True,  # foreign ones go to the origin in our own batches
+        )
+        if not waiting:
+            return await self._ping(source)
+        body = encode(
+            PulsePost(1, list(dict.fromkeys(p.ticket for p in waiting)), [p.pulse for p in waiting])
+        )
+        try:
+            reply = await self._dialer.request(
+                source, "POST", "/v1/pulses", body=body, timeout_s=REQUEST_TIMEOUT_S
+            )
+            if reply.status == 202:  # noqa: PLR2004 - a promise
+                await self._promised(source, reply.body, waiting)
+            elif reply.status == 200:  # noqa: PLR2004 - the origin's ack
+                await asyncio.to_thread(self._acks.accept, reply.body)
+            else:
+                return False
+        except FarcastError as error:
+            self._handed.labels(error.reason).inc()
+            return False
+        self._handed.labels(way).inc(len(waiting))
+        return True
+
+    async def _promised(self, source: Source, data: bytes, waiting: list[SpooledPulse]) -> None:
+        receipt = open_receipt(data)
+        if receipt.carrier != source.key or receipt.root != pulses_root([p.pulse for p in waiting]):
+            raise RemoteError("a receipt for other pulses than the ones posted", reason="bad_receipt")
+        keys = [(p.tid, p.seq) for p in waiting]
+        await asyncio.to_thread(self._spool.mark_handed, peer_id(source.key), keys, self._clock_ms())
+
+    async def _ping(self, source: Source) -> bool:
+        try:
+            reply = await self._dialer.request(source, "GET", "/healthz", timeout_s=REQUEST_TIMEOUT_S)
+        except FarcastError:
+            return False
+        return reply.status == 200  # noqa: PLR2004 - healthy
+
+    async def _carry_foreign(self) -> None:
+        try:
+            await self._batcher.flush()
+        except FarcastError as error:
+            self._handed.labels(error.reason).inc()
+
+    async def _ask_for_acks(self) -> None:
+        """Ask everybody who promised to carry what waits, each may know of less than another carried.
+
+        The origin is asked only where none of them answers.
+        """
+        tids = list(await asyncio.to_thread(self._spool.digests))[:ACK_TIDS]
+        carriers = await asyncio.to_thread(self._spool.carriers)
+        relays = {peer_id(source.key): source for source in self._relays()}
+        for tid in tids:
+            asked = [relays[name] for name in carriers.get(tid, ()) if name in relays][:CARRIERS_ASKED]
+            answered = [await self._fetch_acks(source, tid) for source in asked]
+            if not any(answered):
+                for source in self._origin():
+                    if await self._fetch_acks(source, tid):
+                        break
+
+    async def _fetch_acks(self, source: Source, tid: bytes) -> bool:
+        """Apply what ``source`` has on a ticket; False where it does not answer."""
+        path = f"/v1/acks/{tid.hex()}"
+        try:
+            reply = await self._dialer.request(source, "GET", path, timeout_s=REQUEST_TIMEOUT_S)
+            if reply.status == 200:  # noqa: PLR2004 - else nothing is known there yet
+                for item in decode(list[bytes], reply.body):
+                    await asyncio.to_thread(self._acks.accept, item)
+        except FarcastError as error:
+            self._handed.labels(error.reason).inc()
+            return False
+        return reply.status in {200, 404}

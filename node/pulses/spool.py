@@ -1,0 +1,379 @@
+"""The spool: signed pulses on their way home, durable in SQLite until the origin has acked them.
+
+Every write is on the disk before the call returns (WAL, synchronous FULL). Signatures are the
+caller's to check before anything comes here; sizes and the dedup key are checked again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from sqlite3 import Connection, Row
+
+from prometheus_client import CollectorRegistry
+
+from ...protocol.batch import Ack, TidAck, covers
+from ...protocol.errors import RefusedError, RemoteError
+from ...protocol.identity import open_unverified
+from ...protocol.ports import Spool, SpooledPulse
+from ...protocol.pulse import read_pulse
+from ...protocol.ticket import DAY_MS, MAX_SEQ
+from ..database import open_database, transaction
+from .ackbook import AckBook
+from .batchshelf import BatchShelf
+from .spooltables import MIGRATIONS
+from .spooltally import Metrics, Tally
+
+KEEP_MS = 9 * DAY_MS
+"""How long foreign pulses wait for an ack; the origin's late window is a day longer."""
+FOREIGN_QUOTA_BYTES = 1 << 30
+TID_PULSES = 2 * MAX_SEQ
+"""Foreign pulses kept per ticket: every sequence number once, and as many second bodies."""
+BEACONS = 11 * 24
+RECEIPTS = 20_000
+ENVELOPE_LIMIT_BYTES = 1_024
+RETRY_AFTER_S = 60.0
+
+_SPOOLED = "SELECT tid, seq, pulse, ticket, seen_ms, own FROM spooled "
+_PENDING = """
+SELECT tid, seq, pulse, ticket, seen_ms, own FROM spooled
+WHERE (?1 IS NULL OR own = ?1) AND (?2 IS NULL OR NOT EXISTS (
+    SELECT 1 FROM handed
+    WHERE handed.tid = spooled.tid AND handed.seq = spooled.seq AND ?2 IN (peer, '*') AND at_ms >= ?3
+))
+ORDER BY seen_ms, tid, seq LIMIT ?4
+"""
+_UNBATCHED = _SPOOLED + "WHERE own = 0 AND batch IS NULL ORDER BY seen_ms, tid, seq LIMIT ?"
+_FOUND = _SPOOLED + "WHERE tid = ? AND seq = ? ORDER BY hash"
+_COUNTS = """
+SELECT (SELECT count(*) FROM ticket) AS tickets, (SELECT count(*) FROM batch WHERE open) AS open_batches,
+(SELECT count(*) FROM ack) AS acked_tids, (SELECT count(*) FROM receipt) AS receipts,
+(SELECT count(*) FROM beacon) AS beacons
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits for an ack: how many pulses, since when (ms, 0 for none), how much viewing (ms)."""
+
+    count: int
+    oldest_ms: int
+    viewed_ms: int
+
+
+class DiskSpool(Spool):
+    """The pulses, batches, acks, receipts and beacons in one home's database file."""
+
+    def __init__(
+        self, path: Path, registry: CollectorRegistry, *, foreign_quota_bytes: int = FOREIGN_QUOTA_BYTES
+    ) -> None:
+        """Open or create the spool in the file ``path``; raises ``LocalError`` where it is damaged."""
+        self.foreign_quota_bytes = foreign_quota_bytes
+        self._path = path
+        self._lock = threading.Lock()
+        self._metrics = Metrics(registry)
+        self._conn = open_database(self._path, MIGRATIONS, synchronous="FULL")
+        self._conn.row_factory = Row
+        self._acks = AckBook(self._conn)
+        self._batches = BatchShelf(self._conn)
+        self._tally = self._count()
+        self._metrics.show(self._tally)
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._conn.close()
+
+    # -- pulses come
+
+    def add(self, pulses: Iterable[SpooledPulse]) -> int:
+        """Store pulses durably, all or none; returns how many were new.
+
+        Known pulses and those an ack already covers are skipped; a second body under a known
+        (tid, seq) is kept beside the first as evidence.
+
+        Raises:
+            RemoteError: ``malformed``, ``too_large``, ``wrong_key`` where tid or seq are not the pulse's.
+            RefusedError: 429 ``spool_full`` where foreign pulses are over a quota.
+            StoreFullError: the disk is full.
+
+        """
+        new = 0
+        acked: dict[bytes, TidAck | None] = {}
+        with self._transaction() as conn:
+            before = self._tally.foreign
+            for item in pulses:
+                if item.tid not in acked:
+                    acked[item.tid] = self._acks.known(item.tid)
+                ack = acked[item.tid]
+                if ack is None or not covers(ack, item.seq):
+                    new += self._insert(conn, item)
+            if self._tally.foreign > before:
+                self._check_quotas(acked)
+        self._metrics.show(self._tally)
+        return new
+
+    def _insert(self, conn: Connection, item: SpooledPulse) -> int:
+        if max(len(item.pulse), len(item.ticket)) > ENVELOPE_LIMIT_BYTES:
+            message = f"a pulse or ticket over the limit of {ENVELOPE_LIMIT_BYTES} bytes"
+            raise RemoteError(message, reason="too_large")
+        pulse, _ = read_pulse(item.pulse)
+        if (pulse.tid, pulse.seq) != (item.tid, item.seq):
+            raise RemoteError("a pulse filed under another ticket or number than its own", reason="wrong_key")
+        ticket = sha256(item.ticket).digest()
+        conn.execute("INSERT OR IGNORE INTO ticket VALUES (?, ?, ?)", (ticket, item.tid, item.ticket))
+        row = (
+            item.tid, item.seq, sha256(item.pulse).digest(), item.pulse, ticket,
+            item.seen_ms, pulse.at_ms, pulse.delta_ms, int(item.own),
+        )  # fmt: skip
+        new = conn.execute(
+            "INSERT OR IGNORE INTO pulse VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row
+        ).rowcount
+        if new:
+            self._move(1, item.pulse, own=item.own)
+        elif item.own:  # it came back to us before we filed it ourselves
+            known = "UPDATE pulse SET own = 1 WHERE tid = ? AND seq = ? AND hash = ? AND own = 0"
+            if conn.execute(known, row[:3]).rowcount:
+                self._move(-1, item.pulse, own=False)
+                self._move(1, item.pulse, own=True)
+        return new
+
+    def _check_quotas(self, tids: Iterable[bytes]) -> None:
+        query = "SELECT count(*) FROM pulse WHERE own = 0 AND tid = ?"
+        crowded = any(self._number(query, tid) > TID_PULSES for tid in tids)
+        if crowded or self._tally.foreign_bytes > self.foreign_quota_bytes:
+            message = (
+                "this box holds as many of that ticket's pulses as it may"
+                if crowded
+                else f"this box holds {self.foreign_quota_bytes} bytes of pulses for others and takes no more"
+            )
+            raise RefusedError(message, status=429, retry_after_s=RETRY_AFTER_S, reason="spool_full")
+
+    # -- pulses wait
+
+    def pending(
+        self,
+        limit: int,
+        *,
+        not_handed_to: str | None = None,
+        handed_before_ms: int = 0,
+        own: bool | None = None,
+    ) -> list[SpooledPulse]:
+        """Return the oldest pulses that no ack covers yet.
+
+        With ``not_handed_to`` only those not yet handed to that peer (``ANYBODY``: to no one), or before
+        ``handed_before_ms`` and still not acked; with ``own`` only this box's, or only others'.
+        """
+        whose = None if own is None else int(own)
+        return self._pulses(_PENDING, whose, not_handed_to, handed_before_ms, limit)
+
+    def unbatched(self, limit: int) -> list[SpooledPulse]:
+        """Return the oldest foreign pulses that are in no open batch."""
+        return self._pulses(_UNBATCHED, limit)
+
+    def find(self, wanted: Iterable[tuple[bytes, int]]) -> list[SpooledPulse]:
+        """Return every body held under these (tid, seq), for a neighbour that lacks them."""
+        return [item for tid, seq in wanted for item in self._pulses(_FOUND, tid, seq)]
+
+    def digests(self) -> dict[bytes, list[int]]:
+        """Return the sequence numbers held per tid, ascending."""
+        held: dict[bytes, list[int]] = {}
+        for row in self._all("SELECT DISTINCT tid, seq FROM pulse ORDER BY tid, seq"):
+            held.setdefault(row["tid"], []).append(row["seq"])
+        return held
+
+    def waiting(self, *, own: bool | None = None) -> Waiting:
+        """Sum up what waits for an ack; with ``own`` only this box's, or only others'."""
+        [row] = self._all(
+            "SELECT count(*), coalesce(min(seen_ms), 0), coalesce(sum(delta_ms), 0) FROM pulse "
+            "WHERE ?1 IS NULL OR own = ?1",
+            None if own is None else int(own),
+        )
+        return Waiting(*row)
+
+    def mark_handed(self, peer: str, keys: Iterable[tuple[bytes, int]], at_ms: int) -> None:
+        """Note that ``peer`` promised to carry these (tid, seq), so that it is not asked again at once."""
+        with self._transaction() as conn:
+            conn.executemany(
+                "INSERT OR REPLACE INTO handed(peer, at_ms, tid, seq) "
+                "SELECT DISTINCT ?, ?, tid, seq FROM pulse WHERE tid = ? AND seq = ?",
+                ((peer, at_ms, tid, seq) for tid, seq in keys),
+            )
+
+    def carriers(self) -> dict[bytes, list[str]]:
+        """Return by ticket the peers that promised to carry what waits, the latest promise first."""
+        query = "SELECT tid, peer FROM handed GROUP BY tid, peer ORDER BY max(at_ms) DESC, peer"
+        found: dict[bytes, list[str]] = {}
+        for row in self._all(query):
+            found.setdefault(row["tid"], []).append(row["peer"])
+        return found
+
+    # -- pulses go
+
+    def settle(self, ack: bytes) -> int:
+        """Apply one verified signed ack: keep it, drop what it covers; returns pulses dropped.
+
+        The newest ack per tid is kept, and the batch it answers is closed.
+        """
+        body, _ = open_unverified(Ack, ack)
+        dropped = 0
+        with self._transaction() as conn:
+            self._acks.keep(body.tids, ack, body.at_ms)
+            for item in body.tids:
+                rows = conn.execute("SELECT DISTINCT seq FROM pulse WHERE tid = ?", (item.tid,)).fetchall()
+                for row in rows:
+                    if covers(item, row["seq"]):
+                        dropped += self._drop(conn, item.tid, row["seq"])
+                if rows:
+                    self._drop_tickets(conn, item.tid)
+            self._batches.close([body.batch])
+            self._acks.trim()
+        self._metrics.settled.inc(dropped)
+        self._metrics.show(self._tally)
+        return dropped
+
+    def acks(self, tids: Iterable[bytes]) -> list[bytes]:
+        """Return the newest signed ack envelopes that cover any of ``tids``, each once, newest first."""
+        with self._lock:
+            found = {entry for tid in tids if (entry := self._acks.envelope(tid))}
+        return [data for _, data in sorted(found, reverse=True)]
+
+    def expire(self, now_ms: int) -> int:
+        """Let go what is older than nine days, own pulses excepted; returns foreign pulses dropped.
+
+        A pulse is as old as the younger of its own time and its arrival, so that a box whose clock
+        was wrong at arrival does not lose it.
+        """
+        before_ms = now_ms - KEEP_MS
+        dropped = 0
+        with self._transaction() as conn:
+            query = "SELECT DISTINCT tid, seq FROM pulse WHERE own = 0 AND max(seen_ms, made_ms) < ?"
+            rows = conn.execute(query, (before_ms,)).fetchall()
+            for row in rows:
+                dropped += self._drop(conn, row["tid"], row["seq"])
+            for tid in {row["tid"] for row in rows}:
+                self._drop_tickets(conn, tid)
+            self._acks.trim(before_ms)
+            conn.execute("DELETE FROM receipt WHERE at_ms < ?", (before_ms,))
+            self._batches.close(self._batches.spent(before_ms))
+        self._metrics.expired.inc(dropped)
+        self._metrics.show(self._tally)
+        return dropped
+
+    # -- batches
+
+    def next_batch(self) -> tuple[int, bytes]:
+        """Return the number of the next batch and the hash of the one before (32 zero bytes first)."""
+        with self._lock:
+            number, name = self._batches.last()
+        return number + 1, name
+
+    def add_batch(self, number: int, data: bytes, pulses: Iterable[SpooledPulse]) -> None:
+        """Keep a signed batch of ``pulses`` until it is acked; the same one again is no news.
+
+        Raises:
+            LocalError: ``batch_number`` where it is neither the last nor the next one.
+
+        """
+        with self._transaction():
+            self._batches.add(number, data, list(pulses))
+
+    def open_batches(self) -> list[tuple[int, bytes]]:
+        """Return the batches not acked yet, in order."""
+        with self._lock:
+            return self._batches.open()
+
+    def close_batch(self, name: bytes) -> None:
+        """Forget an acked batch by its hash; pulses of it that no ack covered wait for another one."""
+        with self._transaction():
+            self._batches.close([name])
+
+    # -- beacons and receipts
+
+    def add_beacon(self, number: int, data: bytes) -> bool:
+        """Keep a verified signed beacon, the newest eleven days of them; True where it was new."""
+        with self._transaction() as conn:
+            new = conn.execute("INSERT OR IGNORE INTO beacon VALUES (?, ?)", (number, data)).rowcount
+            conn.execute(
+                "DELETE FROM beacon WHERE number <= (SELECT max(number) FROM beacon) - ?", (BEACONS,)
+            )
+        return new > 0
+
+    def beacons(self) -> list[tuple[int, bytes]]:
+        """Return the beacons by number, newest first."""
+        rows = self._all("SELECT number, data FROM beacon ORDER BY number DESC")
+        return [(row["number"], row["data"]) for row in rows]
+
+    def add_receipt(self, data: bytes, at_ms: int) -> None:
+        """Keep a carrier's verified receipt as evidence of its promise."""
+        with self._transaction() as conn:
+            conn.execute(
+                "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?)", (sha256(data).digest(), data, at_ms)
+            )
+            conn.execute(
+                "DELETE FROM receipt WHERE hash IN "
+                "(SELECT hash FROM receipt ORDER BY at_ms DESC LIMIT -1 OFFSET ?)",
+                (RECEIPTS,),
+            )
+
+    def receipts(self) -> list[bytes]:
+        """Return the receipts kept, oldest first."""
+        return [row["data"] for row in self._all("SELECT data FROM receipt ORDER BY at_ms, hash")]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many of each thing the spool holds, for status pages."""
+        [row] = self._all(_COUNTS)
+        return {"own": self._tally.own, "foreign": self._tally.foreign, **dict(row)}
+
+    # -- the inside; all of it wants the lock
+
+    @contextmanager
+    def _transaction(self) -> Generator[Connection]:
+        with self._lock:
+            before = self._tally
+            try:
+                with transaction(self._conn, self._path) as conn:
+                    yield conn
+            except BaseException:
+                self._tally = before
+                raise
+
+    def _all(self, query: str, *values: object) -> list[Row]:
+        with self._lock:
+            return self._conn.execute(query, values).fetchall()
+
+    def _pulses(self, query: str, *values: object) -> list[SpooledPulse]:
+        return [
+            SpooledPulse(tid, seq, pulse, ticket, seen_ms, bool(own))
+            for tid, seq, pulse, ticket, seen_ms, own in self._all(query, *values)
+        ]
+
+    def _number(self, query: str, *values: object) -> int:
+        return int(self._conn.execute(query, values).fetchone()[0])
+
+    def _drop(self, conn: Connection, tid: bytes, seq: int) -> int:
+        rows = conn.execute("SELECT pulse, own FROM pulse WHERE tid = ? AND seq = ?", (tid, seq)).fetchall()
+        for row in rows:
+            self._move(-1, row["pulse"], own=bool(row["own"]))
+        conn.execute("DELETE FROM pulse WHERE tid = ? AND seq = ?", (tid, seq))
+        conn.execute("DELETE FROM handed WHERE tid = ? AND seq = ?", (tid, seq))
+        return len(rows)
+
+    def _drop_tickets(self, conn: Connection, tid: bytes) -> None:
+        conn.execute(
+            "DELETE FROM ticket WHERE tid = ?1 AND hash NOT IN (SELECT ticket FROM pulse WHERE tid = ?1)",
+            (tid,),
+        )
+
+    def _move(self, sign: int, pulse: bytes, *, own: bool) -> None:
+        self._tally = self._tally.moved(sign, pulse, own=own)
+
+    def _count(self) -> Tally:
+        query = "SELECT count(*), coalesce(sum(length(pulse)), 0) FROM pulse WHERE own = ?"
+        own, _ = self._conn.execute(query, (1,)).fetchone()
+        foreign, size_bytes = self._conn.execute(query, (0,)).fetchone()
+        return Tally(own, foreign, size_bytes)

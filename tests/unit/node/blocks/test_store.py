@@ -1,0 +1,441 @@
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from prometheus_client import CollectorRegistry
+
+from farcast.node.blocks.blockfiles import BLOCK_LIMIT_BYTES, BlockFiles
+from farcast.node.blocks.store import SPARE_BYTES, UNSYNCED_BLOCKS, DiskStore
+from farcast.protocol.cid import IDENTITY, RAW, Cid
+from farcast.protocol.errors import LocalError, RemoteError, StoreFullError
+from farcast.protocol.ports import TierName
+
+KB = 1_000
+
+
+def block(number: int, size: int = KB) -> tuple[Cid, bytes]:
+    data = number.to_bytes(4, "big") + bytes(size - 4)
+    return Cid.of(RAW, data), data
+
+
+def open_store(home: Path, quota_bytes: int = 10 * KB) -> tuple[DiskStore, CollectorRegistry]:
+    registry = CollectorRegistry()
+    return DiskStore(home, quota_bytes, registry), registry
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[DiskStore]:
+    opened, _ = open_store(tmp_path)
+    yield opened
+    opened.close()
+
+
+def files_under(home: Path) -> set[str]:
+    return {path.name for path in (home / "blocks").rglob("*") if path.is_file()}
+
+
+def test_a_block_put_is_read_back_and_lies_under_its_digest(store: DiskStore, tmp_path: Path) -> None:
+    cid, data = block(1)
+    assert not store.has(cid)
+    assert store.get(cid) is None
+    assert store.put(cid, data, tier=TierName.CDN)
+    assert not store.put(cid, data, tier=TierName.RELAY)
+    assert store.has(cid)
+    assert store.get(cid) == data
+    fan = cid.digest.hex()
+    assert store.path(cid) == (str(tmp_path / "blocks" / fan[:2] / fan[2:4] / str(cid)), KB)
+    assert (store.held_bytes, store.held_blocks, store.cids()) == (KB, 1, [cid])
+
+
+def test_wrong_bytes_are_refused_and_leave_nothing(store: DiskStore, tmp_path: Path) -> None:
+    cid, data = block(1)
+    with pytest.raises(RemoteError) as caught:
+        store.put(cid, data[:-1])
+    assert caught.value.reason == "hash_mismatch"
+    big = bytes(BLOCK_LIMIT_BYTES + 1)
+    with pytest.raises(RemoteError) as caught:
+        store.put(Cid.of(RAW, big), big)
+    assert caught.value.reason == "too_large"
+    assert files_under(tmp_path) == set()
+
+
+def test_an_identity_cid_is_never_stored(store: DiskStore, tmp_path: Path) -> None:
+    cid = Cid(RAW, b"inside", IDENTITY)
+    assert store.has(cid)
+    assert store.get(cid) == b"inside"
+    assert store.path(cid) is None
+    assert not store.put(cid, b"inside")
+    with pytest.raises(RemoteError):
+        store.put(cid, b"other")
+    assert files_under(tmp_path) == set()
+
+
+def test_an_empty_block_is_a_block(store: DiskStore) -> None:
+    cid = Cid.of(RAW, b"")
+    assert store.put(cid, b"")
+    assert store.get(cid) == b""
+    assert store.path(cid) is not None
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "grow", "remove"])
+def test_a_corrupt_block_is_dropped_counted_and_may_come_again(tmp_path: Path, damage: str) -> None:
+    store, registry = open_store(tmp_path)
+    cid, data = block(1)
+    store.put(cid, data)
+    place = store.path(cid)
+    assert place is not None
+    file = Path(place[0])
+    match damage:
+        case "flip":
+            file.write_bytes(data[:-1] + b"\1")
+        case "cut":
+            file.write_bytes(data[:-1])
+        case "grow":
+            file.write_bytes(data + b"\0")
+        case _:
+            file.unlink()
+    assert store.get(cid) is None
+    assert not store.has(cid)
+    assert store.held_bytes == 0
+    assert registry.get_sample_value("farcast_node_store_corrupt_blocks_total") == 1
+    assert store.put(cid, data)
+    assert store.get(cid) == data
+    assert store.recheck(cid)
+    store.close()
+
+
+def test_the_least_recently_used_block_leaves_first(store: DiskStore) -> None:
+    blocks = [block(number) for number in range(10)]
+    for cid, data in blocks:
+        store.put(cid, data)
+    store.get(blocks[0][0])
+    store.path(blocks[1][0])
+    for number in range(100, 108):
+        cid, data = block(number)
+        store.put(cid, data)
+        assert store.held_bytes <= 10 * KB
+    assert [store.has(cid) for cid, _ in blocks] == [True, True, *[False] * 8]
+
+
+def test_order_of_use_survives_a_restart(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path)
+    blocks = [block(number) for number in range(10)]
+    for cid, data in blocks:
+        store.put(cid, data)
+    store.path(blocks[0][0])
+    store.close()
+    store, _ = open_store(tmp_path)
+    cid, data = block(100)
+    store.put(cid, data)
+    assert store.has(blocks[0][0])
+    assert not store.has(blocks[1][0])
+    store.close()
+
+
+def test_eviction_finds_victims_when_everything_was_just_used(store: DiskStore) -> None:
+    blocks = [block(number) for number in range(10)]
+    for cid, data in blocks:
+        store.put(cid, data)
+    for cid, _ in blocks:
+        store.path(cid)
+    cid, data = block(100, 5 * KB)
+    assert store.put(cid, data)
+    assert [store.has(cid) for cid, _ in blocks] == [False] * 5 + [True] * 5
+
+
+def test_pinned_blocks_stay_until_every_label_is_gone(store: DiskStore) -> None:
+    blocks = [block(number) for number in range(10)]
+    kept = [cid for cid, _ in blocks[:9]]
+    store.pin("film", kept)  # before they are here
+    store.pin("other", kept[:1])
+    for cid, data in blocks:
+        store.put(cid, data)
+    for number in range(100, 105):
+        cid, data = block(number)
+        store.put(cid, data)
+    assert all(store.has(cid) for cid in kept)
+    assert {label: set(cids) for label, cids in store.pinned().items()} == {
+        "film": set(kept),
+        "other": set(kept[:1]),
+    }
+    store.unpin("film")
+    for number in range(200, 220):
+        cid, data = block(number)
+        store.put(cid, data)
+    assert [store.has(cid) for cid in kept] == [True, *[False] * 8]
+
+
+def test_a_store_full_of_pins_refuses_with_a_sentence_and_evicts_nothing(store: DiskStore) -> None:
+    blocks = [block(number) for number in range(10)]
+    for cid, data in blocks:
+        store.put(cid, data)
+    store.pin("film", [cid for cid, _ in blocks[:9]])
+    cid, data = block(100, 2 * KB)
+    with pytest.raises(StoreFullError, match="quota_bytes"):
+        store.put(cid, data)
+    assert store.held_blocks == 10
+    store.drop(blocks[0][0])
+    assert store.put(cid, data)
+    assert store.held_bytes == 10 * KB
+
+
+def test_dropping_removes_even_a_pinned_block(store: DiskStore, tmp_path: Path) -> None:
+    cid, data = block(1)
+    store.put(cid, data)
+    store.pin("film", [cid])
+    assert store.drop(cid)
+    assert not store.drop(cid)
+    assert files_under(tmp_path) == set()
+
+
+def test_a_smaller_quota_is_met_at_the_next_start(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path)
+    for number in range(10):
+        store.put(*block(number))
+    store.close()
+    store, registry = open_store(tmp_path, 3 * KB)
+    assert store.held_bytes == 3 * KB
+    assert len(files_under(tmp_path)) == 3
+    assert registry.get_sample_value("farcast_node_store_evicted_blocks_total") == 7
+    store.close()
+
+
+def test_what_each_tier_brought_is_counted_once_and_kept(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path)
+    store.put(*block(1), tier=TierName.CDN)
+    store.put(*block(1), tier=TierName.MESH)
+    store.put(*block(2), tier=TierName.SATELLITE)
+    store.put(*block(3))
+    store.drop(block(1)[0])
+    store.close()
+    store, registry = open_store(tmp_path)
+    counts = {tier.label: tuple(brought) for tier, brought in store.bytes_by_tier().items()}
+    assert counts == {"cdn": (1, KB), "relay": (0, 0), "mesh": (0, 0), "satellite": (1, KB)}
+    assert registry.get_sample_value("farcast_node_block_bytes_total", {"tier": "cdn"}) == KB
+    assert registry.get_sample_value("farcast_node_store_bytes") == 2 * KB
+    assert registry.get_sample_value("farcast_node_store_blocks") == 2
+    store.close()
+
+
+def test_stray_drafts_are_removed_at_the_start(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path)
+    store.put(*block(1))
+    store.close()
+    (tmp_path / "blocks" / ".tmp" / "7").write_bytes(b"half")
+    store, _ = open_store(tmp_path)
+    assert files_under(tmp_path) == {str(block(1)[0])}
+    assert store.put(*block(2))
+    store.close()
+
+
+def test_unsettled_blocks_are_hashed_again_after_a_crash(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path, 10_000 * KB)
+    old, good, torn, missing = (block(number) for number in range(4))
+    store.put(*old)
+    store.sync()
+    for cid, data in (good, torn, missing):
+        store.put(cid, data)
+    for cid, data, action in ((old[0], b"bad", "tear"), (*torn, "tear"), (*missing, "remove")):
+        place = store.path(cid)
+        assert place is not None
+        Path(place[0]).unlink()
+        if action == "tear":
+            Path(place[0]).write_bytes(data[: len(data) // 2])
+    again, _ = open_store(tmp_path, 10_000 * KB)  # the first one is left as a crash would
+    assert again.has(old[0])  # settled long ago: not read at the start
+    assert again.get(old[0]) is None  # but never served
+    assert again.get(good[0]) == good[1]
+    assert not again.has(torn[0])
+    assert not again.has(missing[0])
+    assert files_under(tmp_path) == {str(good[0])}
+    again.close()
+
+
+def test_old_arrivals_are_settled_as_new_ones_come(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path, 10_000 * KB)
+    for number in range(UNSYNCED_BLOCKS + 20):
+        store.put(*block(number))
+    assert len(store._unsynced) == UNSYNCED_BLOCKS
+    store.sync()
+    assert store._unsynced == {}
+    assert store._index.unsettled() == []
+    store.close()
+
+
+def test_a_half_done_eviction_is_finished_at_the_start(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path)
+    cid, data = block(1)
+    store.put(cid, data)
+    store._index.leave([cid.encode()])  # the process dies before the file goes
+    store, _ = open_store(tmp_path)
+    assert not store.has(cid)
+    assert files_under(tmp_path) == set()
+    assert store.put(cid, data)
+    assert store.get(cid) == data
+    store.close()
+
+
+def test_a_low_disk_evicts_and_an_empty_store_on_it_refuses(tmp_path: Path) -> None:
+    free = 10**12
+    store = DiskStore(tmp_path, 10 * KB, CollectorRegistry(), free_bytes=lambda _: free)
+    for number in range(10):
+        store.put(*block(number))
+    free = SPARE_BYTES - KB
+    assert store.put(*block(100))
+    assert store.held_blocks == 9  # a kilobyte too little, and one for the block
+    for cid in store.cids():
+        store.drop(cid)
+    with pytest.raises(StoreFullError) as caught:
+        store.put(*block(101))
+    assert caught.value.reason == "disk_full"
+    store.close()
+
+
+def test_a_write_that_finds_the_disk_full_evicts_and_tries_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = open_store(tmp_path)
+    for number in range(4):
+        store.put(*block(number))
+    write, left = BlockFiles.write, [1]
+
+    def full(files: BlockFiles, data: bytes) -> str:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(files, data)
+
+    monkeypatch.setattr(BlockFiles, "write", full)
+    assert store.put(*block(100))
+    assert store.cids() == [block(100)[0]]
+    left[0] = 2
+    with pytest.raises(StoreFullError):
+        store.put(*block(101))
+    assert store.put(*block(102))  # the room kept for the failed one is free again
+    assert store._reserved == 0
+    assert len(files_under(tmp_path)) == store.held_blocks
+    store.close()
+
+
+def test_a_damaged_index_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "index.db").write_bytes(b"this is no database, only some text" * 100)
+    with pytest.raises(LocalError, match=r"index\.db is damaged") as caught:
+        open_store(tmp_path)
+    assert caught.value.reason == "damaged"
+
+
+def test_many_threads_agree(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path, 40 * KB)
+    blocks = [block(number) for number in range(60)]
+    wrong: list[Cid] = []
+    new = [0] * 6
+
+    def work(seed: int) -> None:
+        for step in range(200):
+            cid, data = blocks[(step * (seed + 1) + seed) % len(blocks)]
+            new[seed] += store.put(cid, data, tier=TierName.RELAY)
+            if store.get(cid) not in (None, data):
+                wrong.append(cid)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong
+    assert store.held_bytes == KB * store.held_blocks <= 40 * KB
+    assert store.bytes_by_tier()[TierName.RELAY].blocks == sum(new)
+    assert len(files_under(tmp_path)) == store.held_blocks
+    store.close()
+    again, registry = open_store(tmp_path, 40 * KB)
+    assert all(again.get(cid) is not None for cid in again.cids())
+    assert registry.get_sample_value("farcast_node_store_corrupt_blocks_total") == 0
+    again.close()
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Any order of puts, reads, drops, pins and restarts keeps the quota, the pins and the bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.home = Path(self.folder.name)
+        self.store, _ = open_store(self.home)
+        self.pins: dict[str, set[Cid]] = {}
+
+    @rule(number=st.integers(0, 11), size=st.sampled_from([KB, 2 * KB, 4 * KB]))
+    def put(self, number: int, size: int) -> None:
+        """Put one block, or find that pins leave no room."""
+        cid, data = block(number, size)
+        try:
+            self.store.put(cid, data)
+        except StoreFullError:
+            pinned = sum(held for cid, held in self.sizes().items() if cid in self.pinned())
+            assert pinned + size > 10 * KB
+        else:
+            assert self.store.get(cid) == data
+
+    @rule(number=st.integers(0, 11), size=st.sampled_from([KB, 2 * KB, 4 * KB]))
+    def drop(self, number: int, size: int) -> None:
+        """Drop one block, held or not."""
+        self.store.drop(block(number, size)[0])
+
+    @rule(label=st.sampled_from("ab"), number=st.integers(0, 11), size=st.sampled_from([KB, 2 * KB, 4 * KB]))
+    def pin(self, label: str, number: int, size: int) -> None:
+        """Pin one block, held or not."""
+        cid = block(number, size)[0]
+        self.store.pin(label, [cid])
+        self.pins.setdefault(label, set()).add(cid)
+
+    @rule(label=st.sampled_from("ab"))
+    def unpin(self, label: str) -> None:
+        """Give up a label."""
+        self.store.unpin(label)
+        self.pins.pop(label, None)
+
+    @rule(clean=st.booleans())
+    def restart(self, *, clean: bool) -> None:
+        """Close, or die without closing, and open again."""
+        before = set(self.store.cids())
+        if clean:
+            self.store.close()
+        else:
+            self.store._index.close()
+        self.store, _ = open_store(self.home)
+        assert set(self.store.cids()) == before
+
+    def pinned(self) -> set[Cid]:
+        """Return every pinned CID of the model."""
+        return {cid for cids in self.pins.values() for cid in cids}
+
+    def sizes(self) -> dict[Cid, int]:
+        """Return the size of every block held."""
+        return {cid: place[1] for cid in self.store.cids() if (place := self.store.path(cid))}
+
+    @invariant()
+    def books_agree(self) -> None:
+        """Compare memory, files, index and model."""
+        sizes = self.sizes()
+        assert self.store.held_bytes == sum(sizes.values()) <= 10 * KB
+        assert files_under(self.home) == {str(cid) for cid in sizes}
+        assert self.store._pinned_bytes == sum(size for cid, size in sizes.items() if cid in self.pinned())
+        assert {label: set(cids) for label, cids in self.store.pinned().items()} == self.pins
+
+    def teardown(self) -> None:
+        """Remove the home."""
+        self.store.close()
+        self.folder.cleanup()
+
+
+TestStoreMachine = StoreMachine.TestCase
+TestStoreMachine.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)

@@ -1,0 +1,277 @@
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from farcast.node.pulses.spool import BEACONS, KEEP_MS, TID_PULSES, DiskSpool, Waiting
+from farcast.protocol.batch import Ack, Batch, Reject, TidAck, batch_hash, pulses_root, seal_batch
+from farcast.protocol.errors import LocalError, RefusedError, RemoteError
+from farcast.protocol.identity import Identity
+from farcast.protocol.ports import SpooledPulse
+from farcast.protocol.pulse import ACTIVE, PulseSigner, Viewing
+from farcast.protocol.ticket import Holder, TicketOffice
+
+ORIGIN = Identity(bytes(32))
+OFFICE = TicketOffice(ORIGIN, b"secret")
+DAY = 20_000
+DAWN_MS = DAY * 86_400_000
+
+
+class Viewer:
+    """Makes one ticket's pulses, 60 s of viewing each."""
+
+    def __init__(self, name: str) -> None:
+        self.tid = name.encode().ljust(16, b"\0")
+        session = Identity(name.encode().ljust(32, b"\1"))
+        self.grant = OFFICE.issue(self.tid, DAY, session.key, Holder(bytes(16), 0))
+        self.signer = PulseSigner(self.grant.ticket, self.grant.key, session)
+
+    def pulses(self, count: int, *, own: bool = False, seen_ms: int = DAWN_MS) -> list[SpooledPulse]:
+        """Sign the next ``count`` pulses, seen a millisecond apart."""
+        made: list[SpooledPulse] = []
+        for _ in range(count):
+            at_ms = DAWN_MS + self.signer.seq * 60_000
+            viewing = Viewing(ACTIVE, bytes(32), at_ms % 2**32, 0, [], bytes(16))
+            pulse = self.signer.sign(at_ms, 60_000, 1, viewing)
+            made.append(
+                SpooledPulse(self.tid, self.signer.seq, pulse, self.grant.ticket, seen_ms + len(made), own)
+            )
+        return made
+
+
+def ack(*items: TidAck, at_ms: int = DAWN_MS, batch: bytes = bytes(32)) -> bytes:
+    return ORIGIN.seal("ack", Ack(1, batch, list(items), "segment", 0, 0, bytes(32), at_ms))
+
+
+def open_spool(home: Path, quota_bytes: int = 1 << 20) -> tuple[DiskSpool, CollectorRegistry]:
+    registry = CollectorRegistry()
+    return DiskSpool(home / "spool.db", registry, foreign_quota_bytes=quota_bytes), registry
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[DiskSpool]:
+    opened, _ = open_spool(tmp_path)
+    yield opened
+    opened.close()
+
+
+def test_pulses_come_back_oldest_first_and_survive_a_restart(tmp_path: Path) -> None:
+    spool, _ = open_spool(tmp_path)
+    ann, bob = Viewer("ann").pulses(3, own=True, seen_ms=DAWN_MS + 5), Viewer("bob").pulses(2)
+    assert spool.add([*ann, *bob]) == 5
+    spool.close()
+    spool, registry = open_spool(tmp_path)
+    assert spool.pending(10) == [*bob, *ann]
+    assert spool.pending(3) == [*bob, ann[0]]
+    assert spool.pending(10, own=True) == ann
+    assert spool.pending(10, own=False) == bob
+    assert spool.digests() == {ann[0].tid: [1, 2, 3], bob[0].tid: [1, 2]}
+    assert spool.find([(bob[0].tid, 2), (bob[0].tid, 9)]) == [bob[1]]
+    assert spool.waiting() == Waiting(5, DAWN_MS, 300_000)
+    assert spool.waiting(own=True) == Waiting(3, DAWN_MS + 5, 180_000)
+    assert registry.get_sample_value("farcast_node_spool_pulses", {"whose": "foreign"}) == 2
+    spool.close()
+
+
+def test_an_empty_spool_waits_for_nothing(spool: DiskSpool) -> None:
+    assert spool.pending(10) == []
+    assert spool.waiting() == Waiting(0, 0, 0)
+    assert spool.digests() == {}
+    assert spool.acks([bytes(16)]) == []
+    assert spool.next_batch() == (1, bytes(32))
+
+
+def test_a_duplicate_is_no_news_and_may_turn_out_to_be_our_own(spool: DiskSpool) -> None:
+    pulses = Viewer("ann").pulses(2)
+    assert spool.add(pulses) == 2
+    assert spool.add(pulses) == 0
+    assert spool.add([pulse._replace(own=True, seen_ms=1) for pulse in pulses]) == 0
+    assert spool.pending(10) == [pulse._replace(own=True) for pulse in pulses]
+    assert (spool.counts()["own"], spool.counts()["foreign"]) == (2, 0)
+
+
+def test_a_second_body_for_one_number_is_kept_as_evidence(spool: DiskSpool) -> None:
+    [one] = Viewer("ann").pulses(1)
+    other = Viewer("ann")
+    other.signer.cum_ms = 1
+    [two] = other.pulses(1)
+    assert spool.add([one, two]) == 2
+    assert {item.pulse for item in spool.find([(one.tid, 1)])} == {one.pulse, two.pulse}
+    assert spool.digests() == {one.tid: [1]}
+    assert spool.settle(ack(TidAck(one.tid, 1, [], []))) == 2
+
+
+def test_what_is_no_pulse_or_misfiled_is_refused_and_nothing_of_the_post_stays(spool: DiskSpool) -> None:
+    good, other = Viewer("ann").pulses(2)
+    bad = {
+        "malformed": good._replace(pulse=b"\x92\x01\x02"),
+        "wrong_key": good._replace(seq=7),
+        "too_large": good._replace(ticket=bytes(2_000)),
+    }
+    for reason, item in bad.items():
+        with pytest.raises(RemoteError) as caught:
+            spool.add([other, item])
+        assert caught.value.reason == reason
+    assert spool.counts()["foreign"] == spool.counts()["tickets"] == 0
+
+
+def test_only_what_an_ack_covers_goes(spool: DiskSpool) -> None:
+    ann, bob = Viewer("ann").pulses(6), Viewer("bob").pulses(2, own=True)
+    spool.add([*ann, *bob])
+    item = TidAck(ann[0].tid, 2, [4], [Reject(6, "late")])
+    assert spool.settle(ack(item)) == 4
+    assert spool.digests() == {ann[0].tid: [3, 5], bob[0].tid: [1, 2]}
+    assert spool.add(ann) == 0  # the acked ones do not come back
+    assert spool.settle(ack(TidAck(ann[0].tid, 6, [], []), TidAck(bob[0].tid, 2, [], []))) == 4
+    assert spool.counts() == {
+        "own": 0, "foreign": 0, "tickets": 0, "open_batches": 0, "acked_tids": 2, "receipts": 0, "beacons": 0,
+    }  # fmt: skip
+
+
+def test_the_newest_ack_per_ticket_wins_in_any_order(spool: DiskSpool) -> None:
+    tid, other = bytes(16), bytes(15) + b"\1"
+    newer = ack(TidAck(tid, 5, [], []), TidAck(other, 1, [], []), at_ms=DAWN_MS + 2)
+    older = ack(TidAck(tid, 3, [], []), at_ms=DAWN_MS + 1)
+    same_time = ack(TidAck(tid, 6, [], []), at_ms=DAWN_MS + 2)
+    spool.settle(older)
+    assert spool.acks([tid]) == [older]
+    spool.settle(newer)
+    spool.settle(older)
+    assert spool.acks([tid, other, bytes(14) + b"no"]) == [newer]
+    spool.settle(same_time)
+    spool.settle(newer)
+    assert sorted(spool.acks([tid, other])) == sorted([newer, same_time])
+    spool.settle(ack(TidAck(other, 2, [], []), at_ms=DAWN_MS + 3))
+    assert spool._number("SELECT count(*) FROM envelope") == 2
+
+
+def test_bytes_that_are_no_ack_are_refused(spool: DiskSpool) -> None:
+    with pytest.raises(RemoteError):
+        spool.settle(b"no ack")
+
+
+def test_foreign_pulses_over_the_quota_are_refused_whole_and_own_ones_never(tmp_path: Path) -> None:
+    ann, bob, me = Viewer("ann").pulses(4), Viewer("bob").pulses(2), Viewer("me").pulses(20, own=True)
+    spool, _ = open_spool(tmp_path, quota_bytes=sum(len(item.pulse) for item in ann))
+    spool.add(ann)
+    with pytest.raises(RefusedError) as caught:
+        spool.add(bob)
+    assert (caught.value.status, caught.value.reason) == (429, "spool_full")
+    assert caught.value.retry_after_s
+    assert spool.digests() == {ann[0].tid: [1, 2, 3, 4]}
+    assert spool.add(me) == 20
+    spool.settle(ack(TidAck(ann[0].tid, 2, [], [])))
+    assert spool.add(bob) == 2
+    spool.close()
+
+
+def test_one_ticket_cannot_fill_the_spool(spool: DiskSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("farcast.node.pulses.spool.TID_PULSES", 5)
+    assert TID_PULSES > 2_000
+    viewer = Viewer("ann")
+    spool.add(viewer.pulses(5))
+    with pytest.raises(RefusedError, match="ticket"):
+        spool.add(viewer.pulses(1))
+    assert spool.add(Viewer("bob").pulses(1)) == 1
+
+
+def test_a_peer_that_promised_is_not_asked_again_until_later(spool: DiskSpool) -> None:
+    pulses = Viewer("ann").pulses(3, own=True)
+    spool.add(pulses)
+    spool.mark_handed("relay", [(pulses[0].tid, 1), (pulses[0].tid, 2), (pulses[0].tid, 99)], DAWN_MS)
+    assert spool.pending(10, not_handed_to="relay") == pulses[2:]
+    assert spool.pending(10, not_handed_to="other") == pulses
+    assert spool.pending(10, not_handed_to="relay", handed_before_ms=DAWN_MS + 1) == pulses
+    spool.mark_handed("relay", [(pulses[0].tid, 1)], DAWN_MS + 5)
+    assert spool.pending(10, not_handed_to="relay", handed_before_ms=DAWN_MS + 1) == pulses[1:]
+    spool.mark_handed("other", [(pulses[0].tid, 2)], DAWN_MS + 2)
+    assert spool.carriers() == {pulses[0].tid: ["relay", "other"]}  # the latest promise first
+    spool.settle(ack(TidAck(pulses[0].tid, 3, [], [])))
+    assert spool._number("SELECT count(*) FROM handed") == 0
+    assert spool.carriers() == {}
+
+
+def test_nine_days_end_the_wait_for_foreign_pulses_only(spool: DiskSpool) -> None:
+    foreign, own = Viewer("ann").pulses(2), Viewer("me").pulses(2, own=True)
+    spool.add([*foreign, *own])
+    spool.settle(ack(TidAck(bytes(16), 1, [], [])))
+    spool.add_receipt(b"receipt", DAWN_MS)
+    assert spool.expire(DAWN_MS + KEEP_MS) == 0
+    assert spool.expire(DAWN_MS + KEEP_MS + 60_001) == 2
+    assert spool.pending(10) == own
+    assert spool.acks([bytes(16)]) == []
+    assert spool.receipts() == []
+    assert spool.counts()["tickets"] == 1
+
+
+def test_a_clock_that_was_wrong_at_arrival_loses_nothing(spool: DiskSpool) -> None:
+    spool.add(Viewer("ann").pulses(2, seen_ms=0))
+    assert spool.expire(DAWN_MS + 120_000) == 0
+
+
+def test_batches_are_dense_linked_and_kept_until_their_ack(tmp_path: Path) -> None:
+    spool, _ = open_spool(tmp_path)
+    carrier = Identity(b"\7" * 32)
+
+    def seal(limit: int) -> bytes:
+        items = spool.unbatched(limit)
+        number, prev = spool.next_batch()
+        pulses = [item.pulse for item in items]
+        batch = Batch(1, carrier.key, number, prev, 0, 0, pulses_root(pulses), [], pulses, [0 for _ in items])
+        spool.add_batch(number, data := seal_batch(batch, carrier), items)
+        spool.add_batch(number, data, items)  # again after a crash: no news
+        return data
+
+    ann = Viewer("ann").pulses(5)
+    spool.add([*ann, *Viewer("me").pulses(3, own=True)])
+    one, two = seal(2), seal(2)
+    assert spool.unbatched(10) == ann[4:]
+    assert spool.open_batches() == [(1, one), (2, two)]
+    with pytest.raises(LocalError) as caught:
+        spool.add_batch(4, b"later", [])
+    assert caught.value.reason == "batch_number"
+
+    spool.settle(ack(TidAck(ann[0].tid, 1, [], []), batch=batch_hash(one)))
+    spool.close_batch(batch_hash(one))
+    spool.close()
+    spool, _ = open_spool(tmp_path)
+    assert spool.open_batches() == [(2, two)]
+    assert spool.unbatched(10) == [ann[1], ann[4]]  # number 2 was in the acked batch, but not acked
+    spool.settle(ack(TidAck(ann[0].tid, 5, [], []), batch=batch_hash(two)))
+    assert spool.open_batches() == []
+    assert spool.next_batch() == (3, batch_hash(two))
+    spool.close()
+
+
+def test_a_batch_without_an_origin_ends_with_its_pulses(spool: DiskSpool) -> None:
+    spool.add(Viewer("ann").pulses(2))
+    spool.add_batch(1, b"batch", spool.unbatched(10))
+    assert spool.expire(DAWN_MS + KEEP_MS) == 0
+    assert len(spool.open_batches()) == 1
+    spool.expire(DAWN_MS + KEEP_MS + 60_001)
+    assert spool.open_batches() == []
+    assert spool.next_batch() == (2, batch_hash(b"batch"))
+
+
+def test_beacons_are_kept_newest_first_for_eleven_days(spool: DiskSpool) -> None:
+    assert spool.add_beacon(1, b"one")
+    assert not spool.add_beacon(1, b"one")
+    assert spool.add_beacon(BEACONS, b"mid")
+    assert spool.beacons() == [(BEACONS, b"mid"), (1, b"one")]
+    assert spool.add_beacon(BEACONS + 1, b"new")
+    assert spool.beacons() == [(BEACONS + 1, b"new"), (BEACONS, b"mid")]
+
+
+def test_receipts_are_kept_once_in_order(spool: DiskSpool) -> None:
+    for data, at_ms in ((b"b", 2), (b"a", 1), (b"b", 2)):
+        spool.add_receipt(data, at_ms)
+    assert spool.receipts() == [b"a", b"b"]
+
+
+def test_every_commit_is_synchronous(spool: DiskSpool) -> None:
+    assert spool._conn.execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert spool._conn.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
