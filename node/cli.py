@@ -62,9 +62,10 @@ def join(
 def run(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Run the node: gateway for players, mesh, satellite receiver; until Ctrl-C."""
     del debug
-    from .viewer import run_viewer
+    from .duty import do_duty
+    from .viewer import Viewer
 
-    run_viewer(_home(home), Console(as_json=as_json))
+    do_duty(_home(home), "node", Viewer, Console(as_json=as_json))
 
 
 @app.command(name="list", epilog="Example: farcast list bunny")

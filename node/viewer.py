@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 
 from ..mesh.discovery import Discovery
 from ..mesh.porter import Porter
@@ -30,8 +28,8 @@ from .catalog.join import ENROLLED_FILE, known_origin, trust_fetch
 from .catalog.library import Library
 from .catalog.replica import Replica
 from .catalog.trust import Trust
-from .console import Console
 from .desk import Desk
+from .duty import Greeting
 from .home import Home
 from .http.dial import HttpDialer
 from .http.problem import expect
@@ -117,6 +115,17 @@ class Viewer:
         await asyncio.to_thread(self.replica.load)
         await self.heartbeat.recover()
         await self.box.run(started)
+
+    def greeting(self) -> Greeting:
+        """Say where the page is and whom this node follows."""
+        box = self.box
+        assert box.listener is not None
+        page = f"{box.local_url}/"
+        follows = self.trust.hint.name if self.trust.hint else "nobody yet"
+        return Greeting(
+            {"page": page, "public_port": box.listener.port, "metrics": box.metrics_url},
+            [f"Page: {page}", f"Follows {follows}."],
+        )
 
     @property
     def playing(self) -> int:
@@ -320,29 +329,3 @@ def _tuning(settings: Settings) -> Tuning:
         probe_s=ladder.probe_s,
         waste_percent=ladder.waste_percent,
     )
-
-
-def run_viewer(path: Path, console: Console) -> None:
-    """Run the node in ``path`` until told to stop."""
-    settings = Settings.load(path, os.environ)
-    logging.basicConfig(level=settings.log.level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    home = Home.open(path, "node")
-
-    async def serve() -> None:
-        viewer = Viewer(home, settings)
-
-        def started() -> None:
-            assert viewer.box.listener is not None
-            console.result(
-                {
-                    "page": f"{viewer.box.local_url}/",
-                    "public_port": viewer.box.listener.port,
-                    "metrics": viewer.box.metrics_url,
-                },
-                f"Page: {viewer.box.local_url}/",
-                f"Follows {viewer.trust.hint.name if viewer.trust.hint else '?'}; Ctrl-C ends it.",
-            )
-
-        await viewer.run(started)
-
-    asyncio.run(serve())

@@ -108,9 +108,10 @@ def init(
 def run(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Run the origin: catalog, blocks, tickets, relays, pulses, satellite uplink; until Ctrl-C."""
     del debug
-    from .run import serve
+    from ..node.duty import do_duty
+    from .run import OriginBox
 
-    serve(_home(home), Console(as_json=as_json))
+    do_duty(_home(home), "origin", OriginBox, Console(as_json=as_json))
 
 
 @app.command(epilog="Example: farcast origin invite --relay")

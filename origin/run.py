@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 
 from ..node.box import Box, clock_ms
 from ..node.catalog.library import Library
-from ..node.console import Console
+from ..node.duty import Greeting
 from ..node.home import Home
 from ..node.http.exchange import Answer, Exchange
 from ..node.http.nonces import NonceBook
@@ -63,6 +60,28 @@ class OriginBox:
         finally:
             self.office.close()
 
+    def greeting(self) -> Greeting:
+        """Say who this origin is and where it is found."""
+        box, keyring = self.box, self.keys.keyring
+        assert box.listener is not None
+        announced = [address(endpoint) for endpoint in keyring.endpoints]
+        page = f"{box.local_url}/"
+        return Greeting(
+            {
+                "public_port": box.listener.port,
+                "announced": announced,
+                "page": page,
+                "metrics": box.metrics_url,
+            },
+            [
+                f"Origin {keyring.name} ({self.keys.box.peer_id})",
+                f"  public     port {box.listener.port} (TCP and UDP)",
+                f"  announced  {', '.join(announced) or 'nowhere; farcast origin announce HOST:PORT'}",
+                f"  page       {page}",
+                f"  metrics    {box.metrics_url}",
+            ],
+        )
+
     async def held(self, cid: Cid, title: str | None = None) -> bytes:
         """Return a block of ours; raises ``RefusedError`` 404 for any other."""
         del title
@@ -96,35 +115,3 @@ class OriginBox:
         if self.broadcast is not None:
             self.box.every("programme", self.broadcast.REFRESH_S, self.broadcast.refresh)
             self.box.serve("carousel", self.broadcast.uplink.run)
-
-
-def serve(path: Path, console: Console) -> None:
-    """Run the origin in ``path`` until told to stop."""
-    settings = Settings.load(path, os.environ)
-    logging.basicConfig(level=settings.log.level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    home = Home.open(path, "origin")
-
-    async def run() -> None:
-        origin = OriginBox(home, settings)
-
-        def started() -> None:
-            assert origin.box.listener is not None
-            announced = [address(endpoint) for endpoint in origin.keys.keyring.endpoints]
-            console.result(
-                {
-                    "public_port": origin.box.listener.port,
-                    "announced": announced,
-                    "page": f"{origin.box.local_url}/",
-                    "metrics": origin.box.metrics_url,
-                },
-                f"Origin {origin.keys.keyring.name} ({origin.keys.box.peer_id})",
-                f"  public     port {origin.box.listener.port} (TCP and UDP)",
-                f"  announced  {', '.join(announced) or 'nowhere; farcast origin announce HOST:PORT'}",
-                f"  page       {origin.box.local_url}/",
-                f"  metrics    {origin.box.metrics_url}",
-                "Ctrl-C ends it.",
-            )
-
-        await origin.run(started)
-
-    asyncio.run(run())

@@ -58,9 +58,10 @@ def join(
 def run(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Serve until Ctrl-C."""
     del debug
-    from .joining import run_relay
+    from ..node.duty import do_duty
+    from .service import RelayService
 
-    run_relay(home or default_home("relay", os.environ), Console(as_json=as_json))
+    do_duty(home or default_home("relay", os.environ), "relay", RelayService, Console(as_json=as_json))
 
 
 @app.command(epilog="Example: farcast relay status --json")

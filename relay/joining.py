@@ -1,9 +1,7 @@
-"""What the commands of an operator do: join an origin, run the relay."""
+"""What an operator's `join` does: trust an origin, and stand in its directory."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import re
 from pathlib import Path
@@ -11,7 +9,6 @@ from pathlib import Path
 from ..node.box import clock_ms
 from ..node.catalog.join import Joined, join, known_origin, read_given
 from ..node.catalog.trust import Trust
-from ..node.console import Console
 from ..node.home import Home, write_whole
 from ..node.http.dial import HttpDialer
 from ..node.ladder.tiers import address
@@ -62,37 +59,3 @@ def listening_port(settings: Settings) -> int:
         message = "a relay needs a port that stays: set [listen] port, or [network] announce to HOST:PORT"
         raise UsageError(message, reason="settings")
     return settings.listen.port
-
-
-def run_relay(path: Path, console: Console) -> None:
-    """Run the relay in ``path`` until told to stop."""
-    from .service import RelayService
-
-    settings = Settings.load(path, os.environ)
-    logging.basicConfig(level=settings.log.level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    home = Home.open(path, "relay")
-
-    async def serve() -> None:
-        service = RelayService(home, settings)
-
-        def started() -> None:
-            assert service.box.listener is not None
-            published = [address(endpoint) for endpoint in service.endpoints()]
-            console.result(
-                {
-                    "public_port": service.box.listener.port,
-                    "published": published,
-                    "page": f"{service.box.local_url}/",
-                    "metrics": service.box.metrics_url,
-                },
-                f"Relay {home.identity.peer_id}",
-                f"  public     port {service.box.listener.port} (TCP and UDP)",
-                f"  published  {', '.join(published) or 'nowhere; set [network] announce'}",
-                f"  page       {service.box.local_url}/",
-                f"  metrics    {service.box.metrics_url}",
-                "Ctrl-C ends it.",
-            )
-
-        await service.run(started)
-
-    asyncio.run(serve())

@@ -11,10 +11,11 @@ from ..node.catalog.join import known_origin, trust_fetch
 from ..node.catalog.library import Library
 from ..node.catalog.replica import Replica
 from ..node.catalog.trust import Trust
+from ..node.duty import Greeting
 from ..node.home import Home
 from ..node.http.exchange import Answer, Exchange
 from ..node.ladder.fetch import Fetcher
-from ..node.ladder.tiers import WebTier
+from ..node.ladder.tiers import WebTier, address
 from ..node.page import Sheet
 from ..node.pulses.acks import Acks
 from ..node.pulses.batcher import Batcher
@@ -64,6 +65,28 @@ class RelayService:
         """Serve until told to stop."""
         await asyncio.to_thread(self.replica.load)
         await self.box.run(started)
+
+    def greeting(self) -> Greeting:
+        """Say who this relay is and where it is found."""
+        box = self.box
+        assert box.listener is not None
+        published = [address(endpoint) for endpoint in self.endpoints()]
+        page = f"{box.local_url}/"
+        return Greeting(
+            {
+                "public_port": box.listener.port,
+                "published": published,
+                "page": page,
+                "metrics": box.metrics_url,
+            },
+            [
+                f"Relay {box.identity.peer_id}",
+                f"  public     port {box.listener.port} (TCP and UDP)",
+                f"  published  {', '.join(published) or 'nowhere; set [network] announce'}",
+                f"  page       {page}",
+                f"  metrics    {box.metrics_url}",
+            ],
+        )
 
     def status(self) -> dict[str, object]:
         """Say how this relay stands: the verdict first."""

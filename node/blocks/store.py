@@ -7,7 +7,8 @@ file goes. Whatever moment the process or the machine dies at, the rows that are
 every file that needs a second look at the next start, and nothing else is read then.
 
 Look-ups (``has``, ``path``) touch neither lock nor disk; hashing, writing and syncing files happen
-outside the lock; under it are only renames and index commits.
+outside the lock; under it are only renames and index commits. Over 400 lines because every method
+keeps the same few invariants between index, files and memory.
 """
 
 from __future__ import annotations

@@ -24,6 +24,9 @@ BLOCKS_PER_TITLE = 400_000
 SKELETON_ROUNDS = 10_000
 """More missing nodes than this on the way to one file is no film of ours."""
 
+BROUGHT_LIMIT_BYTES = 64 << 20
+"""Nodes held in memory for one walk while the store has no room."""
+
 Fetch = Callable[[Cid], Awaitable[bytes]]
 
 MEDIA_TYPES = {
@@ -80,10 +83,10 @@ class Library:
 
     async def learn(self, title: str, fetch: Fetch) -> Manifest:
         """Return a title's manifest, fetching its block if it is not here."""
-        cid = self.entry(title).cid
+        cid, brought = self.entry(title).cid, b""
         if cid not in self._manifests and not self._store.has(cid):
-            await fetch(cid)
-        return await asyncio.to_thread(self._opened, cid, title)
+            brought = await fetch(cid)  # where the disk is full the store has not kept it
+        return await asyncio.to_thread(self._opened, cid, title, brought)
 
     async def plan(self, title: str, path: str, fetch: Fetch) -> FilePlan:
         """Return the blocks of one file of a title, fetching the folder's nodes on the way.
@@ -170,18 +173,27 @@ class Library:
 
     async def walk(self, attempt: Callable[[Callable[[Cid], bytes | None]], T], fetch: Fetch) -> T:
         """Run a walk over a DAG, fetching each node it misses, until it comes through."""
+        brought: dict[Cid, bytes] = {}  # what the store had no room for
+
+        def load(cid: Cid) -> bytes | None:
+            return brought.get(cid) or self._store.get(cid)
+
         for _ in range(SKELETON_ROUNDS):
             try:
-                return await asyncio.to_thread(attempt, self._store.get)
+                return await asyncio.to_thread(attempt, load)
             except MissingError as missing:
-                await fetch(missing.cid)
+                data = await fetch(missing.cid)
+                if not self._store.has(missing.cid):
+                    brought[missing.cid] = data
+                if sum(map(len, brought.values())) > BROUGHT_LIMIT_BYTES:
+                    break
         message = "a folder that needs more nodes than any film has"
         raise RefusedError(message, status=502, reason="bad_folder")
 
-    def _opened(self, cid: Cid, title: str) -> Manifest:
+    def _opened(self, cid: Cid, title: str, brought: bytes = b"") -> Manifest:
         manifest = self._manifests.get(cid)
         if manifest is None:
-            data = self._store.get(cid)
+            data = brought or self._store.get(cid)
             keyring = self._keyring()
             if data is None or keyring is None:
                 message = f"the manifest of {title!r} has not arrived yet"

@@ -223,7 +223,7 @@ def test_an_unknown_host_another_site_and_a_wrong_token_reach_no_handler(town: T
     path = f"/{viewer.token}/api/pulses"
     site = {"sec-fetch-site": "cross-site"}
     wrong = "A" * len(viewer.token)
-    attempts = [
+    attempts: list[tuple[int, str, str, dict[str, str]]] = [
         (421, "unknown_host", path, {"host": "evil.example"}),
         (421, "unknown_host", path, {"host": f"evil.example:{viewer.local.rpartition(':')[2]}"}),
         (421, "unknown_host", path, {"host": "127.0.0.1:1"}),

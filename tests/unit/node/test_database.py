@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlite_utils
 
-from farcast.node.database import open_database, transaction
+from farcast.node.database import open_database, transaction, translated
 from farcast.protocol.errors import LocalError, StoreFullError
 
 MIGRATIONS = sqlite_utils.Migrations("test")
@@ -55,6 +57,20 @@ def test_a_full_disk_is_said_so_and_what_was_there_stays(tmp_path: Path) -> None
     assert caught.value.reason == "disk_full"
     assert conn.execute("SELECT text FROM note").fetchall() == [("x",)]
     conn.close()
+
+
+def test_an_io_error_on_a_full_disk_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    assert "cannot be used" in str(translated(error, tmp_path / "a.db"))
+
+    def nearly_full(_: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=4_096)
+
+    monkeypatch.setattr("shutil.disk_usage", nearly_full)
+    found = translated(error, tmp_path / "a.db")
+    assert isinstance(found, StoreFullError)
+    assert "disk is full" in str(found)
 
 
 def test_a_folder_in_the_way_is_a_sentence(tmp_path: Path) -> None:

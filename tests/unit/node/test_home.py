@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -8,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from farcast.node.home import Home, HomeLock, default_home, read_identity, write_whole
-from farcast.protocol.errors import UsageError
+from farcast.node.home import Home, HomeLock, default_home, not_running, read_identity, write_whole
+from farcast.protocol.errors import StoreFullError, UsageError
 
 
 def mode(path: Path) -> int:
@@ -92,6 +93,64 @@ def test_a_key_that_is_open_or_broken_is_refused(tmp_path: Path, data: bytes, bi
     (tmp_path / "identity.key").chmod(bits)
     with pytest.raises(UsageError, match=words):
         Home.open(tmp_path, "node")
+
+
+def test_a_failed_birth_leaves_what_was_there_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "diary").write_text("here before")
+
+    def full(fd: int, size: bytes, offset: int) -> int:
+        del fd, size, offset
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def no_key(path: Path, data: bytes) -> None:
+        if path.name == "identity.key":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_whole(path, data)
+
+    monkeypatch.setattr("os.pwrite", full)  # not even the lock's process id finds room
+    monkeypatch.setattr("farcast.node.home.write_whole", no_key)
+    for path in (mine, tmp_path / "new" / "home"):
+        with pytest.raises(StoreFullError, match="disk is full"):
+            Home.create(path, "node")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["mine", "mine/diary"]
+
+
+def test_a_birth_can_be_undone_but_an_opened_home_stays(tmp_path: Path) -> None:
+    (tmp_path / "diary").write_text("here before")
+    home = Home.create(tmp_path, "node")
+    (home.folder("trust") / "birth.json").write_text("{}")
+    home.unmake()
+    home.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["diary"]
+    Home.create(tmp_path, "node").close()
+    with Home.open(tmp_path, "node") as home:
+        home.unmake()
+    assert (tmp_path / "identity.key").exists()
+
+
+def test_a_birth_refused_where_another_is_at_work_touches_nothing(tmp_path: Path) -> None:
+    with Home.create(tmp_path / "home", "node"):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(UsageError, match="in use"):
+            Home.create(tmp_path / "home", "node")
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_is_no_home(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="is a file, but a home is a folder"):
+        Home.create(tmp_path / "file", "node")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_home_without_a_running_box_names_the_command_that_starts_it(tmp_path: Path) -> None:
+    assert "`farcast relay join LINK`" in str(not_running(tmp_path, "relay"))
+    Home.create(tmp_path, "relay").close()
+    assert "`farcast relay run`" in str(not_running(tmp_path, "relay"))
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:

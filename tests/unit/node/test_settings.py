@@ -134,6 +134,27 @@ def test_what_is_no_toml_names_file_and_line(tmp_path: Path) -> None:
         Settings.load(tmp_path, {})
 
 
+@pytest.mark.parametrize(
+    "text", ["box.example:7433", "192.0.2.7:1", "[2001:db8::7]:7433", "https://box.example"]
+)
+def test_what_a_box_can_announce(text: str) -> None:
+    assert Settings.load(None, {"FARCAST_NETWORK_ANNOUNCE": text}).network.announce == [text]
+
+
+@pytest.mark.parametrize(
+    "text", ["box.example", "box:0", ":7433", "http://box.example", "box:70000000", "a b:1"]
+)
+def test_what_a_box_cannot_announce(text: str) -> None:
+    with pytest.raises(UsageError, match="FARCAST_NETWORK_ANNOUNCE"):
+        Settings.load(None, {"FARCAST_NETWORK_ANNOUNCE": text})
+
+
+def test_a_home_that_is_a_file_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file, but a home is a folder"):
+        Settings.load(tmp_path / "file", {})
+
+
 def test_rows_show_every_key_as_it_is_written() -> None:
     rows = {
         name: (value, origin)

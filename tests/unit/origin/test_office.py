@@ -205,6 +205,16 @@ def test_new_addresses_are_announced_and_shown(office: Office) -> None:
     found = do(office, "announce", endpoints=["[2001:db8::1]:9000"], cdn=["https://cdn.example"])
     assert found == {"changed": True, "endpoints": ["[2001:db8::1]:9000"], "cdn": ["https://cdn.example"]}
     assert do(office, "announce")["changed"] is False
+    for text in (
+        "cdn.example",
+        "ftp://cdn.example",
+        "https://",
+        "https://c:x/",
+        "http://c/?q",
+        "http://c/\n",
+    ):
+        with pytest.raises(UsageError, match="no base URL"):
+            do(office, "announce", cdn=[text])
     assert parse_invite(do(office, "invite")["link"]).address == "[2001:db8::1]:9000"
     do(office, "announce", endpoints=[])
     with pytest.raises(UsageError, match="farcast origin announce"):

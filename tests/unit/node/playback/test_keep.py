@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from farcast.node.blocks.store import DiskStore
+from farcast.node.ladder.fetch import Fetcher
+from farcast.node.playback.keep import Keeper, Kept
+from farcast.protocol.ports import TierName
+from farcast.tests.unit.node.reel import FaultyTier, film
+
+
+async def _keep(home: Path, *, free_bytes: int = 1 << 40) -> Kept:
+    registry, reel = CollectorRegistry(), film(segments=3)
+    store = DiskStore(home, 100_000_000, registry, free_bytes=lambda _: free_bytes)
+    fetcher = Fetcher(store, [FaultyTier(TierName.CDN, reel.blocks, delay_s=0)], registry)
+    keeper = Keeper(store, reel.library(store), fetcher)
+    try:
+        async with asyncio.timeout(20):
+            found = await keeper.keep("film")
+            while found.held_blocks < found.blocks and not found.error:
+                await asyncio.sleep(0.01)
+                found = await keeper.progress("film")
+        return found
+    finally:
+        await keeper.close()
+        await fetcher.close()
+        store.close()
+
+
+async def test_a_kept_title_is_held_whole(tmp_path: Path) -> None:
+    found = await _keep(tmp_path)
+    assert (found.held_blocks, found.error) == (found.blocks, "")
+
+
+async def test_a_full_disk_ends_the_keeping_with_a_sentence(tmp_path: Path) -> None:
+    found = await _keep(tmp_path, free_bytes=1_000)
+    assert found.held_blocks < found.blocks
+    assert "free some disk" in found.error
