@@ -70,8 +70,7 @@ def open_note(data: bytes, name: str, key: bytes) -> Checkpoint:
             another log.
 
     """
-    checkpoint, _ = _open(data, name, key)
-    return checkpoint
+    return _open(data, name, key)[0]
 
 
 def compact(data: bytes, name: str, key: bytes) -> bytes:

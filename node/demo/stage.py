@@ -37,7 +37,8 @@ def run_demo(
     board = Board(sys.stdout)
     troupe = Troupe(folder, clean_environment({"PYTHONUNBUFFERED": "1"}))
     began = time.monotonic()
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    # both, because a shell starts a background job with SIGINT ignored
+    previous = {number: signal.signal(number, _interrupt) for number in ENDINGS}
     try:
         film = make_film(media, folder, board)
         cast = Cast(troupe, folder, board, film, speed=speed)

@@ -26,9 +26,6 @@ class QuicLimits(NamedTuple):
     unproven: int = 64
 
 
-DEFAULTS = QuicLimits()
-
-
 class QuicServer:
     """Serves a router by HTTP/3 on one UDP socket."""
 
@@ -39,7 +36,7 @@ class QuicServer:
         *,
         files: FileCache,
         tally: Tally,
-        limits: QuicLimits = DEFAULTS,
+        limits: QuicLimits | None = None,
     ) -> None:
         """Answer through ``router`` as the owner of ``certificate``."""
         self.router = router
@@ -48,7 +45,7 @@ class QuicServer:
         self.loop = asyncio.get_running_loop()
         self.tasks: set[asyncio.Task[None]] = set()
         self.unread_bytes = 0
-        self._gate = Gate(secrets.token_bytes(32), sessions=limits.sessions, unproven=limits.unproven)
+        self._gate = Gate(secrets.token_bytes(32), **(limits or QuicLimits())._asdict())
         self._configuration = server_configuration(certificate)
         self._peers: dict[bytes, Peer] = {}
         self._sessions: set[Peer] = set()
