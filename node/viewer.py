@@ -36,7 +36,7 @@ from .http.problem import expect
 from .ladder.fetch import Fetcher
 from .ladder.health import Tuning
 from .ladder.ladder import Ladder
-from .ladder.tiers import WebTier, cdn_tier, relay_sources
+from .ladder.tiers import Dialers, WebTier, cdn_tier, pull_zones, relay_sources
 from .page import Page
 from .playback.gateway import Gateway
 from .playback.keep import Keeper
@@ -62,11 +62,12 @@ class Viewer:
         self.box = box = Box(home, settings)
         # what the LAN sees lives as long as the process (docs/adr/0004)
         box.listens_as = Identity(secrets.token_bytes(32))
-        self.trust = Trust(home.path / "trust", trust_fetch(box.dialer, self._asked), box.registry)
+        self.lan_dialer = HttpDialer(allow_private=True)  # dials only what presence showed to be on-link
+        anywhere = Dialers(box.dialer, self.lan_dialer)
+        self.trust = Trust(home.path / "trust", trust_fetch(anywhere, self._asked), box.registry)
         if self.trust.hint is None:
             box.abandon()
             raise UsageError("this node has joined no origin yet; run `farcast join LINK` first")
-        self.lan_dialer = HttpDialer(allow_private=True)  # dials only what presence showed to be on-link
         self.enrolled = (home.path / ENROLLED_FILE).exists()
         self.no_ticket = ""  # why the last try to get tickets failed
         self.replica = Replica(home.path / "catalog", self._keyring)
@@ -94,7 +95,7 @@ class Viewer:
         )
         self.courier.allowed = settings.network.direct
         self.follower = Follower(
-            self.replica, self.trust, self.library, box.dialer, self._asked, self._fetch, box.registry
+            self.replica, self.trust, self.library, anywhere, self._asked, self._fetch, box.registry
         )
         self.reception = Reception(box.spool, box.listens_as, self._keyring, clock_ms, box.registry)
         self.keeper = Keeper(box.store, self.library, self.fetcher)
@@ -155,7 +156,7 @@ class Viewer:
         """Return who may be asked for trust and catalog: relays first, they are many."""
         relays = self._relays()
         secrets.SystemRandom().shuffle(relays)
-        return [*relays, *self._origin(), *self._neighbours()]
+        return [*relays, *self._origin(), *pull_zones(self._keyring()), *self._neighbours()]
 
     def _tiers(self) -> list[Tier]:
         box, settings = self.box, self.box.settings

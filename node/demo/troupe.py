@@ -86,9 +86,13 @@ class Troupe:
             self._commands.add(process)
         try:
             output, problem = process.communicate(timeout=COMMAND_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
+        except BaseException as error:  # Ctrl-C as well: no command outlives the demo
             process.kill()
-            output, problem = process.communicate()
+            process.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                message = f"farcast {arguments[0]} took over {COMMAND_TIMEOUT_S:.0f} s"
+                raise LocalError(message, reason="command") from error
+            raise
         finally:
             self._commands.discard(process)
         if process.returncode != 0:
@@ -128,7 +132,7 @@ class Troupe:
             process.send_signal(signal.SIGCONT)  # a stopped process cannot hear SIGTERM
             process.terminate()
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        for process in running:
+        for process in (*commands, *running):
             try:
                 process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:

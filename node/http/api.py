@@ -6,6 +6,8 @@ import asyncio
 import socket
 import struct
 from contextlib import aclosing, suppress
+from http import HTTPStatus
+from typing import Any
 
 from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestHandler
@@ -22,6 +24,12 @@ SLOWEST_BYTES_S = 16 << 10
 STALL_S = 30.0
 """A client that takes nothing for this long loses its connection."""
 IDLE_S = 60.0
+_OPTIONS: dict[str, Any] = {
+    "keepalive_timeout": IDLE_S,
+    "lingering_time": 2.0,
+    "auto_decompress": False,
+    "access_log": None,
+}
 _SMALL_BYTES = 64 << 10
 LINGER = struct.pack("ii", 1, 0)
 BODILESS = (204, 304)
@@ -36,14 +44,7 @@ class ApiServer:
         self._files = files
         self._plain = plain
         self._secure = secure
-        self._server = web.Server(
-            self._handle,
-            handler_cancellation=True,
-            keepalive_timeout=IDLE_S,
-            lingering_time=2.0,
-            auto_decompress=False,
-            access_log=None,
-        )
+        self._server = web.Server(self._handle, handler_cancellation=True)
 
     @property
     def connections(self) -> int:
@@ -52,7 +53,7 @@ class ApiServer:
 
     def protocol(self) -> RequestHandler:
         """Return a fresh protocol for one accepted connection."""
-        return self._server()
+        return _Protocol(self._server, self._router, self._plain)
 
     async def close(self, drain_s: float) -> None:
         """End idle connections now, and busy ones within ``drain_s``."""
@@ -122,6 +123,40 @@ class ApiServer:
         except Exception as error:  # noqa: BLE001 - part of the body is out, so only a reset can tell
             reset(transport)
             self._router.cut_short(error)
+        return response
+
+
+class _Protocol(RequestHandler):
+    """aiohttp's protocol; what it cannot read is counted and answered as every other refusal.
+
+    Its own way logs a traceback and the sender's address for each malformed request.
+    """
+
+    __slots__ = ("_plain", "_router")
+
+    def __init__(self, server: web.Server, router: Router, plain: Tally) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **_OPTIONS)
+        self._router = router
+        self._plain = plain
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a problem and close; raises ``ConnectionError`` where part of an answer is out."""
+        del message
+        if request.writer.output_size > 0:
+            raise ConnectionError("part of an answer was sent already")
+        error = exc if isinstance(exc, Exception) else TimeoutError()
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            error = RefusedError("this is no request that can be read", status=status, reason="bad_request")
+        answer = self._router.fail(error)
+        self._plain.answered(answer.status)
+        response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+        response.force_close()
         return response
 
 

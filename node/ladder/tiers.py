@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from ...protocol.cid import Cid
 from ...protocol.directory import Endpoint, RelayRecord
 from ...protocol.errors import RefusedError
 from ...protocol.identity import peer_id
 from ...protocol.keyring import Keyring
-from ...protocol.ports import Dialer, Source, TierName
+from ...protocol.ports import Dialer, Reply, Source, TierName
 from ...protocol.unixfs import BLOCK_LIMIT_BYTES
 
 FETCH_TIMEOUT_S = 30.0
@@ -73,13 +73,46 @@ class WebTier:
         return reply.body
 
 
+def pull_zones(keyring: Keyring | None) -> list[Source]:
+    """Return the CDN addresses an origin names."""
+    return [Source(TierName.CDN, base, base) for base in keyring.cdn] if keyring else []
+
+
+class Dialers:
+    """Two diallers as one: neighbours by the one that may dial private addresses, all else by the other."""
+
+    def __init__(self, wan: Dialer, lan: Dialer) -> None:
+        self._wan, self._lan = wan, lan
+
+    async def request(
+        self,
+        source: Source,
+        method: str,
+        path: str,
+        *,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        limit_bytes: int = 4 << 20,
+        timeout_s: float = 10.0,
+    ) -> Reply:
+        """Make one request; raises as ``Dialer.request``."""
+        return await self._of(source).request(
+            source, method, path, body=body, headers=headers, limit_bytes=limit_bytes, timeout_s=timeout_s
+        )
+
+    async def stream(self, source: Source, path: str) -> AsyncIterator[bytes]:
+        """Stream a body; raises as ``Dialer.stream``."""
+        return await self._of(source).stream(source, path)
+
+    def _of(self, source: Source) -> Dialer:
+        return self._lan if source.tier is TierName.MESH else self._wan
+
+
 def cdn_tier(dialer: Dialer, keyring: Callable[[], Keyring | None]) -> WebTier:
     """Return the CDN tier: the origin's pull zones, or the origin itself where it names none."""
 
     def sources() -> Sequence[Source]:
         known = keyring()
-        if known is not None and known.cdn:
-            return [Source(TierName.CDN, base, base) for base in known.cdn]
-        return origin_sources(known, TierName.CDN)
+        return pull_zones(known) or origin_sources(known, TierName.CDN)
 
     return WebTier(TierName.CDN, dialer, sources)

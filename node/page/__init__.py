@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -47,9 +48,8 @@ class Assets:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters["count"] = _count
-        self._templates.filters["size"] = _size
-        self._templates.filters["clock"] = _clock
+        filters: dict[str, Any] = self._templates.filters
+        filters |= {"count": _count, "size": _size, "clock": _clock}
 
     def render(self, exchange: Exchange, template: str, **values: object) -> Answer:
         """Answer a template; it knows ``base`` (path) and ``here`` (the same with scheme and host)."""

@@ -196,12 +196,15 @@ def test_bytes_that_are_no_request_get_an_error_or_nothing(town: Town) -> None:
         key = (box.home / "identity.key").read_bytes()
         ports = (box.port, int(box.local.rpartition(":")[2]))
         for port in ports:
+            refused = box.metric("farcast_node_http_refusals_total", reason="bad_request")
             for request in requests:
                 answer = _send(port, request)
                 assert not answer.startswith(b"HTTP/1.1 2"), (request[:60], answer[:200])
                 assert not answer.startswith(b"HTTP/1.1 500"), (request[:60], answer[:400])
                 assert key not in answer
+            assert box.metric("farcast_node_http_refusals_total", reason="bad_request") >= refused + 6
             assert ask(f"127.0.0.1:{port}", "GET", "/healthz").status == 200
+        assert VIEWER not in box.log.read_text()
 
 
 def _send(port: int, data: bytes) -> bytes:
