@@ -56,6 +56,7 @@ class Antenna:
         self._on_item = on_item
         self._on_block = on_block
         self._clock_ms = clock_ms
+        self._catalog_keys = catalog_keys
         self._queue: list[_Datagram] = []
         self._arrived = asyncio.Event()
         self._wanted: set[Cid] = set()
@@ -170,10 +171,12 @@ class Antenna:
     async def _deliver(self, completed: Completed) -> None:
         self._completed.inc()
         blocks = [item for item in completed.items if item.kind == "block"]
-        for item in completed.items:
-            if item.kind != "block":
-                self._on_item(item.kind, item.name, item.data)
-        if not self._receiver.is_vouched(completed):
+        vouched = self._receiver.is_vouched(completed)
+        if vouched or not self._catalog_keys():  # with no key known, the rest is judged by what it says
+            for item in completed.items:
+                if item.kind != "block":
+                    self._on_item(item.kind, item.name, item.data)
+        if not vouched:
             self._rejects.labels("not_vouched").inc(len(blocks))
             self._receiver.forget(completed.number)
             return

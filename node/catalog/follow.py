@@ -26,6 +26,8 @@ REQUEST_TIMEOUT_S = 8.0
 ENTRIES_LIMIT_BYTES = 4 << 20
 OFFERS_KEPT = 4_096
 OFFERED_BYTES_KEPT = 32 << 20
+PAGES_KEPT = 256
+"""Pages of entries that wait for the others: a million entries."""
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,8 @@ class Follower:
         self._sources = sources
         self._fetch = fetch
         self._offers: dict[tuple[str, str], bytes] = {}
-        self._catalog_parts: dict[tuple[str, str], bytes] = {}
+        self._note: bytes | None = None
+        self._pages: dict[int, Page] = {}
         self._offered = asyncio.Event()
         self._refreshes = Counter(
             "farcast_node_catalog_refreshes", "Catalog refreshes by result.", ["result"], registry=registry
@@ -90,6 +93,7 @@ class Follower:
         await asyncio.sleep(0.05)
         self._offered.clear()
         offers, self._offers = self._offers, {}
+        was_known = self._trust.keyring is not None
         trust = {name: data for (kind, name), data in offers.items() if kind == "trust"}
         for name, data in trust.items():
             await asyncio.to_thread(self._trust.offer, name, data)
@@ -98,6 +102,8 @@ class Follower:
         if self._trust.keyring is None:
             return
         await self._accept("catalog", lambda: self._offered_catalog(offers))
+        if not was_known:  # nobody vouched for these: they come round again
+            self._note, self._pages = None, {}
         for (kind, _), data in offers.items():
             if kind == "directory":
                 await self._accept(kind, partial(self._replica.accept_directory, data))
@@ -107,26 +113,27 @@ class Follower:
 
     def _offered_catalog(self, offers: dict[tuple[str, str], bytes]) -> None:
         """Advance to an offered checkpoint; a large catalog's pages come in several bundles, so they wait."""
-        for key, data in offers.items():
-            if key[0] in ("checkpoint", "entries"):
-                self._catalog_parts.pop(key, None)  # the newest last: the oldest gives way
-                self._catalog_parts[key] = data
-        while sum(map(len, self._catalog_parts.values())) > OFFERED_BYTES_KEPT:
-            del self._catalog_parts[next(iter(self._catalog_parts))]
-        note = self._catalog_parts.get(("checkpoint", ""))
-        if note is None:
+        for (kind, _), data in offers.items():
+            if kind == "checkpoint":
+                self._note = data
+            elif kind == "entries":
+                try:
+                    page = decode(Page, data, limit_bytes=ENTRIES_LIMIT_BYTES)
+                except RemoteError as error:
+                    self._refreshes.labels(f"offer_entries_{error.reason}").inc()
+                    continue
+                self._pages[page.start] = page
+        while len(self._pages) > PAGES_KEPT:
+            del self._pages[next(iter(self._pages))]
+        if self._note is None:
             return
-        known = self._replica.catalog.size
-        parts = [part for (kind, _), part in self._catalog_parts.items() if kind == "entries"]
-        read = [decode(Page, part, limit_bytes=ENTRIES_LIMIT_BYTES) for part in parts]
-        pages = sorted(
-            (page for page in read if page.start + len(page.entries) > known), key=lambda page: page.start
-        )
-        start, entries = (pages[0].start if pages else known), list[bytes]()
-        for page in pages:
-            entries[page.start - start :] = page.entries
-        self._replica.advance(note, start, entries)
-        self._catalog_parts = {}
+        known, entries = self._replica.catalog.size, list[bytes]()
+        for start, page in sorted(self._pages.items()):
+            at = known + len(entries)
+            if start <= at:
+                entries += page.entries[at - start :]
+        self._replica.advance(self._note, known, entries)
+        self._note, self._pages = None, {}
 
     async def _accept(self, kind: str, accept: Callable[[], object]) -> None:
         try:

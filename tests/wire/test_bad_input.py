@@ -386,6 +386,51 @@ def test_a_full_disk_is_named_and_nothing_half_made_stays(street: Street, tmp_pa
     assert not list((tmp_path / "disk").iterdir())  # the file system went with its process
 
 
+FULL_NODE = """
+mount -t tmpfs -o size=8m tmpfs "$DISK" || exit 77
+"$PYTHON" -m farcast join "$ROOT" --home "$DISK/home" >/dev/null || exit 1
+"$PYTHON" -m farcast run --home "$DISK/home" >/dev/null 2>"$DISK/log" & node=$!
+for _ in $(seq 200); do
+  "$PYTHON" -m farcast play film --url --home "$DISK/home" 2>/dev/null && break; sleep 0.2
+done
+"$PYTHON" -c 'import json, sys, urllib.request as r
+base = json.load(open(sys.argv[1] + "/home/admin.json"))["url"] + "/watch/film/"
+for file in sys.argv[2:]: print(len(r.urlopen(base + file, timeout=20).read()))' "$DISK" $FILES
+"$PYTHON" -m farcast keep film --home "$DISK/home"; echo "keep ended with $?"
+kill $node; wait $node; echo "run ended with $?"
+"""
+"""A viewer's node on a disk with less room than any store wants: it plays a film, then is to keep it."""
+
+
+def test_a_full_disk_stops_keeping_with_a_sentence_but_not_playing(town: Town, tmp_path: Path) -> None:
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not installed: apt-get install util-linux")
+    files = ("master.m3u8", "v72/init.mp4", "v72/seg-00000.m4s", "audio/seg-00001.m4s")
+    facts = {
+        "DISK": str(tmp_path),
+        "ROOT": str(town.origin.home / "tuf" / "root.json"),
+        "FILES": " ".join(files),
+        "PYTHON": sys.executable,
+        "FARCAST_SATELLITE_ENABLED": "false",
+        "FARCAST_MESH_ENABLED": "false",
+    }
+    done = subprocess.run(
+        ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"]), "bash", "-c", FULL_NODE],
+        capture_output=True,
+        text=True,
+        env={**town.street.environment(), **facts},
+        timeout=90,
+        check=False,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
+    lines = done.stdout.splitlines()
+    folder = Path(town.published["folder"])
+    assert lines[1:5] == [str((folder / file).stat().st_size) for file in files], done
+    assert lines[-2:] == ["keep ended with 1", "run ended with 0"], done
+    Ran(1, "", done.stderr).refused(1, "film is not whole", "free some disk")
+
+
 def test_a_home_that_may_not_be_written_is_named(street: Street, tmp_path: Path) -> None:
     home = tmp_path / "disk" / "home"
     refused = on_small_disk(street, tmp_path, "origin", "run", "--home", home, read_only=True)

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,8 @@ def test_every_command_prints_one_json_value_without_a_secret(used: Town, tmp_pa
     ]
     secrets = [*texts(used)]
     settings = {"FARCAST_ADMIN_TOKEN": "a-token-that-nobody-may-see", **listen(free_port())}
-    for command in shown:
+
+    def speaks(command: tuple[str | Path, ...]) -> None:
         ran = used.street.run(*command, "--json", settings=settings)
         assert ran.code == 0, ran
         assert isinstance(json.loads(ran.out), dict | list), command
@@ -162,6 +164,9 @@ def test_every_command_prints_one_json_value_without_a_secret(used: Town, tmp_pa
         plain = used.street.run(*command, settings=settings)
         assert plain.code == 0, plain
         assert plain.out.strip(), command
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(speaks, shown))
     failed = used.street.run("origin", "retire", "none", "--json", *origin)
     failed.refused(2, "'none'", "origin list")
     assert failed.out == ""
