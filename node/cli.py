@@ -306,7 +306,7 @@ def demo(
     keep_dir: Annotated[
         Path | None, typer.Option("--keep", help="Keep all homes and the report here.")
     ] = None,
-    speed: Annotated[float, typer.Option(min=0.5, max=4.0, help="Playback rate.")] = 1.0,
+    speed: Annotated[float, typer.Option(min=0.5, max=2.0, help="Playback rate.")] = 1.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
     debug: DebugOption = False,
 ) -> None:

@@ -7,6 +7,7 @@ signature over bytes is a signature over meaning (docs/protocol.md, "Encoding").
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,6 +27,9 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 _ENCODER = msgspec.msgpack.Encoder()
 
 
+_BUILDING = Lock()
+"""msgspec looks at a type once and shares what it is learning: two threads that build decoders of one
+type for the first time at once can crash the process."""
 _DECODERS: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
 
 
@@ -33,7 +37,8 @@ def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:  # noqa: ANN401 - a dec
     """Return the decoder of a message type, built once: there are only as many as types."""
     found = _DECODERS.get(kind)
     if found is None:
-        found = _DECODERS[kind] = msgspec.msgpack.Decoder(kind)
+        with _BUILDING:
+            found = _DECODERS[kind] = msgspec.msgpack.Decoder(kind)
     return found
 
 

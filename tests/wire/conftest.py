@@ -71,7 +71,6 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Generator[Town]:
     """Bring everybody up; the CDN is silent until a test lets it lie."""
     folder = tmp_path_factory.mktemp("town")
     street, liar = Street(folder), Liar()
-    liar.on = False
     liar.origin = free_port()
     home = street.home("origin")
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -148,3 +150,24 @@ def test_a_message_over_its_limit_is_refused_unread() -> None:
     assert caught.value.reason == "too_large"
     with pytest.raises(RemoteError):
         decode(bytes, bytes(MESSAGE_LIMIT_BYTES + 1))
+
+
+def test_threads_may_decode_a_type_for_the_first_time_side_by_side() -> None:
+    program = """
+import sys, threading
+from typing import Annotated
+import msgspec
+from farcast.protocol import codec
+sys.setswitchinterval(1e-6)
+for _ in range(300):
+    number, rest = Annotated[int, msgspec.Meta(ge=0)], {"bases": (codec.Message,), "frozen": True}
+    inner = msgspec.defstruct("Inner", [("x", number)], **rest)
+    kind = msgspec.defstruct("Kind", [("a", list[inner]), ("c", inner | None)], **rest)
+    data, gate = msgspec.msgpack.encode([[[1]], [2]]), threading.Barrier(4)
+    work = lambda: (gate.wait(), codec.decode(kind, data))
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
