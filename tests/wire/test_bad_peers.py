@@ -171,6 +171,7 @@ def test_a_body_cut_short_is_dropped_and_counted(town: Town) -> None:
         before = _taken(box)
         with counted(box, "farcast_node_http_refusals_total", reason="client_gone"):
             assert not _send(box.port, head + b"\x93\x01").startswith(b"HTTP/1.1 2")
+        assert _taken(box) == before
         assert ask(f"127.0.0.1:{box.port}", "GET", "/healthz").status == 200
 
 
