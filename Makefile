@@ -39,9 +39,9 @@ lock: ## pin every dependency again
 demo: $(READY) ## the whole system on this machine: one film, four tiers, pulses, settlement
 	$(BIN)/farcast demo $(ARGS)
 
-test: $(READY) ## the tests: pure ones side by side, those with real sockets and processes one by one
+test: $(READY) ## the tests: pure ones side by side, those with real sockets and processes in order, one by one
 	$(BIN)/pytest -n auto --dist loadfile $(PURE) $(ARGS)
-	$(BIN)/pytest $(REAL) $(ARGS)
+	$(BIN)/pytest -p no:randomly $(REAL) $(ARGS)
 
 check: $(READY) ## everything a change must pass: lint, types, architecture, dependencies, tests
 	$(BIN)/ruff check .
