@@ -100,6 +100,16 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Generator[Town]:
         liar.close()
 
 
+@pytest.fixture(scope="session")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Generator[Street]:
+    """Make an origin that does not run, and that has one payee."""
+    street = Street(tmp_path_factory.mktemp("street"))
+    street.must("origin", "init", "--endpoint", "127.0.0.1:9", "--home", street.home("origin"))
+    street.must("origin", "payee", "add", "ada", "--home", street.home("origin"))
+    yield street
+    street.close()
+
+
 def listen(port: int) -> dict[str, str]:
     """Return the settings of a box that listens on, and announces, ``port``."""
     return {"FARCAST_LISTEN_PORT": str(port), "FARCAST_NETWORK_ANNOUNCE": f"127.0.0.1:{port}"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import http.server
 import json
@@ -14,7 +13,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -251,7 +252,7 @@ class Street:
 
         def listens() -> bool:
             assert process.poll() is None, log.read_text()
-            with contextlib.suppress(OSError, ValueError):
+            with suppress(OSError, ValueError):
                 told.update(json.loads((home / "admin.json").read_text()))
             return bool(told)
 
@@ -363,6 +364,25 @@ def until(holds: Callable[[], bool], seconds: float = 15.0) -> None:
 def names(folder: Path) -> set[str]:
     """Return every path in a folder, so that what a command left behind is seen."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+OPENED = {"blocks", "blocks/.tmp", "index.db", "encodes", "encodes/.lock"}
+"""Of a home: what is there, and empty, from the first publishing on."""
+
+
+def side_by_side(*work: Callable[[], None]) -> None:
+    """Run commands two at a time: most of each is starting Python."""
+    with ThreadPoolExecutor(2) as pool:
+        for job in [pool.submit(one) for one in work]:
+            job.result()
+
+
+@contextmanager
+def unchanged(folder: Path) -> Generator[None]:
+    """Assert that a folder holds afterwards what it held before."""
+    before = names(folder) | OPENED
+    yield
+    assert names(folder) | OPENED == before
 
 
 def draw(path: Path, *arguments: str) -> Path:
