@@ -23,6 +23,7 @@ HOW_TO_INSTALL = {
     "ip": "apt-get install iproute2",
     "ipfs": ".ci/peers.sh kubo",
     "nft": "apt-get install nftables",
+    "miniupnpd": "apt-get install miniupnpd-nftables",
     "nginx": "apt-get install nginx-light",
     "promtool": "apt-get install prometheus",
     "unshare": "apt-get install util-linux",
