@@ -19,6 +19,7 @@ from .catalog.library import Library
 from .catalog.replica import Heads
 from .http.exchange import Answer, Exchange, FilePart, Router
 from .http.head import Head
+from .http.ranges import content_tag
 
 IMMUTABLE = "public, max-age=29030400, immutable"
 BRIEF = "public, max-age=5"
@@ -213,7 +214,7 @@ class PublicRoutes:
     async def beacons(self, exchange: Exchange) -> Answer:
         """``GET /v1/beacons``: the recent signed beacons."""
         del exchange
-        return Answer(200, {"content-type": MSGPACK, "cache-control": BRIEF}, encode(self._heads.beacons()))
+        return _brief(encode(self._heads.beacons()), MSGPACK, "no beacons here yet")
 
     async def acks(self, exchange: Exchange) -> Answer:
         """``GET /v1/acks/{tid}``: the origin's acks that cover a ticket, 404 where there is none."""
@@ -342,4 +343,5 @@ def _number(exchange: Exchange, name: str, default: int) -> int:
 def _brief(data: bytes | None, media_type: str, absent: str) -> Answer:
     if not data:
         raise RefusedError(absent, status=503, retry_after_s=5, reason="not_ready")
-    return Answer(200, {"content-type": media_type, "cache-control": BRIEF}, data)
+    headers = {"content-type": media_type, "cache-control": BRIEF, "etag": content_tag(data)}
+    return Answer(200, headers, data)

@@ -126,6 +126,7 @@ class Catalog(Table, frozen=True):
     """``[catalog]``: following the origin's catalog."""
 
     poll_s: Seconds
+    idle_poll_s: Seconds
 
 
 class Ladder(Table, frozen=True):

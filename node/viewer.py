@@ -250,7 +250,7 @@ class Viewer:
             lambda: asyncio.to_thread(self.wallet.close),
         ):
             box.on_close(closer)
-        box.every("follow", settings.catalog.poll_s, self.follower.refresh)
+        box.follow(self.follower.refresh, lambda: box.local.asked)
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("courier", min(settings.heartbeat.interval_s, CARRY_S), self.courier.errand)
         box.every("tickets", RENEW_S, self._renew)

@@ -29,6 +29,9 @@ from ..protocol.ports import Source, TierName
 from .enrol import RENEW_S, Enrolment, announced, read_payee
 from .fill import Fill
 
+USE_BYTES = 64 << 10
+"""Sending so much is use; what other boxes' looks for news cost is less."""
+
 
 class RelayService:
     """Wires a relay's parts onto a box; must be made on the event loop."""
@@ -149,7 +152,7 @@ class RelayService:
     def _add_work(self) -> None:
         settings, box = self.box.settings, self.box
         box.on_close(self.fetcher.close)
-        box.every("follow", settings.catalog.poll_s, self.follower.refresh)
+        box.follow(self.follower.refresh, lambda: box.http_metrics.sent_bytes() // USE_BYTES)
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("batch", settings.batch.interval_s, self.batcher.flush)
         box.every("enrol", RENEW_S, self.enrolment.renew)

@@ -46,6 +46,10 @@ class HttpMetrics(Collector):
         """Return the tally of carrier ``name``."""
         return self._carriers.setdefault(name, Tally())
 
+    def sent_bytes(self) -> int:
+        """Return the body bytes that left by all carriers but the loopback one."""
+        return sum(tally.sent_bytes for name, tally in self._carriers.items() if name != "local")
+
     def refused(self, reason: str) -> None:
         """Count one refusal."""
         known = reason in self._refusals or len(self._refusals) < REASON_LIMIT
