@@ -92,8 +92,6 @@ class TrustlessGateway:
 
         """
         terms = Terms.of(exchange.query, exchange.headers.get("accept", ""))
-        if exchange.headers.get("service-worker") == "script":
-            raise RefusedError("no script is served here", status=400, reason="bad_request")
         root = Cid.parse(exchange.match["cid"])
         path = [part for part in exchange.match.get("path", "").split("/") if part]
         absent = 404 if exchange.method == "HEAD" else None
@@ -205,15 +203,20 @@ class TrustlessGateway:
     # -- blocks for a walk
 
     async def _resolve(self, root: Cid, path: Sequence[str], errand: _Errand) -> Place:
-        walk = resolution(root, path)
-        while walk.wants is not None:
-            data = await self._bring(walk.wants, errand)
+        data: bytes | None = None
+        walk: Walk[Place] | None = None
+        while True:
             try:
-                await _give(walk, data)
+                if walk is None or data is None:
+                    walk = resolution(root, path)
+                else:
+                    await _give(walk, data)
             except RemoteError as error:
                 status = 400 if error.reason == "unknown_codec" else 404
                 raise RefusedError(str(error), status=status, reason=error.reason) from error
-        return walk.result
+            if walk.wants is None:
+                return walk.result
+            data = await self._bring(walk.wants, errand)
 
     async def _bring(self, cid: Cid, errand: _Errand) -> bytes:
         """Return a block, verified, from the store or, where that is allowed, by the fill."""

@@ -90,16 +90,15 @@ class Terms:
         """
         offers = _offers(accept)
         name = query.get("format")
-        if name is None:
-            name = _first_usable(offers, query, accept)
-        elif name not in FORMS:
+        if name is not None and name not in FORMS:
             raise _bad("format is one of " + ", ".join(FORMS), "no_format")
+        chosen = _choose(offers, query, name)
+        if chosen is None:
+            raise _unnamed(accept)
+        name, car = chosen
         if name != "car":
             told = "format" in query and (not offers or name in [offer.name for offer in offers])
             return cls(name, "block", None, dups=False, order="", location=None if told else f"format={name}")
-        asked = next((offer.parameters for offer in offers if offer.name == "car"), {})
-        car = _CAR_DEFAULTS | asked | {key: query[key] for key in _CAR_DEFAULTS if key in query}
-        _check_car(car)
         scope = query.get("dag-scope", "all")
         if scope not in _SCOPES:
             raise _bad("dag-scope is block, entity or all", "bad_query")
@@ -116,24 +115,35 @@ class Terms:
         )
 
 
-def _first_usable(offers: list[_Offer], query: Mapping[str, str], accept: str) -> str:
-    """Return the form that Accept wants most and that exists with its parameters."""
-    for offer in offers:
-        if offer.name != "car":
-            return offer.name
-        try:
-            _check_car(
-                _CAR_DEFAULTS | offer.parameters | {key: query[key] for key in _CAR_DEFAULTS if key in query}
-            )
-        except RefusedError:
-            continue
-        return "car"
-    if not accept or all(
-        part.partition(";")[0].strip() in ("", "*/*", "application/*") for part in accept.split(",")
-    ):
-        raise _bad("this is a trustless gateway: ask with ?format=raw or ?format=car", "no_format")
+def _choose(
+    offers: list[_Offer], query: Mapping[str, str], name: str | None
+) -> tuple[str, Mapping[str, str]] | None:
+    """Return the form that is wanted most and exists, with a CAR's parameters; None where none does.
+
+    Raises:
+        RefusedError: 400 where the URL itself asks for what does not exist.
+
+    """
+    told = {key: query[key] for key in _CAR_DEFAULTS if key in query}
+    wrong = _wrong(_CAR_DEFAULTS | told)
+    if wrong:
+        raise _bad(wrong, "bad_query")
+    named = [offer for offer in offers if name in (None, offer.name)]
+    if name is not None and not named:
+        named = [_Offer(name, {}, 1.0)]
+    for offer in named:
+        car = _CAR_DEFAULTS | offer.parameters | told
+        if not _wrong(car):
+            return offer.name, car
+    return None
+
+
+def _unnamed(accept: str) -> RefusedError:
+    """Return the refusal of a request that names no form, or only such as do not exist here."""
+    if all(part.partition(";")[0].strip() in ("", "*/*", "application/*") for part in accept.split(",")):
+        return _bad("this is a trustless gateway: ask with ?format=raw or ?format=car", "no_format")
     message = f"this is a trustless gateway: it answers {RAW_TYPE} and {CAR_TYPE}"
-    raise RefusedError(message, status=406, reason="not_acceptable")
+    return RefusedError(message, status=406, reason="not_acceptable")
 
 
 def _offers(accept: str) -> list[_Offer]:
@@ -158,13 +168,13 @@ def _offers(accept: str) -> list[_Offer]:
     return sorted(found, key=lambda offer: -offer.quality)
 
 
-def _check_car(car: Mapping[str, str]) -> None:
+def _wrong(car: Mapping[str, str]) -> str:
+    """Say what of a CAR's parameters does not exist here; empty where all do."""
     if car["car-version"] != "1":
-        raise _bad("car-version is 1", "bad_query")
+        return "car-version is 1"
     if car["car-order"] not in ("", *_ORDERS):
-        raise _bad("car-order is dfs or unk", "bad_query")
-    if car["car-dups"] not in _DUPS:
-        raise _bad("car-dups is y or n", "bad_query")
+        return "car-order is dfs or unk"
+    return "" if car["car-dups"] in _DUPS else "car-dups is y or n"
 
 
 def _span(text: str) -> Span:
