@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import NamedTuple
 
-from ..protocol import car
 from ..protocol.catalog import ENTRIES_PER_PAGE
 from ..protocol.cid import Cid
 from ..protocol.codec import encode
 from ..protocol.errors import RefusedError, RemoteError
-from ..protocol.unixfs import parse, resolve
 from .blocks.store import DiskStore
 from .catalog.library import Library
 from .catalog.replica import Heads
 from .http.exchange import Answer, Exchange, FilePart, Router
 from .http.head import Head
 from .http.ranges import content_tag
+from .ipfs.gateway import Denied, TrustlessGateway
 
-IMMUTABLE = "public, max-age=29030400, immutable"
 BRIEF = "public, max-age=5"
-RAW = "application/vnd.ipld.raw"
-CAR = "application/vnd.ipld.car"
 MSGPACK = "application/vnd.farcast+msgpack"
-PROBE = "bafkqaaa"
-CAR_BLOCKS = 400_000
 
 READY_KEPT = 4_096
 READY_S = 5.0
@@ -50,7 +43,8 @@ class _Ready(NamedTuple):
 class PublicRoutes:
     """Serves what the store holds; with ``fill`` a GET may bring in what is missing.
 
-    ``trust_files`` returns the TUF metadata by name; ``acks`` the signed acks for a ticket id.
+    ``trust_files`` returns the TUF metadata by name; ``acks`` the signed acks for a ticket id;
+    ``denied`` says which blocks are refused, by default the manifests that the catalog denies.
     """
 
     def __init__(
@@ -63,6 +57,7 @@ class PublicRoutes:
         acks: Callable[[Sequence[bytes]], list[bytes]],
         *,
         cors: bool,
+        denied: Denied | None = None,
     ) -> None:
         self._store = store
         self._library = library
@@ -72,6 +67,8 @@ class PublicRoutes:
         self._acks = acks
         self._ready: dict[str, _Ready] = {}
         self._cors = {"access-control-allow-origin": "*"} if cors else {}
+        self._denied: tuple[int, frozenset[Cid]] = (0, frozenset())
+        self._gateway = TrustlessGateway(store, fill, denied or self._taken_down, headers=self._cors)
 
     def add_to(self, router: Router) -> None:
         """Add every public route to ``router``."""
@@ -123,33 +120,8 @@ class PublicRoutes:
         return None
 
     async def block(self, exchange: Exchange) -> Answer:
-        """``GET /ipfs/{cid}[/path]``: one raw block or a CAR (trustless gateway specification)."""
-        form = _format(exchange.query, exchange.headers.get("accept", ""))
-        if form is None:
-            message = "this is a trustless gateway: ask with ?format=raw or ?format=car"
-            raise RefusedError(message, status=400, reason="no_format")
-        cid = Cid.parse(exchange.match["cid"])
-        title = exchange.headers.get("farcast-title")
-        absent = 404 if exchange.method == "HEAD" else None  # HEAD answers without filling
-        if "only-if-cached" in exchange.headers.get("cache-control", ""):
-            absent = 412
-        path = [part for part in exchange.match.get("path", "").split("/") if part]
-        if path:
-            cid = await self._library.walk(lambda load: resolve(cid, path, load), self._filler(title, absent))
-        if form == "raw":
-            return await self._raw(cid, title, absent)
-        await self._filler(title, absent)(cid)
-        scope = exchange.query.get("dag-scope", "all")
-        headers = {
-            "content-type": f"{CAR}; version=1; order=dfs; dups=n",
-            "content-disposition": f'attachment; filename="{cid}.car"',
-            "x-content-type-options": "nosniff",
-            "accept-ranges": "none",
-            "cache-control": IMMUTABLE,
-            "etag": f'W/"{cid}.car.{scope}"',
-            **self._cors,
-        }
-        return Answer(200, headers, self._car(cid, title, whole=scope != "block"))
+        """``GET /ipfs/{cid}[/path]``: blocks and CARs (trustless gateway specification)."""
+        return await self._gateway.answer(exchange)
 
     async def watch(self, exchange: Exchange) -> Answer:
         """``GET /watch/{title}/{file}``: a file of a title, from verified blocks."""
@@ -160,7 +132,7 @@ class PublicRoutes:
 
         plan = await self._library.plan(title, path, fetch)
         if exchange.method != "HEAD":
-            await self._mend([leaf.cid for leaf in plan.leaves])
+            await self._gateway.mend([leaf.cid for leaf in plan.leaves])
             for leaf in plan.leaves:
                 if not self._store.has(leaf.cid):
                     await fetch(leaf.cid)
@@ -239,51 +211,14 @@ class PublicRoutes:
         del exchange
         return _brief(self._heads.checkpoint() and b"ready\n", "text/plain; charset=utf-8", "no catalog yet")
 
-    def _filler(self, title: str | None, absent: int | None) -> Callable[[Cid], Awaitable[bytes]]:
-        """Return what brings a block: the fill, or, where none is allowed, a refusal ``absent``."""
-
-        async def fetch(cid: Cid) -> bytes:
-            if absent is not None and not self._store.has(cid):
-                raise RefusedError(f"{cid} is not held here", status=absent, reason="not_held")
-            return await self._fill(cid, title)
-
-        return fetch
-
-    async def _raw(self, cid: Cid, title: str | None, absent: int | None) -> Answer:
-        if cid.is_identity:
-            return Answer(200, self._raw_headers(cid), cid.digest)
-        await self._mend([cid])
-        held = self._raw_held(cid)
-        if held is None:
-            data = await self._filler(title, absent)(cid)
-            return self._raw_held(cid) or Answer(200, self._raw_headers(cid), data)
-        return held
-
-    async def _mend(self, cids: Sequence[Cid]) -> None:
-        """Drop blocks whose file is gone or has another size, so that they are fetched again."""
-        for cid in cids:
-            place = None if cid.is_identity else self._store.path(cid)
-            if place is not None and not _is_whole(*place):
-                await asyncio.to_thread(self._store.recheck, cid)
-
     def _raw_held(self, cid: Cid) -> Answer | None:
-        place = self._store.path(cid)
-        if place is None:
-            return None
-        path, size = place
-        return Answer(200, self._raw_headers(cid), [FilePart(str(path), 0, size)])
+        return self._gateway.held(cid)
 
-    def _raw_headers(self, cid: Cid) -> dict[str, str]:
-        return {
-            "content-type": RAW,
-            "content-disposition": f'attachment; filename="{cid}.bin"',
-            "x-content-type-options": "nosniff",
-            "x-ipfs-path": f"/ipfs/{cid}",
-            "x-ipfs-roots": str(cid),
-            "cache-control": IMMUTABLE,
-            "etag": f'"{cid}.raw"',
-            **self._cors,
-        }
+    def _taken_down(self, cid: Cid) -> bool:
+        catalog = self._heads.catalog
+        if self._denied[0] != catalog.size:
+            self._denied = (catalog.size, catalog.denied())
+        return cid in self._denied[1]
 
     def _file_held(self, title: str, path: str) -> Answer | None:
         plan = self._library.planned(title, path)
@@ -297,40 +232,6 @@ class PublicRoutes:
             parts.append(FilePart(str(place[0]), 0, place[1]))
         headers = {"content-type": plan.media_type, "cache-control": BRIEF, "etag": plan.etag, **self._cors}
         return Answer(200, headers, parts)
-
-    async def _car(self, root: Cid, title: str | None, *, whole: bool) -> AsyncIterator[bytes]:
-        """Yield a CAR depth first, every block once; a missing child ends the stream abnormally."""
-        yield car.header([root])
-        seen: set[Cid] = set()
-        todo = [root]
-        while todo:
-            cid = todo.pop()
-            if cid in seen or cid.is_identity:
-                continue
-            if len(seen) >= CAR_BLOCKS:
-                raise RefusedError("a CAR of more blocks than any film", status=502, reason="too_large")
-            seen.add(cid)
-            data = await self._fill(cid, title)
-            yield car.section(cid, data)
-            if whole:
-                todo += [link.cid for link in reversed(parse(cid, data).links)]
-
-
-def _is_whole(path: str, size_bytes: int) -> bool:
-    try:
-        return os.stat(path).st_size == size_bytes  # noqa: PTH116 - the hot path's strings
-    except OSError:
-        return False
-
-
-def _format(query: dict[str, str], accept: str) -> str | None:
-    """Return ``raw`` or ``car``; the parameter wins over Accept (IPIP-523)."""
-    asked = query.get("format")
-    if asked in ("raw", "car"):
-        return asked
-    if asked is not None:
-        return None
-    return "raw" if RAW in accept else "car" if CAR in accept else None
 
 
 def _number(exchange: Exchange, name: str, default: int) -> int:

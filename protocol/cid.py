@@ -1,6 +1,6 @@
 """Content identifiers: the name of a block is the hash of its bytes.
 
-CIDv1 of the multiformats CID specification, base32 in text, with the four codecs Farcast meets.
+CIDv1 of the multiformats CID specification, base32 in text, with the codecs Farcast meets.
 CIDv0 (``Qm...``) is read wherever old IPFS data may hold it and becomes the equal dag-pb CIDv1.
 """
 
@@ -15,7 +15,8 @@ from hashlib import sha256, sha512
 from .errors import RemoteError
 
 RAW, DAG_PB, DAG_CBOR, DAG_JSON = 0x55, 0x70, 0x71, 0x0129
-"""Codecs of the multicodec table."""
+CBOR, JSON = 0x51, 0x0200
+"""Codecs of the multicodec table; the last two carry no links."""
 SHA2_256, SHA2_512, IDENTITY = 0x12, 0x13, 0x00
 """Multihash codes. Farcast writes sha2-256; of a hash not listed only the name is understood, and no
 bytes ever match it."""

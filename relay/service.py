@@ -28,6 +28,7 @@ from ..protocol.errors import UsageError
 from ..protocol.ports import Source, TierName
 from .enrol import RENEW_S, Enrolment, announced, read_payee
 from .fill import Fill
+from .importdesk import ImportDesk
 
 USE_BYTES = 64 << 10
 """Sending so much is use; what other boxes' looks for news cost is less."""
@@ -147,6 +148,9 @@ class RelayService:
         box.lookup = routes.lookup
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         box.local.route("GET", "/api/status", self._status)
+        imports = ImportDesk(box.store)
+        imports.add_to(box.local)
+        box.on_close(imports.close)
         Sheet(self.status, box.token).add_to(box.local)
 
     def _add_work(self) -> None:
