@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from http import HTTPStatus
 from typing import Any
@@ -51,9 +52,9 @@ class ApiServer:
         """How many connections are open now."""
         return len(self._server.connections)
 
-    def protocol(self) -> RequestHandler:
-        """Return a fresh protocol for one accepted connection."""
-        return _Protocol(self._server, self._router, self._plain)
+    def protocol(self, lost: Callable[[], None] = lambda: None) -> ApiProtocol:
+        """Return a fresh protocol for one accepted connection; ``lost`` is called once when it ends."""
+        return ApiProtocol(self._server, self._router, self._plain, lost)
 
     async def close(self, drain_s: float) -> None:
         """End idle connections now, and busy ones within ``drain_s``."""
@@ -126,18 +127,30 @@ class ApiServer:
         return response
 
 
-class _Protocol(RequestHandler):
+class ApiProtocol(RequestHandler):
     """aiohttp's protocol; what it cannot read is counted and answered as every other refusal.
 
     Its own way logs a traceback and the sender's address for each malformed request.
     """
 
-    __slots__ = ("_plain", "_router")
+    __slots__ = ("_lost", "_plain", "_router")
 
-    def __init__(self, server: web.Server, router: Router, plain: Tally) -> None:
+    def __init__(self, server: web.Server, router: Router, plain: Tally, lost: Callable[[], None]) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **_OPTIONS)
         self._router = router
         self._plain = plain
+        self._lost: Callable[[], None] | None = lost
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell of the end."""
+        super().connection_lost(exc)
+        self.lost()
+
+    def lost(self) -> None:
+        """Tell of the end, once."""
+        if self._lost is not None:
+            lost, self._lost = self._lost, None
+            lost()
 
     def handle_error(
         self,
