@@ -17,6 +17,8 @@ from ...protocol.errors import RefusedError, UnreachableError
 from .address import plain
 from .exchange import Answer, Exchange, Router
 from .files import FileCache
+from .governor import Governor
+from .meter import Meter
 from .tally import Tally
 
 READ_TIMEOUT_S = 30.0
@@ -39,8 +41,14 @@ BODILESS = (204, 304)
 class ApiServer:
     """Serves a router over connections it is handed; the protocol factory is ``protocol()``."""
 
-    def __init__(self, router: Router, files: FileCache, plain: Tally, secure: Tally) -> None:
-        """Answer through ``router``, counting clear connections in ``plain``, TLS in ``secure``."""
+    def __init__(
+        self, router: Router, files: FileCache, plain: Tally, secure: Tally, meter: Meter | None = None
+    ) -> None:
+        """Answer through ``router``, counting clear connections in ``plain``, TLS in ``secure``.
+
+        ``meter`` paces and counts what is sent.
+        """
+        self._meter = meter or Meter(Governor())
         self._router = router
         self._files = files
         self._plain = plain
@@ -93,6 +101,7 @@ class ApiServer:
         self, request: web.BaseRequest, transport: asyncio.Transport, answer: Answer, tally: Tally
     ) -> web.StreamResponse:
         headers = {"server": "farcast", **answer.headers}
+        peer = plain(request.remote or "")
         length, whole = answer.length, answer.body
         tally.answered(answer.status)
         if answer.status in BODILESS:
@@ -103,6 +112,7 @@ class ApiServer:
             whole = b""
         elif isinstance(whole, bytes) and len(whole) <= _SMALL_BYTES:
             tally.sent_bytes += len(whole)
+            self._meter.governor.flow(peer).bytes += len(whole)
             return web.Response(status=answer.status, headers=headers, body=whole)
         response = web.StreamResponse(status=answer.status, headers=headers)
         if length is None and answer.status not in BODILESS and request.version >= HttpVersion11:
@@ -113,6 +123,7 @@ class ApiServer:
             if request.method != "HEAD":
                 async with aclosing(self._files.stream(answer)) as chunks:
                     async for chunk in chunks:
+                        await self._meter.spend(peer, len(chunk))
                         async with asyncio.timeout(STALL_S):
                             await response.write(chunk)
                         tally.sent_bytes += len(chunk)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ...protocol.errors import LocalError
 from .api import LINGER
 from .files import Descriptor
-from .head import Head, parse_head
+from .head import parse_head
 from .readiness import ENDING, READ, WRITE
 from .reply import Reply
 
@@ -33,6 +33,8 @@ BURST_REQUESTS = 32
 """The same for requests sent one after another without waiting for answers."""
 SLOWEST_BYTES_S = 4 << 10
 LINGER_S = 2.0
+HOT_FROM_BYTES, HOT_TO_BYTES = 128 << 10, 2 << 20
+"""Answers of this size are sent from memory where their blocks are in it."""
 _TLS_RECORD = 0x16
 _MORE: int = getattr(socket, "MSG_MORE", 0)
 
@@ -137,38 +139,43 @@ class Connection:
 
     def _serve(self) -> None:
         """Answer what is in the buffer and the socket until one must wait."""
-        server, requests = self._server, BURST_REQUESTS
-        while self._fd >= 0 and not self.busy:
+        requests = BURST_REQUESTS
+        while requests and self._fd >= 0 and not self.busy:
             if self._draining:
                 self._drain()
                 return
-            if self._buffer:
-                try:
-                    served = self._next()
-                except Exception as error:  # noqa: BLE001 - a look-up's bug must not leave a client waiting
-                    self._refuse(error)
-                    continue
-                if served:
-                    requests -= 1
-                    if not requests and not self.busy and self._fd >= 0:
-                        self.deadline = server.readiness.now + server.limits.idle_s
-                        server.readiness.again(self._fd)
-                        return
-                    continue
-                if self._fd < 0:
-                    return
-            if not self._unread or not self._receive():
+            if self._buffer and self._request():
+                requests -= 1
+            elif self._fd < 0 or not self._unread or not self._receive():
                 break
-        if self._fd < 0 or self.busy:
-            return
-        if self._ended:
+        if self._fd >= 0 and not self.busy:
+            self._rest(again=not requests)
+
+    def _rest(self, *, again: bool) -> None:
+        """Wait for the next bytes, or for the ``again`` that others have their turn before."""
+        server = self._server
+        now = server.readiness.now
+        if again:
+            self.deadline = now + server.limits.idle_s
+            server.readiness.again(self._fd)
+        elif self._ended:
             self.close()
         elif not self._buffer:
             self._in_head = False
-            self.deadline = server.readiness.now + server.limits.idle_s
+            self.deadline = now + server.limits.idle_s
         elif not self._in_head:  # the clock of an unfinished head starts once, with its first byte
             self._in_head = True
-            self.deadline = server.readiness.now + server.limits.head_s
+            self.deadline = now + server.limits.head_s
+
+    def _request(self) -> bool:
+        """As ``_next``; what goes wrong is answered too."""
+        try:
+            return self._next()
+        except Exception as error:  # noqa: BLE001 - a look-up's bug must not leave a client waiting
+            # nothing more is read: what follows may not be what it looks like
+            self._release()
+            self._begin(self._server.problem(error, local=self._local))
+            return True
 
     def _next(self) -> bool:
         """Begin the answer to the request at the start of the buffer; False: unfinished, or not ours."""
@@ -197,7 +204,8 @@ class Connection:
     def _open(self, reply: Reply) -> bool:
         """Find the bytes of ``reply``; a file that is gone or short is left to the router's handler."""
         server = self._server
-        hot = server.hot
+        # measured: of small answers the copy costs more than sendfile, of large ones it empties the caches
+        hot = server.hot if HOT_FROM_BYTES <= reply.length <= HOT_TO_BYTES else None
         parts = self._parts = deque[Piece]()
         try:
             for part in reply.parts:
@@ -225,53 +233,61 @@ class Connection:
 
     def _send(self) -> None:
         """Send until done, until the socket takes no more, or until others should have their turn."""
-        server, sock, parts, burst = self._server, self._sock, self._parts, BURST_BYTES
-        limited = server.governor.metered and not self._local
         try:
-            if self._pending:
-                if parts and not limited and not isinstance(parts[0][0], Descriptor):
-                    sent = self._send_both(parts)
-                else:
-                    sent = sock.send(self._pending, _MORE if parts else 0)
-                left = len(self._pending) - sent
-                if left > 0:
-                    self._pending = memoryview(self._pending)[sent:]
-                    self._wait()
-                    return
-                self._pending = b""
-                burst += left
-            while parts:
-                source, offset, left = parts[0]
-                if burst <= 0:
-                    self._wait()
-                    server.readiness.again(self._fd)
-                    return
-                size = min(left, SEND_BYTES)
-                if limited:
-                    size = min(size, self._allowance())
-                    if not size:
-                        return
-                if isinstance(source, Descriptor):
-                    sent = os.sendfile(self._fd, source.fd, offset, size)
-                    if not sent:
-                        server.files.close()  # the file was cut while it was open: look again
-                        server.refused("truncated", local=self._local)
-                        self.reset()
-                        return
-                else:
-                    sent = sock.send(
-                        memoryview(source)[offset : offset + size], _MORE if len(parts) > 1 else 0
-                    )
-                self._allowed -= sent if limited else 0
-                self._sent(parts, sent)
-                burst -= sent
+            if (not self._pending or self._send_head()) and (
+                not self._parts or self._send_parts(self._parts)
+            ):
+                self._done()
         except BlockingIOError:
             self._wait()
-            return
         except OSError:
             self.close()
-            return
-        self._done()
+
+    def _send_head(self) -> bool:
+        """Send the head; where the first piece is in memory, with it. False where the socket is full."""
+        parts, pending = self._parts, self._pending
+        limited = self._server.governor.metered and not self._local
+        if parts and not limited and not isinstance(parts[0][0], Descriptor):
+            sent = self._send_both(parts)
+        else:
+            sent = self._sock.send(pending, _MORE if parts else 0)
+        if sent < len(pending):
+            self._pending = memoryview(pending)[sent:]
+            self._wait()
+            return False
+        self._pending = b""
+        return True
+
+    def _send_parts(self, parts: deque[Piece]) -> bool:
+        """Send the body; False where it is not out yet, and will go on by an event or a timer."""
+        server, burst = self._server, BURST_BYTES
+        limited = server.governor.metered and not self._local
+        while parts:
+            if burst <= 0:
+                self._wait()
+                server.readiness.again(self._fd)
+                return False
+            source, offset, left = parts[0]
+            size = min(SEND_BYTES, left)
+            if limited:
+                size = min(size, self._allowance())
+                if not size:
+                    return False
+            if isinstance(source, Descriptor):
+                sent = os.sendfile(self._fd, source.fd, offset, size)
+                if not sent:
+                    server.files.close()  # the file was cut while it was open: look again
+                    server.refused("truncated", local=self._local)
+                    self.reset()
+                    return False
+            else:
+                piece = memoryview(source)[offset : offset + size]
+                sent = self._sock.send(piece, _MORE if len(parts) > 1 else 0)
+            if limited:
+                self._allowed -= sent
+            self._sent(parts, sent)
+            burst -= sent
+        return True
 
     def _send_both(self, parts: deque[Piece]) -> int:
         """Send the head and the first piece, which is in memory, in one call; returns what of both."""
@@ -352,11 +368,6 @@ class Connection:
                 return
         self._buffer = b""
         self._server.readiness.again(self._fd)
-
-    def _refuse(self, error: Exception) -> None:
-        """Answer an error, and read nothing more: what follows may not be what it looks like."""
-        self._release()
-        self._begin(self._server.problem(error, local=self._local))
 
     def _move(self, tls: ssl.SSLContext | None) -> None:
         received = self._buffer

@@ -19,6 +19,7 @@ from .exchange import Hosts, Router
 from .files import FileCache
 from .governor import Governor
 from .hotset import HotSet
+from .meter import Meter
 from .quic import QuicServer
 from .tally import HttpMetrics
 from .tls import make_certificate, server_context
@@ -68,6 +69,7 @@ class Listener:
         self._held = held
         self._files = FileCache(hot=hot)
         self.governor = governor or Governor()
+        self.meter = Meter(self.governor)
         self.port = port
 
     async def __aenter__(self) -> Self:
@@ -82,7 +84,8 @@ class Listener:
         self.port = tcp.getsockname()[1]
         tally, metrics = self._metrics.carrier, self._metrics
         self._router.refused = metrics.refused
-        api = ApiServer(self._router, self._files, tally("tcp"), tally("tls"))
+        self._router.admit = self.meter.admit
+        api = ApiServer(self._router, self._files, tally("tcp"), tally("tls"), self.meter)
         files = self._files
         byte_server = ByteServer(
             self._router,

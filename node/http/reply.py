@@ -18,6 +18,7 @@ REPLIES_KEPT = 2_048
 KEY_LIMIT_BYTES = 1_024
 REPLY_S = 5.0
 """How long a reply is remembered; within it the store is not told of uses."""
+_END = b"\r\n\r\n"
 
 
 class Reply:
@@ -96,10 +97,10 @@ class Replies:
         """Return what answers the request at the start of ``buffer``, where that still holds."""
         reply = self._kept.get(buffer)
         if reply is None:
-            end = buffer.find(b"\r\n\r\n", 0, KEY_LIMIT_BYTES) + 4
-            if end < 4 or end == len(buffer):
+            end = buffer.find(_END, 0, KEY_LIMIT_BYTES)
+            if end < 0:
                 return None
-            reply = self._kept.get(buffer[:end])
+            reply = self._kept.get(buffer[: end + len(_END)])
             if reply is None:
                 return None
         return reply if reply.epoch == epoch and now < reply.until else None
