@@ -80,6 +80,7 @@ class Box:
         self.public = Router(Hosts(_names(settings.network.announce)))
         self.local = Router(Hosts(), token=self.token)
         self.lookup: Callable[[Head], Answer | None] = lambda _: None
+        self.epoch: Callable[[], object] = object
         self.listener: Listener | None = None
         self.local_listener: LocalListener | None = None
         self._failures = Counter(

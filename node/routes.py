@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from time import monotonic
-from typing import NamedTuple
 
 from ..protocol.catalog import ENTRIES_PER_PAGE
 from ..protocol.cid import Cid
 from ..protocol.codec import encode
-from ..protocol.errors import RefusedError, RemoteError
+from ..protocol.errors import RefusedError
 from .blocks.store import DiskStore
 from .catalog.library import Library
 from .catalog.replica import Heads
 from .http.exchange import Answer, Exchange, FilePart, Router
-from .http.head import Head
 from .http.ranges import content_tag
 from .ipfs.gateway import Denied, TrustlessGateway
+from .readyanswers import ReadyAnswers
 
 BRIEF = "public, max-age=5"
 MSGPACK = "application/vnd.farcast+msgpack"
 
-READY_KEPT = 4_096
-READY_S = 5.0
-"""How long an answer is remembered; also how late a block's use is noted for eviction."""
-
 Fill = Callable[[Cid, str | None], Awaitable[bytes]]
-
-
-class _Ready(NamedTuple):
-    answer: Answer
-    losses: int
-    entries: int
-    until: float
-
-    def holds(self, losses: int, entries: int, now: float) -> bool:
-        """Say whether everything the answer was made from is still so."""
-        return self.losses == losses and self.entries == entries and now < self.until
 
 
 class PublicRoutes:
@@ -65,10 +48,11 @@ class PublicRoutes:
         self._fill = fill
         self._trust_files = trust_files
         self._acks = acks
-        self._ready: dict[str, _Ready] = {}
         self._cors = {"access-control-allow-origin": "*"} if cors else {}
         self._denied: tuple[int, frozenset[Cid]] = (0, frozenset())
         self._gateway = TrustlessGateway(store, fill, denied or self._taken_down, headers=self._cors)
+        ready = ReadyAnswers(store, heads, self._gateway.lookup, self._file_held)
+        self.lookup, self.epoch = ready.lookup, ready.epoch  # the byte server's fast path
 
     def add_to(self, router: Router) -> None:
         """Add every public route to ``router``."""
@@ -84,40 +68,6 @@ class PublicRoutes:
         router.route("GET", "/v1/acks/{tid}", self.acks)
         router.route("GET", "/healthz", self.health)
         router.route("GET", "/readyz", self.ready)
-
-    def lookup(self, head: Head) -> Answer | None:
-        """Answer at once what is held and needs no fetching: the byte server's fast path.
-
-        What was answered is remembered for a few seconds, as long as no block leaves the store and
-        the catalog stays as it is: a hot segment costs two look-ups.
-        """
-        ready = self._ready.get(head.target)
-        if ready is not None and ready.holds(self._store.losses, self._heads.catalog.size, monotonic()):
-            return ready.answer
-        answer = self._look_up(head)
-        if answer is not None and head.query in ("", "format=raw"):
-            if len(self._ready) >= READY_KEPT:
-                self._ready.clear()
-            until = monotonic() + READY_S
-            self._ready[head.target] = _Ready(answer, self._store.losses, self._heads.catalog.size, until)
-        return answer
-
-    def _look_up(self, head: Head) -> Answer | None:
-        path = head.path
-        if "%" in path:
-            return None
-        if path.startswith("/ipfs/"):
-            if head.query != "format=raw":
-                return None
-            try:
-                cid = Cid.parse(path[6:])
-            except RemoteError:
-                return None
-            return None if cid.is_identity else self._raw_held(cid)
-        if path.startswith("/watch/"):
-            title, _, file = path[7:].partition("/")
-            return self._file_held(title, file)
-        return None
 
     async def block(self, exchange: Exchange) -> Answer:
         """``GET /ipfs/{cid}[/path]``: blocks and CARs (trustless gateway specification)."""
@@ -210,9 +160,6 @@ class PublicRoutes:
         """``GET /readyz``: 200 once there is a catalog, 503 before."""
         del exchange
         return _brief(self._heads.checkpoint() and b"ready\n", "text/plain; charset=utf-8", "no catalog yet")
-
-    def _raw_held(self, cid: Cid) -> Answer | None:
-        return self._gateway.held(cid)
 
     def _taken_down(self, cid: Cid) -> bool:
         catalog = self._heads.catalog

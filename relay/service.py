@@ -145,7 +145,7 @@ class RelayService:
             cors=True,
         )
         routes.add_to(box.public)
-        box.lookup = routes.lookup
+        box.lookup, box.epoch = routes.lookup, routes.epoch
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         box.local.route("GET", "/api/status", self._status)
         imports = ImportDesk(box.store)

@@ -18,11 +18,18 @@ from email.utils import formatdate
 from time import time
 from typing import NamedTuple
 
+from ...protocol.cid import Cid
+from .address import plain
 from .api import ApiServer
 from .connection import Connection
 from .exchange import Answer, Router
 from .files import FileCache
+from .governor import Governor, Refusal
 from .head import Head
+from .meter import refused
+from .ranges import negotiate
+from .readiness import Readiness
+from .reply import Replies, Reply
 from .tally import Tally
 
 Lookup = Callable[[Head], Answer | None]
@@ -41,6 +48,7 @@ class Limits(NamedTuple):
 
 
 DEFAULTS = Limits()
+_FULL = Refusal(503, "too_many_connections", "this box has all the connections it may have", 1)
 
 
 class ByteServer:
@@ -56,16 +64,29 @@ class ByteServer:
         tally: Tally,
         tls: ssl.SSLContext | None = None,
         limits: Limits = DEFAULTS,
+        epoch: Callable[[], object] = object,
+        governor: Governor | None = None,
+        held: Callable[[Cid], bool] = lambda _: True,
     ) -> None:
-        """Serve ``lookup`` first and ``api`` otherwise; ``tls`` serves TLS on the same port."""
+        """Serve ``lookup`` first and ``api`` otherwise; ``tls`` serves TLS on the same port.
+
+        ``epoch`` differs once an answer of ``lookup`` may be untrue; ``held`` says whether the store
+        still has a block that is kept in memory.
+        """
         self.router = router
-        self.lookup = lookup
         self.files = files
         self.tally = tally
         self.tls = tls
         self.limits = limits
+        self.epoch = epoch
+        self.governor = governor or Governor()
+        self.hot = files.hot
         self.loop = asyncio.get_running_loop()
-        self.date = ""
+        self.readiness = Readiness(self.loop)
+        self.replies = Replies()
+        self.date = formatdate(time(), usegmt=True)
+        self._lookup = lookup
+        self._held = held
         self._api = api
         tally.connections = lambda: self.open_connections
         self._connections: set[Connection] = set()
@@ -101,19 +122,55 @@ class ByteServer:
         await asyncio.gather(*self._moving, return_exceptions=True)
         if self._sweep is not None:
             self._sweep.cancel()
+        self.readiness.close()
+        self.replies.clear()
+
+    def reply(self, head: Head) -> Reply | None:
+        """Answer ``head`` from what is ready; None where that is the router's."""
+        if head.length or head.method not in ("GET", "HEAD") or not self.router.allowed(head.host):
+            return None
+        answer = self._lookup(head)
+        if answer is None:
+            return None
+        answer = negotiate(answer, head.method, head.headers)
+        return Reply(answer, size=head.size, keep=head.keep_alive, bodiless=head.method == "HEAD")
+
+    def governed(self, peer: str, reply: Reply) -> Reply:
+        """Return ``reply``, or the refusal that the operator's contract gives ``peer`` instead."""
+        refusal = self.governor.request(peer, self.readiness.now, transfer=True)
+        if refusal is None:
+            return reply
+        answer = self.router.fail(refused(refusal))
+        return Reply(answer, size=reply.size, keep=reply.keep, bodiless=reply.bodiless)
+
+    def problem(self, error: Exception, *, local: bool) -> Reply:
+        """Count ``error`` and return its answer, after which the connection ends."""
+        del local
+        return Reply(self.router.fail(error), size=0, keep=False, bodiless=False)
+
+    def refused(self, reason: str, *, local: bool) -> None:
+        """Count a connection that ends without an answer, by reason."""
+        del local
+        self.router.refused(reason)
+
+    def gone(self, peer: str) -> None:
+        """Count the end of a connection."""
+        self.governor.disconnect(peer)
 
     def forget(self, connection: Connection) -> None:
         """Drop a connection that has ended or moved."""
         self._connections.discard(connection)
 
-    def move(self, sock: socket.socket, received: bytes, tls: ssl.SSLContext | None) -> None:
+    def move(self, sock: socket.socket, peer: str, received: bytes, tls: ssl.SSLContext | None) -> None:
         """Hand a connection and the bytes read from it to aiohttp."""
-        task = self.loop.create_task(self._move(sock, received, tls))
+        task = self.loop.create_task(self._move(sock, peer, received, tls))
         self._moving.add(task)
         task.add_done_callback(self._moving.discard)
 
-    async def _move(self, sock: socket.socket, received: bytes, tls: ssl.SSLContext | None) -> None:
-        protocol = self._api.protocol()
+    async def _move(
+        self, sock: socket.socket, peer: str, received: bytes, tls: ssl.SSLContext | None
+    ) -> None:
+        protocol = self._api.protocol(lambda: self.gone(peer))
         try:
             await self.loop.connect_accepted_socket(
                 lambda: protocol if tls else _Handover(protocol, received),
@@ -124,8 +181,10 @@ class ByteServer:
         except (OSError, EOFError):  # ssl.SSLError and TimeoutError are OSErrors too
             self.router.refused("tls_handshake" if tls else "client_gone")
             sock.close()
+            protocol.lost()
 
     def _accept(self, listener: socket.socket) -> None:
+        self.readiness.now = self.loop.time()
         for _ in range(64):  # the rest of the backlog has its turn after the connections we have
             try:
                 sock, address = listener.accept()
@@ -139,18 +198,30 @@ class ByteServer:
                 self.loop.call_later(1.0, self._resume, listener)
                 return
             sock.setblocking(False)
-            if self.open_connections >= self.limits.connections:
-                self.router.refused("too_many_connections")
-                with suppress(OSError):
-                    sock.send(
-                        b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
-                    )
-                sock.close()
-                continue
-            tune(sock, str(address[0]))
-            self._connections.add(Connection(self, sock))
+            self.adopt(sock, plain(str(address[0])))
             if self._sweep is None:
                 self._tick()
+
+    def adopt(self, sock: socket.socket, peer: str, received: bytes = b"") -> None:
+        """Serve a connected non-blocking socket, from which ``received`` was read already."""
+        if self.open_connections >= self.limits.connections:
+            refusal: Refusal | None = _FULL
+        else:
+            refusal = self.governor.connect(peer)
+        if refusal is not None:
+            self._turn_away(sock, refusal)
+            return
+        tune(sock, peer)
+        self._connections.add(Connection(self, sock, peer, received))
+        if self._sweep is None:
+            self._tick()
+
+    def _turn_away(self, sock: socket.socket, refusal: Refusal) -> None:
+        reply = Reply(self.router.fail(refused(refusal)), size=0, keep=False, bodiless=False)
+        self.tally.answered(reply.status)
+        with suppress(OSError):
+            sock.send(reply.head(self.date))
+        sock.close()
 
     def _resume(self, listener: socket.socket) -> None:
         if listener in self._sockets:
@@ -158,15 +229,18 @@ class ByteServer:
 
     def _tick(self) -> None:
         # one look at every connection a second is cheaper than a timer for every request
-        now = self.loop.time()
+        now = self.readiness.now = self.loop.time()
         self.date = formatdate(time(), usegmt=True)
         for connection in [each for each in self._connections if each.deadline < now]:
             connection.expire()
         if self._connections:
             self.files.prune()
+            if self.hot is not None:
+                self.hot.sweep(self._held, self.epoch())
             self._sweep = self.loop.call_later(1.0, self._tick)
         else:
             self.files.close()
+            self.replies.clear()
             self._sweep = None
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Callable
 from time import time
 from types import TracebackType
 from typing import Self
 
+from ...protocol.cid import Cid
 from ...protocol.errors import UsageError
 from ...protocol.identity import Identity
 from .api import ApiServer
 from .bytes import DEFAULTS, ByteServer, Limits, Lookup
 from .exchange import Hosts, Router
 from .files import FileCache
+from .governor import Governor
+from .hotset import HotSet
+from .meter import Meter
 from .quic import QuicServer
 from .tally import HttpMetrics
 from .tls import make_certificate, server_context
@@ -42,8 +47,16 @@ class Listener:
         port: int = 7433,
         setting: str = "[listen] port",
         limits: Limits = DEFAULTS,
+        epoch: Callable[[], object] = object,
+        governor: Governor | None = None,
+        hot: HotSet | None = None,
+        held: Callable[[Cid], bool] = lambda _: True,
     ) -> None:
-        """Serve as ``identity``; ``setting`` is the key to name when the port is taken."""
+        """Serve as ``identity``; ``setting`` is the key to name when the port is taken.
+
+        ``epoch`` differs once an answer of ``lookup`` may be untrue; ``governor`` keeps the operator's
+        contract; ``hot`` are blocks in memory, of which ``held`` says whether the store still has them.
+        """
         self._router = router
         self._lookup = lookup
         self._identity = identity
@@ -52,7 +65,11 @@ class Listener:
         self._setting = setting
         self._limits = limits
         self._servers: tuple[ByteServer, QuicServer, ApiServer] | None = None
-        self._files = FileCache()
+        self._epoch = epoch
+        self._held = held
+        self._files = FileCache(hot=hot)
+        self.governor = governor or Governor()
+        self.meter = Meter(self.governor)
         self.port = port
 
     async def __aenter__(self) -> Self:
@@ -67,7 +84,8 @@ class Listener:
         self.port = tcp.getsockname()[1]
         tally, metrics = self._metrics.carrier, self._metrics
         self._router.refused = metrics.refused
-        api = ApiServer(self._router, self._files, tally("tcp"), tally("tls"))
+        self._router.admit = self.meter.admit
+        api = ApiServer(self._router, self._files, tally("tcp"), tally("tls"), self.meter)
         files = self._files
         byte_server = ByteServer(
             self._router,
@@ -77,6 +95,9 @@ class Listener:
             tally=tally("tcp"),
             tls=server_context(certificate),
             limits=self._limits,
+            epoch=self._epoch,
+            governor=self.governor,
+            held=self._held,
         )
         quic = QuicServer(self._router, certificate, files=files, tally=tally("quic"))
         byte_server.listen(tcp)
