@@ -15,10 +15,12 @@ from ..protocol.codec import encode
 from ..protocol.errors import RefusedError, RemoteError
 from ..protocol.unixfs import parse, resolve
 from .blocks.store import DiskStore
-from .catalog.library import Library
+from .catalog.library import FilePlan, Library
 from .catalog.replica import Heads
 from .http.exchange import Answer, Exchange, FilePart, Router
 from .http.head import Head
+from .http.ranges import negotiate
+from .ladder.stream import Streams, pieces
 
 IMMUTABLE = "public, max-age=29030400, immutable"
 BRIEF = "public, max-age=5"
@@ -62,13 +64,16 @@ class PublicRoutes:
         acks: Callable[[Sequence[bytes]], list[bytes]],
         *,
         cors: bool,
+        streams: Streams | None = None,
     ) -> None:
+        """With ``streams`` a file is answered while its blocks still arrive, else once all are here."""
         self._store = store
         self._library = library
         self._heads = heads
         self._fill = fill
         self._trust_files = trust_files
         self._acks = acks
+        self._streams = streams
         self._ready: dict[str, _Ready] = {}
         self._cors = {"access-control-allow-origin": "*"} if cors else {}
 
@@ -160,6 +165,8 @@ class PublicRoutes:
         plan = await self._library.plan(title, path, fetch)
         if exchange.method != "HEAD":
             await self._mend([leaf.cid for leaf in plan.leaves])
+            if self._streams is not None and not all(self._store.has(leaf.cid) for leaf in plan.leaves):
+                return await self._stream(exchange, plan, fetch, self._streams)
             for leaf in plan.leaves:
                 if not self._store.has(leaf.cid):
                     await fetch(leaf.cid)
@@ -171,6 +178,19 @@ class PublicRoutes:
             headers = {"content-type": plan.media_type, "content-length": str(plan.size), **self._cors}
             return Answer(200, headers, b"")
         return held
+
+    async def _stream(
+        self, exchange: Exchange, plan: FilePlan, fetch: Callable[[Cid], Awaitable[bytes]], streams: Streams
+    ) -> Answer:
+        """Answer what is asked for of a file from its first verified block on; the rest is on its way."""
+        whole = Answer(200, self._file_headers(plan), [FilePart("", 0, plan.size)])
+        answer = negotiate(whole, exchange.method, exchange.headers)
+        if isinstance(answer.body, bytes | AsyncIterator):  # not modified, or no such range
+            return answer
+        span = answer.body[0] if answer.body else FilePart("", 0, 0)
+        headers = {**answer.headers, "content-length": str(span.length)}
+        body = await streams.open(pieces(plan.leaves, span.offset, span.length), fetch)
+        return Answer(answer.status, headers, body)
 
     async def trust(self, exchange: Exchange) -> Answer:
         """``GET /v1/trust/{file}``: TUF metadata and targets, verbatim."""
@@ -294,8 +314,10 @@ class PublicRoutes:
             if place is None:
                 return None
             parts.append(FilePart(str(place[0]), 0, place[1]))
-        headers = {"content-type": plan.media_type, "cache-control": BRIEF, "etag": plan.etag, **self._cors}
-        return Answer(200, headers, parts)
+        return Answer(200, self._file_headers(plan), parts)
+
+    def _file_headers(self, plan: FilePlan) -> dict[str, str]:
+        return {"content-type": plan.media_type, "cache-control": BRIEF, "etag": plan.etag, **self._cors}
 
     async def _car(self, root: Cid, title: str | None, *, whole: bool) -> AsyncIterator[bytes]:
         """Yield a CAR depth first, every block once; a missing child ends the stream abnormally."""

@@ -15,7 +15,8 @@ from ..node.duty import Greeting
 from ..node.home import Home
 from ..node.http.exchange import Answer, Exchange
 from ..node.ladder.fetch import Fetcher
-from ..node.ladder.tiers import WebTier, address
+from ..node.ladder.stream import Streams
+from ..node.ladder.tiers import address
 from ..node.page import Sheet
 from ..node.pulses.acks import Acks
 from ..node.pulses.batcher import Batcher
@@ -25,9 +26,10 @@ from ..node.settings import Settings
 from ..protocol.cid import Cid
 from ..protocol.directory import Endpoint
 from ..protocol.errors import UsageError
-from ..protocol.ports import Source, TierName
+from ..protocol.ports import Source
 from .enrol import RENEW_S, Enrolment, announced, read_payee
 from .fill import Fill
+from .upstream import PEERS, Upstream, fill_ladder, hop
 
 
 class RelayService:
@@ -42,9 +44,12 @@ class RelayService:
         keyring = lambda: self.trust.keyring  # noqa: E731 - a port of one expression
         self.replica = Replica(home.path / "catalog", keyring)
         self.library = Library(self.replica, box.store, keyring)
-        upstream = WebTier(TierName.CDN, box.dialer, self._upstream)
-        self.fetcher = Fetcher(box.store, [upstream], box.registry)
-        self.fill = Fill(self.library, box.store, self._fetch)
+        self.upstream = Upstream(
+            box.dialer, box.identity.key, keyring, self.replica.relays, self._origin, clock_ms,
+            peers=settings.fill.peers,
+        )  # fmt: skip
+        self.fetcher = Fetcher(box.store, self.upstream.tiers, box.registry, ladder=fill_ladder())
+        self.fill = Fill(self.library, box.store, self._bring, box.registry)
         self.acks = Acks(box.spool, keyring, box.registry)
         self.reception = Reception(box.spool, box.identity, keyring, clock_ms, box.registry)
         self.batcher = Batcher(
@@ -114,12 +119,11 @@ class RelayService:
     async def _fetch(self, cid: Cid) -> bytes:
         return await self.fetcher.block(cid)
 
+    async def _bring(self, cid: Cid, title: str, *, alone: bool) -> bytes:
+        return await self.fetcher.block(cid, title=title, shun=PEERS if alone else frozenset())
+
     def _origin(self) -> list[Source]:
         return known_origin(self.trust)
-
-    def _upstream(self) -> list[Source]:
-        """Return the origin as the one tier a relay fills from."""
-        return [source._replace(tier=TierName.CDN) for source in self._origin()]
 
     def endpoints(self) -> list[Endpoint]:
         """Return the addresses that stand in the origin's public directory."""
@@ -139,8 +143,10 @@ class RelayService:
             self.trust.files,
             box.spool.acks,
             cors=True,
+            streams=Streams(box.store),
         )
         routes.add_to(box.public)
+        box.public.route("GET", "/ipfs/{cid}", hop(self.fill, routes.block))
         box.lookup = routes.lookup
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         box.local.route("GET", "/api/status", self._status)
@@ -156,4 +162,5 @@ class RelayService:
 
     async def _status(self, exchange: Exchange) -> Answer:
         del exchange
-        return Answer.json(await asyncio.to_thread(self.status))
+        found = await asyncio.to_thread(self.status)
+        return Answer.json({**found, "tiers": self.fetcher.status()["tiers"]})

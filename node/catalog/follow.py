@@ -61,10 +61,13 @@ class Follower:
         self._size = Gauge("farcast_node_catalog_entries", "Entries in the catalog here.", registry=registry)
         self._size.set_function(lambda: float(replica.catalog.size))
         self.learned: Callable[[], Awaitable[None]] | None = None
+        self.behind = False
+        """Whether nobody who was asked last brought the catalog up to date."""
 
     async def refresh(self) -> bool:
         """Ask the sources in turn until one brings everything up to date; False where none did."""
         if self._trust.keyring is None and not await self._refresh_trust():
+            self.behind = True
             return False
         for source in self._sources():
             try:
@@ -73,8 +76,10 @@ class Follower:
                 self._refreshes.labels(error.reason).inc()
                 continue
             self._refreshes.labels("fresh").inc()
+            self.behind = False
             await self._learn_titles()
             return True
+        self.behind = True
         return False
 
     def offer(self, kind: str, name: str, data: bytes) -> None:

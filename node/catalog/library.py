@@ -68,6 +68,19 @@ class Library:
             raise RefusedError(message, status=404, reason="unknown_title")
         return entry
 
+    @property
+    def entries(self) -> int:
+        """How many entries the catalog has: what was learned from it holds while this stays."""
+        return self._heads.catalog.size
+
+    def lists(self, title: str) -> bool:
+        """Say whether a title is listed."""
+        return self._heads.catalog.listed(title) is not None
+
+    def manifests(self) -> dict[str, Cid]:
+        """Return the manifest of every listed title."""
+        return {title: entry.cid for title, entry in self._heads.catalog.titles().items()}
+
     def titles(self) -> list[str]:
         """Return the ids of the listed titles, in order."""
         return sorted(self._heads.catalog.titles())
