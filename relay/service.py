@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import Callable
 
 from ..node.box import Box, clock_ms
+from ..node.catalog.denyfiles import LOOK_S as DENY_LOOK_S
+from ..node.catalog.denyfiles import DenyFiles
+from ..node.catalog.embargo import Embargo
 from ..node.catalog.follow import Follower
 from ..node.catalog.join import known_origin, trust_fetch
 from ..node.catalog.library import Library
 from ..node.catalog.replica import Replica
+from ..node.catalog.takedown import SWEEP_S, Takedown
 from ..node.catalog.trust import Trust
 from ..node.duty import Greeting
 from ..node.home import Home
@@ -25,7 +29,7 @@ from ..node.routes import PublicRoutes
 from ..node.settings import Settings
 from ..protocol.cid import Cid
 from ..protocol.directory import Endpoint
-from ..protocol.errors import UsageError
+from ..protocol.errors import RemoteError, UsageError
 from ..protocol.ports import Source
 from .enrol import RENEW_S, Enrolment, announced, read_payee
 from .fill import Fill
@@ -63,12 +67,19 @@ class RelayService:
             self.replica, self.trust, self.library, box.dialer, self._origin, self._fetch, box.registry
         )
         self.follower.learned = self.fill.learn_roots
+        self.takedown = Takedown(home.path / "takedown", self.replica, box.store, box.registry)
+        denied = DenyFiles(settings.deny.files, box.registry)
+        self.embargo = Embargo(self.library, self.takedown, denied, box.registry)
+        self.embargo.lives = self._lives
+        self.fetcher.barred = self.embargo.bars
+        self.follower.advanced = self.takedown.enforce
         self._add_routes()
         self._add_work()
 
     async def run(self, started: Callable[[], None] | None = None) -> None:
         """Serve until told to stop."""
         await asyncio.to_thread(self.replica.load)
+        await asyncio.to_thread(self.embargo.load)
         await self.box.run(started)
 
     def greeting(self) -> Greeting:
@@ -122,6 +133,17 @@ class RelayService:
     async def _bring(self, cid: Cid, title: str, *, alone: bool) -> bytes:
         return await self.fetcher.block(cid, title=title, shun=PEERS if alone else frozenset())
 
+    async def _lives(self, cid: Cid, title: str | None) -> bool:
+        """Say whether a listed title reaches a block that was taken down with another."""
+        if self.fill.reaches(cid) is not None:
+            return True
+        if title is None or not self.library.lists(title):
+            return False
+        try:
+            return cid in await self.fill.skeleton(title)
+        except RemoteError:
+            return False
+
     def _origin(self) -> list[Source]:
         return known_origin(self.trust)
 
@@ -146,8 +168,8 @@ class RelayService:
             streams=Streams(box.store),
         )
         routes.add_to(box.public)
-        box.public.route("GET", "/ipfs/{cid}", hop(self.fill, routes.block))
-        box.lookup = routes.lookup
+        self.embargo.add_to(box.public, hop(self.fill, routes.block), routes.watch)
+        box.lookup = self.embargo.lookup(routes.lookup)
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         box.local.route("GET", "/api/status", self._status)
         Sheet(self.status, box.token).add_to(box.local)
@@ -158,6 +180,8 @@ class RelayService:
         box.every("follow", settings.catalog.poll_s, self.follower.refresh)
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("batch", settings.batch.interval_s, self.batcher.flush)
+        box.every("sweep", SWEEP_S, self.embargo.sweep)
+        box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("enrol", RENEW_S, self.enrolment.renew)
 
     async def _status(self, exchange: Exchange) -> Answer:

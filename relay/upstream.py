@@ -76,7 +76,8 @@ def hop(fill: Fill, handler: Handler) -> Handler:
 
     async def handle(exchange: Exchange) -> Answer:
         cached = "only-if-cached" in exchange.headers.get("cache-control", "")
-        if HOP in exchange.headers and exchange.method == "GET" and not cached:
+        path = exchange.match.get("path")
+        if HOP in exchange.headers and exchange.method == "GET" and not cached and not path:
             try:
                 cid = Cid.parse(exchange.match["cid"])
             except RemoteError:

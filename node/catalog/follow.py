@@ -61,6 +61,8 @@ class Follower:
         self._size = Gauge("farcast_node_catalog_entries", "Entries in the catalog here.", registry=registry)
         self._size.set_function(lambda: float(replica.catalog.size))
         self.learned: Callable[[], Awaitable[None]] | None = None
+        self.advanced: Callable[[], object] | None = None
+        """Called in a thread as soon as the catalog has grown, before anything else is fetched."""
         self.behind = False
         """Whether nobody who was asked last brought the catalog up to date."""
 
@@ -107,6 +109,7 @@ class Follower:
         if self._trust.keyring is None:
             return
         await self._accept("catalog", lambda: self._offered_catalog(offers))
+        await self._tell_advanced()
         if not was_known:  # nobody vouched for these: they come round again
             self._note, self._pages = None, {}
         for (kind, _), data in offers.items():
@@ -139,6 +142,10 @@ class Follower:
                 entries += page.entries[at - start :]
         self._replica.advance(self._note, known, entries)
         self._note, self._pages = None, {}
+
+    async def _tell_advanced(self) -> None:
+        if self.advanced is not None:
+            await asyncio.to_thread(self.advanced)
 
     async def _accept(self, kind: str, accept: Callable[[], object]) -> None:
         try:
@@ -174,6 +181,7 @@ class Follower:
                 raise RemoteError(f"{source.name} sent other entries than asked for", reason="gap")
             fresh += page.entries
         await asyncio.to_thread(self._replica.advance, note, start, fresh)
+        await self._tell_advanced()
         await asyncio.to_thread(self._replica.accept_directory, await self._get(source, "/v1/relays"))
         for beacon in decode(list[bytes], await self._get(source, "/v1/beacons")):
             await asyncio.to_thread(self._replica.accept_beacon, beacon)

@@ -79,8 +79,8 @@ class Fetcher:
         self._pushed: OrderedDict[Cid, TierName] = OrderedDict()
         self._listed_at = float("-inf")
         self._closed = False
-        self.barred: Callable[[Cid], bool] = lambda _: False
-        """Says which blocks may not be kept any more, even where they are on their way."""
+        self.barred: Callable[[Cid, str], bool] = lambda *_: False
+        """Says which blocks of a title may not be kept any more, even where they are on their way."""
 
     async def block(
         self,
@@ -299,7 +299,7 @@ class Fetcher:
         try:
             data = await way.fetch(start.source, start.cid, **extra)
             loop = asyncio.get_running_loop()
-            await asyncio.to_thread(self._keep, start.cid, data, tier, loop)
+            await asyncio.to_thread(self._keep, start, data, tier, loop)
         except RefusedError as error:
             reason = error.reason if error.reason == "taken_down" else "refused"
             status, retry_after_s = error.status, error.retry_after_s or 0.0
@@ -329,11 +329,12 @@ class Fetcher:
         if self._ladder.progressed(flight, total_bytes, self._clock()):
             self._pump()
 
-    def _keep(self, cid: Cid, data: bytes, tier: TierName, loop: asyncio.AbstractEventLoop) -> None:
+    def _keep(self, start: Start, data: bytes, tier: TierName, loop: asyncio.AbstractEventLoop) -> None:
         """Verify and store a block; counted here, for a flight may be cancelled meanwhile. Blocking."""
+        cid = start.cid
         if not cid.matches(data):
             raise RemoteError(f"bytes that are not the block {cid}", reason="hash_mismatch")
-        if self.barred(cid):
+        if self.barred(cid, start.title):
             raise RefusedError(f"{cid} was taken down", status=410, reason="taken_down")
         try:
             new = self._store.put(cid, data, tier=tier)

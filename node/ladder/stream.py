@@ -115,7 +115,8 @@ class Streams:
             message = "the disk keeps no more blocks and memory is full of others; try again"
             raise RefusedError(message, status=503, retry_after_s=5, reason="no_room") from None
         try:
-            block = unkept or await asyncio.to_thread(self._store.get, cid) or await fetch(cid)
+            held = None if unkept else await asyncio.to_thread(self._store.get, cid)
+            block = unkept or held or await fetch(cid)
             body = content(piece.leaf, block)
             for at in range(piece.skip, piece.skip + piece.length, PIECE_BYTES):
                 yield body[at : min(at + PIECE_BYTES, piece.skip + piece.length)]
