@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from ..protocol.catalog import ENTRIES_PER_PAGE
 from ..protocol.cid import Cid
 from ..protocol.codec import encode
 from ..protocol.errors import RefusedError
 from .blocks.store import DiskStore
-from .catalog.library import Library
+from .catalog.library import FilePlan, Library
 from .catalog.replica import Heads
 from .http.exchange import Answer, Exchange, FilePart, Router
-from .http.ranges import content_tag
+from .http.ranges import content_tag, negotiate
 from .ipfs.gateway import Denied, TrustlessGateway
+from .ladder.stream import Streams, pieces
 from .readyanswers import ReadyAnswers
 
 BRIEF = "public, max-age=5"
@@ -27,7 +28,7 @@ class PublicRoutes:
     """Serves what the store holds; with ``fill`` a GET may bring in what is missing.
 
     ``trust_files`` returns the TUF metadata by name; ``acks`` the signed acks for a ticket id;
-    ``denied`` says which blocks are refused, by default the manifests that the catalog denies.
+    ``denied`` says which blocks of a CAR are refused.
     """
 
     def __init__(
@@ -40,17 +41,19 @@ class PublicRoutes:
         acks: Callable[[Sequence[bytes]], list[bytes]],
         *,
         cors: bool,
-        denied: Denied | None = None,
+        denied: Denied = lambda _: False,
+        streams: Streams | None = None,
     ) -> None:
+        """With ``streams`` a file is answered while its blocks still arrive, else once all are here."""
         self._store = store
         self._library = library
         self._heads = heads
         self._fill = fill
         self._trust_files = trust_files
         self._acks = acks
+        self._streams = streams
         self._cors = {"access-control-allow-origin": "*"} if cors else {}
-        self._denied: tuple[int, frozenset[Cid]] = (0, frozenset())
-        self._gateway = TrustlessGateway(store, fill, denied or self._taken_down, headers=self._cors)
+        self._gateway = TrustlessGateway(store, fill, denied, headers=self._cors)
         ready = ReadyAnswers(store, heads, self._gateway.lookup, self._file_held)
         self.lookup, self.epoch = ready.lookup, ready.epoch  # the byte server's fast path
 
@@ -83,6 +86,8 @@ class PublicRoutes:
         plan = await self._library.plan(title, path, fetch)
         if exchange.method != "HEAD":
             await self._gateway.mend([leaf.cid for leaf in plan.leaves])
+            if self._streams is not None and not all(self._store.has(leaf.cid) for leaf in plan.leaves):
+                return await self._stream(exchange, plan, fetch, self._streams)
             for leaf in plan.leaves:
                 if not self._store.has(leaf.cid):
                     await fetch(leaf.cid)
@@ -94,6 +99,19 @@ class PublicRoutes:
             headers = {"content-type": plan.media_type, "content-length": str(plan.size), **self._cors}
             return Answer(200, headers, b"")
         return held
+
+    async def _stream(
+        self, exchange: Exchange, plan: FilePlan, fetch: Callable[[Cid], Awaitable[bytes]], streams: Streams
+    ) -> Answer:
+        """Answer what is asked for of a file from its first verified block on; the rest is on its way."""
+        whole = Answer(200, self._file_headers(plan), [FilePart("", 0, plan.size)])
+        answer = negotiate(whole, exchange.method, exchange.headers)
+        if isinstance(answer.body, bytes | AsyncIterator):  # not modified, or no such range
+            return answer
+        span = answer.body[0] if answer.body else FilePart("", 0, 0)
+        headers = {**answer.headers, "content-length": str(span.length)}
+        body = await streams.open(pieces(plan.leaves, span.offset, span.length), fetch)
+        return Answer(answer.status, headers, body)
 
     async def trust(self, exchange: Exchange) -> Answer:
         """``GET /v1/trust/{file}``: TUF metadata and targets, verbatim."""
@@ -161,12 +179,6 @@ class PublicRoutes:
         del exchange
         return _brief(self._heads.checkpoint() and b"ready\n", "text/plain; charset=utf-8", "no catalog yet")
 
-    def _taken_down(self, cid: Cid) -> bool:
-        catalog = self._heads.catalog
-        if self._denied[0] != catalog.size:
-            self._denied = (catalog.size, catalog.denied())
-        return cid in self._denied[1]
-
     def _file_held(self, title: str, path: str) -> Answer | None:
         plan = self._library.planned(title, path)
         if plan is None:
@@ -177,8 +189,10 @@ class PublicRoutes:
             if place is None:
                 return None
             parts.append(FilePart(str(place[0]), 0, place[1]))
-        headers = {"content-type": plan.media_type, "cache-control": BRIEF, "etag": plan.etag, **self._cors}
-        return Answer(200, headers, parts)
+        return Answer(200, self._file_headers(plan), parts)
+
+    def _file_headers(self, plan: FilePlan) -> dict[str, str]:
+        return {"content-type": plan.media_type, "cache-control": BRIEF, "etag": plan.etag, **self._cors}
 
 
 def _number(exchange: Exchange, name: str, default: int) -> int:

@@ -138,6 +138,20 @@ class Ladder(Table, frozen=True):
     waste_percent: Percent
 
 
+class Fill(Table, frozen=True):
+    """``[fill]``: what a relay brings in, and from whom."""
+
+    peers: bool
+    ahead: Annotated[int, Meta(ge=0, le=8)]
+    push: bool
+
+
+class Deny(Table, frozen=True):
+    """``[deny]``: what this box does not serve, whatever the catalog lists."""
+
+    files: Lines
+
+
 class Money(Table, frozen=True):
     """``[money]``: the rules of settlement."""
 
@@ -179,6 +193,8 @@ class Settings:
     batch: Batch
     catalog: Catalog
     ladder: Ladder
+    fill: Fill
+    deny: Deny
     money: Money
     trust: Trust
     log: Log
@@ -257,6 +273,8 @@ TABLES: Mapping[str, type[Table]] = {
     "batch": Batch,
     "catalog": Catalog,
     "ladder": Ladder,
+    "fill": Fill,
+    "deny": Deny,
     "money": Money,
     "trust": Trust,
     "log": Log,

@@ -22,11 +22,12 @@ from prometheus_client import CollectorRegistry
 
 from ..node.blocks.store import DiskStore
 from ..node.catalog.replica import catalog_name
+from ..node.catalog.takedown import Takedown
 from ..node.console import Report
 from ..node.ffmpeg import find_ffmpeg
 from ..node.ladder.tiers import address
 from ..node.settings import Settings
-from ..protocol.catalog import Entry
+from ..protocol.catalog import Catalog, Entry
 from ..protocol.cid import RAW, Cid
 from ..protocol.directory import Endpoint
 from ..protocol.errors import LocalError, RemoteError, UsageError
@@ -43,6 +44,7 @@ from .publish import pin_label, publish
 from .repository import ROOT_WARNING_DAYS
 from .roster import Roster
 from .treasury import Treasury
+from .withdrawal import WAIT_S, Row, Withdrawal
 
 Result = dict[str, Any]
 """What an action returns: plain values, ready for JSON."""
@@ -84,6 +86,9 @@ class Office:
         self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
         self._own_store: DiskStore | None = None
         self._given_store = store
+        self._takedown: Takedown | None = None
+        self.serving = False
+        """Whether this origin runs, so that relays can hear of a change at once."""
         self._actions: dict[str, Callable[..., Result]] = {
             "invite": self.invite,
             "account_add": self.account_add,
@@ -98,6 +103,7 @@ class Office:
             "list": self.list_titles,
             "retire": self.retire,
             "deny": self.deny,
+            "purge": self.purge,
             "relays": self.relays,
             "relay_judge": self.relay_judge,
             "book": self.book,
@@ -122,6 +128,17 @@ class Office:
         if self._own_store is None:
             self._own_store = DiskStore(self.home, self.settings.store.quota_bytes, self._registry)
         return self._own_store
+
+    @property
+    def takedown(self) -> Takedown:
+        """What was taken down here; the manifests stay, because settling needs them."""
+        if self._takedown is None:
+            folder = self.home / "takedown"
+            self._takedown = Takedown(
+                folder, _Heads(self.log), self.store, self._registry, spares_manifests=True
+            )
+            self._takedown.load()
+        return self._takedown
 
     def perform(self, action: str, arguments: Mapping[str, object], report: Report) -> Result:
         """Do one action by name with JSON arguments; long ones tell ``report`` how far they are.
@@ -269,6 +286,7 @@ class Office:
         self.store.pin(f"manifest:{done.cid}", [done.cid])  # settling needs it long after the film is gone
         if done.changed:
             self.log.append("supersede" if entry else "publish", film.title, done.cid, now_ms)
+            self.takedown.enforce()  # the film may need what went with another
         return {
             "title": film.title,
             "name": film.name,
@@ -306,13 +324,78 @@ class Office:
             )
         return {"titles": titles, "entries": self.log.catalog.size}
 
-    def retire(self, title: str) -> Result:
+    def retire(self, title: str, *, progress: Report, wait_s: float = WAIT_S) -> Result:
         """Take a title off the list; whoever holds it may keep playing it."""
-        return self._unlist(title, "retire")
+        entry = self.log.catalog.titles().get(title)
+        if entry is None:
+            raise UsageError(f"no title {title!r} is listed; `farcast origin list` shows them")
+        manifest = self._manifest(entry)
+        withdrawal = self._withdrawal(title, [manifest.root_cid], bytes_leave=False, entries=1)
+        self.log.append("retire", title, entry.cid, self._clock_ms())
+        self.store.unpin(pin_label(title, manifest.root_cid))
+        return self._followed(withdrawal, title, "retire", "unlisted", progress, wait_s)
 
-    def deny(self, title: str) -> Result:
-        """Take a title down: boxes that follow this catalog stop serving it."""
-        return self._unlist(title, "deny")
+    def deny(self, title: str, *, progress: Report, wait_s: float = WAIT_S) -> Result:
+        """Take a title down, every version of it: boxes that follow this catalog stop serving it."""
+        versions = self.log.catalog.versions(title)
+        if not versions:
+            message = f"no title {title!r} was published here that is not taken down already"
+            raise UsageError(f"{message}; `farcast origin list` shows them")
+        roots = self._roots(versions)
+        withdrawal = self._withdrawal(title, roots, bytes_leave=True, entries=len(versions))
+        for cid in versions:
+            self.log.append("deny", title, cid, self._clock_ms())
+        dropped = self.takedown.enforce()
+        for root in roots:
+            self.store.unpin(pin_label(title, root))
+        found = self._followed(withdrawal, title, "deny", "gone", progress, wait_s)
+        return {**found, "versions": len(versions), "dropped_blocks": dropped}
+
+    def purge(self, title: str, *, progress: Report, wait_s: float = WAIT_S) -> Result:
+        """Delete here what only a title off the list needs, and say who still has it."""
+        if self.log.catalog.listed(title) is not None:
+            message = f"{title} is listed; `farcast origin retire {title}` takes it off the list first"
+            raise UsageError(message)
+        versions = self.log.catalog.versions(title, denied=True)
+        if not versions:
+            raise UsageError(f"no title {title!r} was ever published here")
+        roots = self._roots(versions)
+        withdrawal = self._withdrawal(title, roots, bytes_leave=True, entries=0)
+        for root in roots:
+            self.store.unpin(pin_label(title, root))
+        dropped = sum(self.store.drop(cid) for cid in self.takedown.alone(versions))
+        found = self._followed(withdrawal, title, "purge", "gone", progress, wait_s)
+        return {**found, "dropped_blocks": dropped}
+
+    def _roots(self, manifests: Sequence[Cid]) -> list[Cid]:
+        found = (self._manifest_of(cid.digest) for cid in manifests)
+        return [manifest.root_cid for manifest in found if manifest is not None]
+
+    def _withdrawal(self, title: str, roots: Sequence[Cid], *, bytes_leave: bool, entries: int) -> Withdrawal:
+        return Withdrawal(
+            title,
+            roots,
+            self.log.catalog.size + entries,
+            self.keys.keyring,
+            bytes_leave=bytes_leave,
+            allow_private=self.settings.network.allow_private,
+        )
+
+    def _followed(
+        self, withdrawal: Withdrawal, title: str, action: str, state: str, progress: Report, wait_s: float
+    ) -> Result:
+        """Say how long each tier took, this origin first."""
+        rows = [Row("origin", self.keys.keyring.name, state, withdrawal.since_s(), "")]
+        relays = [
+            relay
+            for relay in self.roster.relays()
+            if relay.standing == "approved" and relay.record.expires_ms > self._clock_ms()
+        ]
+        asked = relays if self.serving else []  # nobody hears of it from an origin at rest
+        rows += [Row("relay", relay.peer_id, "not asked", None, "") for relay in relays if relay not in asked]
+        rows += withdrawal.follow(asked, progress, wait_s=min(max(wait_s, 0.0), WAIT_S))
+        tiers = [row.facts() for row in rows]
+        return {"title": title, "action": action, "entries": self.log.catalog.size, "tiers": tiers}
 
     def relays(self) -> Result:
         """List the relays and how they stand."""
@@ -389,15 +472,6 @@ class Office:
             found.append(ROOT_WARNING)
         return found
 
-    def _unlist(self, title: str, action: Any) -> Result:  # noqa: ANN401 - a catalog action
-        entry = self.log.catalog.titles().get(title)
-        if entry is None:
-            raise UsageError(f"no title {title!r} is listed; `farcast origin list` shows them")
-        manifest = self._manifest(entry)
-        self.log.append(action, title, entry.cid, self._clock_ms())
-        self.store.unpin(pin_label(title, manifest.root_cid))
-        return {"title": title, "action": action, "entries": self.log.catalog.size}
-
     def _manifest(self, entry: Entry) -> Manifest:
         data = self.store.get(entry.cid)
         if data is None:
@@ -429,6 +503,17 @@ class Office:
         return format_invite(
             Invite(endpoint.host, endpoint.port, self.keys.repository.root_sha256, token, kind)
         )
+
+
+class _Heads:
+    """The catalog alone, for parts that need no signed heads."""
+
+    def __init__(self, log: CatalogLog) -> None:
+        self._log = log
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._log.catalog
 
 
 def parse_endpoint(text: str) -> Endpoint:

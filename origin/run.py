@@ -7,6 +7,9 @@ import secrets
 from collections.abc import Callable
 
 from ..node.box import Box, clock_ms
+from ..node.catalog.denyfiles import LOOK_S as DENY_LOOK_S
+from ..node.catalog.denyfiles import DenyFiles
+from ..node.catalog.embargo import Embargo
 from ..node.catalog.library import Library
 from ..node.duty import Greeting
 from ..node.home import Home
@@ -46,6 +49,8 @@ class OriginBox:
             box.registry,
         )
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
+        denied = DenyFiles(settings.deny.files, box.registry)
+        self.embargo = Embargo(self.library, self.office.takedown, denied, box.registry)
         self.broadcast: Broadcast | None = None
         if settings.uplink.enabled:
             self.broadcast = Broadcast(self, clock_ms)
@@ -55,6 +60,8 @@ class OriginBox:
     async def run(self, started: Callable[[], None] | None = None) -> None:
         """Serve until told to stop."""
         await asyncio.to_thread(self.service.freshen)
+        await asyncio.to_thread(self.embargo.load)
+        self.office.serving = True
         try:
             await self.box.run(started)
         finally:
@@ -94,10 +101,12 @@ class OriginBox:
         box = self.box
         routes = PublicRoutes(
             box.store, self.library, self.service, self.held, self.office.keys.repository.files,
-            lambda tids: self.intake.acks_for(tids, clock_ms()), cors=True,
+            lambda tids: self.intake.acks_for(tids, clock_ms()), cors=True, denied=self.embargo.denies,
         )  # fmt: skip
         routes.add_to(box.public)
-        box.lookup, box.epoch = routes.lookup, routes.epoch
+        self.embargo.add_to(box.public, routes.block, routes.watch)
+        box.lookup = self.embargo.lookup(routes.lookup)
+        box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         self.service.routes(box.public)
         box.local.route("GET", "/api/origin/pulses", self._pulses)
         if self.broadcast is not None:
@@ -112,6 +121,7 @@ class OriginBox:
 
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
+        self.box.every("deny", DENY_LOOK_S, self.embargo.look)
         if self.broadcast is not None:
             self.box.every("programme", self.broadcast.REFRESH_S, self.broadcast.refresh)
             self.box.serve("carousel", self.broadcast.uplink.run)

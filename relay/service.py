@@ -6,16 +6,21 @@ import asyncio
 from collections.abc import Callable
 
 from ..node.box import Box, clock_ms
+from ..node.catalog.denyfiles import LOOK_S as DENY_LOOK_S
+from ..node.catalog.denyfiles import DenyFiles
+from ..node.catalog.embargo import Embargo
 from ..node.catalog.follow import Follower
 from ..node.catalog.join import known_origin, trust_fetch
 from ..node.catalog.library import Library
 from ..node.catalog.replica import Replica
+from ..node.catalog.takedown import SWEEP_S, Takedown
 from ..node.catalog.trust import Trust
 from ..node.duty import Greeting
 from ..node.home import Home
 from ..node.http.exchange import Answer, Exchange
 from ..node.ladder.fetch import Fetcher
-from ..node.ladder.tiers import WebTier, address
+from ..node.ladder.stream import Streams
+from ..node.ladder.tiers import address
 from ..node.page import Sheet
 from ..node.pulses.acks import Acks
 from ..node.pulses.batcher import Batcher
@@ -24,11 +29,12 @@ from ..node.routes import PublicRoutes
 from ..node.settings import Settings
 from ..protocol.cid import Cid
 from ..protocol.directory import Endpoint
-from ..protocol.errors import UsageError
-from ..protocol.ports import Source, TierName
+from ..protocol.errors import RemoteError, UsageError
+from ..protocol.ports import Source
 from .enrol import RENEW_S, Enrolment, announced, read_payee
 from .fill import Fill
 from .importdesk import ImportDesk
+from .upstream import PEERS, Upstream, fill_ladder, hop
 
 USE_BYTES = 64 << 10
 """Sending so much is use; what other boxes' looks for news cost is less."""
@@ -46,9 +52,12 @@ class RelayService:
         keyring = lambda: self.trust.keyring  # noqa: E731 - a port of one expression
         self.replica = Replica(home.path / "catalog", keyring)
         self.library = Library(self.replica, box.store, keyring)
-        upstream = WebTier(TierName.CDN, box.dialer, self._upstream)
-        self.fetcher = Fetcher(box.store, [upstream], box.registry)
-        self.fill = Fill(self.library, box.store, self._fetch)
+        self.upstream = Upstream(
+            box.dialer, box.identity.key, keyring, self.replica.relays, self._origin, clock_ms,
+            peers=settings.fill.peers,
+        )  # fmt: skip
+        self.fetcher = Fetcher(box.store, self.upstream.tiers, box.registry, ladder=fill_ladder())
+        self.fill = Fill(self.library, box.store, self._bring, box.registry)
         self.acks = Acks(box.spool, keyring, box.registry)
         self.reception = Reception(box.spool, box.identity, keyring, clock_ms, box.registry)
         self.batcher = Batcher(
@@ -62,12 +71,19 @@ class RelayService:
             self.replica, self.trust, self.library, box.dialer, self._origin, self._fetch, box.registry
         )
         self.follower.learned = self.fill.learn_roots
+        self.takedown = Takedown(home.path / "takedown", self.replica, box.store, box.registry)
+        denied = DenyFiles(settings.deny.files, box.registry)
+        self.embargo = Embargo(self.library, self.takedown, denied, box.registry)
+        self.embargo.lives = self._lives
+        self.fetcher.barred = self.embargo.bars
+        self.follower.advanced = self.takedown.enforce
         self._add_routes()
         self._add_work()
 
     async def run(self, started: Callable[[], None] | None = None) -> None:
         """Serve until told to stop."""
         await asyncio.to_thread(self.replica.load)
+        await asyncio.to_thread(self.embargo.load)
         await self.box.run(started)
 
     def greeting(self) -> Greeting:
@@ -118,12 +134,22 @@ class RelayService:
     async def _fetch(self, cid: Cid) -> bytes:
         return await self.fetcher.block(cid)
 
+    async def _bring(self, cid: Cid, title: str, *, alone: bool) -> bytes:
+        return await self.fetcher.block(cid, title=title, shun=PEERS if alone else frozenset())
+
+    async def _lives(self, cid: Cid, title: str | None) -> bool:
+        """Say whether a listed title reaches a block that was taken down with another."""
+        if self.fill.reaches(cid) is not None:
+            return True
+        if title is None or not self.library.lists(title):
+            return False
+        try:
+            return cid in await self.fill.skeleton(title)
+        except RemoteError:
+            return False
+
     def _origin(self) -> list[Source]:
         return known_origin(self.trust)
-
-    def _upstream(self) -> list[Source]:
-        """Return the origin as the one tier a relay fills from."""
-        return [source._replace(tier=TierName.CDN) for source in self._origin()]
 
     def endpoints(self) -> list[Endpoint]:
         """Return the addresses that stand in the origin's public directory."""
@@ -143,9 +169,13 @@ class RelayService:
             self.trust.files,
             box.spool.acks,
             cors=True,
+            denied=self.embargo.denies,
+            streams=Streams(box.store),
         )
         routes.add_to(box.public)
-        box.lookup, box.epoch = routes.lookup, routes.epoch
+        self.embargo.add_to(box.public, hop(self.fill, routes.block), routes.watch)
+        box.lookup = self.embargo.lookup(routes.lookup)
+        box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         box.local.route("GET", "/api/status", self._status)
         imports = ImportDesk(box.store)
@@ -159,8 +189,11 @@ class RelayService:
         box.follow(self.follower.refresh, lambda: box.http_metrics.sent_bytes() // USE_BYTES)
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("batch", settings.batch.interval_s, self.batcher.flush)
+        box.every("sweep", SWEEP_S, self.embargo.sweep)
+        box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("enrol", RENEW_S, self.enrolment.renew)
 
     async def _status(self, exchange: Exchange) -> Answer:
         del exchange
-        return Answer.json(await asyncio.to_thread(self.status))
+        found = await asyncio.to_thread(self.status)
+        return Answer.json({**found, "tiers": self.fetcher.status()["tiers"]})

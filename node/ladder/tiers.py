@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from ...protocol.cid import Cid
 from ...protocol.directory import Endpoint, RelayRecord
@@ -47,11 +47,18 @@ class WebTier:
         sources: Callable[[], Sequence[Source]],
         *,
         metered: bool = False,
+        reserve: Callable[[], Sequence[Source]] = tuple,
+        own: bytes = b"",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
+        """Send ``headers`` with every request; ``reserve`` and ``own`` are as in the roster's ``Listing``."""
         self.name = name
         self.metered = metered
+        self.reserve = reserve
+        self.own = own
         self._dialer = dialer
         self._sources = sources
+        self._headers = headers or {}
 
     def sources(self) -> Sequence[Source]:
         """Return the sources known now."""
@@ -59,7 +66,7 @@ class WebTier:
 
     async def fetch(self, source: Source, cid: Cid, *, title: str = "") -> bytes:
         """Return the block, unverified; raises ``UnreachableError`` or ``RefusedError``."""
-        headers = {"farcast-title": title} if title else {}
+        headers = {**self._headers, **({"farcast-title": title} if title else {})}
         reply = await self._dialer.request(
             source,
             "GET",
