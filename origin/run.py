@@ -20,6 +20,7 @@ from ..protocol.cid import Cid
 from ..protocol.errors import RefusedError
 from .admin import OriginAdmin
 from .broadcast import Broadcast
+from .dialback import DialBack
 from .keys import Keys
 from .office import Office
 from .service import OriginService
@@ -45,6 +46,7 @@ class OriginBox:
             clock_ms,
             box.registry,
         )
+        self.service.dialback = DialBack(box.dialer, box.registry).faults
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
         self.broadcast: Broadcast | None = None
         if settings.uplink.enabled:

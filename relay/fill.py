@@ -28,6 +28,10 @@ class Fill:
         self._fetch = fetch
         self._reach: OrderedDict[str, frozenset[Cid]] = OrderedDict()
         self._roots: dict[Cid, str] = {}
+        self.admit: Callable[[str], None] = lambda _title: None
+        """Asked before a block of a title is fetched; raises ``RefusedError`` where it may not be."""
+        self.came: Callable[[str, int], Awaitable[None]] = _heard
+        """Told of the bytes of a title that were fetched."""
 
     async def block(self, cid: Cid, title: str | None) -> bytes:
         """Return a block from the store or, where a catalog root reaches it, from the origin.
@@ -40,19 +44,26 @@ class Fill:
         held = self._store.get(cid)
         if held is not None:
             return held
-        if not await self._reaches(cid, title):
+        name = await self._reached_by(cid, title)
+        if name is None:
             message = f"{cid} is neither held here nor part of a title in the catalog"
             raise RefusedError(message, status=404, reason="not_reachable")
-        return await self._fetch(cid)
+        self.admit(name)
+        data = await self._fetch(cid)
+        await self.came(name, len(data))
+        return data
 
-    async def _reaches(self, cid: Cid, title: str | None) -> bool:
-        if any(cid in known for known in self._reach.values()):
-            return True
+    async def _reached_by(self, cid: Cid, title: str | None) -> str | None:
+        """Return a listed title that ``cid`` belongs to, None where there is none."""
+        known = next((name for name, blocks in self._reach.items() if cid in blocks), None)
+        if known is not None:
+            return known
         hinted = [title] if title in self._library.titles() else []
         for name in hinted or self._named_by(cid):
+            self.admit(name)
             if cid in await self._skeleton(name):
-                return True
-        return False
+                return name
+        return None
 
     def _named_by(self, cid: Cid) -> list[str]:
         """Return the titles whose manifest or root folder ``cid`` is."""
@@ -80,3 +91,7 @@ class Fill:
                 self._reach.popitem(last=False)
         self._reach.move_to_end(title)
         return known
+
+
+async def _heard(_title: str, _size_bytes: int) -> None:
+    """Hear and do nothing."""
