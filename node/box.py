@@ -36,7 +36,7 @@ from .http.dial import HttpDialer
 from .http.exchange import Answer, Exchange, Hosts, Router
 from .http.head import Head
 from .http.listener import Listener, LocalListener
-from .http.tally import HttpMetrics
+from .http.tally import HttpMetrics, Tally
 from .links import Links
 from .pulses.spool import DiskSpool
 from .settings import Settings
@@ -135,6 +135,10 @@ class Box:
     def on_close(self, closer: Callable[[], Awaitable[object]]) -> None:
         """Await ``closer`` at the end, after the listeners and before spool and store are closed."""
         self._closers.append(closer)
+
+    def tally(self, carrier: str) -> Tally:
+        """Return the counts of a carrier: ``tcp``, ``tls``, ``quic`` or ``local``."""
+        return self.http_metrics.carrier(carrier)
 
     @property
     def local_url(self) -> str:

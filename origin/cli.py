@@ -392,12 +392,13 @@ def relays_list(
     console = Console(as_json=as_json)
     found = _perform(home, "relays", {}, console)
     console.table(
-        ["relay", "standing", "where", "paid to", "record of"],
+        ["relay", "standing", "where", "in the directory", "paid to", "record of"],
         [
             (
                 row["id"],
                 "expired" if row["expired"] and row["standing"] == "approved" else row["standing"],
                 ", ".join(row["endpoints"]),
+                _in_directory(row),
                 row["payee"],
                 row["seen"],
             )
@@ -405,6 +406,13 @@ def relays_list(
         ],
     )
     console.result(found, *([] if found["relays"] else ["No relays yet: farcast origin invite --relay"]))
+
+
+def _in_directory(row: dict[str, Any]) -> str:
+    """Say whether a relay is in the directory, and else why not."""
+    if row["listed"]:
+        return "yes"
+    return "; ".join(row["faults"]) if row["wish"] == "listed" else str(row["wish"])
 
 
 @relays.command("approve", epilog="Example: farcast origin relays approve 12D3KooW...")
@@ -422,10 +430,11 @@ def relays_approve(
     console.result(found, f"{found['id']} is approved")
 
 
-@relays.command("refuse", epilog="Example: farcast origin relays refuse 12D3KooW...")
+@relays.command("refuse", epilog="Example: farcast origin relays refuse 12D3KooW... --reason 'no place free'")
 @guarded
 def relays_refuse(
     relay: Annotated[str, typer.Argument(metavar="ID", help="Its id, or the unique beginning or end of it.")],
+    reason: Annotated[str, typer.Option(help="Why; its operator is told.")] = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -433,7 +442,7 @@ def relays_refuse(
     """Take a relay off the directory, or keep it off."""
     del debug
     console = Console(as_json=as_json)
-    found = _perform(home, "relay_judge", {"relay": relay, "approve": False}, console)
+    found = _perform(home, "relay_judge", {"relay": relay, "approve": False, "reason": reason}, console)
     console.result(found, f"{found['id']} is refused")
 
 

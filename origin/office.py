@@ -51,6 +51,7 @@ Result = dict[str, Any]
 
 DAY_S = 86_400
 CDN_LIMIT_CHARS = 400
+REASON_CHARS = 400
 
 
 class Office:
@@ -408,14 +409,20 @@ class Office:
                     "payee": relay.record.payee,
                     "seen": _date(relay.record.created_ms),
                     "expired": relay.record.expires_ms <= self._clock_ms(),
+                    "wish": relay.wish,
+                    "reason": relay.reason,
+                    "listed": relay.listed(self._clock_ms()),
+                    "faults": [f"{fault.endpoint}: {fault.why}" for fault in relay.faults],
                 }
                 for relay in self.roster.relays()
             ]
         }
 
-    def relay_judge(self, relay: str, *, approve: bool) -> Result:
-        """Approve or refuse a relay."""
-        judged = self.roster.judge(relay, "approved" if approve else "refused")
+    def relay_judge(self, relay: str, *, approve: bool, reason: str = "") -> Result:
+        """Approve or refuse a relay, and tell its operator why."""
+        if len(reason) > REASON_CHARS or not reason.isprintable():
+            raise UsageError(f"--reason is one line of at most {REASON_CHARS} characters")
+        judged = self.roster.judge(relay, "approved" if approve else "refused", reason)
         self.roster.sign(self._clock_ms())
         return {"id": peer_id(judged), "standing": "approved" if approve else "refused"}
 

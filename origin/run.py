@@ -23,6 +23,7 @@ from ..protocol.cid import Cid
 from ..protocol.errors import RefusedError
 from .admin import OriginAdmin
 from .broadcast import Broadcast
+from .dialback import DialBack
 from .keys import Keys
 from .office import Office
 from .service import OriginService
@@ -48,6 +49,7 @@ class OriginBox:
             clock_ms,
             box.registry,
         )
+        self.service.dialback = DialBack(box.dialer, box.registry).faults
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
         denied = DenyFiles(settings.deny.files, box.registry)
         self.embargo = Embargo(self.library, self.office.takedown, denied, box.registry)

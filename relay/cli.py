@@ -12,6 +12,7 @@ import typer
 from ..node.console import Console, DebugOption, HomeOption, JsonOption, guarded
 from ..node.home import default_home
 from ..protocol.errors import UsageError
+from .lines import status_lines
 
 if TYPE_CHECKING:
     from ..node.home import Home
@@ -32,6 +33,9 @@ def join(
         str, typer.Argument(help="A relay invite link, the path of a root.json, or - for a link on stdin.")
     ],
     payee: Annotated[str, typer.Option(help="Who is paid for what this relay serves.")] = "",
+    unlisted: Annotated[
+        bool, typer.Option("--unlisted", help="Enrol, but stay out of the public directory.")
+    ] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -42,19 +46,23 @@ def join(
 
     console = Console(as_json=as_json)
     path = home or default_home("relay", os.environ)
-    joined, standing, endpoints = asyncio.run(join_as_relay(path, link, payee))
+    found = asyncio.run(join_as_relay(path, link, payee, unlisted=unlisted))
+    shown = "not in the directory" if unlisted else "the directory shows this address to everybody"
+    standing = found.standing + (f": {found.reason}" if found.reason else "")
     console.result(
         {
-            "name": joined.name,
-            "origin": joined.origin,
-            "standing": standing,
-            "endpoints": endpoints,
+            "name": found.joined.name,
+            "origin": found.joined.origin,
+            "standing": found.standing,
+            "reason": found.reason,
+            "endpoints": found.endpoints,
+            "unlisted": unlisted,
             "home": str(path),
         },
-        f"Joined {joined.name}",
-        f"  its key      {joined.origin}",
+        f"Joined {found.joined.name}",
+        f"  its key      {found.joined.origin}",
         f"  standing     {standing}",
-        f"  published    {', '.join(endpoints)} (the directory shows this address to everybody)",
+        f"  published    {', '.join(found.endpoints)} ({shown})",
         f"Next: farcast relay run{f' --home {path}' if home else ''}",
     )
 
@@ -85,12 +93,60 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
 
     path = home or default_home("relay", os.environ)
     found = call_admin(path, "GET", "/api/status", role="relay")
+    Console(as_json=as_json).result(found, *status_lines(found))
+
+
+@app.command(epilog="Example: farcast relay pause")
+@guarded
+def pause(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Begin no new transfer; those under way finish. Holds across restarts, until `resume`."""
+    del debug
+    _switch(home, "pause", Console(as_json=as_json))
+
+
+@app.command(epilog="Example: farcast relay resume")
+@guarded
+def resume(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Serve again after `pause`."""
+    del debug
+    _switch(home, "resume", Console(as_json=as_json))
+
+
+@app.command(epilog="Example: farcast relay leave --purge")
+@guarded
+def leave(
+    purge: Annotated[bool, typer.Option("--purge", help="Remove the home with its key and blocks.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Leave the origin's directory for good; the home stays unless you say --purge."""
+    del debug
+    from .leaving import leave as leave_origin
+
+    path = home or default_home("relay", os.environ)
+    left = asyncio.run(leave_origin(path, purge=purge))
     Console(as_json=as_json).result(
+        left._asdict() | {"home": str(path)},
+        f"Left {left.name}: its directory shows this relay no more",
+        f"  {path} is removed" if left.purged else f"  {path} is kept; `farcast relay join LINK` joins again",
+        *([f"  {left.pulses} pulses for the origin were still waiting"] if left.pulses else []),
+    )
+
+
+def _switch(home: Path | None, action: str, console: Console) -> None:
+    from ..node.admin import call_admin
+
+    path = home or default_home("relay", os.environ)
+    found = call_admin(path, "POST", f"/api/{action}", role="relay")
+    words = {"paused": "Paused: what is under way finishes, nothing new begins", "serving": "Serving again"}
+    hibernating = "Resumed, but the month's volume is used: `farcast relay status` says until when"
+    told = "the origin knows" if found["origin_told"] else "the origin hears of it when it can be reached"
+    console.result(
         found,
-        str(found["verdict"]),
-        f"  titles          {found['titles']}",
-        f"  held            {found['store']['blocks']} blocks, {found['store']['bytes']} bytes",
-        f"  pulses waiting  {found['pulses_waiting']}",
+        words.get(found["state"], hibernating),
+        f"  connections  {found['connections']} open",
+        f"  directory    {told}",
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter
@@ -59,6 +59,10 @@ class Fill:
         )
         for reason in ("missing", "not_reachable"):
             self._absent.labels(reason)
+        self.admit: Callable[[str], None] = lambda _title: None
+        """Asked before a block of a title is fetched; raises ``RefusedError`` where it may not be."""
+        self.came: Callable[[str, int], Awaitable[None]] = _heard
+        """Told of the bytes of a title that were fetched."""
 
     async def block(self, cid: Cid, title: str | None, *, alone: bool = False) -> bytes:
         """Return a block from the store or, where a catalog root reaches it, from a tier above.
@@ -139,19 +143,26 @@ class Fill:
 
     def _fetch(self, title: str, *, alone: bool) -> Fetch:
         async def fetch(cid: Cid) -> bytes:
+            self.admit(title)
             if self.lacking.holds(cid, self._clock()):
                 self._absent.labels("missing").inc()
                 raise _lacking(cid)
             try:
-                return await self._bring(cid, title, alone=alone)
+                data = await self._bring(cid, title, alone=alone)
             except UnreachableError as error:
                 if error.reason != "missing":
                     raise
                 self.lacking.note(cid, self._clock())
                 raise _lacking(cid) from error
+            await self.came(title, len(data))
+            return data
 
         return fetch
 
 
 def _lacking(cid: Cid) -> RefusedError:
     return RefusedError(f"the origin lacks the block {cid}", status=404, reason="missing")
+
+
+async def _heard(_title: str, _size_bytes: int) -> None:
+    """Hear and do nothing."""

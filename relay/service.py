@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
+import time
 from collections.abc import Callable
 
 from ..node.box import Box, clock_ms
@@ -16,8 +19,8 @@ from ..node.catalog.replica import Replica
 from ..node.catalog.takedown import SWEEP_S, Takedown
 from ..node.catalog.trust import Trust
 from ..node.duty import Greeting
-from ..node.home import Home
-from ..node.http.exchange import Answer, Exchange
+from ..node.home import Home, write_whole
+from ..node.http.exchange import Answer, Exchange, Handler
 from ..node.ladder.fetch import Fetcher
 from ..node.ladder.stream import Streams
 from ..node.ladder.tiers import address
@@ -29,12 +32,21 @@ from ..node.routes import PublicRoutes
 from ..node.settings import Settings
 from ..protocol.cid import Cid
 from ..protocol.directory import Endpoint
-from ..protocol.errors import RemoteError, UsageError
+from ..protocol.enrol import Wish
+from ..protocol.errors import FarcastError, RemoteError, UsageError
 from ..protocol.ports import Source
-from .enrol import RENEW_S, Enrolment, announced, read_payee
+from .carried import Carried
+from .contract import TICK_S, Contract, Traffic
+from .contractmetrics import ContractMetrics
+from .desk import RelayDesk
+from .enrol import LEFT_FILE, RENEW_S, Enrolment, announced, read_payee
 from .fill import Fill
 from .importdesk import ImportDesk
+from .larder import LOOK_S, Larder
+from .reload import Reload
 from .upstream import PEERS, Upstream, fill_ladder, hop
+
+log = logging.getLogger(__name__)
 
 USE_BYTES = 64 << 10
 """Sending so much is use; what other boxes' looks for news cost is less."""
@@ -49,7 +61,21 @@ class RelayService:
         if self.trust.hint is None:
             box.abandon()
             raise UsageError("this relay has joined no origin yet; run `farcast relay join LINK` first")
+        if (home.path / LEFT_FILE).exists():
+            box.abandon()
+            raise UsageError("this relay has left its origin; `farcast relay join LINK` joins again")
         keyring = lambda: self.trust.keyring  # noqa: E731 - a port of one expression
+        self._fetched_bytes = self._asked_bytes = 0
+        self._heard_at = time.monotonic()
+        self._left = False
+        self.address_trouble = ""
+        """What is wrong with this box's address as a whole, as far as the box itself can tell."""
+        self.contract = Contract(
+            home.path, settings.contract, clock_ms, random.SystemRandom().random, self._traffic
+        )
+        self.contract.changed = self._hold_to_contract
+        ContractMetrics(self.contract, box.registry)
+        box.dialer.carried = self._carried
         self.replica = Replica(home.path / "catalog", keyring)
         self.library = Library(self.replica, box.store, keyring)
         self.upstream = Upstream(
@@ -58,6 +84,8 @@ class RelayService:
         )  # fmt: skip
         self.fetcher = Fetcher(box.store, self.upstream.tiers, box.registry, ladder=fill_ladder())
         self.fill = Fill(self.library, box.store, self._bring, box.registry)
+        self.larder = Larder(Carried(settings.contract.publishers), self.library, box.store)
+        self.fill.admit, self.fill.came = self.larder.admit, self.larder.came
         self.acks = Acks(box.spool, keyring, box.registry)
         self.reception = Reception(box.spool, box.identity, keyring, clock_ms, box.registry)
         self.batcher = Batcher(
@@ -65,8 +93,9 @@ class RelayService:
             max_pulses=settings.batch.max_pulses,
         )  # fmt: skip
         self.enrolment = Enrolment(
-            box.identity, box.dialer, self._origin, self.endpoints, read_payee(home.path), clock_ms
-        )
+            box.identity, box.dialer, self._origin, self.endpoints, read_payee(home.path), clock_ms,
+            self.wish,
+        )  # fmt: skip
         self.follower = Follower(
             self.replica, self.trust, self.library, box.dialer, self._origin, self._fetch, box.registry
         )
@@ -77,6 +106,8 @@ class RelayService:
         self.embargo.lives = self._lives
         self.fetcher.barred = self.embargo.bars
         self.follower.advanced = self.takedown.enforce
+        self.desk = RelayDesk(self)
+        self.reload = Reload(home.path, settings, self._take_settings, box.registry)
         self._add_routes()
         self._add_work()
 
@@ -108,33 +139,37 @@ class RelayService:
             ],
         )
 
-    def status(self) -> dict[str, object]:
-        """Say how this relay stands: the verdict first."""
-        waiting = self.box.spool.waiting()
-        return {
-            "role": "relay",
-            "peer_id": self.box.identity.peer_id,
-            "origin": self.trust.hint.name if self.trust.hint else "",
-            "standing": self.enrolment.standing,
-            "verdict": self._verdict(),
-            "titles": len(self.library.titles()),
-            "store": {"bytes": self.box.store.held_bytes, "blocks": self.box.store.held_blocks},
-            "pulses_waiting": waiting.count,
-        }
+    @property
+    def carried(self) -> Carried:
+        """Whose titles this relay carries."""
+        return self.larder.carried
 
-    def _verdict(self) -> str:
-        if self.enrolment.standing == "approved" and self.replica.checkpoint():
-            return "Serving"
-        if self.enrolment.standing == "pending":
-            return "Waiting for the origin to approve this relay (`farcast origin relays approve`)"
-        if not self.replica.checkpoint():
-            return "Not serving: no catalog yet, because the origin has not answered"
-        return f"Degraded: the origin's directory does not list this relay ({self.enrolment.standing})"
+    def connections(self) -> int:
+        """How many connections the public port has open."""
+        return sum(self.box.tally(name).connections() for name in ("tcp", "quic"))
+
+    async def leave(self) -> None:
+        """Leave the origin's directory for good; what is promised is still delivered."""
+        await self.enrolment.renew(wish="left")
+        self._left = True
+        await asyncio.to_thread(write_whole, self.box.home.path / LEFT_FILE, b"")
+        await self.contract.pause()
+
+    async def tell_origin(self) -> bool:
+        """Post this relay's record now; False where the origin cannot be told (it hears it later)."""
+        try:
+            await self.enrolment.renew()
+        except FarcastError as error:
+            log.info("the origin could not be told: %s", error)
+            return False
+        return True
 
     async def _fetch(self, cid: Cid) -> bytes:
+        await self.contract.fill()
         return await self.fetcher.block(cid)
 
     async def _bring(self, cid: Cid, title: str, *, alone: bool) -> bytes:
+        await self.contract.fill()
         return await self.fetcher.block(cid, title=title, shun=PEERS if alone else frozenset())
 
     async def _lives(self, cid: Cid, title: str | None) -> bool:
@@ -173,27 +208,88 @@ class RelayService:
             streams=Streams(box.store),
         )
         routes.add_to(box.public)
-        self.embargo.add_to(box.public, hop(self.fill, routes.block), routes.watch)
-        box.lookup = self.embargo.lookup(routes.lookup)
-        box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
+        self.embargo.add_to(box.public, self._gated(hop(self.fill, routes.block)), self._gated(routes.watch))
+        box.public.route("GET", "/readyz", self._gated(routes.ready))
+        fast = self.embargo.lookup(routes.lookup)
+        box.lookup = lambda head: fast(head) if self.contract.state == "serving" else None
+        box.epoch = lambda: (routes.epoch(), self.embargo.epoch(), self.contract.state)
         box.public.route("POST", "/v1/pulses", self.reception.handle)
-        box.local.route("GET", "/api/status", self._status)
+        self.desk.add_to(box.local)
         imports = ImportDesk(box.store)
         imports.add_to(box.local)
         box.on_close(imports.close)
-        Sheet(self.status, box.token).add_to(box.local)
+        Sheet(self.desk.status, box.token).add_to(box.local)
 
     def _add_work(self) -> None:
         settings, box = self.box.settings, self.box
         box.on_close(self.fetcher.close)
-        box.follow(self.follower.refresh, lambda: box.http_metrics.sent_bytes() // USE_BYTES)
+        box.on_close(self.contract.keep)
+        box.every("contract", TICK_S, self.contract.tick)
+        box.every("larder", LOOK_S, self.larder.look)
+        box.serve("reload", self.reload.run)
+        box.follow(self._follow, lambda: box.http_metrics.sent_bytes() // USE_BYTES)
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("batch", settings.batch.interval_s, self.batcher.flush)
         box.every("sweep", SWEEP_S, self.embargo.sweep)
         box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("enrol", RENEW_S, self.enrolment.renew)
 
-    async def _status(self, exchange: Exchange) -> Answer:
-        del exchange
-        found = await asyncio.to_thread(self.status)
-        return Answer.json({**found, "tiers": self.fetcher.status()["tiers"]})
+    @property
+    def silent_s(self) -> float:
+        """How long the origin has not answered."""
+        return time.monotonic() - self._heard_at
+
+    def wish(self) -> Wish:
+        """Return what this relay wants of the origin's directory now."""
+        if self._left:
+            return "left"
+        if self.contract.state != "serving":
+            return "paused"
+        return "listed" if self.box.settings.contract.listed else "unlisted"
+
+    def sent_bytes(self) -> int:
+        """Return what this box sent to the Internet since it started."""
+        return sum(self.box.tally(name).sent_bytes for name in ("tcp", "tls", "quic")) + self._asked_bytes
+
+    async def _follow(self) -> bool:
+        found = await self.follower.refresh()
+        if found:
+            self._heard_at = time.monotonic()
+        return found
+
+    def _gated(self, handler: Handler) -> Handler:
+        """Return ``handler``, asked only while the contract lets new transfers begin."""
+
+        async def handle(exchange: Exchange) -> Answer:
+            refusal = self.contract.refusal(on_link=self.box.links.on_link(exchange.peer))
+            if refusal is not None:
+                raise refusal
+            return await handler(exchange)
+
+        return handle
+
+    def _traffic(self) -> Traffic:
+        """Return what this box sent to and fetched from the Internet."""
+        return Traffic(self.sent_bytes(), self._fetched_bytes)
+
+    def _carried(self, address: str, sent_bytes: int, received_bytes: int) -> None:
+        """Count what asking another box took; what is on a network of this box may be exempt."""
+        if self.contract.table.lan_exempt and self.box.links.on_link(address.rpartition(":")[0].strip("[]")):
+            return
+        self._fetched_bytes += received_bytes
+        self._asked_bytes += sent_bytes
+        self.contract.filled(received_bytes)
+
+    def _hold_to_contract(self) -> None:
+        """Make the servers keep what the contract says now."""
+
+    def _take_settings(self, settings: Settings) -> None:
+        """Hold to settings that were read again while serving."""
+        box = self.box
+        box.settings = settings
+        box.store.quota_bytes = settings.store.quota_bytes
+        logging.getLogger().setLevel(settings.log.level.upper())
+        self.larder.change(Carried(settings.contract.publishers))
+        self.contract.change(settings.contract)
+        box.wake("enrol")
+        box.wake("larder")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from time import time
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
 from ...protocol.cid import Cid
-from ...protocol.errors import RefusedError, UnreachableError
+from ...protocol.errors import RefusedError, RemoteError, UnreachableError
 from ...protocol.identity import Identity
 from ...protocol.ports import Reply, Source
 from ...protocol.request import authorization, read_challenge
@@ -18,6 +18,7 @@ from .address import HostPort, authority, is_public, parse_address
 from .channel import Channel
 from .datagram import Address
 from .download import Download
+from .reach import by_quic, by_tls, by_web
 from .tcp import Ask, TcpCarrier
 
 BLOCK_LIMIT_BYTES = 2 << 20
@@ -47,6 +48,8 @@ class HttpDialer:
         self._blocked_until: dict[_Place, float] = {}
         self._tcp: TcpCarrier | None = None
         self._closed = False
+        self.carried: Callable[[str, int, int], None] = lambda _address, _sent, _received: None
+        """Hears of the body bytes sent to and received from an address, as they are answered."""
 
     async def request(
         self,
@@ -70,7 +73,9 @@ class HttpDialer:
         call = _Call(method, path, body, headers or {}, limit_bytes)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._request(source, call)
+                reply = await self._request(source, call)
+                self.carried(source.address, len(body), len(reply.body))
+                return reply
         except TimeoutError as error:
             message = f"{source.name} at {source.address} was silent for {timeout_s:g} s"
             raise UnreachableError(message, reason="timeout") from error
@@ -153,6 +158,35 @@ class HttpDialer:
             limit_bytes=limit_bytes,
             timeout_s=max(0.1, end - asyncio.get_running_loop().time()),
         )
+
+    async def reach(self, source: Source, *, timeout_s: float) -> tuple[str, str]:
+        """Return why ``source`` is not reached by TLS, and why not by QUIC; empty texts where it is.
+
+        Only handshakes are made, and the key is checked; a private address is not dialled unless allowed.
+        """
+        try:
+            host, port = parse_address(source.address)
+            async with asyncio.timeout(timeout_s):
+                family, address = await self._resolve(HostPort(host, port))
+        except TimeoutError:
+            return (why := f"no address of {source.address} within {timeout_s:g} s", why)
+        except RemoteError as error:
+            return str(error), str(error)
+        tcp, udp = await asyncio.gather(
+            by_tls(address, source.key, timeout_s), by_quic(family, address, source.key, timeout_s)
+        )
+        return tcp, udp
+
+    async def reach_web(self, host: str, port: int, *, timeout_s: float) -> str:
+        """Return why ``host`` does not show a public certificate of its name; empty where it does."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                _, address = await self._resolve(HostPort(host, port))
+        except TimeoutError:
+            return f"no address of {host} within {timeout_s:g} s"
+        except RemoteError as error:
+            return str(error)
+        return await by_web(address, host, timeout_s)
 
     async def __aenter__(self) -> Self:
         """Return the dialer, to be closed at the end of the block."""

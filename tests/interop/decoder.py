@@ -1093,8 +1093,27 @@ PLAIN: dict[str, tuple[Check, int]] = {
     "device-answer": (array(v=V1, device=U16), MAX_ENROL),
     "ticket-request": (array(v=V1, wishes=many(array(day=U16, session=KEY), 15, 1)), MAX_ENROL),
     "ticket-answer": (array(v=V1, grants=many(array(ticket=BIN, key=HASH), 15)), MAX_ENROL),
-    "relay-request": (array(v=V1, token=TOKEN_OR_NONE, record=blob(0, 4_096)), MAX_ENROL),
-    "relay-answer": (array(v=V1, standing=one_of("pending", "approved", "refused")), MAX_ENROL),
+    "relay-request": (
+        array(
+            v=number(2, 2),
+            token=TOKEN_OR_NONE,
+            record=blob(0, 4_096),
+            wish=one_of("listed", "unlisted", "paused", "left"),
+        ),
+        MAX_ENROL,
+    ),
+    "relay-answer": (
+        array(
+            v=number(2, 2),
+            standing=one_of("pending", "approved", "refused"),
+            reason=text(400),
+            listed=flag,
+            faults=many(
+                array(endpoint=text(270, r"(?s:.+)"), lost=one_of("both", "tcp", "udp"), why=text(200)), 8
+            ),
+        ),
+        MAX_ENROL,
+    ),
     "line": (LINE, 512),
     "envelopes": (many(BIN), MAX_MESSAGE),
 }

@@ -58,9 +58,9 @@ class Fixture:
 
     def at(self, *path: str) -> str:
         """Return the CID at a path of folders."""
-        here = self.root
+        here: str = self.root
         for name in path:
-            here = decoder.read_folder(here, self.data)[name]
+            here = str(decoder.read_folder(here, self.data)[name])
         return here
 
     def links(self, cid: str) -> list[str]:
