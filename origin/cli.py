@@ -322,6 +322,7 @@ def publish_media(
         f"  blocks    {found['blocks']}, {found['new_blocks']} of them new",
         f"  pays      {shares}",
         f"  root      {found['root_cid']}",
+        *_kubo_lines(found["kubo"], console),
     )
 
 
@@ -358,7 +359,8 @@ def retire(
     """Take a title off the list; whoever holds it may keep playing it."""
     del debug
     console = Console(as_json=as_json)
-    console.result(_perform(home, "retire", {"title": title}, console), f"{title} is no longer listed")
+    found = _perform(home, "retire", {"title": title}, console)
+    console.result(found, f"{title} is no longer listed", *_kubo_lines(found["kubo"], console))
 
 
 @app.command(epilog="Example: farcast origin deny big-buck-bunny")
@@ -369,7 +371,8 @@ def deny(
     """Take a title down: every box that follows this catalog stops serving it."""
     del debug
     console = Console(as_json=as_json)
-    console.result(_perform(home, "deny", {"title": title}, console), f"{title} is taken down")
+    found = _perform(home, "deny", {"title": title}, console)
+    console.result(found, f"{title} is taken down", *_kubo_lines(found["kubo"], console))
 
 
 @relays.callback(epilog="Example: farcast origin relays")
@@ -533,6 +536,20 @@ def _perform(
                 return {**office.perform(action, arguments, report_progress), "running": False}
             finally:
                 office.close()
+
+
+def _kubo_lines(kubo: dict[str, Any] | None, console: Console) -> list[str]:
+    """Say what became of a title in ``[kubo] rpc``; trouble there is a warning, the catalog has it done."""
+    if kubo is None:
+        return []
+    if kubo["error"]:
+        console.warn(kubo["error"])
+    if "unpinned" in kubo:
+        return [f"  kubo      {kubo['unpinned']} pins taken away at {kubo['rpc']}"]
+    if not kubo["pinned"]:
+        return [f"  kubo      not put into {kubo['rpc']}; publish again when that is mended"]
+    announced = "announced" if kubo["announced"] else "not announced, because it has no peers"
+    return [f"  kubo      pinned in Kubo {kubo['version']} at {kubo['rpc']}, {announced}"]
 
 
 def _show_settlement(found: dict[str, Any], console: Console) -> None:

@@ -38,6 +38,7 @@ from .accounts import INVITE_DAYS, Accounts, Payee
 from .film import load_film
 from .keys import ROOT_WARNING, Keys
 from .log import CatalogLog
+from .mirror import Mirror
 from .probe import probe
 from .publish import pin_label, publish
 from .repository import ROOT_WARNING_DAYS
@@ -82,6 +83,8 @@ class Office:
             self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
             opened.pop_all()  # all of it is sound, so it stays open until ``close``
         self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
+        rpc = settings.kubo.rpc
+        self._mirror = Mirror(rpc, self._registry) if rpc else None
         self._own_store: DiskStore | None = None
         self._given_store = store
         self._actions: dict[str, Callable[..., Result]] = {
@@ -254,13 +257,14 @@ class Office:
                 "dry_run": True,
             }
         now_ms = self._clock_ms()
+        previous = self._manifest(entry) if entry else None
         done = publish(
             path,
             film,
             self.home / "encodes",
             self.store,
             self.keys.publisher,
-            self._manifest(entry) if entry else None,
+            previous,
             now_ms,
             preset,
             progress,
@@ -269,6 +273,11 @@ class Office:
         self.store.pin(f"manifest:{done.cid}", [done.cid])  # settling needs it long after the film is gone
         if done.changed:
             self.log.append("supersede" if entry else "publish", film.title, done.cid, now_ms)
+        kubo: Result | None = None
+        if self._mirror is not None:
+            gone = self._unlisted(previous.root_cid, entry.cid) if previous and entry else []
+            roots = [done.manifest.root_cid, done.cid]
+            kubo = self._mirror.add(roots, gone, done.manifest.size_bytes, self.store, progress)
         return {
             "title": film.title,
             "name": film.name,
@@ -285,6 +294,7 @@ class Office:
             "new_blocks": done.new_blocks,
             "new_bytes": done.new_bytes,
             "payees": shares,
+            "kubo": kubo,
             "dry_run": False,
         }
 
@@ -396,7 +406,18 @@ class Office:
         manifest = self._manifest(entry)
         self.log.append(action, title, entry.cid, self._clock_ms())
         self.store.unpin(pin_label(title, manifest.root_cid))
-        return {"title": title, "action": action, "entries": self.log.catalog.size}
+        kubo: Result | None = None
+        if self._mirror is not None:
+            kubo = self._mirror.remove(self._unlisted(manifest.root_cid, entry.cid))
+        return {"title": title, "action": action, "entries": self.log.catalog.size, "kubo": kubo}
+
+    def _unlisted(self, *cids: Cid) -> list[Cid]:
+        """Return those of ``cids`` that no listed title has as its root or manifest."""
+        listed: set[Cid] = set()
+        for entry in self.log.catalog.titles().values():
+            manifest = self._manifest_of(entry.cid.digest)
+            listed |= {entry.cid} | ({manifest.root_cid} if manifest else set())
+        return [cid for cid in cids if cid not in listed]
 
     def _manifest(self, entry: Entry) -> Manifest:
         data = self.store.get(entry.cid)

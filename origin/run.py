@@ -22,6 +22,7 @@ from .admin import OriginAdmin
 from .broadcast import Broadcast
 from .keys import Keys
 from .office import Office
+from .routing import Routing
 from .service import OriginService
 
 TICK_S = 60.0
@@ -46,6 +47,9 @@ class OriginBox:
             box.registry,
         )
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
+        self.routing = Routing(
+            self.service, self.library, self.held, lambda: self.keys.keyring, clock_ms, box.registry
+        )
         self.broadcast: Broadcast | None = None
         if settings.uplink.enabled:
             self.broadcast = Broadcast(self, clock_ms)
@@ -99,6 +103,7 @@ class OriginBox:
         routes.add_to(box.public)
         box.lookup = routes.lookup
         self.service.routes(box.public)
+        self.routing.add_to(box.public)
         box.local.route("GET", "/api/origin/pulses", self._pulses)
         if self.broadcast is not None:
             self.broadcast.add_to(box.local)
@@ -112,6 +117,7 @@ class OriginBox:
 
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
+        self.box.every("routing", TICK_S, self.routing.refresh)
         if self.broadcast is not None:
             self.box.every("programme", self.broadcast.REFRESH_S, self.broadcast.refresh)
             self.box.serve("carousel", self.broadcast.uplink.run)
