@@ -99,6 +99,23 @@ class Dialer(Protocol):
         ...
 
 
+class BlockDialer(Protocol):
+    """Fetches blocks from boxes and CDN addresses, by whatever carries them fastest."""
+
+    async def get_block(self, source: Source, cid: Cid, *, title: str = "", timeout_s: float = 30.0) -> bytes:
+        """Return the block ``cid`` from ``source``; ``title`` is a hint for relays that must fill.
+
+        A block that came unauthenticated from a box known by its key has been verified; every other
+        is the caller's to verify.
+
+        Raises:
+            UnreachableError, RemoteError: as ``Dialer.request``.
+            RefusedError: any status but 200.
+
+        """
+        ...
+
+
 class BlockStore(Protocol):
     """Verified, immutable blocks by CID."""
 
