@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...protocol.cid import Cid
 from ...protocol.errors import RemoteError, UnreachableError
@@ -175,14 +175,14 @@ class Bulk:
         """Wait for the TCP connection; False once QUIC reaches the box while it is still not there."""
         loop = asyncio.get_running_loop()
         connected = loop.create_task(ask.connected.wait())
-        watched: set[asyncio.Future[object]] = {task, connected}  # type: ignore[arg-type]
+        watched: set[asyncio.Future[Any]] = {task, connected}
         try:
             await asyncio.wait(watched, timeout=HEAD_START_S, return_when=asyncio.FIRST_COMPLETED)
             if not ask.sent and path.recently(Carrier.TCP, loop.time()):
                 await asyncio.wait(watched, timeout=SECOND_SYN_S, return_when=asyncio.FIRST_COMPLETED)
             rival = None if ask.sent or task.done() else self._ready(place)
             if rival is not None:
-                await asyncio.wait({*watched, rival}, return_when=asyncio.FIRST_COMPLETED)  # type: ignore[arg-type]
+                await asyncio.wait({*watched, rival}, return_when=asyncio.FIRST_COMPLETED)
                 if not rival.done() or rival.cancelled() or rival.exception() is not None:
                     rival = None
         finally:

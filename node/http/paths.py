@@ -115,7 +115,8 @@ class Lanes:
         self._step = 0
         self._rate = 0.0  # what the step below brought
         self._calm = 0  # blocks left before another look at a step that was of no use
-        self._open()
+        self._blocks = 0
+        self._meter = Meter()
 
     @property
     def limit(self) -> int:
@@ -160,7 +161,7 @@ class Lanes:
             self._step += 1
         self._open(self._meter.flights, now)
 
-    def _open(self, flights: int = 0, now: float = 0.0) -> None:
+    def _open(self, flights: int, now: float) -> None:
         self._blocks = 0
         self._meter = Meter()
         for _ in range(flights):
