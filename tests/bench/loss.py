@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from prometheus_client import CollectorRegistry
-from qh3.asyncio.client import connect
+from qh3.asyncio.client import connect  # pyright: ignore[reportUnknownVariableType] - partly untyped
 from qh3.asyncio.protocol import QuicConnectionProtocol
 from qh3.h3.connection import H3Connection
 from qh3.h3.events import DataReceived, H3Event, HeadersReceived
