@@ -283,4 +283,5 @@ def _stored_token(home: Path) -> str:
 
 def _names(announced: Sequence[str]) -> list[str]:
     """Return the host names this box publishes: the Host values of its public listener besides addresses."""
-    return [text.removeprefix("https://").rpartition(":")[0].lower() or text for text in announced]
+    names = [text.removeprefix("https://").lower() for text in announced]
+    return [name.rpartition(":")[0] or name for name in names]

@@ -29,11 +29,12 @@ def origin_sources(keyring: Keyring | None, tier: TierName = TierName.RELAY) -> 
 
 
 def relay_sources(records: Sequence[RelayRecord], now_ms: int) -> list[Source]:
-    """Return the relays of a directory whose records still hold."""
+    """Return the relays of a directory whose records still hold, by the endpoint that proves their key."""
     return [
-        Source(TierName.RELAY, peer_id(record.relay), address(record.endpoints[0]), record.relay)
+        Source(TierName.RELAY, peer_id(record.relay), address(endpoints[0]), record.relay)
         for record in records
         if record.expires_ms > now_ms
+        and (endpoints := [endpoint for endpoint in record.endpoints if not endpoint.web])
     ]
 
 

@@ -1,11 +1,12 @@
-"""One standalone relay with every fixture imported, for all tests that only ask."""
+"""Running boxes that all tests here share: a standalone relay, and an origin with its relay."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
+from farcast.tests.interop.coast import Coast, settle
 from farcast.tests.interop.trustless import VECTORS, Relay, made, running
 
 
@@ -16,3 +17,11 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
     made(home, sorted(VECTORS.glob("*.car")))
     with running(home) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def coast(tmp_path_factory: pytest.TempPathFactory) -> Generator[Coast]:
+    """Bring an origin and a relay up, with titles to fetch."""
+    coast = settle(tmp_path_factory.mktemp("coast"))
+    yield coast
+    coast.close()
