@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -94,7 +94,7 @@ class Routing:
                 await self.refresh()
         found: list[Provider] = []
         if cid in self._reach:
-            found = list(islice(self._wanted(cid, Wanted(exchange.query)), RESULTS_LIMIT))
+            found = list(self._wanted(cid, Wanted(exchange.query)))
         self._answers.labels("found" if found else "unknown").inc()
         records = [one.record() for one in found]
         if _wants_lines(exchange.headers.get("accept", "")):
@@ -124,15 +124,18 @@ class Routing:
         raise RefusedError(message, status=501, reason="not_offered")
 
     def _wanted(self, cid: Cid, wanted: Wanted) -> Iterator[Provider]:
-        """Yield relays, each title's own first, and in the end the origin, whose uplink is to be spared."""
+        """Yield who has ``cid``, those that a client should ask first in front.
+
+        A title begins at a relay, which learns the rest from it and spares the origin's uplink; of a
+        block asked for by itself only the origin surely knows that it is one of ours.
+        """
         now_ms = self._clock_ms()
         keyring = self._keyring()
-        own = provider(peer_id(keyring.box), keyring.endpoints, FOREVER_MS)
-        last = wanted.of(own) if own is not None else None
+        box = provider(peer_id(keyring.box), keyring.endpoints, FOREVER_MS)
+        own = [found for found in (wanted.of(box) if box else None,) if found is not None]
         relays = (wanted.of(relay) for relay in self._ring.around(cid.digest) if relay.expires_ms > now_ms)
-        yield from islice(filter(None, relays), RESULTS_LIMIT - (last is not None))
-        if last is not None:
-            yield last
+        first = islice(filter(None, relays), RESULTS_LIMIT - len(own))
+        return chain(first, own) if self._reach.begins_with(cid) else chain(own, first)
 
     def _stale(self) -> bool:
         seen = (self._seen_entries, self._seen_directory)
