@@ -15,6 +15,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ..node.catalog.library import Fetch, Library
+from ..node.catalog.replica import Heads
 from ..node.http.exchange import Answer, Exchange, Router
 from ..protocol.cid import Cid
 from ..protocol.directory import open_directory
@@ -23,7 +24,6 @@ from ..protocol.identity import peer_id
 from ..protocol.keyring import Keyring
 from .provider import Provider, Ring, Wanted, provider
 from .reach import Reach
-from .service import OriginService
 
 RESULTS_LIMIT = 100
 """Providers in one answer: the specification's SHOULD for JSON, kept for NDJSON too."""
@@ -38,18 +38,18 @@ _CORS = {"access-control-allow-origin": "*", "access-control-allow-methods": "GE
 
 
 class Routing:
-    """Answers ``/routing/v1`` for what the catalog of ``service`` reaches."""
+    """Answers ``/routing/v1`` for what the catalog of ``heads`` reaches."""
 
     def __init__(
         self,
-        service: OriginService,
+        heads: Heads,
         library: Library,
         fetch: Fetch,
         keyring: Callable[[], Keyring],
         clock_ms: Callable[[], int],
         registry: CollectorRegistry,
     ) -> None:
-        self._service = service
+        self._heads = heads
         self._keyring = keyring
         self._clock_ms = clock_ms
         self._reach = Reach(library, fetch)
@@ -139,10 +139,10 @@ class Routing:
 
     def _stale(self) -> bool:
         seen = (self._seen_entries, self._seen_directory)
-        return seen != (self._service.catalog.size, self._service.directory())
+        return seen != (self._heads.catalog.size, self._heads.directory())
 
     async def _follow(self) -> None:
-        entries, directory = self._service.catalog.size, self._service.directory()
+        entries, directory = self._heads.catalog.size, self._heads.directory()
         if entries != self._seen_entries:
             await self._reach.refresh()
             self._seen_entries = entries

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,15 +16,17 @@ DAGS = st.lists(st.lists(st.integers(0, 39), max_size=6), min_size=40, max_size=
 
 def below(links: list[list[int]]) -> set[int]:
     """Return what 0 reaches in any graph, cycles and all."""
-    reached, todo = {0}, [0]
+    reached, todo = set[int](), [0]
     while todo:
-        todo += [child for child in links[todo.pop()] if child not in reached and not reached.add(child)]
+        if (at := todo.pop()) not in reached:
+            reached.add(at)
+            todo += links[at]
     return reached
 
 
 @given(DAGS, st.randoms(use_true_random=False), st.integers(1, 8))
 def test_every_block_is_handed_out_once_whatever_the_order_of_answers(
-    links: list[list[int]], random: object, at_once: int
+    links: list[list[int]], random: Random, at_once: int
 ) -> None:
     walk, flying, order = PinWalk(CIDS[0]), list[Cid](), list[Cid]()
     while True:
@@ -32,8 +36,7 @@ def test_every_block_is_handed_out_once_whatever_the_order_of_answers(
         if not flying:
             break
         assert not walk.whole
-        flying.sort(key=lambda _: random.random())  # type: ignore[attr-defined]
-        cid = flying.pop()
+        cid = flying.pop(random.randrange(len(flying)))
         walk.arrived(10, [CIDS[child] for child in links[CIDS.index(cid)]])
     assert walk.whole
     assert sorted(order) == sorted(CIDS[at] for at in below(links))
