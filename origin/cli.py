@@ -585,6 +585,18 @@ def _kubo_lines(kubo: dict[str, Any] | None, console: Console) -> list[str]:
     return [f"  kubo      pinned in Kubo {kubo['version']} at {kubo['rpc']}, {announced}"]
 
 
+def _kubo_lines(kubo: dict[str, Any] | None, console: Console) -> list[str]:
+    """Say what became of a title in ``[kubo] rpc``; trouble there is a warning, the catalog has it done."""
+    if kubo is None:
+        return []
+    if kubo["error"]:
+        console.warn(kubo["error"])
+    if not kubo["pinned"]:
+        return [f"  kubo      not put into {kubo['rpc']}; publish again when that is mended"]
+    announced = "announced" if kubo["announced"] else "not announced, because it has no peers"
+    return [f"  kubo      pinned in Kubo {kubo['version']} at {kubo['rpc']}, {announced}"]
+
+
 def _show_settlement(found: dict[str, Any], console: Console) -> None:
     if found["dry_run"]:
         console.say(f"{found['month']} would be settled like this; nothing is booked:")

@@ -7,6 +7,7 @@ title again makes it good.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
@@ -22,12 +23,14 @@ from .kubo import Kubo
 
 Result = dict[str, Any]
 
+log = logging.getLogger(__name__)
+
 
 class Mirror:
     """Puts titles into the Kubo at ``rpc`` and takes them out; every method blocks."""
 
     def __init__(self, rpc: str, registry: CollectorRegistry) -> None:
-        self._rpc = rpc
+        self.rpc = rpc
         self._publishes = Counter(
             "farcast_origin_kubo_publishes",
             "Titles put into Kubo: pinned, or why not.",
@@ -53,8 +56,8 @@ class Mirror:
         """
 
         async def work() -> Result:
-            async with Kubo(self._rpc) as kubo:
-                found: Result = {"rpc": self._rpc, "version": "", "pinned": False, "announced": False}
+            async with Kubo(self.rpc) as kubo:
+                found: Result = {"rpc": self.rpc, "version": "", "pinned": False, "announced": False}
                 try:
                     found["version"] = await kubo.version()
                     await kubo.import_car(roots, _pieces(roots, size_bytes, store, report), size_bytes)
@@ -74,18 +77,18 @@ class Mirror:
             self._provides.labels("announced" if found["announced"] else "not_announced").inc()
         return found
 
-    def remove(self, roots: Iterable[Cid]) -> Result:
-        """Unpin ``roots``; what went wrong is in ``error``, as ``add`` says it."""
+    def remove(self, roots: Iterable[Cid]) -> str:
+        """Unpin ``roots``; returns the reason word of what went wrong, empty where nothing did."""
 
-        async def work() -> Result:
-            unpinned = 0
-            async with Kubo(self._rpc) as kubo:
+        async def work() -> str:
+            async with Kubo(self.rpc) as kubo:
                 try:
                     for root in roots:
-                        unpinned += await kubo.unpin(root)
+                        await kubo.unpin(root)
                 except FarcastError as error:
-                    return {"rpc": self._rpc, "unpinned": unpinned, "error": str(error)}
-            return {"rpc": self._rpc, "unpinned": unpinned, "error": ""}
+                    log.warning("%s", error)
+                    return error.reason
+            return ""
 
         return asyncio.run(work())
 

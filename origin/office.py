@@ -344,9 +344,8 @@ class Office:
         withdrawal = self._withdrawal(title, [manifest.root_cid], bytes_leave=False, entries=1)
         self.log.append("retire", title, entry.cid, self._clock_ms())
         self.store.unpin(pin_label(title, manifest.root_cid))
-        kubo = self._unmirrored(manifest.root_cid, entry.cid)
-        found = self._followed(withdrawal, title, "retire", "unlisted", progress, wait_s)
-        return {**found, "kubo": kubo}
+        row = self._unpinned(withdrawal, [manifest.root_cid, entry.cid])
+        return self._followed(withdrawal, title, "retire", "unlisted", progress, wait_s, row)
 
     def deny(self, title: str, *, progress: Report, wait_s: float = WAIT_S) -> Result:
         """Take a title down, every version of it: boxes that follow this catalog stop serving it."""
@@ -361,9 +360,9 @@ class Office:
         dropped = self.takedown.enforce()
         for root in roots:
             self.store.unpin(pin_label(title, root))
-        kubo = self._unmirrored(*roots, *versions)
-        found = self._followed(withdrawal, title, "deny", "gone", progress, wait_s)
-        return {**found, "versions": len(versions), "dropped_blocks": dropped, "kubo": kubo}
+        row = self._unpinned(withdrawal, [*roots, *versions])
+        found = self._followed(withdrawal, title, "deny", "gone", progress, wait_s, row)
+        return {**found, "versions": len(versions), "dropped_blocks": dropped}
 
     def purge(self, title: str, *, progress: Report, wait_s: float = WAIT_S) -> Result:
         """Delete here what only a title off the list needs, and say who still has it."""
@@ -378,7 +377,8 @@ class Office:
         for root in roots:
             self.store.unpin(pin_label(title, root))
         dropped = sum(self.store.drop(cid) for cid in self.takedown.alone(versions))
-        found = self._followed(withdrawal, title, "purge", "gone", progress, wait_s)
+        row = self._unpinned(withdrawal, [*roots, *versions])
+        found = self._followed(withdrawal, title, "purge", "gone", progress, wait_s, row)
         return {**found, "dropped_blocks": dropped}
 
     def _roots(self, manifests: Sequence[Cid]) -> list[Cid]:
@@ -395,11 +395,29 @@ class Office:
             allow_private=self.settings.network.allow_private,
         )
 
+    def _unpinned(self, withdrawal: Withdrawal, cids: Sequence[Cid]) -> list[Row]:
+        """Let the publisher's Kubo, if there is one, forget what no listed title needs."""
+        if self._mirror is None:
+            return []
+        problem = self._mirror.remove(self._unlisted(*cids))
+        return [
+            Row(
+                "kubo", self._mirror.rpc, problem or "unpinned", None if problem else withdrawal.since_s(), ""
+            )
+        ]
+
     def _followed(
-        self, withdrawal: Withdrawal, title: str, action: str, state: str, progress: Report, wait_s: float
+        self,
+        withdrawal: Withdrawal,
+        title: str,
+        action: str,
+        state: str,
+        progress: Report,
+        wait_s: float,
+        kubo: Sequence[Row],
     ) -> Result:
         """Say how long each tier took, this origin first."""
-        rows = [Row("origin", self.keys.keyring.name, state, withdrawal.since_s(), "")]
+        rows = [Row("origin", self.keys.keyring.name, state, withdrawal.since_s(), ""), *kubo]
         relays = [
             relay
             for relay in self.roster.relays()
@@ -491,10 +509,6 @@ class Office:
         if threshold < 2:  # noqa: PLR2004 - 2 of 3 is where it should be
             found.append(ROOT_WARNING)
         return found
-
-    def _unmirrored(self, *cids: Cid) -> Result | None:
-        """Take what no listed title needs from the publisher's Kubo; None where there is none."""
-        return self._mirror.remove(self._unlisted(*cids)) if self._mirror is not None else None
 
     def _unlisted(self, *cids: Cid) -> list[Cid]:
         """Return those of ``cids`` that no listed title has as its root or manifest."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ..node.catalog.library import Fetch, Library
+from ..node.catalog.replica import Heads
 from ..node.http.exchange import Answer, Exchange, Router
 from ..protocol.cid import Cid
 from ..protocol.directory import open_directory
@@ -23,7 +24,6 @@ from ..protocol.identity import peer_id
 from ..protocol.keyring import Keyring
 from .provider import Provider, Ring, Wanted, provider
 from .reach import Reach
-from .service import OriginService
 
 RESULTS_LIMIT = 100
 """Providers in one answer: the specification's SHOULD for JSON, kept for NDJSON too."""
@@ -38,18 +38,18 @@ _CORS = {"access-control-allow-origin": "*", "access-control-allow-methods": "GE
 
 
 class Routing:
-    """Answers ``/routing/v1`` for what the catalog of ``service`` reaches."""
+    """Answers ``/routing/v1`` for what the catalog of ``heads`` reaches."""
 
     def __init__(
         self,
-        service: OriginService,
+        heads: Heads,
         library: Library,
         fetch: Fetch,
         keyring: Callable[[], Keyring],
         clock_ms: Callable[[], int],
         registry: CollectorRegistry,
     ) -> None:
-        self._service = service
+        self._heads = heads
         self._keyring = keyring
         self._clock_ms = clock_ms
         self._reach = Reach(library, fetch)
@@ -94,7 +94,7 @@ class Routing:
                 await self.refresh()
         found: list[Provider] = []
         if cid in self._reach:
-            found = list(islice(self._wanted(cid, Wanted(exchange.query)), RESULTS_LIMIT))
+            found = list(self._wanted(cid, Wanted(exchange.query)))
         self._answers.labels("found" if found else "unknown").inc()
         records = [one.record() for one in found]
         if _wants_lines(exchange.headers.get("accept", "")):
@@ -124,22 +124,25 @@ class Routing:
         raise RefusedError(message, status=501, reason="not_offered")
 
     def _wanted(self, cid: Cid, wanted: Wanted) -> Iterator[Provider]:
-        """Yield relays, each title's own first, and in the end the origin, whose uplink is to be spared."""
+        """Yield who has ``cid``, those that a client should ask first in front.
+
+        A title begins at a relay, which learns the rest from it and spares the origin's uplink; of a
+        block asked for by itself only the origin surely knows that it is one of ours.
+        """
         now_ms = self._clock_ms()
         keyring = self._keyring()
-        own = provider(peer_id(keyring.box), keyring.endpoints, FOREVER_MS)
-        last = wanted.of(own) if own is not None else None
+        box = provider(peer_id(keyring.box), keyring.endpoints, FOREVER_MS)
+        own = [found for found in (wanted.of(box) if box else None,) if found is not None]
         relays = (wanted.of(relay) for relay in self._ring.around(cid.digest) if relay.expires_ms > now_ms)
-        yield from islice(filter(None, relays), RESULTS_LIMIT - (last is not None))
-        if last is not None:
-            yield last
+        first = islice(filter(None, relays), RESULTS_LIMIT - len(own))
+        return chain(first, own) if self._reach.begins_with(cid) else chain(own, first)
 
     def _stale(self) -> bool:
         seen = (self._seen_entries, self._seen_directory)
-        return seen != (self._service.catalog.size, self._service.directory())
+        return seen != (self._heads.catalog.size, self._heads.directory())
 
     async def _follow(self) -> None:
-        entries, directory = self._service.catalog.size, self._service.directory()
+        entries, directory = self._heads.catalog.size, self._heads.directory()
         if entries != self._seen_entries:
             await self._reach.refresh()
             self._seen_entries = entries

@@ -41,8 +41,10 @@ from .contractmetrics import ContractMetrics
 from .desk import RelayDesk
 from .enrol import LEFT_FILE, RENEW_S, Enrolment, announced, read_payee
 from .fill import Fill
+from .gateways import Gateways
 from .importdesk import ImportDesk
 from .larder import LOOK_S, Larder
+from .pinning import RETRY_S, Pinner
 from .reload import Reload
 from .upstream import PEERS, Upstream, fill_ladder, hop
 
@@ -106,6 +108,10 @@ class RelayService:
         self.embargo.lives = self._lives
         self.fetcher.barred = self.embargo.bars
         self.follower.advanced = self.takedown.enforce
+        self.gateways = Gateways(settings.ipfs.pin_from, box.dialer, box.registry)
+        self.pinner = Pinner(
+            box.store, self.gateways, self.contract.fill, lambda cid: self.embargo.bars(cid, ""), box.registry
+        )
         self.desk = RelayDesk(self)
         self.reload = Reload(home.path, settings, self._take_settings, box.registry)
         self._add_routes()
@@ -217,12 +223,14 @@ class RelayService:
         self.desk.add_to(box.local)
         imports = ImportDesk(box.store)
         imports.add_to(box.local)
+        self.pinner.add_to(box.local)
         box.on_close(imports.close)
         Sheet(self.desk.status, box.token).add_to(box.local)
 
     def _add_work(self) -> None:
         settings, box = self.box.settings, self.box
         box.on_close(self.fetcher.close)
+        box.on_close(self.pinner.close)
         box.on_close(self.contract.keep)
         box.every("contract", TICK_S, self.contract.tick)
         box.every("larder", LOOK_S, self.larder.look)
@@ -233,6 +241,7 @@ class RelayService:
         box.every("sweep", SWEEP_S, self.embargo.sweep)
         box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("enrol", RENEW_S, self.enrolment.renew)
+        box.every("pins", RETRY_S, self.pinner.resume)
 
     @property
     def silent_s(self) -> float:
@@ -290,6 +299,7 @@ class RelayService:
         box.store.quota_bytes = settings.store.quota_bytes
         logging.getLogger().setLevel(settings.log.level.upper())
         self.larder.change(Carried(settings.contract.publishers))
+        self.gateways.change(settings.ipfs.pin_from)
         self.contract.change(settings.contract)
         box.wake("enrol")
         box.wake("larder")

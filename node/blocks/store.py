@@ -126,6 +126,11 @@ class DiskStore(BlockStore):
         return self._bytes
 
     @property
+    def pinned_bytes(self) -> int:
+        """Bytes of the blocks held that are pinned."""
+        return self._pinned_bytes
+
+    @property
     def held_blocks(self) -> int:
         """How many blocks are held."""
         return len(self._held)

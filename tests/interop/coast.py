@@ -31,7 +31,8 @@ class Coast:
     relay: Box
     fronts: dict[str, int]
     film: dict[str, Any]
-    bulk: Cid
+    bulk: tuple[Cid, Cid]
+    """Root and file of the title ``bulk``: ``film.bin`` alone, of ``BULK_BYTES``."""
     bulk_sha256: str
 
     @property
@@ -86,8 +87,8 @@ def settle(folder: Path) -> Coast:
         raise
 
 
-def _publish_bulk(home: Path) -> tuple[Cid, str]:
-    """List a title whose folder holds one large file; returns the file's CID and its SHA-256."""
+def _publish_bulk(home: Path) -> tuple[tuple[Cid, Cid], str]:
+    """List a title whose folder holds one large file; returns root and file, and its SHA-256."""
     office = Office(home, Settings.load(None, {}), lambda: time.time_ns() // 1_000_000)
     try:
         writer, digest = FileWriter(), hashlib.sha256()
@@ -109,6 +110,6 @@ def _publish_bulk(home: Path) -> tuple[Cid, str]:
         office.store.put(cid, data)
         office.store.pin("bulk", [cid])
         office.log.append("publish", "bulk", cid, time.time_ns() // 1_000_000)
-        return file.cid, digest.hexdigest()
+        return (folder[0], file.cid), digest.hexdigest()
     finally:
         office.close()

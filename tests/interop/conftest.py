@@ -1,8 +1,8 @@
-"""What the tests with real peers share: a standalone relay, and a running origin with its relay."""
+"""Running boxes that all tests here share: a standalone relay, and an origin with its relay."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -21,7 +21,7 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Generator[Relay]:
 
 @pytest.fixture(scope="session")
 def coast(tmp_path_factory: pytest.TempPathFactory) -> Generator[Coast]:
-    """Bring everybody up."""
+    """Bring an origin and a relay up, with titles to fetch."""
     coast = settle(tmp_path_factory.mktemp("coast"))
     yield coast
     coast.close()

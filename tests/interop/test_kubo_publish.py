@@ -228,7 +228,11 @@ async def test_a_kubo_that_says_nothing_is_given_up(
 ) -> None:
     monkeypatch.setattr(rpc, "CALL_S", 0.3)
     held = threading.Event()
-    monkeypatch.setattr(_Say, "do_POST", lambda _: held.wait(5))
+
+    def wait(_: object) -> None:
+        held.wait(5)
+
+    monkeypatch.setattr(_Say, "do_POST", wait)
     async with Kubo(f"http://127.0.0.1:{garbage.server_address[1]}") as client:
         with pytest.raises(UnreachableError, match="silent") as caught:
             await client.version()
