@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..protocol.catalog import ENTRIES_PER_PAGE
 from ..protocol.cid import Cid
 from ..protocol.codec import encode
-from ..protocol.errors import RefusedError, RemoteError
+from ..protocol.errors import RefusedError
 from .blocks.store import DiskStore
 from .catalog.library import Library
 from .catalog.replica import Heads
@@ -103,16 +103,10 @@ class PublicRoutes:
 
     def _look_up(self, head: Head) -> Answer | None:
         path = head.path
+        if path.startswith("/ipfs/"):
+            return self._gateway.lookup(head)
         if "%" in path:
             return None
-        if path.startswith("/ipfs/"):
-            if head.query != "format=raw":
-                return None
-            try:
-                cid = Cid.parse(path[6:])
-            except RemoteError:
-                return None
-            return None if cid.is_identity else self._raw_held(cid)
         if path.startswith("/watch/"):
             title, _, file = path[7:].partition("/")
             return self._file_held(title, file)
@@ -209,9 +203,6 @@ class PublicRoutes:
         """``GET /readyz``: 200 once there is a catalog, 503 before."""
         del exchange
         return _brief(self._heads.checkpoint() and b"ready\n", "text/plain; charset=utf-8", "no catalog yet")
-
-    def _raw_held(self, cid: Cid) -> Answer | None:
-        return self._gateway.held(cid)
 
     def _taken_down(self, cid: Cid) -> bool:
         catalog = self._heads.catalog
