@@ -53,7 +53,7 @@ def test_the_examples_of_the_rfc(document: Document, data: str) -> None:
 
 
 def test_maps_are_ordered_by_length_and_then_by_bytes() -> None:
-    ordered = {"b": 1, "aa": 2, "ab": 3, "aaa": 4}
+    ordered: dict[str, Document] = {"b": 1, "aa": 2, "ab": 3, "aaa": 4}
     assert dagcbor.encode(dict(reversed(ordered.items()))) == dagcbor.encode(ordered)
     assert list(dagcbor.decode(dagcbor.encode({"aa": 2, "b": 1}))) == ["b", "aa"]  # type: ignore[arg-type]
 
@@ -82,9 +82,7 @@ def test_what_is_no_dag_cbor_is_refused(data: str) -> None:
 
 def test_no_block_becomes_more_values_than_are_counted() -> None:
     many = dagcbor.ITEM_LIMIT
-    assert (
-        len(dagcbor.decode(b"\x9a" + (many - 1).to_bytes(4, "big") + b"\xa0" * (many - 1)) or ()) == many - 1
-    )  # type: ignore[arg-type]
+    assert dagcbor.decode(b"\x9a" + (many - 1).to_bytes(4, "big") + b"\xa0" * (many - 1)) == [{}] * (many - 1)
     with pytest.raises(RemoteError):
         dagcbor.decode(b"\x9a" + many.to_bytes(4, "big") + b"\xa0" * many)
 

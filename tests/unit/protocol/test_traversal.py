@@ -178,7 +178,7 @@ def bomb(levels: int, width: int) -> tuple[Blocks, Cid]:
     """Make a DAG of ``levels`` small nodes that names one leaf ``width ** levels`` times."""
     cid, blocks = Cid.of(RAW, b"leaf"), {Cid.of(RAW, b"leaf"): b"leaf"}
     for _ in range(levels):
-        data = dagcbor.encode([cid] * width)
+        data = dagcbor.encode([cid for _ in range(width)])
         cid = Cid.of(DAG_CBOR, data)
         blocks[cid] = data
     return blocks, cid

@@ -40,7 +40,12 @@ def test_every_block_is_kept_and_the_roots_are_known(store: DiskStore, tmp_path:
     identity = (Cid(RAW, b"inside", IDENTITY), b"inside")
     path = written(tmp_path / "film.car", [*BLOCKS, BLOCKS[3], identity])
     told: list[float] = []
-    done = imports.add(path, "film", lambda _, now, total=1.0: told.append(now / total))
+
+    def report(stage: str, done: float, total: float = 1.0) -> None:
+        assert stage == "importing"
+        told.append(done / total)
+
+    done = imports.add(path, "film", report)
     assert done == ("film", (ROOT,), 21, 21_000, 20, 20_000)
     assert told[-1] == 1
     assert imports.roots == [ROOT] == Imports(store).roots

@@ -111,8 +111,12 @@ async def test_head_of_a_held_root_only_if_cached_reads_no_disk(
     root, _ = published(origin)
     store.put(root, origin.blocks[root])
     gateway = TrustlessGateway(store, origin.fill)
-    monkeypatch.setattr(store, "get", lambda _: pytest.fail("the disk was read"))
-    monkeypatch.setattr(store, "recheck", lambda _: pytest.fail("the disk was read"))
+
+    def read(_: Cid) -> None:
+        pytest.fail("the disk was read")
+
+    monkeypatch.setattr(store, "get", read)
+    monkeypatch.setattr(store, "recheck", read)
     for form in ("raw", "car"):
         only = {"cache-control": "only-if-cached"}
         answer = await gateway.answer(request(f"/ipfs/{root}?format={form}", "HEAD", only))
