@@ -12,6 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("farcast", deadline=None)  # a busy machine is not a wrong answer
+settings.load_profile("farcast")
 
 PEERS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "farcast-peers"
 """Where ``.ci/peers.sh`` puts the programs it builds."""

@@ -233,7 +233,10 @@ async def test_a_manifest_that_the_catalog_denies_is_gone(store: DiskStore, orig
         store.put(cid, data)
     manifest = reel.catalog.listed("film")
     assert manifest is not None
-    routes = PublicRoutes(store, reel.library(store), reel, origin.fill, dict, lambda _: [], cors=False)
+    routes = PublicRoutes(
+        store, reel.library(store), reel, origin.fill, dict, lambda _: [],
+        cors=False, denied=lambda cid: cid in reel.catalog.denied(),
+    )  # fmt: skip
     target = f"/ipfs/{manifest.cid}?format=raw"
     head = parse_head(f"GET {target} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
     assert head is not None
