@@ -19,7 +19,6 @@ from ..node.home import Home, write_whole
 from ..node.http.exchange import Answer, Exchange, Handler
 from ..node.ladder.fetch import Fetcher
 from ..node.ladder.tiers import WebTier, address
-from ..node.page import Sheet
 from ..node.pulses.acks import Acks
 from ..node.pulses.batcher import Batcher
 from ..node.pulses.reception import Reception
@@ -37,6 +36,7 @@ from .desk import RelayDesk
 from .enrol import LEFT_FILE, RENEW_S, Enrolment, announced, read_payee
 from .fill import Fill
 from .larder import LOOK_S, Larder
+from .page import RelayPage
 from .reload import Reload
 
 log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ class RelayService:
         box.lookup = lambda head: routes.lookup(head) if self.contract.state == "serving" else None
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         self.desk.add_to(box.local)
-        Sheet(self.desk.status, box.token).add_to(box.local)
+        RelayPage(self.desk.status, box.token).add_to(box.local)
 
     def _add_work(self) -> None:
         settings, box = self.box.settings, self.box
