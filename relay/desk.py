@@ -72,7 +72,7 @@ class RelayDesk:
             tuple(enrolment.lost),
             tuple((fault.endpoint, fault.why) for fault in enrolment.faults if fault.lost != "both"),
             bool(relay.replica.checkpoint()),
-            str(contracted["wakes"] or ""),
+            str(contracted["wakes"] or "")[:16].replace("T", " "),
             relay.silent_s,
             int(self._metric("farcast_node_store_corrupt_blocks_total")),
             address=relay.address_trouble,
