@@ -18,6 +18,7 @@ from .bytes import DEFAULTS, ByteServer, Limits, Lookup
 from .exchange import Hosts, Router
 from .files import FileCache
 from .governor import Governor
+from .handover import ToApi
 from .hotset import HotSet
 from .meter import Meter
 from .quic import QuicServer
@@ -90,10 +91,10 @@ class Listener:
         byte_server = ByteServer(
             self._router,
             self._lookup,
-            api,
+            ToApi(api, server_context(certificate), metrics.refused, self._limits.head_s),
             files=files,
             tally=tally("tcp"),
-            tls=server_context(certificate),
+            tls=True,
             limits=self._limits,
             epoch=self._epoch,
             governor=self.governor,
