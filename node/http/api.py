@@ -21,6 +21,8 @@ from .meter import Meter
 from .reply import BODILESS, LINGER
 from .tally import Tally
 
+__all__ = ["BODILESS", "LINGER", "READ_TIMEOUT_S", "SLOWEST_BYTES_S", "ApiServer", "too_large"]
+
 READ_TIMEOUT_S = 30.0
 """A request body arrives within this, plus its size at ``SLOWEST_BYTES_S``."""
 SLOWEST_BYTES_S = 16 << 10

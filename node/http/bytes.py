@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
 from time import time
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ...protocol.cid import Cid
 from ...protocol.errors import FarcastError
@@ -26,7 +26,6 @@ from .connection import Connection
 from .exchange import Answer, Router
 from .files import FileCache
 from .governor import Governor, Refusal
-from .handover import Elsewhere
 from .head import Head
 from .meter import refused
 from .notice import Notices
@@ -54,6 +53,28 @@ class Limits(NamedTuple):
 
 DEFAULTS = Limits()
 _FULL = Refusal(503, "too_many_connections", "this box has all the connections it may have", 1)
+
+
+class Elsewhere(Protocol):
+    """Takes over connections of the byte protocol for the rest of their lives."""
+
+    @property
+    def connections(self) -> int:
+        """How many connections taken over are open now."""
+        ...
+
+    def take(
+        self, sock: socket.socket, peer: str, received: bytes, *, secure: bool, gone: Callable[[], None]
+    ) -> None:
+        """Serve ``sock``, from which ``received`` was read already; call ``gone`` once when it ends.
+
+        ``secure``: it begins with a TLS record, and nothing was read.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End what is still on its way over."""
+        ...
 
 
 class ByteServer:
@@ -90,7 +111,7 @@ class ByteServer:
         self.readiness = Readiness(self.loop)
         self.replies = Replies()
         self.date = formatdate(time(), usegmt=True)
-        self._lookup = lookup
+        self.lookup = lookup
         self._held = held
         self._elsewhere = elsewhere
         self._notices = Notices()
@@ -132,7 +153,7 @@ class ByteServer:
         """Answer ``head`` from what is ready; None where that is the router's."""
         if head.length or head.method not in ("GET", "HEAD") or not self.router.allowed(head.host):
             return None
-        answer = self._lookup(head)
+        answer = self.lookup(head)
         if answer is None:
             return None
         answer = negotiate(answer, head.method, head.headers)

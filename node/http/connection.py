@@ -218,6 +218,10 @@ class Connection:
         self._move(secure=False)
         return False
 
+    def head_bytes(self, head: Head) -> bytes:
+        """Return the bytes of ``head``, which is being answered."""
+        return self._buffer[: head.size]
+
     def answered(self, reply: Reply | None) -> None:
         """Go on with what the other process said; None: it wants the connection."""
         head, self._asked = self._asked, None

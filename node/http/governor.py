@@ -145,9 +145,15 @@ class Governor:
         rules: Rules | None = None,
         local: Callable[[str], bool] | None = None,
         *,
+        processes: int = 1,
         clients: int = CLIENT_LIMIT,
     ) -> None:
-        """Keep ``rules`` (nothing limited by default) towards everybody who is not ``local``."""
+        """Keep ``rules`` (nothing limited by default) towards everybody who is not ``local``.
+
+        With ``processes`` that serve together this one keeps its share; ``wan`` and ``lan`` of the main
+        process count the bytes of all.
+        """
+        self._processes = processes
         self.local = local or is_local
         self.wan, self.lan = Flow(), Flow()
         self.connections = 0
@@ -158,12 +164,13 @@ class Governor:
         self.quantum_bytes = MOST_QUANTUM_BYTES
         """How much of the rate one transfer may take at a time."""
         self.state = State.SERVING
-        self._retry_after_s = 60.0
+        self.retry_after_s = 60.0
         self._clients: OrderedDict[int, _Client] = OrderedDict()
         self._client_limit = clients
         self._upload: Bucket | None = None
-        self.rules = rules or Rules()
-        self.set_rules(self.rules, 0.0)
+        self.rules = Rules()
+        """What this process keeps: its share of what was set."""
+        self.set_rules(rules or self.rules, 0.0)
 
     @property
     def clients(self) -> int:
@@ -171,8 +178,8 @@ class Governor:
         return len(self._clients)
 
     def set_rules(self, rules: Rules, now: float) -> None:
-        """Change the contract's numbers."""
-        self.rules = rules
+        """Change the contract's numbers, given for the whole box."""
+        self.rules = rules = rules.share(self._processes)
         rate = rules.upload_bytes_s
         if rate is None:
             self._upload = None
@@ -186,7 +193,7 @@ class Governor:
     def set_state(self, state: State, retry_after_s: float = 60.0) -> None:
         """Take on new transfers or refuse them, telling clients to come back after ``retry_after_s``."""
         self.state = state
-        self._retry_after_s = retry_after_s
+        self.retry_after_s = retry_after_s
         self._set_flags()
 
     def connect(self, peer: str) -> Refusal | None:
@@ -215,7 +222,7 @@ class Governor:
         state, local = self.state, self.local(peer)
         if transfer and (state is State.PAUSED or (state is State.HIBERNATING and not local)):
             detail = "this box takes on no new transfers now; another one may"
-            return Refusal(503, state.value, detail, self._retry_after_s)
+            return Refusal(503, state.value, detail, self.retry_after_s)
         upload, rate = self._upload, self.rules.client_requests_s
         if local:
             return None

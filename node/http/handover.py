@@ -6,31 +6,8 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Protocol
 
 from .api import ApiServer
-
-
-class Elsewhere(Protocol):
-    """Takes over connections of the byte protocol for the rest of their lives."""
-
-    @property
-    def connections(self) -> int:
-        """How many connections taken over are open now."""
-        ...
-
-    def take(
-        self, sock: socket.socket, peer: str, received: bytes, *, secure: bool, gone: Callable[[], None]
-    ) -> None:
-        """Serve ``sock``, from which ``received`` was read already; call ``gone`` once when it ends.
-
-        ``secure``: it begins with a TLS record, and nothing was read.
-        """
-        ...
-
-    async def close(self) -> None:
-        """End what is still on its way over."""
-        ...
 
 
 class ToApi:
