@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from time import monotonic
-from typing import NamedTuple
 
 from ..protocol import car
 from ..protocol.catalog import ENTRIES_PER_PAGE
 from ..protocol.cid import Cid
 from ..protocol.codec import encode
-from ..protocol.errors import RefusedError, RemoteError
+from ..protocol.errors import RefusedError
 from ..protocol.unixfs import parse, resolve
 from .blocks.store import DiskStore
 from .catalog.library import Library
 from .catalog.replica import Heads
 from .http.exchange import Answer, Exchange, FilePart, Router
-from .http.head import Head
+from .readyanswers import ReadyAnswers
 
 IMMUTABLE = "public, max-age=29030400, immutable"
 BRIEF = "public, max-age=5"
@@ -28,22 +26,7 @@ MSGPACK = "application/vnd.farcast+msgpack"
 PROBE = "bafkqaaa"
 CAR_BLOCKS = 400_000
 
-READY_KEPT = 4_096
-READY_S = 5.0
-"""How long an answer is remembered; also how late a block's use is noted for eviction."""
-
 Fill = Callable[[Cid, str | None], Awaitable[bytes]]
-
-
-class _Ready(NamedTuple):
-    answer: Answer
-    losses: int
-    entries: int
-    until: float
-
-    def holds(self, losses: int, entries: int, now: float) -> bool:
-        """Say whether everything the answer was made from is still so."""
-        return self.losses == losses and self.entries == entries and now < self.until
 
 
 class PublicRoutes:
@@ -69,7 +52,8 @@ class PublicRoutes:
         self._fill = fill
         self._trust_files = trust_files
         self._acks = acks
-        self._ready: dict[str, _Ready] = {}
+        ready = ReadyAnswers(store, heads, self._raw_held, self._file_held)
+        self.lookup, self.epoch = ready.lookup, ready.epoch  # the byte server's fast path
         self._cors = {"access-control-allow-origin": "*"} if cors else {}
 
     def add_to(self, router: Router) -> None:
@@ -86,40 +70,6 @@ class PublicRoutes:
         router.route("GET", "/v1/acks/{tid}", self.acks)
         router.route("GET", "/healthz", self.health)
         router.route("GET", "/readyz", self.ready)
-
-    def lookup(self, head: Head) -> Answer | None:
-        """Answer at once what is held and needs no fetching: the byte server's fast path.
-
-        What was answered is remembered for a few seconds, as long as no block leaves the store and
-        the catalog stays as it is: a hot segment costs two look-ups.
-        """
-        ready = self._ready.get(head.target)
-        if ready is not None and ready.holds(self._store.losses, self._heads.catalog.size, monotonic()):
-            return ready.answer
-        answer = self._look_up(head)
-        if answer is not None and head.query in ("", "format=raw"):
-            if len(self._ready) >= READY_KEPT:
-                self._ready.clear()
-            until = monotonic() + READY_S
-            self._ready[head.target] = _Ready(answer, self._store.losses, self._heads.catalog.size, until)
-        return answer
-
-    def _look_up(self, head: Head) -> Answer | None:
-        path = head.path
-        if "%" in path:
-            return None
-        if path.startswith("/ipfs/"):
-            if head.query != "format=raw":
-                return None
-            try:
-                cid = Cid.parse(path[6:])
-            except RemoteError:
-                return None
-            return None if cid.is_identity else self._raw_held(cid)
-        if path.startswith("/watch/"):
-            title, _, file = path[7:].partition("/")
-            return self._file_held(title, file)
-        return None
 
     async def block(self, exchange: Exchange) -> Answer:
         """``GET /ipfs/{cid}[/path]``: one raw block or a CAR (trustless gateway specification)."""

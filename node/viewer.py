@@ -231,7 +231,7 @@ class Viewer:
             box.store, self.library, self.replica, self._held, self.trust.files, box.spool.acks, cors=False
         )
         routes.add_to(box.public)
-        box.lookup = routes.lookup
+        box.lookup, box.epoch = routes.lookup, routes.epoch
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         local = box.local
         self.gateway.add_to(local)

@@ -99,7 +99,7 @@ class OriginBox:
             lambda tids: self.intake.acks_for(tids, clock_ms()), cors=True,
         )  # fmt: skip
         routes.add_to(box.public)
-        box.lookup = routes.lookup
+        box.lookup, box.epoch = routes.lookup, routes.epoch
         self.service.routes(box.public)
         box.local.route("GET", "/api/origin/pulses", self._pulses)
         if self.broadcast is not None:

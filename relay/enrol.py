@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -59,6 +60,7 @@ class Enrolment:
         self._payee = payee
         self._clock_ms = clock_ms
         self._wish = wish
+        self._renewing = asyncio.Lock()
         self.standing = "unknown"
         self.reason = ""
         """Why the origin refused this relay, in its words."""
@@ -85,20 +87,21 @@ class Enrolment:
             RefusedError: where the origin says no (a spent invite, an unknown relay).
 
         """
-        endpoints = self._endpoints()
-        if not endpoints:
-            raise UsageError("this relay has no address to publish; set [network] announce to HOST:PORT")
-        answer = await self._post(endpoints, token, wish or self._wish())
-        lost = {fault.endpoint for fault in answer.faults if fault.lost == "both"}
-        reached = [endpoint for endpoint in endpoints if address(endpoint) not in lost]
-        if reached and len(reached) < len(endpoints):
-            # viewers are told only of what works; all are tried again at the next renewal
-            faults = answer.faults
-            answer = await self._post(reached, "", wish or self._wish())
-            answer = msgspec.structs.replace(answer, faults=[*faults, *answer.faults][:8])
-        self.standing, self.reason = answer.standing, answer.reason
-        self.listed, self.faults = answer.listed, answer.faults
-        return self.standing
+        async with self._renewing:
+            endpoints = self._endpoints()
+            if not endpoints:
+                raise UsageError("this relay has no address to publish; set [network] announce to HOST:PORT")
+            answer = await self._post(endpoints, token, wish or self._wish())
+            lost = {fault.endpoint for fault in answer.faults if fault.lost == "both"}
+            reached = [endpoint for endpoint in endpoints if address(endpoint) not in lost]
+            if reached and len(reached) < len(endpoints):
+                # viewers are told only of what works; all are tried again at the next renewal
+                faults = answer.faults
+                answer = await self._post(reached, "", wish or self._wish())
+                answer = msgspec.structs.replace(answer, faults=[*faults, *answer.faults][:8])
+            self.standing, self.reason = answer.standing, answer.reason
+            self.listed, self.faults = answer.listed, answer.faults
+            return self.standing
 
     async def _post(self, endpoints: list[Endpoint], token: str, wish: Wish) -> RelayAnswer:
         """Post a record of these endpoints.

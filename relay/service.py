@@ -16,7 +16,9 @@ from ..node.catalog.replica import Replica
 from ..node.catalog.trust import Trust
 from ..node.duty import Greeting
 from ..node.home import Home, write_whole
-from ..node.http.exchange import Answer, Exchange, Handler
+from ..node.http.exchange import Answer, Exchange
+from ..node.http.governor import State as GovernorState
+from ..node.http.governor import is_local
 from ..node.ladder.fetch import Fetcher
 from ..node.ladder.tiers import WebTier, address
 from ..node.pulses.acks import Acks
@@ -58,12 +60,14 @@ class RelayService:
         self._fetched_bytes = self._asked_bytes = 0
         self._heard_at = time.monotonic()
         self._left = False
+        self._told_state = ""
         self.address_trouble = ""
         """What is wrong with this box's address as a whole, as far as the box itself can tell."""
         self.contract = Contract(
             home.path, settings.contract, clock_ms, random.SystemRandom().random, self._traffic
         )
         self.contract.changed = self._hold_to_contract
+        self._told_state = self.contract.state
         ContractMetrics(self.contract, box.registry)
         box.dialer.carried = self._carried
         self.replica = Replica(home.path / "catalog", keyring)
@@ -87,6 +91,7 @@ class RelayService:
             self.replica, self.trust, self.library, box.dialer, self._origin, self._fetch, box.registry
         )
         self.follower.learned = self.fill.learn_roots
+        self._hold_to_contract()
         self.desk = RelayDesk(self)
         self.reload = Reload(home.path, settings, self._take_settings, box.registry)
         self._add_routes()
@@ -175,14 +180,9 @@ class RelayService:
             cors=True,
         )
         routes.add_to(box.public)
-        for pattern, handler in (
-            ("/ipfs/{cid}", routes.block),
-            ("/ipfs/{cid}/{path...}", routes.block),
-            ("/watch/{title}/{path...}", routes.watch),
-            ("/readyz", routes.ready),
-        ):
-            box.public.route("GET", pattern, self._gated(handler))
-        box.lookup = lambda head: routes.lookup(head) if self.contract.state == "serving" else None
+        box.public.route("GET", "/readyz", self._ready)
+        self._routes_ready = routes.ready
+        box.lookup, box.epoch = routes.lookup, routes.epoch
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         self.desk.add_to(box.local)
         RelayPage(self.desk.status, box.token).add_to(box.local)
@@ -214,22 +214,18 @@ class RelayService:
 
     def sent_bytes(self) -> int:
         """Return what this box sent to the Internet since it started."""
-        return sum(self.box.tally(name).sent_bytes for name in ("tcp", "tls", "quic")) + self._asked_bytes
+        return self.box.governor.wan.bytes + self._asked_bytes
 
     async def _follow(self) -> None:
         if await self.follower.refresh():
             self._heard_at = time.monotonic()
 
-    def _gated(self, handler: Handler) -> Handler:
-        """Return ``handler``, asked only while the contract lets new transfers begin."""
-
-        async def handle(exchange: Exchange) -> Answer:
-            refusal = self.contract.refusal(on_link=self.box.links.on_link(exchange.peer))
-            if refusal is not None:
-                raise refusal
-            return await handler(exchange)
-
-        return handle
+    async def _ready(self, exchange: Exchange) -> Answer:
+        """``GET /readyz``: 503 also while nothing new is served."""
+        refusal = self.contract.refusal()
+        if refusal is not None:
+            raise refusal
+        return await self._routes_ready(exchange)
 
     def _traffic(self) -> Traffic:
         """Return what this box sent to and fetched from the Internet."""
@@ -237,14 +233,21 @@ class RelayService:
 
     def _carried(self, address: str, sent_bytes: int, received_bytes: int) -> None:
         """Count what asking another box took; what is on a network of this box may be exempt."""
-        if self.contract.table.lan_exempt and self.box.links.on_link(address.rpartition(":")[0].strip("[]")):
+        if self.box.governor.local(address.rpartition(":")[0].strip("[]")):
             return
         self._fetched_bytes += received_bytes
         self._asked_bytes += sent_bytes
         self.contract.filled(received_bytes)
 
     def _hold_to_contract(self) -> None:
-        """Make the servers keep what the contract says now."""
+        """Make the servers keep what the contract says now, and tell the origin where that matters to it."""
+        contract, governor = self.contract, self.box.governor
+        governor.local = is_local if contract.table.lan_exempt else _nobody
+        governor.set_rules(contract.rules(), asyncio.get_running_loop().time())
+        governor.set_state(GovernorState(contract.state), contract.retry_after_s)
+        if contract.state != self._told_state:
+            self._told_state = contract.state
+            self.box.wake("enrol")
 
     def _take_settings(self, settings: Settings) -> None:
         """Hold to settings that were read again while serving."""
@@ -256,3 +259,8 @@ class RelayService:
         self.contract.change(settings.contract)
         box.wake("enrol")
         box.wake("larder")
+
+
+def _nobody(_peer: str) -> bool:
+    """Exempt nobody from the contract."""
+    return False
