@@ -128,8 +128,8 @@ def film_file(lane: Lane) -> str:
     return lane.file
 
 
-SLOW = '[contract]\nlan_exempt = false\nrate_up_bps = "240 kbit/s"\n'
-"""A second's burst and then 30 kB a second: the film's largest file takes some seconds."""
+SLOW = '[contract]\nlan_exempt = false\nrate_up_bps = "160 kbit/s"\n'
+"""A second's burst and then 20 kB a second: the film's largest file takes some seconds."""
 FREE = "[contract]\nlan_exempt = false\n"
 
 
@@ -148,7 +148,7 @@ def test_pause_lets_what_is_under_way_finish_and_begins_nothing_new(lane: Lane) 
     assert not lane.standing()["listed"]
     began = time.monotonic()
     assert slow.finish() == slow.length
-    assert time.monotonic() - began > 1, "it was under way all the time"
+    assert time.monotonic() - began > 0.3, "it was under way all the time"
     lane.write(FREE)
     status = lane.relay.api("/api/status")
     assert status["verdict"].startswith("Paused")
@@ -164,20 +164,19 @@ def test_a_download_runs_through_sighup_and_the_rates_change(lane: Lane) -> None
     path = film_file(lane)
     lane.write(SLOW)
     slow = Slow(lane.place, path)
-    lane.write('[contract]\nlan_exempt = false\nrate_up_bps = "80 Mbit/s"\n[batch]\nmax_pulses = 900\n')
+    lane.write('[contract]\nlan_exempt = false\nrate_up_bps = "168 kbit/s"\n[batch]\nmax_pulses = 900\n')
     line = lane.log().splitlines()[-1]
-    assert "from now on contract.rate_up_bps = 80000000" in line
+    assert "from now on contract.rate_up_bps = 168000" in line
     assert "from the next start on batch.max_pulses = 900" in line
-    assert lane.relay.metric("farcast_relay_contract_rate_bits_per_second", direction="up") == 80_000_000
+    assert lane.relay.metric("farcast_relay_contract_rate_bits_per_second", direction="up") == 168_000
     lane.write('[contract]\nrate_up_bps = "fast"\n')
     assert "the old ones stay" in lane.log().splitlines()[-1]
     assert "[contract] rate_up_bps: expected an integer" in lane.log().splitlines()[-1]
-    assert lane.relay.metric("farcast_relay_contract_rate_bits_per_second", direction="up") == 80_000_000
+    assert lane.relay.metric("farcast_relay_contract_rate_bits_per_second", direction="up") == 168_000
     assert lane.relay.metric("farcast_relay_settings_reloads_total", result="refused") == 1
-    lane.write(SLOW)
     began = time.monotonic()
     assert slow.finish() == slow.length
-    assert time.monotonic() - began > 1, "it was under way all the time"
+    assert time.monotonic() - began > 0.3, "it was under way all the time"
     lane.write(FREE)
 
 
