@@ -46,7 +46,7 @@ class OriginBox:
             clock_ms,
             box.registry,
         )
-        self.service.dialback = DialBack(box.dialer, box.registry).faults
+        self.service.dialback = DialBack(box.dialer, box.registry)
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
         self.broadcast: Broadcast | None = None
         if settings.uplink.enabled:

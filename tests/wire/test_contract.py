@@ -207,6 +207,32 @@ def test_the_volume_counts_both_ways_hibernates_and_survives_a_kill(lane: Lane) 
     assert ask(lane.place, "GET", path).status == 200
 
 
+def test_a_check_before_joining_lets_the_origin_dial_back_and_spends_nothing(lane: Lane) -> None:
+    link = lane.street.must("origin", "invite", "--relay", "--home", lane.origin.home)["link"]
+    stranger = lane.street.home("stranger")
+    port = str(free_port())
+    settings = {"FARCAST_LISTEN_PORT": port, "FARCAST_NETWORK_ANNOUNCE": f"127.0.0.1:{port}"}
+    ran = lane.street.run("relay", "check", link, "--home", stranger, "--json", settings=settings)
+    found = {finding["name"]: finding for finding in ran.json["findings"]}
+    assert (ran.code, ran.json["ready"], ran.json["published"]) == (0, True, [f"127.0.0.1:{port}"])
+    assert set(found) == {"disk", "disk speed", "port", "reachable", "address", "speed", "clock"}
+    assert (found["reachable"]["mark"], found["clock"]["mark"]) == ("good", "good")
+    assert "TCP and UDP" in found["reachable"]["text"]
+    assert not stranger.exists(), "it leaves nothing behind"
+    closed = settings | {"FARCAST_NETWORK_ANNOUNCE": f"127.0.0.1:{free_port()}"}
+    ran = lane.street.run("relay", "check", link, "--home", stranger, settings=closed)
+    assert ran.code == 1
+    assert ran.out.startswith("Not ready: reachable: not at 127.0.0.1 (TCP: Connection refused); forward")
+    assert "directory then shows everybody its address" in ran.out
+    running = lane.street.run("relay", "check", link, "--home", lane.relay.home, settings=lane.settings)
+    assert running.code == 0, running
+    assert "the relay that runs here has it" in running.out
+    wrong = lane.street.run(
+        "relay", "check", link, "--home", stranger, "--json", settings=settings, shift_s=600
+    )
+    assert wrong.json["verdict"].startswith("Not ready: clock: 600"), wrong
+
+
 def test_a_refusal_says_why_and_leaving_takes_it_off_the_directory(lane: Lane) -> None:
     key = lane.standing()["id"]
     lane.street.must(
