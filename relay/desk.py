@@ -75,6 +75,7 @@ class RelayDesk:
             str(contracted["wakes"] or "")[:16].replace("T", " "),
             relay.silent_s,
             int(self._metric("farcast_node_store_corrupt_blocks_total")),
+            trouble=enrolment.trouble,
             address=relay.address_trouble,
         )
 

@@ -14,7 +14,7 @@ from ..node.ladder.tiers import address
 from ..protocol.codec import encode
 from ..protocol.directory import Endpoint, RelayRecord
 from ..protocol.enrol import Fault, RelayAnswer, RelayRequest, Wish, open_relay_answer
-from ..protocol.errors import UnreachableError, UsageError
+from ..protocol.errors import RefusedError, UnreachableError, UsageError
 from ..protocol.identity import Identity
 from ..protocol.ports import Source
 
@@ -64,6 +64,8 @@ class Enrolment:
         self.standing = "unknown"
         self.reason = ""
         """Why the origin refused this relay, in its words."""
+        self.trouble = ""
+        """Why the origin did not take the newest record, empty where it did or did not answer."""
         self.listed = False
         """Whether the origin's directory has it, as of the last answer."""
         self.faults: list[Fault] = []
@@ -125,7 +127,13 @@ class Enrolment:
             except UnreachableError as error:
                 failure = error
                 continue
-            return open_relay_answer(expect(reply, 200, 202))
+            try:
+                answer = open_relay_answer(expect(reply, 200, 202))
+            except RefusedError as error:
+                self.trouble = str(error)
+                raise
+            self.trouble = ""
+            return answer
         raise failure
 
 
