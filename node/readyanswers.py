@@ -10,8 +10,6 @@ from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
 
-from ..protocol.cid import Cid
-from ..protocol.errors import RemoteError
 from .blocks.store import DiskStore
 from .catalog.replica import Heads
 from .http.exchange import Answer
@@ -35,21 +33,21 @@ class _Ready(NamedTuple):
 class ReadyAnswers:
     """Answers from memory and look-ups alone: never blocks, never fetches.
 
-    ``raw`` answers a block that is held, ``file`` a title's file whose blocks are all held; None for
-    all else.
+    ``block`` answers a request for one raw block that is held, ``file`` a title's file whose blocks are
+    all held; None for all else.
     """
 
     def __init__(
         self,
         store: DiskStore,
         heads: Heads,
-        raw: Callable[[Cid], Answer | None],
+        block: Callable[[Head], Answer | None],
         file: Callable[[str, str], Answer | None],
     ) -> None:
         """Remember nothing yet."""
         self._store = store
         self._heads = heads
-        self._raw = raw
+        self._block = block
         self._file = file
         self._ready: dict[str, _Ready] = {}
 
@@ -72,17 +70,9 @@ class ReadyAnswers:
 
     def _find(self, head: Head) -> Answer | None:
         path = head.path
-        if "%" in path:
-            return None
         if path.startswith("/ipfs/"):
-            if head.query != "format=raw":
-                return None
-            try:
-                cid = Cid.parse(path[6:])
-            except RemoteError:
-                return None
-            return None if cid.is_identity else self._raw(cid)
-        if path.startswith("/watch/"):
+            return self._block(head)
+        if path.startswith("/watch/") and "%" not in path:
             title, _, file = path[7:].partition("/")
             return self._file(title, file)
         return None

@@ -7,16 +7,16 @@ import ipaddress
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from ..node.admin import admin_url
+from ..node.admin import admin_url, call_admin
 from ..node.catalog.join import known_root, read_given
 from ..node.catalog.rootfile import Hint
 from ..node.home import KEY_FILE, read_identity
+from ..node.http.address import parse_address
 from ..node.http.dial import HttpDialer
 from ..node.http.exchange import Hosts, Router
 from ..node.http.listener import Listener
@@ -24,6 +24,7 @@ from ..node.http.problem import expect
 from ..node.http.tally import HttpMetrics
 from ..node.ladder.tiers import address
 from ..node.links import Links
+from ..node.portmap.mapper import CARRIER_NAT
 from ..node.settings import Settings
 from ..protocol.codec import encode
 from ..protocol.enrol import (
@@ -36,13 +37,11 @@ from ..protocol.enrol import (
 from ..protocol.errors import FarcastError, UsageError
 from ..protocol.identity import Identity
 from ..protocol.ports import Source, TierName
-from .joining import listening_port, published
+from .joining import listening_port, outside_of
 from .lines import rate, size
 
 Mark = Literal["good", "fair", "bad", "untried"]
 
-SHARED = ipaddress.ip_network("100.64.0.0/10")
-"""Addresses between a provider's own NAT and its customers (RFC 6598)."""
 DISK_TEST_BYTES = 64 << 20
 SLOW_DISK_BYTES_S, GOOD_DISK_BYTES_S = 10e6, 50e6
 LEAST_DISK_BYTES = 2 * 10**9
@@ -93,39 +92,50 @@ class Checked(NamedTuple):
                 return f"Ready to join, but {worst.name}: {worst.text}{mend}"
 
 
-async def check(path: Path, link: str | None, nat: Callable[[], str] = str) -> Checked:
+async def check(path: Path, link: str | None) -> Checked:
     """Look at this machine and, with an origin's ``link`` (or root.json), at the way in from outside.
-
-    ``nat`` says what a router has told about this box's address, empty where it told nothing.
 
     Raises:
         UsageError: a bad setting or link; ``RemoteError`` where the link's root is not what it says.
 
     """
     settings = await asyncio.to_thread(_settings, path)
-    shown = [address(endpoint) for endpoint in published(settings)]
     findings = [*await asyncio.to_thread(look_at_disk, path, settings.store.quota_bytes)]
-    running = admin_url(path) is not None
-    identity = read_identity(path) if (path / KEY_FILE).exists() else Identity(os.urandom(32))
-    if running:
+    if admin_url(path) is not None:  # it listens, and has its port mapped, itself
+        found = await asyncio.to_thread(call_admin, path, "GET", "/api/status", role="relay")
+        shown = [row["address"] for row in found["reachability"]]
+        port = parse_address(shown[0]).port if shown else settings.listen.port
         findings.append(Finding("port", "good", "the relay that runs here has it"))
-        findings += await _outside(settings, identity, link, nat)
+        findings += await _outside(settings, read_identity(path), link, _Door(port, found["nat"], ""))
         return Checked(findings, shown)
-    router = Router(Hosts())
+    outside = outside_of(settings)
+    identity = read_identity(path) if (path / KEY_FILE).exists() else Identity(os.urandom(32))
     listener = Listener(
-        router, lambda _: None, identity, HttpMetrics(CollectorRegistry()), host=settings.listen.host,
-        port=listening_port(settings),
+        Router(Hosts()), lambda _: None, identity, HttpMetrics(CollectorRegistry()),
+        host=settings.listen.host, port=listening_port(settings),
     )  # fmt: skip
     try:
         await listener.__aenter__()
     except UsageError as error:
+        shown = [address(endpoint) for endpoint in outside.endpoints()]
         return Checked([*findings, Finding("port", "bad", str(error))], shown)
     try:
         findings.append(Finding("port", "good", f"TCP and UDP {listener.port} are free"))
-        findings += await _outside(settings, identity, link, nat)
+        async with outside.asked():
+            endpoints = outside.endpoints()
+            door = _Door(endpoints[0].port, outside.sentence, outside.trouble)
+            findings += await _outside(settings, identity, link, door)
     finally:
         await listener.close(0.5)
-    return Checked(findings, shown)
+    return Checked(findings, [address(endpoint) for endpoint in endpoints])
+
+
+class _Door(NamedTuple):
+    """The port the origin is to dial, what the router said of it, and what is wrong with the address."""
+
+    port: int
+    sentence: str
+    trouble: str
 
 
 def _settings(path: Path) -> Settings:
@@ -167,9 +177,7 @@ def _disk_speed(folder: Path, size_bytes: int) -> float:
         draft.unlink(missing_ok=True)
 
 
-async def _outside(
-    settings: Settings, identity: Identity, link: str | None, nat: Callable[[], str]
-) -> list[Finding]:
+async def _outside(settings: Settings, identity: Identity, link: str | None, door: _Door) -> list[Finding]:
     if link is None:
         return [
             Finding("reachable", "untried", "nobody dialled", "give the origin's link: `relay check LINK`")
@@ -178,25 +186,23 @@ async def _outside(
     async with HttpDialer(allow_private=settings.network.allow_private) as dialer:
         try:
             hint = await known_root(dialer, given)
-            asked = await _ask(dialer, hint, identity, settings)
+            asked = await _ask(dialer, hint, identity, door.port)
         except FarcastError as error:
             mend = "is this box online, and is the origin up?"
             return [Finding("origin", "bad", f"it does not answer: {error}", mend)]
     answer, up_bps, down_bps, offset_s = asked
     return [
         *look_at_reach(answer),
-        look_at_nat(answer, Links(settings.network.interfaces).addresses(), nat()),
+        look_at_nat(answer, Links(settings.network.interfaces).addresses(), door),
         look_at_speed(up_bps, down_bps),
         look_at_clock(offset_s),
     ]
 
 
 async def _ask(
-    dialer: HttpDialer, hint: Hint, identity: Identity, settings: Settings
+    dialer: HttpDialer, hint: Hint, identity: Identity, number: int
 ) -> tuple[CheckAnswer, float, float, float]:
     """Ask to be dialled, then measure both ways; the best of some tries counts."""
-    port = (published(settings) or [None])[0]
-    number = port.port if port is not None else listening_port(settings)
     failure: FarcastError = UsageError("the origin's root.json names no address")
     for endpoint in hint.endpoints:
         source = Source(TierName.RELAY, hint.name, address(endpoint), hint.box)
@@ -240,18 +246,21 @@ def look_at_reach(answer: CheckAnswer) -> list[Finding]:
     return [Finding("reachable", "fair", f"at {answer.seen} by {open_way} alone ({why})", mend)]
 
 
-def look_at_nat(answer: CheckAnswer, own: list[str], told: str) -> Finding:
-    """Name what stands between this box and the Internet; ``told`` is a router's own word, if any."""
+def look_at_nat(answer: CheckAnswer, own: list[str], door: _Door) -> Finding:
+    """Name what stands between this box and the Internet, with the router's own word where it gave one."""
     reached = not (answer.tcp and answer.udp)
     if answer.seen in own:
         return Finding("address", "good", f"{answer.seen} is this box's own")
-    if told or any(ipaddress.ip_address(text) in SHARED for text in own if ":" not in text):
-        text = told or "carrier-grade NAT: the provider shares one public address among many (100.64.0.0/10)"
-        mend = "ask the provider for a public address, or for IPv6"
-        return Finding("address", "fair" if reached else "bad", text, "" if reached else mend)
+    shared = any(ipaddress.ip_address(text) in CARRIER_NAT for text in own)
+    if door.trouble or shared:
+        text = door.trouble or "carrier-grade NAT: the provider gives one address to many (100.64.0.0/10)"
+        mend = "" if door.trouble else "ask the provider for a public address, or use IPv6"
+        return Finding("address", "fair" if reached else "bad", text, mend)
+    word = f"; {door.sentence}" if door.sentence else ""
     if reached:
-        return Finding("address", "good", f"{answer.seen} is a router's, which forwards the port to this box")
-    return Finding("address", "fair", f"{answer.seen} is a router's, which forwards nothing to this box yet")
+        text = f"{answer.seen} is a router's, which forwards the port to this box{word}"
+        return Finding("address", "good", text)
+    return Finding("address", "fair", f"{answer.seen} is a router's, which forwards nothing here{word}")
 
 
 def look_at_speed(up_bps: float, down_bps: float) -> Finding:

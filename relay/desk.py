@@ -43,10 +43,11 @@ class RelayDesk:
             "reason": enrolment.reason,
             "listed": enrolment.wish,
             "reachability": self._reachability(),
-            "nat": relay.address_trouble,
+            "nat": relay.outside.sentence,
             "contract": contracted,
             "serving": self._serving(),
             "titles": len(relay.library.titles()),
+            "catalog": relay.heads.facts(),
             "store": {
                 "bytes": box.store.held_bytes,
                 "blocks": box.store.held_blocks,
@@ -57,6 +58,7 @@ class RelayDesk:
                 "damaged_blocks": self._metric("farcast_node_store_corrupt_blocks_total"),
                 "rejected_blocks": self._rejected(),
             },
+            "tiers": relay.fetcher.status()["tiers"],
             "pulses_waiting": box.spool.waiting().count,
             "version": _version(),
         }
@@ -76,7 +78,7 @@ class RelayDesk:
             relay.silent_s,
             int(self._metric("farcast_node_store_corrupt_blocks_total")),
             trouble=enrolment.trouble,
-            address=relay.address_trouble,
+            address=relay.outside.trouble,
         )
 
     def _reachability(self) -> list[dict[str, str]]:

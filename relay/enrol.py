@@ -28,14 +28,16 @@ LEFT_FILE = "left"
 
 
 def announced(texts: Sequence[str]) -> list[Endpoint]:
-    """Read ``[network] announce``: ``host:port`` entries; raises ``UsageError``."""
+    """Read ``[network] announce``: ``host:port`` or ``https://host`` entries; raises ``UsageError``."""
     found: list[Endpoint] = []
     for text in texts:
-        host, _, port = text.rpartition(":")
+        place = text.removeprefix("https://")
+        web = place != text
+        host, _, port = (f"{place}:443" if web and ":" not in place else place).rpartition(":")
         if not host or not port.isdigit() or not 1 <= int(port) <= 65_535:  # noqa: PLR2004 - ports
-            message = f"settings.toml: [network] announce: {text!r} is not host:port"
+            message = f"settings.toml: [network] announce: {text!r} is neither host:port nor https://host"
             raise UsageError(message)
-        found.append(Endpoint(host.strip("[]"), int(port), web=False))
+        found.append(Endpoint(host.strip("[]"), int(port), web=web))
     return found
 
 
@@ -64,6 +66,8 @@ class Enrolment:
         self.standing = "unknown"
         self.reason = ""
         """Why the origin refused this relay, in its words."""
+        self.published: list[Endpoint] = []
+        """What the box wanted published at the last renewal."""
         self.trouble = ""
         """Why the origin did not take the newest record, empty where it did or did not answer."""
         self.listed = False
@@ -90,7 +94,7 @@ class Enrolment:
 
         """
         async with self._renewing:
-            endpoints = self._endpoints()
+            endpoints = self.published = self._endpoints()
             if not endpoints:
                 raise UsageError("this relay has no address to publish; set [network] announce to HOST:PORT")
             answer = await self._post(endpoints, token, wish or self._wish())

@@ -9,18 +9,23 @@ import time
 from collections.abc import Callable
 
 from ..node.box import Box, clock_ms
+from ..node.catalog.denyfiles import LOOK_S as DENY_LOOK_S
+from ..node.catalog.denyfiles import DenyFiles
+from ..node.catalog.embargo import Embargo
 from ..node.catalog.follow import Follower
 from ..node.catalog.join import known_origin, trust_fetch
 from ..node.catalog.library import Library
 from ..node.catalog.replica import Replica
+from ..node.catalog.takedown import SWEEP_S, Takedown
 from ..node.catalog.trust import Trust
 from ..node.duty import Greeting
 from ..node.home import Home, write_whole
 from ..node.http.exchange import Answer, Exchange
+from ..node.http.governor import Lan
 from ..node.http.governor import State as GovernorState
-from ..node.http.governor import is_local
 from ..node.ladder.fetch import Fetcher
-from ..node.ladder.tiers import WebTier, address
+from ..node.ladder.stream import Streams
+from ..node.ladder.tiers import address
 from ..node.pulses.acks import Acks
 from ..node.pulses.batcher import Batcher
 from ..node.pulses.reception import Reception
@@ -29,19 +34,29 @@ from ..node.settings import Settings
 from ..protocol.cid import Cid
 from ..protocol.directory import Endpoint
 from ..protocol.enrol import Wish
-from ..protocol.errors import FarcastError, UsageError
-from ..protocol.ports import Source, TierName
+from ..protocol.errors import FarcastError, RemoteError, UsageError
+from ..protocol.ports import Source
 from .carried import Carried
 from .contract import TICK_S, Contract, Traffic
 from .contractmetrics import ContractMetrics
 from .desk import RelayDesk
-from .enrol import LEFT_FILE, RENEW_S, Enrolment, announced, read_payee
+from .enrol import LEFT_FILE, RENEW_S, Enrolment, read_payee
 from .fill import Fill
+from .gateways import Gateways
+from .importdesk import ImportDesk
 from .larder import LOOK_S, Larder
+from .lastknown import LastKnown
+from .outside import LOOK_S as OUTSIDE_LOOK_S
+from .outside import Outside
 from .page import RelayPage
+from .pinning import RETRY_S, Pinner
 from .reload import Reload
+from .upstream import PEERS, Upstream, fill_ladder, hop
 
 log = logging.getLogger(__name__)
+
+USE_BYTES = 64 << 10
+"""Sending so much is use; what other boxes' looks for news cost is less."""
 
 
 class RelayService:
@@ -61,8 +76,7 @@ class RelayService:
         self._heard_at = time.monotonic()
         self._left = False
         self._told_state = ""
-        self.address_trouble = ""
-        """What is wrong with this box's address as a whole, as far as the box itself can tell."""
+        self.outside = Outside(lambda: box.settings, self._port, lambda: box.wake("enrol"), box.registry)
         self.contract = Contract(
             home.path, settings.contract, clock_ms, random.SystemRandom().random, self._traffic
         )
@@ -72,9 +86,12 @@ class RelayService:
         box.dialer.carried = self._carried
         self.replica = Replica(home.path / "catalog", keyring)
         self.library = Library(self.replica, box.store, keyring)
-        upstream = WebTier(TierName.CDN, box.dialer, self._upstream)
-        self.fetcher = Fetcher(box.store, [upstream], box.registry)
-        self.fill = Fill(self.library, box.store, self._fetch)
+        self.upstream = Upstream(
+            box.dialer, box.identity.key, keyring, self.replica.relays, self._origin, clock_ms,
+            peers=settings.fill.peers,
+        )  # fmt: skip
+        self.fetcher = Fetcher(box.store, self.upstream.tiers, box.registry, ladder=fill_ladder())
+        self.fill = Fill(self.library, box.store, self._bring, box.registry)
         self.larder = Larder(Carried(settings.contract.publishers), self.library, box.store)
         self.fill.admit, self.fill.came = self.larder.admit, self.larder.came
         self.acks = Acks(box.spool, keyring, box.registry)
@@ -92,6 +109,17 @@ class RelayService:
         )
         self.follower.learned = self.fill.learn_roots
         self._hold_to_contract()
+        self.heads = LastKnown(self.replica, lambda: self.follower.behind, clock_ms, box.registry)
+        self.takedown = Takedown(home.path / "takedown", self.replica, box.store, box.registry)
+        denied = DenyFiles(settings.deny.files, box.registry)
+        self.embargo = Embargo(self.library, self.takedown, denied, box.registry)
+        self.embargo.lives = self._lives
+        self.fetcher.barred = self.embargo.bars
+        self.follower.advanced = self.takedown.enforce
+        self.gateways = Gateways(settings.ipfs.pin_from, box.dialer, box.registry)
+        self.pinner = Pinner(
+            box.store, self.gateways, self.contract.fill, lambda cid: self.embargo.bars(cid, ""), box.registry
+        )
         self.desk = RelayDesk(self)
         self.reload = Reload(home.path, settings, self._take_settings, box.registry)
         self._add_routes()
@@ -100,6 +128,7 @@ class RelayService:
     async def run(self, started: Callable[[], None] | None = None) -> None:
         """Serve until told to stop."""
         await asyncio.to_thread(self.replica.load)
+        await asyncio.to_thread(self.embargo.load)
         await self.box.run(started)
 
     def greeting(self) -> Greeting:
@@ -153,51 +182,81 @@ class RelayService:
         await self.contract.fill()
         return await self.fetcher.block(cid)
 
+    async def _bring(self, cid: Cid, title: str, *, alone: bool) -> bytes:
+        await self.contract.fill()
+        return await self.fetcher.block(cid, title=title, shun=PEERS if alone else frozenset())
+
+    async def _lives(self, cid: Cid, title: str | None) -> bool:
+        """Say whether a listed title reaches a block that was taken down with another."""
+        if self.fill.reaches(cid) is not None:
+            return True
+        if title is None or not self.library.lists(title):
+            return False
+        try:
+            return cid in await self.fill.skeleton(title)
+        except RemoteError:
+            return False
+
     def _origin(self) -> list[Source]:
         return known_origin(self.trust)
 
-    def _upstream(self) -> list[Source]:
-        """Return the origin as the one tier a relay fills from."""
-        return [source._replace(tier=TierName.CDN) for source in self._origin()]
-
     def endpoints(self) -> list[Endpoint]:
         """Return the addresses that stand in the origin's public directory."""
-        named = announced(self.box.settings.network.announce)
-        if named:
-            return named
-        port = self.box.listener.port if self.box.listener else self.box.settings.listen.port
-        return [Endpoint(host, port, web=False) for host in self.box.links.addresses()[:8]]
+        return self.outside.endpoints()
+
+    def _port(self) -> int:
+        return self.box.listener.port if self.box.listener else self.box.settings.listen.port
+
+    async def _look_outside(self) -> None:
+        """Publish this box's addresses again where they are others than the origin knows."""
+        if self.endpoints() != self.enrolment.published and self.enrolment.published:
+            self.box.wake("enrol")
 
     def _add_routes(self) -> None:
         box = self.box
         routes = PublicRoutes(
             box.store,
             self.library,
-            self.replica,
+            self.heads,
             self.fill.block,
             self.trust.files,
             box.spool.acks,
             cors=True,
+            denied=self.embargo.denies,
+            streams=Streams(box.store),
         )
         routes.add_to(box.public)
+        self.embargo.add_to(box.public, hop(self.fill, routes.block), routes.watch)
         box.public.route("GET", "/readyz", self._ready)
         self._routes_ready = routes.ready
-        box.lookup, box.epoch = routes.lookup, routes.epoch
+        box.lookup = self.embargo.lookup(routes.lookup)
+        box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         self.desk.add_to(box.local)
+        imports = ImportDesk(box.store)
+        imports.add_to(box.local)
+        self.pinner.add_to(box.local)
+        box.on_close(imports.close)
         RelayPage(self.desk.status, box.token).add_to(box.local)
 
     def _add_work(self) -> None:
         settings, box = self.box.settings, self.box
         box.on_close(self.fetcher.close)
+        box.on_close(self.pinner.close)
         box.on_close(self.contract.keep)
+        if self.outside.mapper is not None:
+            box.serve("portmap", self.outside.mapper.run)
+        box.every("outside", OUTSIDE_LOOK_S, self._look_outside)
         box.every("contract", TICK_S, self.contract.tick)
         box.every("larder", LOOK_S, self.larder.look)
         box.serve("reload", self.reload.run)
-        box.every("follow", settings.catalog.poll_s, self._follow)
+        box.follow(self._follow, lambda: box.http_metrics.sent_bytes() // USE_BYTES)
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("batch", settings.batch.interval_s, self.batcher.flush)
+        box.every("sweep", SWEEP_S, self.embargo.sweep)
+        box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("enrol", RENEW_S, self.enrolment.renew)
+        box.every("pins", RETRY_S, self.pinner.resume)
 
     @property
     def silent_s(self) -> float:
@@ -216,9 +275,11 @@ class RelayService:
         """Return what this box sent to the Internet since it started."""
         return self.box.governor.wan.bytes + self._asked_bytes
 
-    async def _follow(self) -> None:
-        if await self.follower.refresh():
+    async def _follow(self) -> bool:
+        found = await self.follower.refresh()
+        if found:
             self._heard_at = time.monotonic()
+        return found
 
     async def _ready(self, exchange: Exchange) -> Answer:
         """``GET /readyz``: 503 also while nothing new is served."""
@@ -242,7 +303,7 @@ class RelayService:
     def _hold_to_contract(self) -> None:
         """Make the servers keep what the contract says now, and tell the origin where that matters to it."""
         contract, governor = self.contract, self.box.governor
-        governor.local = is_local if contract.table.lan_exempt else _nobody
+        governor.local = Lan() if contract.table.lan_exempt else Lan(())
         governor.set_rules(contract.rules(), asyncio.get_running_loop().time())
         governor.set_state(GovernorState(contract.state), contract.retry_after_s)
         if contract.state != self._told_state:
@@ -256,11 +317,7 @@ class RelayService:
         box.store.quota_bytes = settings.store.quota_bytes
         logging.getLogger().setLevel(settings.log.level.upper())
         self.larder.change(Carried(settings.contract.publishers))
+        self.gateways.change(settings.ipfs.pin_from)
         self.contract.change(settings.contract)
         box.wake("enrol")
         box.wake("larder")
-
-
-def _nobody(_peer: str) -> bool:
-    """Exempt nobody from the contract."""
-    return False

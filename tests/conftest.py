@@ -20,9 +20,11 @@ VECTORS = Path(__file__).parent / "vectors"
 
 HOW_TO_INSTALL = {
     "caddy": ".ci/peers.sh caddy",
+    "helia-node": ".ci/peers.sh helia",
     "ip": "apt-get install iproute2",
     "ipfs": ".ci/peers.sh kubo",
     "nft": "apt-get install nftables",
+    "miniupnpd": "apt-get install miniupnpd-nftables",
     "nginx": "apt-get install nginx-light",
     "promtool": "apt-get install prometheus",
     "unshare": "apt-get install util-linux",

@@ -216,6 +216,8 @@ class Router:
         """Called with peer and path before each request; raises where a contract refuses it."""
         self._token = token.encode()
         self._routes: list[_Route] = []
+        self.asked = 0
+        """Requests for any route but the open ones, which machines poll."""
 
     def route(self, method: str, pattern: str, handler: Handler, *, open: bool = False) -> None:  # noqa: A002
         """Serve ``method`` on ``pattern``: ``{name}`` is one segment, ``{name...}`` all the rest.
@@ -276,6 +278,7 @@ class Router:
             method = "GET" if exchange.method == "HEAD" else exchange.method
             handler = route.handlers.get(exchange.method) or route.handlers.get(method)
             if handler is not None:
+                self.asked += not route.open
                 exchange.match = match
                 return handler
             allow.update(route.handlers)

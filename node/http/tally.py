@@ -53,6 +53,10 @@ class HttpMetrics(Collector):
         """Return the tally of carrier ``name``."""
         return self._carriers.setdefault(name, Tally())
 
+    def sent_bytes(self) -> int:
+        """Return the body bytes that left by all carriers but the loopback one."""
+        return sum(tally.sent_bytes for name, tally in self._carriers.items() if name != "local")
+
     def refused(self, reason: str, count: int = 1) -> None:
         """Count a refusal, or ``count`` of them."""
         known = reason in self._refusals or len(self._refusals) < REASON_LIMIT

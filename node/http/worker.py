@@ -21,7 +21,7 @@ from .bytes import ByteServer, Limits
 from .connection import Connection
 from .exchange import Answer, Router
 from .files import FileCache
-from .governor import Governor, Rules, State
+from .governor import Governor, Lan, Rules, State
 from .head import Head
 from .ranges import FilePart
 from .reply import Reply
@@ -58,7 +58,7 @@ class Worker:
             governor=Governor(),
         )
         self._server.serve(self._link)
-        self._server.listen(listener)
+        self._listener: socket.socket | None = listener
         self._loop.add_reader(self._link.fileno(), self._hear)
 
     # -- what ByteServer wants of the place connections go to
@@ -131,9 +131,14 @@ class Worker:
             holds.client_requests_s,
             holds.client_burst,
         )
+        if holds.lan != governor.local.networks:
+            governor.local = Lan(holds.lan)
         if rules != governor.rules:
             governor.set_rules(rules, self._loop.time())
         governor.set_state(State(holds.state), holds.retry_after_s)
+        if self._listener is not None:  # nobody is served before the rules are known
+            listener, self._listener = self._listener, None
+            self._server.listen(listener)
 
     def _report(self) -> None:
         """Tell what was counted since; what cannot be sent now is told next time."""

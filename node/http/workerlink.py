@@ -63,6 +63,7 @@ class Holds(msgspec.Struct, tag="holds", frozen=True, array_like=True):
     client_connections: int | None
     client_requests_s: float | None
     client_burst: int
+    lan: tuple[str, ...]
 
 
 Message = Ask | Told | Moved | Counts | Holds

@@ -148,6 +148,7 @@ class Workers:
             rules.client_connections,
             rules.client_requests_s,
             rules.client_burst,
+            governor.local.networks,
         )
         if self._told.get(link) != holds:
             with suppress(OSError):  # a worker that has just ended is started again
