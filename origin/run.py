@@ -50,7 +50,7 @@ class OriginBox:
             clock_ms,
             box.registry,
         )
-        self.service.dialback = DialBack(box.dialer, box.registry).faults
+        self.service.dialback = DialBack(box.dialer, box.registry)
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
         denied = DenyFiles(settings.deny.files, box.registry)
         self.embargo = Embargo(self.library, self.office.takedown, denied, box.registry)

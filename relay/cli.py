@@ -67,6 +67,40 @@ def join(
     )
 
 
+@app.command(epilog="Example: farcast relay check 'farcast://origin.example:7433/join?root=...'")
+@guarded
+def check(
+    link: Annotated[
+        str | None,
+        typer.Argument(help="The origin's link or root.json: it then dials this box back. Spends no invite."),
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Before joining: is this box reachable, fast enough, with room, and right in its clock?"""
+    del debug
+    from .check import check as look
+
+    console = Console(as_json=as_json)
+    found = asyncio.run(look(home or default_home("relay", os.environ), link))
+    shown = ", ".join(found.published) or "nothing yet: set [network] announce to HOST:PORT"
+    console.result(
+        {
+            "verdict": found.verdict,
+            "ready": found.ready,
+            "findings": [finding._asdict() for finding in found.findings],
+            "published": found.published,
+        },
+        found.verdict,
+        *(finding.line for finding in found.findings),
+        "`farcast relay join` enrols this box, and the origin's directory then shows everybody its address:",
+        f"  {shown}",
+    )
+    if not found.ready:
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: farcast relay run")
 @guarded
 def run(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:

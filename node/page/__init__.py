@@ -39,7 +39,8 @@ Facts = Mapping[str, object]
 class Assets:
     """Renders templates and serves the files they name, below one path token."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, more: Mapping[str, Callable[..., str]] | None = None) -> None:
+        """Serve below ``token``; ``more`` are further filters of a role's own template."""
         self._base = f"/{token}"
         self._templates = Environment(
             loader=PackageLoader("farcast.node.page", "."),
@@ -49,7 +50,7 @@ class Assets:
             lstrip_blocks=True,
         )
         filters: dict[str, Any] = self._templates.filters
-        filters |= {"count": _count, "size": _size, "clock": _clock}
+        filters |= {"count": _count, "size": _size, "clock": _clock, **(more or {})}
 
     def render(self, exchange: Exchange, template: str, **values: object) -> Answer:
         """Answer a template; it knows ``base`` (path) and ``here`` (the same with scheme and host)."""
