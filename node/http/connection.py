@@ -193,7 +193,8 @@ class Connection:
 
     def _reply(self, reply: Reply) -> bool:
         server = self._server
-        if server.governor.guarded:
+        governor = server.governor
+        if governor.guarded_lan if self._local else governor.guarded:
             reply = server.governed(self.peer, reply, local=self._local)
         if reply.parts and not self._open(reply):
             self._move(secure=False)
