@@ -297,9 +297,10 @@ async def _serve(folder: Path, port: int) -> None:
     metrics, router = HttpMetrics(CollectorRegistry()), Router(Hosts())
     routes.add_to(router)
     ram_bytes = int(os.environ.get("FARCAST_STORE_RAM_BYTES", RAM_BYTES))
+    hot = HotSet(ram_bytes) if ram_bytes else None
     listener = Listener(
         router, routes.lookup, publisher, metrics, host="127.0.0.1", port=port,
-        epoch=routes.epoch, governor=Governor(LIMITS), hot=HotSet(ram_bytes) if ram_bytes else None, held=store.has,
+        epoch=routes.epoch, governor=Governor(LIMITS), hot=hot, held=store.has,
     )  # fmt: skip
     async with listener:
         await asyncio.Event().wait()
