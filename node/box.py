@@ -80,7 +80,7 @@ class Box:
         self.spool = DiskSpool(
             home.path / "spool.db", self.registry, foreign_quota_bytes=settings.spool.foreign_quota_bytes
         )
-        self.dialer = HttpDialer(allow_private=settings.network.allow_private)
+        self.dialer = HttpDialer(allow_private=settings.network.allow_private, network=self.links.name)
         self.token = settings.admin.token or _stored_token(home.path)
         self.http_metrics = HttpMetrics(self.registry)
         self.public = Router(Hosts(_names(settings.network.announce)))
@@ -309,4 +309,5 @@ def _stored_token(home: Path) -> str:
 
 def _names(announced: Sequence[str]) -> list[str]:
     """Return the host names this box publishes: the Host values of its public listener besides addresses."""
-    return [text.removeprefix("https://").rpartition(":")[0].lower() or text for text in announced]
+    names = [text.removeprefix("https://").lower() for text in announced]
+    return [name.rpartition(":")[0] or name for name in names]

@@ -11,7 +11,7 @@ import typer
 
 from ..node.console import Console, DebugOption, HomeOption, JsonOption, guarded
 from ..node.home import default_home
-from ..protocol.errors import UsageError
+from ..protocol.errors import LocalError, RemoteError, UsageError
 from .lines import status_lines
 
 app = typer.Typer(
@@ -195,6 +195,61 @@ def import_(
         f"  new here  {done['new_blocks']} blocks, {done['new_bytes']} bytes",
         *(f"  root      {root}" for root in done["roots"]),
     )
+
+
+CidArgument = Annotated[str, typer.Argument(metavar="CID", help="A file's or folder's CID.")]
+
+
+@app.command(epilog="Example: farcast relay pin bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku")
+@guarded
+def pin(
+    cid: CidArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Bring a file or folder from the gateways of [ipfs] pin_from, verified, and keep it."""
+    del debug
+    import time
+
+    from ..node.admin import call_admin
+
+    console, path, name = Console(as_json=as_json), home or default_home("relay", os.environ), _cid(cid)
+    found = call_admin(path, "POST", f"/api/pins/{name}", role="relay")
+    with console.progress(f"pinning {name}") as report:
+        while not found["whole"] and not found["error"]:
+            report(
+                f"{found['held_blocks']} of {found['blocks']} blocks", found["held_blocks"], found["blocks"]
+            )
+            time.sleep(0.2)
+            found = call_admin(path, "GET", f"/api/pins/{name}", role="relay")
+    if found["error"]:
+        message = f"{found['error']}; `farcast relay pin {name}` goes on from here"
+        raise LocalError(message, reason="not_whole")
+    console.result(found, f"Pinned {name}: {found['blocks']} blocks, {found['bytes'] / 1e6:.1f} MB")
+
+
+@app.command(
+    epilog="Example: farcast relay unpin bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
+)
+@guarded
+def unpin(
+    cid: CidArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Give up what `pin` brought; its blocks stay while there is room."""
+    del debug
+    from ..node.admin import call_admin
+
+    path, name = home or default_home("relay", os.environ), _cid(cid)
+    found = call_admin(path, "DELETE", f"/api/pins/{name}", role="relay")
+    Console(as_json=as_json).result(found, f"{name} is no longer pinned")
+
+
+def _cid(text: str) -> str:
+    """Read a CID as people copy it, with or without /ipfs/ in front; raises ``UsageError``."""
+    from ..protocol.cid import Cid
+
+    try:
+        return str(Cid.parse(text.removeprefix("ipfs://").removeprefix("/ipfs/").rstrip("/")))
+    except RemoteError as error:
+        raise UsageError(str(error)) from error
 
 
 @app.callback()

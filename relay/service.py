@@ -41,8 +41,11 @@ from .contractmetrics import ContractMetrics
 from .desk import RelayDesk
 from .enrol import LEFT_FILE, RENEW_S, Enrolment, announced, read_payee
 from .fill import Fill
+from .gateways import Gateways
 from .importdesk import ImportDesk
 from .larder import LOOK_S, Larder
+from .lastknown import LastKnown
+from .pinning import RETRY_S, Pinner
 from .reload import Reload
 from .upstream import PEERS, Upstream, fill_ladder, hop
 
@@ -100,12 +103,17 @@ class RelayService:
             self.replica, self.trust, self.library, box.dialer, self._origin, self._fetch, box.registry
         )
         self.follower.learned = self.fill.learn_roots
+        self.heads = LastKnown(self.replica, lambda: self.follower.behind, clock_ms, box.registry)
         self.takedown = Takedown(home.path / "takedown", self.replica, box.store, box.registry)
         denied = DenyFiles(settings.deny.files, box.registry)
         self.embargo = Embargo(self.library, self.takedown, denied, box.registry)
         self.embargo.lives = self._lives
         self.fetcher.barred = self.embargo.bars
         self.follower.advanced = self.takedown.enforce
+        self.gateways = Gateways(settings.ipfs.pin_from, box.dialer, box.registry)
+        self.pinner = Pinner(
+            box.store, self.gateways, self.contract.fill, lambda cid: self.embargo.bars(cid, ""), box.registry
+        )
         self.desk = RelayDesk(self)
         self.reload = Reload(home.path, settings, self._take_settings, box.registry)
         self._add_routes()
@@ -199,7 +207,7 @@ class RelayService:
         routes = PublicRoutes(
             box.store,
             self.library,
-            self.replica,
+            self.heads,
             self.fill.block,
             self.trust.files,
             box.spool.acks,
@@ -217,12 +225,14 @@ class RelayService:
         self.desk.add_to(box.local)
         imports = ImportDesk(box.store)
         imports.add_to(box.local)
+        self.pinner.add_to(box.local)
         box.on_close(imports.close)
         Sheet(self.desk.status, box.token).add_to(box.local)
 
     def _add_work(self) -> None:
         settings, box = self.box.settings, self.box
         box.on_close(self.fetcher.close)
+        box.on_close(self.pinner.close)
         box.on_close(self.contract.keep)
         box.every("contract", TICK_S, self.contract.tick)
         box.every("larder", LOOK_S, self.larder.look)
@@ -233,6 +243,7 @@ class RelayService:
         box.every("sweep", SWEEP_S, self.embargo.sweep)
         box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("enrol", RENEW_S, self.enrolment.renew)
+        box.every("pins", RETRY_S, self.pinner.resume)
 
     @property
     def silent_s(self) -> float:
@@ -290,6 +301,7 @@ class RelayService:
         box.store.quota_bytes = settings.store.quota_bytes
         logging.getLogger().setLevel(settings.log.level.upper())
         self.larder.change(Carried(settings.contract.publishers))
+        self.gateways.change(settings.ipfs.pin_from)
         self.contract.change(settings.contract)
         box.wake("enrol")
         box.wake("larder")
