@@ -51,7 +51,6 @@ class Listen(Table, frozen=True):
     host: Line
     port: Port
     workers: Annotated[int, Meta(ge=1, le=64)]
-    connections: Annotated[int, Meta(ge=16, le=1_000_000)]
 
 
 class Admin(Table, frozen=True):
