@@ -54,7 +54,9 @@ from prometheus_client import CollectorRegistry
 from farcast.node.blocks.store import DiskStore
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import RemoteError
+from farcast.node.blocks import batch as batches
 home, quota = Path(sys.argv[1]) / "home", 25_000
+batches.GROUP_BLOCKS = batches.ANCHOR_BLOCKS = 2
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
 
 def block(number):
@@ -72,6 +74,11 @@ def work(say):
     store.sync()
     store.put(*block(4))
     say(4)
+    with store.batch() as batch:  # evicts what is there, and what its own first group brought
+        for number in (6, 7, 8, 4):
+            batch.put(*block(number))
+    store.sync()
+    say(8)
     store.close()
     store = DiskStore(home, quota, CollectorRegistry())
     store.put(*block(5))  # evicts two in one go
@@ -123,7 +130,7 @@ while True:
         data = Path(place).read_bytes()
         assert cid.matches(data) and len(data) == size, point
     assert store.held_bytes == sum(path.stat().st_size for path in files.values()) <= quota, point
-    if words and words[-1] in (1, 5):
+    if words and words[-1] in (1, 5, 8):
         assert store.has(block(words[-1])[0]), (point, words)
     if words == [1, 2, 3, -2]:
         assert not store.has(block(2)[0]), point
@@ -132,6 +139,27 @@ while True:
     if status == 0:
         print(point - 1, flush=True)
         break
+"""
+
+BATCH_CHILD = """
+import random, sys
+from pathlib import Path
+from prometheus_client import CollectorRegistry
+from farcast.node.blocks.store import DiskStore
+from farcast.protocol.cid import RAW, Cid
+home, quota, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+rng = random.Random(seed)
+store = DiskStore(home, quota, CollectorRegistry())
+print("ready", flush=True)
+while True:
+    with store.batch() as batch:
+        for _ in range(rng.choice([1, 20, 70])):
+            data = rng.randbytes(rng.choice([1, 5_000, 20_000]))
+            cid = Cid.of(RAW, data)
+            batch.put(cid, data)
+            print("taken", cid, flush=True)
+    store.sync()
+    print("put", cid, flush=True)
 """
 
 SPOOL_CHILD = """
@@ -207,12 +235,16 @@ def test_a_store_killed_before_every_file_operation_is_whole(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("quota_bytes", [10**9, 1_500_000])
-def test_a_store_killed_at_any_moment_is_whole(tmp_path: Path, quota_bytes: int) -> None:
+@pytest.mark.parametrize("script", [STORE_CHILD, BATCH_CHILD], ids=["one by one", "in batches"])
+def test_a_store_killed_at_any_moment_is_whole(tmp_path: Path, script: str, quota_bytes: int) -> None:
     promised: set[Cid] = set()
     for seed in range(ROUNDS):
+        taken: set[Cid] = set()
         dropped: set[Cid] = set()
-        for word, name in killed(STORE_CHILD, tmp_path, quota_bytes, seed + quota_bytes):
-            (promised if word == "put" else dropped).add(Cid.parse(name))
+        for word, name in killed(script, tmp_path, quota_bytes, seed + quota_bytes):
+            {"put": promised, "taken": taken, "dropping": dropped}[word].add(Cid.parse(name))
+            if word == "put":  # a batch that has ended keeps all that it took
+                promised |= taken
         promised -= dropped
         registry = CollectorRegistry()
         store = DiskStore(tmp_path, quota_bytes, registry)
