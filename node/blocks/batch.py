@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from ...protocol.cid import Cid
+from ...protocol.errors import StoreFullError
 
 GROUP_BLOCKS = 32
 """Blocks that one transaction brings in."""
@@ -60,6 +61,7 @@ class Batch:
     def __init__(self, harbour: Harbour) -> None:
         self._harbour = harbour
         self._lock = threading.Lock()
+        self._waiting = threading.Lock()
         self._keys: set[bytes] = set()
         self._group: list[Written] = []
         self._slots = threading.BoundedSemaphore(GROUPS_LIMIT)
@@ -84,7 +86,12 @@ class Batch:
             if key in self._keys:
                 return False
             self._keys.add(key)
-        written = self._harbour.write(cid, data)
+        try:
+            written = self._write(cid, data)
+        except BaseException:
+            with self._lock:
+                self._keys.discard(key)
+            raise
         with self._lock:
             self._group.append(written)
             group = self._group if len(self._group) >= GROUP_BLOCKS else []
@@ -112,6 +119,23 @@ class Batch:
         if self._error is not None:
             raise self._error
         self._harbour.anchor(self._landed)
+
+    def _write(self, cid: Cid, data: bytes) -> Written:
+        try:
+            return self._harbour.write(cid, data)
+        except StoreFullError:
+            self._wait()  # what has landed may be evicted, what is on its way may not
+            return self._harbour.write(cid, data)
+
+    def _wait(self) -> None:
+        """Return when every block taken so far has landed."""
+        with self._lock:
+            group, self._group = self._group, []
+        self._send(group)
+        with self._waiting:
+            for _ in range(GROUPS_LIMIT):
+                self._slots.acquire()
+            self._slots.release(GROUPS_LIMIT)
 
     def _send(self, group: list[Written]) -> None:
         if group:

@@ -78,6 +78,9 @@ class BlockFiles:
         except FileNotFoundError:
             os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
             os.rename(draft, place)
+        except IsADirectoryError:  # somebody's, in the place of a block
+            self.unlink([self.displace(cid)])
+            os.rename(draft, place)
 
     def displace(self, cid: Cid) -> str:
         """Move a block away from its place, atomically; returns the draft it is now."""

@@ -257,7 +257,7 @@ class S3Fifo(Generic[K]):
         entry = self._entries.get(key)
         if entry is None or entry & _QUEUE_BITS != _PINNED:
             return False
-        return self._shift(key, _QUEUES.index(queue), frequency=0)
+        return self._shift(key, _QUEUES.index(queue))
 
     def _evict_one(self) -> Evicted[K] | None:
         """Move things on until one must leave; every turn lowers a frequency or empties *small*."""

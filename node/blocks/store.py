@@ -55,6 +55,14 @@ class Metrics:
         self.corrupt = Counter(
             "farcast_node_store_corrupt_blocks", "Blocks found damaged or missing on disk.", registry=registry
         )
+        self.refused = Counter(
+            "farcast_node_store_refused_blocks",
+            "Blocks not kept: pins fill the quota (store_full), no disk (disk_full), a disk that fails.",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in ("store_full", "disk_full", "disk_failed"):
+            self.refused.labels(reason)
         self.brought = Counter(
             "farcast_node_block_bytes", "Bytes of blocks first stored, by tier.", ["tier"], registry=registry
         )
@@ -331,6 +339,7 @@ class DiskStore(BlockStore):
                     f"a block of {size_bytes} bytes finds no room in {self.folder}: pinned blocks fill the "
                     f"quota of {self.quota_bytes} bytes; raise [store] quota_bytes or drop a title"
                 )
+                self._metrics.refused.labels("store_full").inc()
                 raise StoreFullError(message)
             short_bytes = size_bytes + SPARE_BYTES - self._free_bytes(self.folder)
             over_bytes = self._fifo.held_bytes + self._reserved + size_bytes - self.quota_bytes
@@ -342,6 +351,7 @@ class DiskStore(BlockStore):
                     f"the disk of {self.folder} has less than {SPARE_BYTES >> 20} MiB left, which the home's "
                     "databases need; make room on it"
                 )
+                self._metrics.refused.labels("disk_full").inc()
                 raise StoreFullError(message, reason="disk_full")
             self._reserved += size_bytes
         self._files.unlink(drafts)
@@ -370,7 +380,7 @@ class DiskStore(BlockStore):
             try:
                 return self._files.write(data)
             except OSError as again:
-                raise _disk_full(self.folder) from again
+                raise self._disk_full() from again
 
     def _sink(self, group: list[Written]) -> None:
         """Delete drafts and give up the room that was kept for them."""
@@ -382,14 +392,14 @@ class DiskStore(BlockStore):
         """Bring drafts in, their bytes on the disk; returns the turns of those to ``_anchor``."""
         if not all(self._files.sync_file(written.draft) for written in group):
             self._sink(group)
-            raise _disk_failed(self.folder)
+            raise self._disk_failed()
         return self._bring(group)
 
     def _anchor(self, turns: dict[bytes, int]) -> None:
         """Bring the folders of landed blocks to the disk, so that their rows may say whole."""
         durable = self._files.sync_folders(Cid.decode(key) for key in turns)
         if len(durable) < len(turns):
-            raise _disk_failed(self.folder)
+            raise self._disk_failed()
         self._settle(turns, turns)
 
     def _bring(self, group: list[Written]) -> dict[bytes, int]:
@@ -416,7 +426,7 @@ class DiskStore(BlockStore):
                 self._index.leave(lost)
                 self._index.depart(lost)
                 if error.errno in _NO_ROOM:
-                    raise _disk_full(self.folder) from error
+                    raise self._disk_full() from error
                 raise
             finally:
                 self._files.unlink(written.draft for written in group if written.draft not in placed)
@@ -505,11 +515,11 @@ class DiskStore(BlockStore):
         self._metrics.bytes.set(self._fifo.held_bytes)
         self._metrics.blocks.set(len(self._fifo))
 
+    def _disk_full(self) -> StoreFullError:
+        self._metrics.refused.labels("disk_full").inc()
+        return StoreFullError(f"the disk of {self.folder} is full; make room on it", reason="disk_full")
 
-def _disk_full(folder: Path) -> StoreFullError:
-    return StoreFullError(f"the disk of {folder} is full; make room on it", reason="disk_full")
-
-
-def _disk_failed(folder: Path) -> LocalError:
-    message = f"the disk of {folder} does not keep what is written to it; check and replace it"
-    return LocalError(message, reason="disk_failed")
+    def _disk_failed(self) -> LocalError:
+        self._metrics.refused.labels("disk_failed").inc()
+        message = f"the disk of {self.folder} does not keep what is written to it; check and replace it"
+        return LocalError(message, reason="disk_failed")

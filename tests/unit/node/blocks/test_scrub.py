@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -134,6 +135,85 @@ def test_a_small_store_is_read_once_in_a_while_only(tmp_path: Path) -> None:
     assert scrubber.turn(10**9, 100.0 + CIRCLE_S - 1) is None
     assert scrubber.turn(10**9, 100.0 + CIRCLE_S) == done
     store.close()
+
+
+def test_a_store_edited_behind_its_back_heals(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    store = DiskStore(tmp_path, 10**9, registry)
+    blocks = {way: block(number) for number, way in enumerate(EDITS)}
+    for cid, data in blocks.values():
+        store.put(cid, data)
+    store.sync()
+    for way, (cid, data) in blocks.items():
+        edit(place_of(store, cid), data, way)
+    (tmp_path / "blocks" / "00").mkdir(exist_ok=True)
+    (tmp_path / "blocks" / "00" / "notes.txt").write_text("not ours")
+    stranger = b"a block nobody put here"
+    stray = tmp_path / "blocks" / Cid.of(RAW, stranger).digest[:1].hex() / str(Cid.of(RAW, stranger))
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_bytes(stranger)
+    found = Scrubber(store, registry).step(10**9)
+    bad = len(EDITS) - 1
+    assert (found.corrupt, found.adopted) == (bad, 1)
+    assert counted(registry) == {
+        "whole": 1, "corrupt": bad, "adopted": 1, "removed": 0, "full": 0, "foreign": 1,
+    }  # fmt: skip
+    assert registry.get_sample_value("farcast_node_store_corrupt_blocks_total") == bad
+    for way, (cid, data) in blocks.items():
+        assert store.get(cid) == (data if way == "touch" else None)
+        assert store.path(cid) is None or way == "touch"
+        store.put(cid, data)  # it comes again
+        assert store.get(cid) == data
+    assert store.get(Cid.of(RAW, stranger)) == stranger
+    again = Scrubber(store, CollectorRegistry()).step(10**9)
+    assert (again.corrupt, again.adopted, again.blocks) == (0, 0, len(EDITS) + 1)
+    assert (tmp_path / "elsewhere").read_bytes() == blocks["link"][1]
+    store.close()
+
+
+def test_an_index_deleted_and_a_quota_lowered_meanwhile_end_in_order(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path, 10**9, CollectorRegistry())
+    for number in range(20):
+        store.put(*block(number))
+    store.close()
+    for path in tmp_path.glob("index.db*"):
+        path.unlink()
+    registry = CollectorRegistry()
+    store = DiskStore(tmp_path, 5 * SIZE, registry)
+    assert Scrubber(store, registry).step(10**9).adopted == 20
+    assert store.held_bytes == 5 * SIZE
+    files = {path.name for path in (tmp_path / "blocks").rglob("*") if path.is_file()}
+    assert files == {str(cid) for cid in store.cids()}
+    assert all(store.get(cid) for cid in store.cids())
+    store.close()
+
+
+EDITS = ("touch", "delete", "cut", "flip", "grow", "empty", "folder", "link", "loop")
+
+
+def edit(file: Path, data: bytes, way: str) -> None:
+    """Do to a block's file what a person, a program or a bad disk may do."""
+    match way:
+        case "touch":
+            os.utime(file, (1, 1))
+        case "cut":
+            file.write_bytes(data[:-1])
+        case "flip":
+            file.write_bytes(data[:-1] + b"!")
+        case "grow":
+            file.write_bytes(data + b"!")
+        case "empty":
+            file.write_bytes(b"")
+        case _:
+            file.unlink()
+    elsewhere = file.parents[2] / "elsewhere"
+    if way == "folder":
+        (file / "inside").mkdir(parents=True)
+    elif way == "link":
+        elsewhere.write_bytes(data)
+        file.symlink_to(elsewhere)
+    elif way == "loop":
+        file.symlink_to(file)
 
 
 def counted(registry: CollectorRegistry) -> dict[str, float | None]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from prometheus_client import CollectorRegistry
 
+from farcast.node.blocks.batch import GROUP_BLOCKS
 from farcast.node.blocks.blockfiles import BLOCK_LIMIT_BYTES, BlockFiles
 from farcast.node.blocks.s3fifo import Queue
 from farcast.node.blocks.store import SPARE_BYTES, UNSYNCED_BLOCKS, DiskStore
@@ -90,7 +91,7 @@ def test_an_empty_block_is_a_block(store: DiskStore) -> None:
     assert store.path(cid) is not None
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "grow", "remove"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "grow", "remove", "folder", "link"])
 def test_a_corrupt_block_is_dropped_counted_and_may_come_again(tmp_path: Path, damage: str) -> None:
     store, registry = open_store(tmp_path)
     cid, data = block(1)
@@ -105,6 +106,13 @@ def test_a_corrupt_block_is_dropped_counted_and_may_come_again(tmp_path: Path, d
             file.write_bytes(data[:-1])
         case "grow":
             file.write_bytes(data + b"\0")
+        case "folder":
+            file.unlink()
+            (file / "inside").mkdir(parents=True)
+        case "link":  # to the very bytes, for now
+            (tmp_path / "elsewhere").write_bytes(data)
+            file.unlink()
+            file.symlink_to(tmp_path / "elsewhere")
         case _:
             file.unlink()
     assert store.get(cid) is None
@@ -114,6 +122,97 @@ def test_a_corrupt_block_is_dropped_counted_and_may_come_again(tmp_path: Path, d
     assert store.put(cid, data)
     assert store.get(cid) == data
     assert store.recheck(cid)
+    assert files_under(tmp_path) == {str(cid)}
+    store.close()
+
+
+def test_a_folder_in_the_place_of_a_block_to_come_makes_room_for_it(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path)
+    cid, data = block(1)
+    (tmp_path / "blocks" / cid.digest[:1].hex() / str(cid) / "inside").mkdir(parents=True)
+    assert store.put(cid, data)
+    assert store.get(cid) == data
+    store.close()
+
+
+def test_a_batch_is_there_when_it_ends_and_durable_after_a_sync(tmp_path: Path) -> None:
+    store, registry = open_store(tmp_path, 10_000 * KB)
+    store.put(*block(0))
+    with store.batch() as batch:
+        assert [batch.put(*block(number)) for number in (0, 1, 2, 1)] == [False, True, True, False]
+        for number in range(3, 3 + 3 * GROUP_BLOCKS):
+            assert batch.put(*block(number), hashed=True)
+        with pytest.raises(RemoteError) as caught:
+            batch.put(block(500)[0], b"other")
+        assert caught.value.reason == "hash_mismatch"
+    count = 3 + 3 * GROUP_BLOCKS
+    assert all(store.get(block(number)[0]) == block(number)[1] for number in range(count))
+    assert store.held_blocks == count
+    assert list(store._unsynced) == [block(0)[0].encode()]
+    store.sync()
+    assert store._index.unsettled() == []
+    assert store._reserved == 0
+    assert registry.get_sample_value("farcast_node_store_blocks") == count
+    store.close()
+
+
+def test_a_batch_given_up_leaves_no_draft_and_no_room_taken(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path, 10_000 * KB)
+
+    def give_up() -> None:
+        with store.batch() as batch:
+            for number in range(GROUP_BLOCKS + 5):
+                batch.put(*block(number))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        give_up()
+    assert store.held_blocks in (0, GROUP_BLOCKS)
+    assert len(files_under(tmp_path)) == store.held_blocks
+    assert store._reserved == 0
+    store.close()
+
+
+def test_a_batch_that_finds_no_room_says_so_and_keeps_the_books(tmp_path: Path) -> None:
+    store, registry = open_store(tmp_path)
+    blocks = [block(number) for number in range(12)]
+    store.pin("film", [cid for cid, _ in blocks])
+
+    def put_all() -> None:
+        with store.batch() as batch:
+            for cid, data in blocks:
+                batch.put(cid, data)
+
+    for _ in range(2):  # ten of twelve have landed by then
+        with pytest.raises(StoreFullError, match="quota_bytes"):
+            put_all()
+    assert store._reserved == 0
+    assert len(files_under(tmp_path)) == store.held_blocks
+    assert store.held_blocks == 10
+    assert registry.get_sample_value("farcast_node_store_refused_blocks_total", {"reason": "store_full"}) == 4
+    store.close()
+
+
+def test_a_batch_larger_than_the_quota_evicts_what_it_brought_itself(store: DiskStore) -> None:
+    with store.batch() as batch:
+        for number in range(30):
+            assert batch.put(*block(number))
+    assert store.held_bytes == 10 * KB
+    assert store.has(block(29)[0])
+
+
+def test_a_disk_that_fails_to_keep_a_batch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, registry = open_store(tmp_path)
+    monkeypatch.setattr(BlockFiles, "sync_file", lambda _files, _name: False)
+    with pytest.raises(LocalError, match="does not keep") as caught, store.batch() as batch:
+        batch.put(*block(1))
+    assert caught.value.reason == "disk_failed"
+    assert (
+        registry.get_sample_value("farcast_node_store_refused_blocks_total", {"reason": "disk_failed"}) == 1
+    )
+    assert files_under(tmp_path) == set()
+    assert store._reserved == 0
+    monkeypatch.undo()
     store.close()
 
 
@@ -468,6 +567,22 @@ class StoreMachine(RuleBasedStateMachine):
     def drop(self, number: int, size: int) -> None:
         """Drop one block, held or not."""
         self.store.drop(block(number, size)[0])
+
+    @rule(numbers=st.lists(st.integers(0, 11), max_size=5), size=st.sampled_from([KB, 2 * KB]))
+    def put_batch(self, numbers: list[int], size: int) -> None:
+        """Put blocks in a batch, or find that pins leave no room."""
+        try:
+            with self.store.batch() as batch:
+                for number in numbers:
+                    batch.put(*block(number, size))
+        except StoreFullError:
+            assert self.pins
+
+    @rule(number=st.integers(0, 11), size=st.sampled_from([KB, 2 * KB, 4 * KB]))
+    def get(self, number: int, size: int) -> None:
+        """Use one block, held or not."""
+        cid, data = block(number, size)
+        assert self.store.get(cid) == (data if self.store.has(cid) else None)
 
     @rule(label=st.sampled_from("ab"), number=st.integers(0, 11), size=st.sampled_from([KB, 2 * KB, 4 * KB]))
     def pin(self, label: str, number: int, size: int) -> None:
