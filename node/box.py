@@ -51,10 +51,10 @@ RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
 DRAIN_S = 2.0
 CONNECTIONS = 1 << 17
 """What a process can bear at all; how many there may be says the contract."""
-SYNC_S, EXPIRE_S, SCRUB_S, TRIM_S = 60.0, 3_600.0, 60.0, 120.0
+SYNC_S, EXPIRE_S, SCRUB_S, TRIM_S = 60.0, 3_600.0, 10.0, 120.0
 USE_S = 5.0
-SCRUB_BYTES = 64 << 20
-"""Hashed again per minute at most: a 20 GB store is through in five hours."""
+SCRUB_BYTES = 10 << 20
+"""Hashed again every ten seconds at most: a 20 GB store is through in five hours."""
 
 
 def clock_ms() -> int:
@@ -112,8 +112,8 @@ class Box:
         self.every("sync", SYNC_S, lambda: asyncio.to_thread(self.store.sync))
         self.every("expire", EXPIRE_S, lambda: asyncio.to_thread(self.spool.expire, clock_ms()))
         self.every("trim", TRIM_S, lambda: asyncio.to_thread(trim))
-        scrubber = Scrubber(self.store)
-        self.every("scrub", SCRUB_S, lambda: asyncio.to_thread(scrubber.step, SCRUB_BYTES))
+        scrubber = Scrubber(self.store, self.registry)
+        self.every("scrub", SCRUB_S, lambda: asyncio.to_thread(scrubber.turn, SCRUB_BYTES, time.monotonic()))
         self.local.route("GET", "/metrics", self._metrics, open=True)
         self.local.route("GET", "/healthz", self._health, open=True)
 
