@@ -15,8 +15,8 @@ import pytest
 
 from farcast.origin.provider import GATEWAY
 from farcast.protocol.batch import BATCH_LIMIT_BYTES
-from farcast.tests.interop import front
 from farcast.tests.interop.coast import Coast
+from farcast.tests.interop.front import FRONTS
 from farcast.tests.interop.kubo import Daemon
 from farcast.tests.interop.signpost import Signpost
 
@@ -24,7 +24,6 @@ HEADERS_LIMIT_BYTES = 1_536
 """Kubo refuses answers with more than 2 KiB of headers."""
 
 Need = Callable[..., str]
-FRONTS = {"caddy": front.caddy, "nginx": front.nginx}
 
 
 @contextmanager
@@ -42,17 +41,11 @@ def kubo_beside(
 
 
 @pytest.fixture(params=FRONTS)
-def fronted(
-    request: pytest.FixtureRequest, need: Need, coast: Coast, tmp_path: Path
-) -> Generator[tuple[int, front.Authority]]:
-    """Put one of the shipped files in front of the relay."""
+def front_port(request: pytest.FixtureRequest, need: Need, coast: Coast) -> int:
+    """Return the port of one of the shipped fronts."""
     name = str(request.param)
-    authority = front.Authority(tmp_path)
-    folder = tmp_path / name
-    folder.mkdir()
-    running = FRONTS[name](need(name), folder, authority, coast.fronts[name], coast.relay.port)
-    yield coast.fronts[name], authority
-    running.stop()
+    need(name)
+    return coast.fronts[name]
 
 
 def ask(coast: Coast, cid: str, query: str = "", **headers: str) -> tuple[bytes, dict[str, str]]:
@@ -77,9 +70,8 @@ def test_the_origin_names_relay_and_itself_for_what_its_catalog_reaches(coast: C
     for cid in (coast.film["root_cid"], coast.film["manifest_cid"], root, file):
         body, headers = ask(coast, cid)
         providers = json.loads(body)["Providers"]
-        relay, origin = (
-            providers[::-1] if cid == file else providers
-        )  # by itself a file is known to the origin
+        # a file asked for by itself is surely known to the origin alone
+        relay, origin = reversed(providers) if cid == file else providers
         assert relay["Addrs"] == [f"/ip4/127.0.0.1/tcp/{coast.relay.port}/http", *tls]
         assert origin["Addrs"] == [f"/ip4/127.0.0.1/tcp/{coast.origin.port}/http"]
         assert {relay["Schema"], origin["Schema"]} == {"peer"}
@@ -112,21 +104,17 @@ def test_kubo_gets_a_whole_title_by_its_root_over_plain_http(
 
 
 def test_kubo_gets_a_whole_title_over_the_shipped_front(
-    coast: Coast, need: Need, fronted: tuple[int, front.Authority], tmp_path: Path
+    coast: Coast, need: Need, front_port: int, tmp_path: Path
 ) -> None:
-    port, authority = fronted
-    trust = {"SSL_CERT_FILE": str(authority.path)}
-    with kubo_beside(need("ipfs"), tmp_path / "kubo", coast, port, trust) as kubo:
+    trust = {"SSL_CERT_FILE": str(coast.authority.path)}
+    with kubo_beside(need("ipfs"), tmp_path / "kubo", coast, front_port, trust) as kubo:
         assert kubo.get(coast.film["root_cid"], tmp_path / "film") == coast.files()
 
 
-def test_the_shipped_front_serves_what_is_public_and_nothing_else(
-    coast: Coast, fronted: tuple[int, front.Authority]
-) -> None:
-    port, authority = fronted
-    trust = ssl.create_default_context(cafile=str(authority.path))
+def test_the_shipped_front_serves_what_is_public_and_nothing_else(coast: Coast, front_port: int) -> None:
+    trust = ssl.create_default_context(cafile=str(coast.authority.path))
     plain = http.client.HTTPConnection("127.0.0.1", coast.relay.port, timeout=15)
-    secure = http.client.HTTPSConnection("localhost", port, timeout=15, context=trust)
+    secure = http.client.HTTPSConnection("localhost", front_port, timeout=15, context=trust)
     try:
         block = f"/ipfs/{coast.film['root_cid']}?format=raw"
         for connection in (plain, secure):
