@@ -88,7 +88,7 @@ class Pinner:
         denied: Callable[[Cid], bool],
         registry: CollectorRegistry,
     ) -> None:
-        """Bring what is not ``denied`` from ``gateways`` into ``store``, each block once ``admit`` returns."""
+        """Bring what is not ``denied`` from ``gateways`` into ``store``, each once ``admit`` returns."""
         self._store = store
         self._gateways = gateways
         self._admit = admit

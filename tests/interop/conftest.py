@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 import pytest
 
@@ -13,7 +13,7 @@ from farcast.tests.interop.trustless import VECTORS, Relay, made, running
 
 
 @pytest.fixture(scope="session")
-def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Generator[Relay]:
     """Return a relay that serves the suite's fixtures and fills nothing."""
     home = tmp_path_factory.mktemp("standalone") / "home"
     made(home, sorted(VECTORS.glob("*.car")))
