@@ -18,7 +18,7 @@ from farcast.protocol.cid import Cid
 from farcast.protocol.manifest import Manifest, open_manifest, seal_manifest
 from farcast.protocol.unixfs import Entry, FileWriter, directory
 from farcast.tests.interop.front import FRONTS, Authority, Front
-from farcast.tests.wire.street import FILM, Box, Street, draw, until
+from farcast.tests.wire.street import FILM, Box, Street, ask, draw, until
 
 BULK_BYTES = 50 << 20
 
@@ -91,8 +91,8 @@ def settle(folder: Path, programs: dict[str, str]) -> Coast:
         ran = street.run("relay", "join", link, "--home", street.home("relay"), settings=settings)
         assert ran.code == 0, ran
         relay = street.start("relay", "relay", "run", settings=settings)
-        until(lambda: relay.api("/api/status")["titles"] == 2, 30)
         until(lambda: relay.api("/api/status")["standing"] == "approved", 30)
+        until(lambda: ask(f"127.0.0.1:{relay.port}", "GET", f"/ipfs/{bulk[0]}?format=raw").status == 200, 30)
         return Coast(street, origin, relay, authority, fronts, proxies, published, bulk, digest)
     except BaseException:
         street.close()
