@@ -32,10 +32,13 @@ from .blocks.scrub import Scrubber
 from .blocks.store import DiskStore
 from .catalog.pace import Pace
 from .home import Home
+from .http.bytes import DEFAULTS
 from .http.dial import HttpDialer
 from .http.exchange import Answer, Exchange, Hosts, Router
+from .http.governor import Governor
 from .http.head import Head
-from .http.listener import Listener, LocalListener
+from .http.hotset import HotSet
+from .http.listener import Listener, LocalListener, raise_descriptors
 from .http.tally import HttpMetrics, Tally
 from .links import Links
 from .pulses.spool import DiskSpool
@@ -81,6 +84,9 @@ class Box:
         self.local = Router(Hosts(), token=self.token)
         self.lookup: Callable[[Head], Answer | None] = lambda _: None
         self.epoch: Callable[[], object] = object
+        self.governor = Governor(processes=settings.listen.workers)
+        ram_bytes = settings.store.ram_bytes
+        self.hot = HotSet(ram_bytes, damaged=self.store.recheck) if ram_bytes else None
         self.listener: Listener | None = None
         self.local_listener: LocalListener | None = None
         self._failures = Counter(
@@ -188,12 +194,19 @@ class Box:
         listen, admin = self.settings.listen, self.settings.admin
         self.listener = Listener(
             self.public,
-            lambda head: self.lookup(head),  # noqa: PLW0108 - the role sets it later
+            self.lookup,
             self.listens_as,
             self.http_metrics,
             host=listen.host,
             port=listen.port,
+            limits=DEFAULTS._replace(connections=max(1, listen.connections // listen.workers)),
+            epoch=self.epoch,
+            governor=self.governor,
+            hot=self.hot,
+            held=self.store.has,
+            workers=listen.workers,
         )
+        raise_descriptors(listen.connections)
         await self.listener.__aenter__()
         self.local_listener = LocalListener(self.local, self.http_metrics, host=admin.host, port=admin.port)
         await self.local_listener.__aenter__()
@@ -203,6 +216,8 @@ class Box:
         for part in (self.local_listener, self.listener):
             if part is not None:
                 await part.close(DRAIN_S)
+        if self.hot is not None:
+            await self.hot.close()
         for closer in [*self._closers, self.dialer.close]:
             await closer()
         await asyncio.to_thread(self.spool.close)

@@ -50,6 +50,8 @@ class Listen(Table, frozen=True):
 
     host: Line
     port: Port
+    workers: Annotated[int, Meta(ge=1, le=64)]
+    connections: Annotated[int, Meta(ge=16, le=1_000_000)]
 
 
 class Admin(Table, frozen=True):
@@ -66,6 +68,7 @@ class Store(Table, frozen=True):
     """``[store]``: blocks on disk."""
 
     quota_bytes: Bytes
+    ram_bytes: Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
 
 class Spool(Table, frozen=True):

@@ -77,7 +77,7 @@ class Denylist:
         """Take one line; False where it is no rule."""
         if len(line) > LINE_LIMIT_CHARS:
             return False
-        item = line.split(maxsplit=1)[0]
+        item = line.replace("\t", " ").partition(" ")[0]
         allows = item.startswith("!")
         item = item.removeprefix("!")
         if item.startswith("//"):

@@ -47,6 +47,7 @@ class RelayDesk:
             "contract": contracted,
             "serving": self._serving(),
             "titles": len(relay.library.titles()),
+            "catalog": relay.heads.facts(),
             "store": {
                 "bytes": box.store.held_bytes,
                 "blocks": box.store.held_blocks,

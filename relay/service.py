@@ -44,6 +44,7 @@ from .fill import Fill
 from .gateways import Gateways
 from .importdesk import ImportDesk
 from .larder import LOOK_S, Larder
+from .lastknown import LastKnown
 from .pinning import RETRY_S, Pinner
 from .reload import Reload
 from .upstream import PEERS, Upstream, fill_ladder, hop
@@ -102,6 +103,7 @@ class RelayService:
             self.replica, self.trust, self.library, box.dialer, self._origin, self._fetch, box.registry
         )
         self.follower.learned = self.fill.learn_roots
+        self.heads = LastKnown(self.replica, lambda: self.follower.behind, clock_ms, box.registry)
         self.takedown = Takedown(home.path / "takedown", self.replica, box.store, box.registry)
         denied = DenyFiles(settings.deny.files, box.registry)
         self.embargo = Embargo(self.library, self.takedown, denied, box.registry)
@@ -205,7 +207,7 @@ class RelayService:
         routes = PublicRoutes(
             box.store,
             self.library,
-            self.replica,
+            self.heads,
             self.fill.block,
             self.trust.files,
             box.spool.acks,

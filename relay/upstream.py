@@ -24,8 +24,9 @@ HOP = "farcast-hop"
 ORDER = (TierName.RELAY, TierName.CDN, TierName.MESH, TierName.SATELLITE)
 PEERS = frozenset({TierName.RELAY})
 DEADLINE_S = 20.0
-TUNING = Tuning(hedge_min_s=0.25, hedge_max_s=1.0)
-"""A relay waits longer than a viewer before it asks twice: the owner may be filling for everybody."""
+TUNING = Tuning(hedge_min_s=1.0, hedge_max_s=2.0)
+"""A relay waits longer than a viewer before it asks twice: the owner may be filling for everybody, and a
+viewer who cannot wait has asked somebody else by then."""
 
 
 def fill_ladder() -> Ladder:
