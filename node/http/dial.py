@@ -12,6 +12,8 @@ from time import time
 from types import TracebackType
 from typing import Any, Self, cast
 
+from prometheus_client import CollectorRegistry
+
 from ...protocol.cid import Cid
 from ...protocol.errors import RefusedError, UnreachableError
 from ...protocol.identity import Identity
@@ -35,15 +37,24 @@ _UNAUTHORIZED = 401
 class HttpDialer:
     """Implements ``ports.Dialer`` for one box; close it when done."""
 
-    def __init__(self, *, allow_private: bool = False, network: Callable[[], str] = str) -> None:
+    def __init__(
+        self,
+        *,
+        allow_private: bool = False,
+        plain_blocks: bool = True,
+        network: Callable[[], str] = str,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
         """Dial public addresses only, unless ``allow_private`` (LAN, tests): then loopback too.
 
+        ``plain_blocks`` lets blocks come over plain TCP, where whoever sees the line sees which they are.
         ``network`` names the network this box is on now; what is learned of paths holds for that one.
         """
         self._allow_private = allow_private
         self._network = network
         self.paths = Paths()
-        self._bulk = Bulk(self.path, self._carrier, self._request, self._ready)
+        plain = self._carrier if plain_blocks else None
+        self._bulk = Bulk(self.path, plain, self._request, self._ready, registry)
         self._channels: dict[Place, Channel] = {}
         self._openings: dict[Place, asyncio.Task[Channel]] = {}
         self._tcp: TcpCarrier | None = None
