@@ -62,10 +62,15 @@ class Follower:
         self._size = Gauge("farcast_node_catalog_entries", "Entries in the catalog here.", registry=registry)
         self._size.set_function(lambda: float(replica.catalog.size))
         self.learned: Callable[[], Awaitable[None]] | None = None
+        self.advanced: Callable[[], object] | None = None
+        """Called in a thread as soon as the catalog has grown, before anything else is fetched."""
+        self.behind = False
+        """Whether nobody who was asked last brought the catalog up to date."""
 
     async def refresh(self) -> bool:
         """Ask the sources in turn until one brings everything up to date; False where none did."""
         if self._trust.keyring is None and not await self._refresh_trust():
+            self.behind = True
             return False
         for source in self._sources():
             try:
@@ -74,8 +79,10 @@ class Follower:
                 self._refreshes.labels(error.reason).inc()
                 continue
             self._refreshes.labels("fresh").inc()
+            self.behind = False
             await self._learn_titles()
             return True
+        self.behind = True
         return False
 
     def offer(self, kind: str, name: str, data: bytes) -> None:
@@ -103,6 +110,7 @@ class Follower:
         if self._trust.keyring is None:
             return
         await self._accept("catalog", lambda: self._offered_catalog(offers))
+        await self._tell_advanced()
         if not was_known:  # nobody vouched for these: they come round again
             self._note, self._pages = None, {}
         for (kind, _), data in offers.items():
@@ -135,6 +143,10 @@ class Follower:
                 entries += page.entries[at - start :]
         self._replica.advance(self._note, known, entries)
         self._note, self._pages = None, {}
+
+    async def _tell_advanced(self) -> None:
+        if self.advanced is not None:
+            await asyncio.to_thread(self.advanced)
 
     async def _accept(self, kind: str, accept: Callable[[], object]) -> None:
         try:
@@ -184,6 +196,7 @@ class Follower:
                 raise RemoteError(f"{source.name} sent other entries than asked for", reason="gap")
             fresh += page.entries
         await asyncio.to_thread(self._replica.advance, note, start, fresh)
+        await self._tell_advanced()
 
     async def _get(self, source: Source, path: str, held: bytes | None = None) -> bytes:
         """Return what ``source`` has at ``path``; ``held`` itself, unsent, where it is still the same."""

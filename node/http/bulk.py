@@ -82,7 +82,7 @@ class Bulk:
         self._ready = ready
         self._queues: dict[Path, deque[asyncio.Future[None]]] = {}
 
-    async def get(self, source: Source, cid: Cid, title: str) -> Reply:
+    async def get(self, source: Source, cid: Cid, headers: dict[str, str]) -> Reply:
         """Return the answer to a request for a block, whatever the status.
 
         Raises:
@@ -90,7 +90,6 @@ class Bulk:
             RemoteError: as ``TcpCarrier.request``.
 
         """
-        headers = {"farcast-title": title} if title else {}
         call = Call("GET", f"/ipfs/{cid}?format=raw", b"", headers, BLOCK_LIMIT_BYTES)
         if not source.key:
             return await self._channel(source, call)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from time import time
 from types import TracebackType
 from typing import Any, Self, cast
@@ -15,7 +15,7 @@ from typing import Any, Self, cast
 from prometheus_client import CollectorRegistry
 
 from ...protocol.cid import Cid
-from ...protocol.errors import RefusedError, UnreachableError
+from ...protocol.errors import RefusedError, RemoteError, UnreachableError
 from ...protocol.identity import Identity
 from ...protocol.ports import Reply, Source
 from ...protocol.request import authorization, read_challenge
@@ -25,6 +25,7 @@ from .channel import Channel
 from .datagram import Address
 from .download import Download
 from .paths import FIRM_S, Carrier, Path, Paths
+from .reach import by_quic, by_tls, by_web
 from .tcp import Ask, TcpCarrier
 
 HEAD_START_S = 0.3
@@ -59,6 +60,8 @@ class HttpDialer:
         self._openings: dict[Place, asyncio.Task[Channel]] = {}
         self._tcp: TcpCarrier | None = None
         self._closed = False
+        self.carried: Callable[[str, int, int], None] = lambda _address, _sent, _received: None
+        """Hears of the body bytes sent to and received from an address, as they are answered."""
 
     async def request(
         self,
@@ -82,7 +85,9 @@ class HttpDialer:
         call = Call(method, path, body, headers or {}, limit_bytes)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._request(source, call)
+                reply = await self._request(source, call)
+                self.carried(source.address, len(body), len(reply.body))
+                return reply
         except TimeoutError as error:
             message = f"{source.name} at {source.address} was silent for {timeout_s:g} s"
             raise UnreachableError(message, reason="timeout") from error
@@ -108,10 +113,12 @@ class HttpDialer:
             raise refusal(source, path, reply)
         return download
 
-    async def get_block(self, source: Source, cid: Cid, *, title: str = "", timeout_s: float = 30.0) -> bytes:
+    async def get_block(
+        self, source: Source, cid: Cid, *, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0
+    ) -> bytes:
         """Return the block ``cid`` from ``source``, by the carrier that has proved fastest there.
 
-        ``title`` is a hint for relays that must fill. Only the bytes a CID names can come back over plain
+        Only the bytes a CID names can come back over plain
         TCP from a box with a key; from elsewhere they are the caller's to verify.
 
         Raises:
@@ -121,12 +128,13 @@ class HttpDialer:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                reply = await self._bulk.get(source, cid, title)
+                reply = await self._bulk.get(source, cid, dict(headers or {}))
         except TimeoutError as error:
             message = f"{source.name} at {source.address} did not bring {cid} within {timeout_s:g} s"
             raise UnreachableError(message, reason="timeout") from error
         if reply.status != 200:  # noqa: PLR2004 - OK
             raise refusal(source, f"/ipfs/{cid}", reply)
+        self.carried(source.address, 0, len(reply.body))
         return reply.body
 
     def path(self, place: Place) -> Path:
@@ -176,6 +184,35 @@ class HttpDialer:
             limit_bytes=limit_bytes,
             timeout_s=max(0.1, end - asyncio.get_running_loop().time()),
         )
+
+    async def reach(self, source: Source, *, timeout_s: float) -> tuple[str, str]:
+        """Return why ``source`` is not reached by TLS, and why not by QUIC; empty texts where it is.
+
+        Only handshakes are made, and the key is checked; a private address is not dialled unless allowed.
+        """
+        try:
+            host, port = parse_address(source.address)
+            async with asyncio.timeout(timeout_s):
+                family, address = await self._resolve(HostPort(host, port))
+        except TimeoutError:
+            return (why := f"no address of {source.address} within {timeout_s:g} s", why)
+        except RemoteError as error:
+            return str(error), str(error)
+        tcp, udp = await asyncio.gather(
+            by_tls(address, source.key, timeout_s), by_quic(family, address, source.key, timeout_s)
+        )
+        return tcp, udp
+
+    async def reach_web(self, host: str, port: int, *, timeout_s: float) -> str:
+        """Return why ``host`` does not show a public certificate of its name; empty where it does."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                _, address = await self._resolve(HostPort(host, port))
+        except TimeoutError:
+            return f"no address of {host} within {timeout_s:g} s"
+        except RemoteError as error:
+            return str(error)
+        return await by_web(address, host, timeout_s)
 
     async def __aenter__(self) -> Self:
         """Return the dialer, to be closed at the end of the block."""

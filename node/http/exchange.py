@@ -212,6 +212,8 @@ class Router:
         """Keep who may ask, and ``refused``, called with the reason word of every error answered."""
         self.allowed = allowed
         self.refused: Callable[[str], None] = refused or (lambda _: None)
+        self.admit: Callable[[str, str], None] = lambda _peer, _path: None
+        """Called with peer and path before each request; raises where a contract refuses it."""
         self._token = token.encode()
         self._routes: list[_Route] = []
         self.asked = 0
@@ -236,7 +238,9 @@ class Router:
         The answer is ready to send: ranges and conditions are already applied (RFC 9110).
         """
         try:
-            answer = await self._find(exchange)(exchange)
+            handler = self._find(exchange)
+            self.admit(exchange.peer, exchange.path)
+            answer = await handler(exchange)
         except Exception as error:  # noqa: BLE001 - a listener answers whatever its handlers do
             return self.fail(error)
         return negotiate(answer, exchange.method, exchange.headers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from ...protocol.cid import Cid
 from ...protocol.directory import Endpoint, RelayRecord
@@ -27,11 +27,12 @@ def origin_sources(keyring: Keyring | None, tier: TierName = TierName.RELAY) -> 
 
 
 def relay_sources(records: Sequence[RelayRecord], now_ms: int) -> list[Source]:
-    """Return the relays of a directory whose records still hold."""
+    """Return the relays of a directory whose records still hold, by the endpoint that proves their key."""
     return [
-        Source(TierName.RELAY, peer_id(record.relay), address(record.endpoints[0]), record.relay)
+        Source(TierName.RELAY, peer_id(record.relay), address(endpoints[0]), record.relay)
         for record in records
         if record.expires_ms > now_ms
+        and (endpoints := [endpoint for endpoint in record.endpoints if not endpoint.web])
     ]
 
 
@@ -45,11 +46,18 @@ class WebTier:
         sources: Callable[[], Sequence[Source]],
         *,
         metered: bool = False,
+        reserve: Callable[[], Sequence[Source]] = tuple,
+        own: bytes = b"",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
+        """Send ``headers`` with every request; ``reserve`` and ``own`` are as in the roster's ``Listing``."""
         self.name = name
         self.metered = metered
+        self.reserve = reserve
+        self.own = own
         self._dialer = dialer
         self._sources = sources
+        self._headers = headers or {}
 
     def sources(self) -> Sequence[Source]:
         """Return the sources known now."""
@@ -57,7 +65,8 @@ class WebTier:
 
     async def fetch(self, source: Source, cid: Cid, *, title: str = "") -> bytes:
         """Return the block, unverified; raises ``UnreachableError`` or ``RefusedError``."""
-        return await self._dialer.get_block(source, cid, title=title, timeout_s=FETCH_TIMEOUT_S)
+        headers = {**self._headers, "farcast-title": title} if title else self._headers
+        return await self._dialer.get_block(source, cid, headers=headers, timeout_s=FETCH_TIMEOUT_S)
 
 
 def pull_zones(keyring: Keyring | None) -> list[Source]:

@@ -128,7 +128,7 @@ async def test_many_blocks_at_once_share_a_few_connections(box: TalkingBox, dial
 
 
 async def test_a_title_goes_along_as_a_hint(box: TalkingBox, dialer: HttpDialer) -> None:
-    await dialer.get_block(box.source, box.cid, title="film")
+    await dialer.get_block(box.source, box.cid, headers={"farcast-title": "film"})
     assert "farcast-title" in box.last_fields
 
 
