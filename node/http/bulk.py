@@ -30,6 +30,8 @@ SECOND_SYN_S = 1.3
 """What it gets where TCP is known to work: a lost SYN is sent again after a second (RFC 6298)."""
 SILENCE_S = 8.0
 """A TCP connection that brings nothing for so long has failed; a relay that fills may need seconds."""
+PUBLIC_FIELDS = frozenset({"cache-control", "farcast-hop", "farcast-title"})
+"""The request headers that plain TCP may show to everybody on the way; any other keeps a block off it."""
 _OK = 200
 _REFUSALS = frozenset({400, 404, 410, 412, 429, 451, 503})
 """What a box may answer about a block; any other answer is somebody else's until its channel says so."""
@@ -96,7 +98,7 @@ class Bulk:
         place = Place(source.address, source.key)
         parse_address(source.address)
         path = self._path(place)
-        if self._tcp is None:
+        if self._tcp is None or not PUBLIC_FIELDS.issuperset(headers):
             return await self._authenticated(source, path, call)
         if await self._turn(path) is Carrier.QUIC:
             return await self._by_quic_first(source, place, path, call, cid)

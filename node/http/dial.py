@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from time import time
 from types import TracebackType
 from typing import Any, Self, cast
@@ -23,7 +23,6 @@ from .address import HostPort, Place, authority, is_public, parse_address
 from .bulk import Bulk, Call
 from .channel import Channel
 from .datagram import Address
-from .download import Download
 from .paths import FIRM_S, Carrier, Path, Paths
 from .reach import by_quic, by_tls, by_web
 from .tcp import Ask, TcpCarrier
@@ -92,34 +91,13 @@ class HttpDialer:
             message = f"{source.name} at {source.address} was silent for {timeout_s:g} s"
             raise UnreachableError(message, reason="timeout") from error
 
-    async def stream(self, source: Source, path: str) -> AsyncIterator[bytes]:
-        """Stream the body of a 200 answer to ``GET path``.
-
-        Bulk goes by TCP first: its kernel paces it (BBR) and holds the sender back where we are slow.
-
-        Raises:
-            UnreachableError, RemoteError: as ``request``, also while iterating.
-            RefusedError: any other status.
-
-        """
-        try:
-            async with asyncio.timeout(20.0):
-                reply, download = await self._download(source, path)
-        except TimeoutError as error:
-            message = f"{source.name} at {source.address} did not answer"
-            raise UnreachableError(message, reason="timeout") from error
-        if reply.status != 200:  # noqa: PLR2004 - OK
-            download.close()
-            raise refusal(source, path, reply)
-        return download
-
     async def get_block(
         self, source: Source, cid: Cid, *, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0
     ) -> bytes:
         """Return the block ``cid`` from ``source``, by the carrier that has proved fastest there.
 
-        Only the bytes a CID names can come back over plain
-        TCP from a box with a key; from elsewhere they are the caller's to verify.
+        Only the bytes a CID names can come back over plain TCP from a box with a key; from elsewhere they
+        are the caller's to verify. ``headers`` that not everybody may read keep it off plain TCP.
 
         Raises:
             UnreachableError, RemoteError: as ``request``.
@@ -309,23 +287,6 @@ class HttpDialer:
             limit_bytes=call.limit_bytes,
             ask=ask,
         )
-
-    async def _download(self, source: Source, path: str) -> tuple[Reply, Download]:
-        place = Place(source.address, source.key)
-        ask = Ask()
-        try:
-            return await self._carrier().download(
-                self._url(place, path), place.key, _with_host(place, {}), ask
-            )
-        except UnreachableError:
-            if ask.sent or not source.key:
-                raise
-        channel = await self._dial(place)
-        try:
-            return await channel.download(authority(place.address), path, {})
-        except BaseException:
-            channel.close()
-            raise
 
     def _ready(self, place: Place) -> asyncio.Future[Channel] | None:
         """Return the channel to ``place``, there already or on its way; None while QUIC is left alone."""

@@ -130,6 +130,15 @@ async def test_many_blocks_at_once_share_a_few_connections(box: TalkingBox, dial
 async def test_a_title_goes_along_as_a_hint(box: TalkingBox, dialer: HttpDialer) -> None:
     await dialer.get_block(box.source, box.cid, headers={"farcast-title": "film"})
     assert "farcast-title" in box.last_fields
+    assert box.answers("tcp") == 1
+
+
+async def test_what_not_everybody_may_read_never_goes_along_in_the_clear(
+    box: TalkingBox, dialer: HttpDialer
+) -> None:
+    assert await dialer.get_block(box.source, box.cid, headers={"authorization": "Farcast x"}) == box.block
+    assert "authorization" in box.last_fields
+    assert (box.answers("tcp"), box.answers("quic")) == (0, 1)
 
 
 async def test_where_tcp_is_closed_quic_brings_the_block_at_once(box: TalkingBox, dialer: HttpDialer) -> None:
