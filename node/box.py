@@ -80,7 +80,12 @@ class Box:
         self.spool = DiskSpool(
             home.path / "spool.db", self.registry, foreign_quota_bytes=settings.spool.foreign_quota_bytes
         )
-        self.dialer = HttpDialer(allow_private=settings.network.allow_private, network=self.links.name)
+        self.dialer = HttpDialer(
+            allow_private=settings.network.allow_private,
+            plain_blocks=settings.network.plain_blocks,
+            network=self.links.name,
+            registry=self.registry,
+        )
         self.token = settings.admin.token or _stored_token(home.path)
         self.http_metrics = HttpMetrics(self.registry)
         self.public = Router(Hosts(_names(settings.network.announce)))

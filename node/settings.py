@@ -104,6 +104,7 @@ class Network(Table, frozen=True):
     announce: Lines
     interfaces: Lines
     direct: bool
+    plain_blocks: bool
 
 
 class Mesh(Table, frozen=True):
