@@ -77,19 +77,16 @@ def daemon(kubo: Any, routers: str) -> Generator[Callable[..., bytes]]:  # noqa:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    drain = threading.Thread(target=process.stdout.read)
     try:
-        for line in process.stdout:
-            if b"Daemon is ready" in line:
-                break
-        else:
-            pytest.fail("Kubo's daemon did not start")
-        drain = threading.Thread(target=process.stdout.read)
+        assert any(b"Daemon is ready" in line for line in iter(process.stdout.readline, b""))
         drain.start()
         yield run
     finally:
         process.terminate()
         process.wait(timeout=30)
-        drain.join()
+        if drain.ident is not None:
+            drain.join()
         process.stdout.close()
 
 
