@@ -51,7 +51,6 @@ class Listen(Table, frozen=True):
     host: Line
     port: Port
     workers: Annotated[int, Meta(ge=1, le=64)]
-    connections: Annotated[int, Meta(ge=16, le=1_000_000)]
 
 
 class Admin(Table, frozen=True):
@@ -105,6 +104,7 @@ class Network(Table, frozen=True):
     announce: Lines
     interfaces: Lines
     direct: bool
+    plain_blocks: bool
 
 
 class Mesh(Table, frozen=True):

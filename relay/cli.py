@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,10 +13,6 @@ from ..node.console import Console, DebugOption, HomeOption, JsonOption, guarded
 from ..node.home import default_home
 from ..protocol.errors import LocalError, RemoteError, UsageError
 from .lines import status_lines
-
-if TYPE_CHECKING:
-    from ..node.home import Home
-    from ..node.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -106,16 +102,10 @@ def check(
 def run(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Serve until Ctrl-C."""
     del debug
-    from ..node.duty import Duty, do_duty
-    from .service import RelayService
-    from .standalone import StandaloneService, is_standalone
+    from ..node.duty import do_duty
+    from .standalone import relay_of
 
-    path = home or default_home("relay", os.environ)
-
-    def make(opened: Home, settings: Settings) -> Duty:
-        return (StandaloneService if is_standalone(path) else RelayService)(opened, settings)
-
-    do_duty(path, "relay", make, Console(as_json=as_json))
+    do_duty(home or default_home("relay", os.environ), "relay", relay_of, Console(as_json=as_json))
 
 
 @app.command(epilog="Example: farcast relay status --json")
