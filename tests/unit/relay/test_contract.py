@@ -100,6 +100,7 @@ async def test_a_spent_volume_hibernates_and_a_larger_one_wakes_it(world: World,
     world.traffic = Traffic(10 * GB, 0)
     await contract.tick()
     assert contract.state == "hibernating"
+    assert contract.rules().upload_bytes_s == 1, "even what was under way ends at the very end"
     assert contract.facts()["wakes"] == "2026-12-01T00:00+00:00"
     refusal = contract.refusal()
     assert refusal is not None
