@@ -121,7 +121,7 @@ class Contract:
         table, up_bytes_s = self.table, self.rates().up_bps // 8 or None
         return Rules(
             upload_bytes_s=1 if self.volume.exhausted else up_bytes_s,
-            connections=table.connections or None,
+            connections=table.connections,
             client_connections=table.client_connections or None,
             client_requests_s=table.client_requests_s or None,
         )

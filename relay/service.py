@@ -77,6 +77,7 @@ class RelayService:
         self.fetcher = Fetcher(box.store, self.upstream.tiers, box.registry, ladder=fill_ladder())
         self.fill = Fill(self.library, box.store, self._bring, box.registry)
         self.larder = Larder(Carried(settings.contract.publishers), self.library, box.store)
+        self.warden.metrics.publishers = self.larder.shares
         self.fill.admit, self.fill.came = self.larder.admit, self.larder.came
         self.acks = Acks(box.spool, keyring, box.registry)
         self.reception = Reception(box.spool, box.identity, keyring, clock_ms, box.registry)

@@ -26,7 +26,7 @@ class Warden:
         self.contract.changed = self._hold
         self.turned: Callable[[], None] = lambda: None
         self._state = self.contract.state
-        ContractMetrics(self.contract, box.registry)
+        self.metrics = ContractMetrics(self.contract, box.registry)
         box.dialer.carried = self._carried
         box.every("contract", TICK_S, self.contract.tick)
         box.on_close(self.contract.keep)

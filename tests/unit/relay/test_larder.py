@@ -87,6 +87,9 @@ async def test_over_a_budget_the_longest_unused_title_goes_and_pinned_blocks_sta
     await found.came("b", 2 * SIZE)
     assert (shelf.count("a"), shelf.count("b"), shelf.count("c")) == (1, 4, 9)
     assert found.held_bytes(peer_id(ANN)) == 7 * SIZE
+    shares = {share.publisher: share for share in found.shares()}
+    assert shares[peer_id(ANN)].budget_bytes == 9_000
+    assert (shares[peer_id(BEN)].held_bytes, shares[peer_id(BEN)].budget_bytes) == (9 * SIZE, None)
 
 
 async def test_with_nobody_bounded_nothing_is_measured() -> None:
