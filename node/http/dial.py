@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from time import time
 from types import TracebackType
 from typing import Any, Self, cast
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from ...protocol.cid import Cid
 from ...protocol.errors import RefusedError, RemoteError, UnreachableError
@@ -54,7 +55,15 @@ class HttpDialer:
         self._network = network
         self.paths = Paths()
         plain = self._carrier if plain_blocks else None
-        self._bulk = Bulk(self.path, plain, self._request, self._ready, registry)
+        self.bulk = Bulk(self.path, plain, self._request, self._ready, registry)
+        ways = Gauge(
+            "farcast_node_paths",
+            "Ways to boxes, by what carries their blocks.",
+            ["carrier"],
+            registry=registry,
+        )
+        for carrier in Carrier:
+            ways.labels(carrier.name.lower()).set_function(partial(self.paths.favouring, carrier))
         self._channels: dict[Place, Channel] = {}
         self._openings: dict[Place, asyncio.Task[Channel]] = {}
         self._tcp: TcpCarrier | None = None
@@ -106,7 +115,7 @@ class HttpDialer:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                reply = await self._bulk.get(source, cid, dict(headers or {}))
+                reply = await self.bulk.get(source, cid, dict(headers or {}))
         except TimeoutError as error:
             message = f"{source.name} at {source.address} did not bring {cid} within {timeout_s:g} s"
             raise UnreachableError(message, reason="timeout") from error
