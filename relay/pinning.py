@@ -178,6 +178,10 @@ class Pinner:
             pin.error = str(error) if isinstance(error, FarcastError) else f"{error.strerror or error}"
             self._metrics.failures.labels(getattr(error, "reason", "disk")).inc()
             log.info("pin: %s", pin.error)
+        except Exception as error:
+            log.exception("a pin failed")
+            pin.error = f"a bug in Farcast ({type(error).__name__}: {error}); the relay's log shows where"
+            self._metrics.failures.labels("bug").inc()
         finally:
             self._metrics.blocks.inc(job.blocks)
             self._metrics.bytes.inc(job.bytes)
