@@ -243,3 +243,14 @@ async def test_a_title_that_cannot_be_read_leaves_the_others_known(world: World)
     world.store.drop(broken)
     assert await world.named(lost) == []
     assert await world.named(root) == [BOX.peer_id]
+
+
+async def test_what_is_listed_again_after_a_takedown_stays_out_of_reach_and_harms_nobody(
+    world: World,
+) -> None:
+    manifest, root, _ = world.publish("film")
+    _, other, _ = world.publish("other")
+    world.change("deny", "film", manifest)
+    world.change("publish", "film", manifest)
+    assert await world.named(root) == []
+    assert await world.named(other) == [BOX.peer_id]
