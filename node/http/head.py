@@ -131,6 +131,7 @@ def split_target(target: str, host: str) -> Target:
         scheme, mark, rest = target.partition("://")
         if not mark or scheme.lower() not in ("http", "https"):
             raise _bad("a request target that is no path")
+        _host(host)  # the target names the host, but a Host that is none is refused all the same
         cut = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
         host, target = rest[:cut], rest[cut:]
         if not target.startswith("/"):

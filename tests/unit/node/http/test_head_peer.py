@@ -103,14 +103,19 @@ def _theirs(data: bytes, loop: asyncio.AbstractEventLoop) -> list[RawRequestMess
     return [message for message, _ in messages]
 
 
+def _latin(text: str | None) -> str | None:
+    """Return what aiohttp decoded as UTF-8 the way we do, byte by byte."""
+    return None if text is None else text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
 def _understood(message: RawRequestMessage) -> Understood:
     headers = message.headers
     length = CHUNKED if message.chunked else int(headers.get("Content-Length", "0"))
     return Understood(
         message.method,
         message.path,
-        headers.get("Host"),
-        headers.get("Range"),
+        _latin(headers.get("Host")),
+        _latin(headers.get("Range")),
         length,
         not message.should_close,
     )
@@ -122,6 +127,7 @@ def _understood(message: RawRequestMessage) -> Understood:
 @example(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 05\r\n\r\n")
 @example(b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")
+@example(b"GET http://h/p HTTP/1.1\r\nHost:\x80\r\n\r\n")
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n")
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rTransfer-Encoding: chunked\r\n\r\n")
 def test_what_both_accept_both_understand_alike(loop: asyncio.AbstractEventLoop, data: bytes) -> None:
