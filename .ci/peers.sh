@@ -1,11 +1,12 @@
 #!/bin/sh
 # Builds the real programs that interop tests talk to, pinned, outside the repository.
-# Usage: .ci/peers.sh kubo     (idempotent; prints the version; needs Go)
+# Usage: .ci/peers.sh kubo caddy     (idempotent; prints the versions; needs Go)
 set -eu
 
 peers="${XDG_CACHE_HOME:-$HOME/.cache}/farcast-peers"
 
 KUBO=0.42.0
+CADDY=2.11.9
 
 kubo() {
     folder="$peers/kubo-$KUBO"
@@ -23,10 +24,24 @@ kubo() {
     "$peers/ipfs" --version
 }
 
-[ $# -gt 0 ] || { echo "usage: $0 kubo..." >&2; exit 2; }
+caddy() {
+    folder="$peers/caddy-$CADDY"
+    if [ ! -x "$folder/caddy" ]; then
+        mkdir -p "$folder"
+        GOBIN="$folder/.part" GOFLAGS="-buildvcs=false" \
+            go install "github.com/caddyserver/caddy/v2/cmd/caddy@v$CADDY" >&2
+        mv "$folder/.part/caddy" "$folder/caddy"
+        rmdir "$folder/.part"
+    fi
+    ln -sfn "caddy-$CADDY/caddy" "$peers/caddy"
+    "$peers/caddy" build-info | awk '$1 == "mod" { print "caddy version " $3 }' # "version" knows only releases
+}
+
+[ $# -gt 0 ] || { echo "usage: $0 kubo caddy" >&2; exit 2; }
 for peer in "$@"; do
     case "$peer" in
     kubo) kubo ;;
-    *) echo "peers.sh: unknown peer $peer; known: kubo" >&2; exit 2 ;;
+    caddy) caddy ;;
+    *) echo "peers.sh: unknown peer $peer; known: kubo, caddy" >&2; exit 2 ;;
     esac
 done

@@ -15,9 +15,9 @@ from ...protocol.identity import Identity
 from ...protocol.ports import Reply, Source
 from ...protocol.request import authorization, read_challenge
 from .address import HostPort, authority, is_public, parse_address
-from .channel import Channel
-from .datagram import Address
 from .download import Download
+from .quic.channel import Channel
+from .quic.session import Address
 from .tcp import Ask, TcpCarrier
 
 BLOCK_LIMIT_BYTES = 2 << 20

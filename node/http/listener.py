@@ -15,7 +15,7 @@ from .api import ApiServer
 from .bytes import DEFAULTS, ByteServer, Limits, Lookup
 from .exchange import Hosts, Router
 from .files import FileCache
-from .quic import QuicServer
+from .quic.server import QuicServer
 from .tally import HttpMetrics
 from .tls import make_certificate, server_context
 

@@ -19,11 +19,12 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import QuicEvent, StreamReset
 from prometheus_client import CollectorRegistry
 
-from farcast.node.http import datagram
-from farcast.node.http.channel import Channel
 from farcast.node.http.exchange import Answer, Exchange, FilePart, Hosts, Router
 from farcast.node.http.files import FileCache
-from farcast.node.http.quic import QuicLimits, QuicServer
+from farcast.node.http.quic import datagram
+from farcast.node.http.quic.channel import Channel
+from farcast.node.http.quic.gate import GateLimits
+from farcast.node.http.quic.server import QuicServer
 from farcast.node.http.tally import HttpMetrics
 from farcast.node.http.tls import make_certificate, peer_key
 from farcast.protocol.errors import RefusedError, RemoteError, UnreachableError
@@ -88,7 +89,7 @@ class Box:
 
 
 @asynccontextmanager
-async def _running(box: Box, limits: QuicLimits | None = None) -> AsyncGenerator[QuicServer, None]:
+async def _running(box: Box, limits: GateLimits | None = None) -> AsyncGenerator[QuicServer, None]:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.bind(("127.0.0.1", 0))
@@ -98,7 +99,7 @@ async def _running(box: Box, limits: QuicLimits | None = None) -> AsyncGenerator
         CERTIFICATE,
         files=FileCache(),
         tally=box.metrics.carrier("quic"),
-        limits=limits or QuicLimits(),
+        limits=limits or GateLimits(),
     )
     server.listen(sock)
     try:
@@ -254,7 +255,7 @@ async def test_a_slow_reader_bounds_what_is_buffered_for_it(box: Box) -> None:
 
 async def test_after_many_unproven_handshakes_a_client_must_prove_its_address(tmp_path: Path) -> None:
     box = Box(tmp_path)
-    async with _running(box, QuicLimits(unproven=0)):
+    async with _running(box, GateLimits(unproven=0)):
         async with _channel(box) as channel:
             assert (await _get(channel, "/echo", method="POST", body=b"x"))[2] == b"x"
         status, body = await _ask_aioquic(box, "/file")
@@ -263,7 +264,7 @@ async def test_after_many_unproven_handshakes_a_client_must_prove_its_address(tm
 
 async def test_sessions_past_the_limit_are_not_begun(tmp_path: Path) -> None:
     box = Box(tmp_path)
-    async with _running(box, QuicLimits(sessions=1)), _channel(box):
+    async with _running(box, GateLimits(sessions=1)), _channel(box):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5), _channel(box):
                 pass

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farcast.node.http.gate import Admit, Gate, Refuse, Respond
-from farcast.node.http.h3 import Ids, read_ids
+from farcast.node.http.quic.gate import Admit, Gate, Refuse, Respond
+from farcast.node.http.quic.ids import Ids, read_ids
 
 FIRST = Ids(1, b"d" * 8, b"s" * 8, initial=True, token=b"")
 HERE = ("192.0.2.1", 4000)

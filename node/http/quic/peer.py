@@ -6,15 +6,18 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from ...protocol.errors import RefusedError, RemoteError, UnreachableError
-from .address import plain
-from .api import BODILESS, READ_TIMEOUT_S, SLOWEST_BYTES_S, too_large
-from .datagram import Address, Endpoint
-from .exchange import Answer, Exchange
-from .h3 import (
+from ....protocol.errors import RefusedError, RemoteError, UnreachableError
+from ..address import plain
+from ..api import BODILESS, READ_TIMEOUT_S, SLOWEST_BYTES_S, too_large
+from ..exchange import Answer, Exchange
+from ..head import FIELD_LIMIT, HEAD_LIMIT_BYTES
+from .datagram import Endpoint
+from .link import Link
+from .session import (
     EXCESSIVE_LOAD,
     INTERNAL_ERROR,
     NO_ERROR,
+    Address,
     Closed,
     Data,
     Event,
@@ -27,16 +30,16 @@ from .h3 import (
     Session,
     Stopped,
 )
-from .head import FIELD_LIMIT, HEAD_LIMIT_BYTES
-from .link import Link
 
 if TYPE_CHECKING:
-    from .quic import QuicServer
+    from .server import QuicServer
 
 BODY_BYTES = 8 << 20
 """What one request body may hold unread; a handler's own limit is usually smaller."""
 UNREAD_BYTES = 128 << 20
 """The same for all requests of the server."""
+HANDSHAKE_S = 5.0
+"""What a handshake may take before its session is dropped."""
 RESETS = 100
 """Cancelled requests forgiven a connection, besides four for each one it let finish."""
 
@@ -62,13 +65,25 @@ class _Request:
 class Peer:
     """One client: its session, and the requests it has open."""
 
-    def __init__(self, server: QuicServer, endpoint: Endpoint, session: Session, address: Address) -> None:
+    def __init__(
+        self,
+        server: QuicServer,
+        endpoint: Endpoint,
+        session: Session,
+        address: Address,
+        *,
+        network: str,
+        named: bool,
+    ) -> None:
+        """Answer the client at ``address`` in ``network``, ``named`` by a connection id or not."""
         self.server = server
         self.link = Link(session, endpoint, self._event)
         self.ids: set[bytes] = set()
+        self.network = network
+        self.named = named
         self._address = plain(str(address[0]))
         self._requests: dict[int, _Request] = {}
-        self._proven = False
+        self._late: asyncio.TimerHandle | None = server.loop.call_later(HANDSHAKE_S, self._give_up)
         self._finished = self._resets = 0
 
     def _event(self, event: Event) -> None:
@@ -79,7 +94,7 @@ class Peer:
         elif isinstance(event, Reset | Stopped):
             self._cancel(event.stream)
         elif isinstance(event, Opened):
-            self._prove()
+            self._settle()
         elif isinstance(event, IdIssued):
             self.server.name(self, event.id)
         elif isinstance(event, IdRetired):
@@ -87,13 +102,18 @@ class Peer:
         else:
             self._closed(event)
 
-    def _prove(self) -> None:
-        if not self._proven:
-            self._proven = True
-            self.server.proven()
+    def _settle(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+            self.server.settled(self)
+
+    def _give_up(self) -> None:
+        self.server.router.refused("slow_handshake")
+        self.link.close(NO_ERROR)
 
     def _closed(self, _: Closed) -> None:
-        self._prove()
+        self._settle()
         if self.link.session.faults:
             self.server.router.refused("quic_engine_fault")
         for request in list(self._requests.values()):

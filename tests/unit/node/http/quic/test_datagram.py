@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farcast.node.http import datagram
-from farcast.node.http.datagram import SEGMENTED_BYTES, SEGMENTS, Address, Endpoint, batches
+from farcast.node.http.quic import datagram
+from farcast.node.http.quic.datagram import SEGMENTED_BYTES, SEGMENTS, Endpoint, batches
+from farcast.node.http.quic.session import Address
 
 _SO_NO_CHECK = 11
 

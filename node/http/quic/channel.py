@@ -7,25 +7,26 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator
 
-from ...protocol.errors import RemoteError, UnreachableError
-from ...protocol.identity import peer_id
-from ...protocol.ports import Reply
-from .datagram import Address, Endpoint
-from .download import Download
-from .h3 import (
+from ....protocol.errors import RemoteError, UnreachableError
+from ....protocol.identity import peer_id
+from ....protocol.ports import Reply
+from ..download import Download
+from ..tls import peer_key
+from .datagram import Endpoint
+from .link import Link
+from .qh3_engine import Qh3Session
+from .session import (
     NO_ERROR,
     REQUEST_CANCELLED,
+    Address,
     Closed,
     Data,
     Event,
     Head,
     Opened,
     Reset,
-    Session,
     Stopped,
 )
-from .link import Link
-from .tls import peer_key
 
 HANDSHAKE_S = 4.0
 SILENCE_S = 1.0
@@ -48,7 +49,7 @@ class Channel:
         self._asked_at = 0.0
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._endpoint = Endpoint(sock, self._received, self._lost)
-        session = Session.client(remote, self._loop.time())
+        session = Qh3Session.client(remote, self._loop.time())
         self._link = Link(session, self._endpoint, self._event)
         self._link.connected = True
         self._link.flush()

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from ...protocol.errors import UnreachableError
-from .datagram import Address, Endpoint
-from .h3 import Closed, Event, Session
+from ....protocol.errors import UnreachableError
+from .datagram import Endpoint
+from .session import Address, Closed, Event, Session
 
-STREAM_BYTES = 384 << 10
-"""Bytes of one stream that may wait for their first sending; the engine itself bounds nothing."""
 LINK_BYTES = 8 << 20
-"""The same for all streams of one connection."""
+"""Bytes of all streams of one connection that may wait for their first sending."""
 STALL_S = 30.0
 
 
@@ -117,13 +115,13 @@ class Link:
             raise UnreachableError("the connection is closed", reason="closed")
 
     def _full(self, stream: int) -> bool:
-        return self.session.queued(stream) >= STREAM_BYTES or self.session.queued() >= LINK_BYTES
+        return self.session.queued(stream) >= self.session.stream_bytes or self.session.queued() >= LINK_BYTES
 
     def _wake(self) -> None:
         if self.session.queued() >= LINK_BYTES:
             return
         for stream, writer in self._writers.items():
-            if not writer.done() and self.session.queued(stream) < STREAM_BYTES:
+            if not writer.done() and self.session.queued(stream) < self.session.stream_bytes:
                 writer.set_result(None)
 
     def _unblock(self) -> None:

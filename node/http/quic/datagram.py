@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
-Address = tuple[str, int] | tuple[str, int, int, int]
+from .session import Address
+
 Receive = Callable[[list[bytes], Address, bytes], None]
 """Called with the datagrams of one read, their sender, and the address of ours they came to."""
 
