@@ -72,9 +72,21 @@ class AioquicSession(ShapedSession):
                 out = self._quic.datagrams_to_send(now)
         return out
 
+    @property
+    def room(self) -> int:
+        """None: a server opens no requests."""
+        return 0
+
+    @property
+    def starved(self) -> bool:
+        """Whether neither congestion window nor pacing hold back what is queued: then the peer does."""
+        loss = self._quic._loss  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - it tells nowhere else
+        room = loss.congestion_window - loss.bytes_in_flight
+        return room >= DATAGRAM_BYTES and self._quic._pacing_at is None  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
     def queued(self, stream: int | None = None) -> int:
         """Return the bytes of ``stream``, or of all, that wait for their first sending."""
-        if self._closed:
+        if self.closed:
             return 0
         streams = self._quic._streams  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - it tells nowhere else
         if stream is None:

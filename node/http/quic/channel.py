@@ -170,9 +170,8 @@ class Channel:
             fields.append((b"content-length", str(len(body)).encode()))
         if self._asked_at <= self._link.heard_at:
             self._asked_at = self._loop.time()
-        stream = self._link.session.open(fields, end=not body)
+        stream = await self._link.open(fields, end=not body)
         call = self._calls[stream] = _Call(stream, sized=method != "HEAD")
-        self._link.soon()
         if body:
             try:
                 await self._link.pump(stream, _slices(body))

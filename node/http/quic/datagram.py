@@ -22,7 +22,8 @@ Receive = Callable[[list[bytes], Address, bytes], None]
 
 RECEIVE_BYTES = 1 << 16
 READS = 32
-"""Reads in a row before other work has its turn."""
+READ_BYTES = 256 << 10
+"""Reads in a row, and bytes, before other work has its turn: a sender waits for the acknowledgement."""
 SEGMENTS = 64
 SEGMENTED_BYTES = 64_000
 QUEUE_BYTES = 4 << 20
@@ -111,27 +112,39 @@ class Endpoint:
         self._woken.clear()
 
     def _readable(self) -> None:
+        """Read what is there, and deliver what came from one sender in a row together."""
+        datagrams: list[bytes] = []
+        sender: tuple[Address, bytes] | None = None
+        left = READ_BYTES
         for _ in range(READS):
             try:
                 data, ancillary, _, address = self._sock.recvmsg(RECEIVE_BYTES, _ANCILLARY_BYTES)
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 self._lost(error)
-                return
+                break
             segment, local = 0, b""
             for level, kind, value in ancillary:
                 if (level, kind) == (socket.SOL_UDP, _UDP_GRO):
                     segment = int.from_bytes(value[:4], sys.byteorder)
                 elif (level, kind) in _PACKET_INFO:
                     local = value
+            if sender is not None and sender != (address, local):
+                self._receive(datagrams, *sender)
+                datagrams = []
+                if self._paused or self.closed:
+                    return
+            sender = (address, local)
             if 0 < segment < len(data):
-                datagrams = [data[at : at + segment] for at in range(0, len(data), segment)]
+                datagrams += [data[at : at + segment] for at in range(0, len(data), segment)]
             else:
-                datagrams = [data]
-            self._receive(datagrams, address, local)
-            if self._paused or self.closed:
-                return
+                datagrams.append(data)
+            left -= len(data)
+            if left <= 0:
+                break
+        if sender is not None:
+            self._receive(datagrams, *sender)
 
     def _send(self, batch: list[bytes], address: Address | None, local: bytes) -> bool:
         """Send one batch; False where the kernel takes no more now. What it refuses is lost."""

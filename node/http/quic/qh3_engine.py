@@ -94,7 +94,21 @@ class Qh3Session(ShapedSession):
 
     def queued(self, stream: int | None = None) -> int:
         """Return the bytes of ``stream``, or of all, that wait for their first sending."""
-        return 0 if self._closed else self._quic.get_send_buffer_size(stream)
+        return 0 if self.closed else self._quic.get_send_buffer_size(stream)
+
+    @property
+    def room(self) -> int:
+        """How many more streams the peer lets us ``open`` now (its limit counts all ever opened)."""
+        return self._quic.max_concurrent_bidi_streams - self._quic.get_next_available_stream_id() // 4
+
+    @property
+    def starved(self) -> bool:
+        """Whether neither congestion window nor pacing hold back what is queued: then the peer does."""
+        core = self._core
+        if core is None or core.bytes_in_flight + DATAGRAM_BYTES > core.congestion_window:
+            return False
+        timer = core.get_timer()
+        return timer is None or timer[0] != "pacing"
 
     @property
     def _core(self) -> QuicConnectionCore | None:

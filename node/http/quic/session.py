@@ -91,6 +91,8 @@ class Session(Protocol):
 
     id: bytes
     """The first connection id that the peer addresses us by."""
+    closed: bool
+    """Whether it is over; ``Closed`` comes, or has come, as an event."""
     faults: int
     stream_bytes: int
     """Bytes of one stream worth queueing at a time: what the engine sends in one turn of the loop."""
@@ -98,6 +100,16 @@ class Session(Protocol):
     @property
     def wake_at(self) -> float | None:
         """When ``tick`` must be called, in the clock of ``now``."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """How many more streams the peer lets us ``open`` now."""
+        ...
+
+    @property
+    def starved(self) -> bool:
+        """Whether neither congestion window nor pacing hold back what is queued: then the peer does."""
         ...
 
     def receive(self, datagrams: list[bytes], address: Address, now: float) -> None:
@@ -117,7 +129,7 @@ class Session(Protocol):
         ...
 
     def open(self, headers: Headers, *, end: bool) -> int:
-        """Send a request head on a new stream and return the stream.
+        """Send a request head on a new stream, mind ``room``, and return the stream.
 
         Raises:
             UnreachableError: ``closed``: the session is over.

@@ -68,14 +68,14 @@ class ShapedSession:
         self._http: Http | None = None
         self._events: deque[Event] = deque()
         self._sending: set[int] = set()
-        self._closed = False
+        self.closed = False
         self.faults = 0
         self.id: bytes = quic.host_cid
 
     @property
     def wake_at(self) -> float | None:
         """When ``tick`` must be called, in the clock of ``now``."""
-        return None if self._closed else self._shape.get_timer()
+        return None if self.closed else self._shape.get_timer()
 
     def tick(self, now: float) -> None:
         """Let timers that are due run: loss, idle time-out, delayed acknowledgements."""
@@ -88,13 +88,13 @@ class ShapedSession:
         return self._events.popleft() if self._events else None
 
     def open(self, headers: Headers, *, end: bool) -> int:
-        """Send a request head on a new stream and return the stream.
+        """Send a request head on a new stream, mind ``room``, and return the stream.
 
         Raises:
             UnreachableError: ``closed``: the session is over.
 
         """
-        if self._closed:
+        if self.closed:
             raise UnreachableError("the connection is closed", reason="closed")
         stream = self._shape.get_next_available_stream_id()
         self._sending.add(stream)
@@ -121,13 +121,13 @@ class ShapedSession:
 
     def stop(self, stream: int, code: int) -> None:
         """Tell the peer to send no more on ``stream``; harmless where it has ended."""
-        if not self._closed:
+        if not self.closed:
             with suppress(Exception):  # as above
                 self._shape.stop_stream(stream, code)
 
     def close(self, code: int = NO_ERROR, reason: str = "") -> None:
         """Close the session; ``take`` then returns its last datagram."""
-        if not self._closed:
+        if not self.closed:
             with suppress(Exception):  # as above
                 self._shape.close(error_code=code, reason_phrase=reason)
 
@@ -156,7 +156,7 @@ class ShapedSession:
         raise NotImplementedError
 
     def _end(self, code: int, reason: str) -> None:
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             self._sending.clear()
             self._events.append(Closed(code, reason))
