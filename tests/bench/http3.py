@@ -48,8 +48,8 @@ class Sample(NamedTuple):
 def run(only: Sequence[str] | None = None) -> list[dict[str, object]]:
     """Measure the cases named in ``only``, or all, and return their figures (``ratio``: ours / Caddy)."""
     names = [name for name in CASES if not only or name in only]
-    caddy = shutil.which("caddy", path=f"{PEERS}{os.pathsep}{os.environ.get('PATH', '')}")
-    if caddy is None:
+    program = shutil.which("caddy", path=f"{PEERS}{os.pathsep}{os.environ.get('PATH', '')}")
+    if program is None:
         return [_skipped(name, "caddy is not here: .ci/peers.sh caddy") for name in names]
     with tempfile.TemporaryDirectory(prefix="farcast-bench-") as folder, ExitStack() as stack:
         root = Path(folder)
@@ -59,11 +59,11 @@ def run(only: Sequence[str] | None = None) -> list[dict[str, object]]:
             for at in range(count):
                 (root / "files" / f"{name}-{at}").write_bytes(os.urandom(size))
         ours = stack.enter_context(relay(root / "files"))
-        peer = stack.enter_context(_caddy(caddy, root))
-        return [_compare(name, ours, peer, caddy) for name in names]
+        peer = stack.enter_context(caddy(program, root))
+        return [_compare(name, ours, peer, program) for name in names]
 
 
-def _compare(name: str, ours: Server, peer: Server, caddy: str) -> dict[str, object]:
+def _compare(name: str, ours: Server, peer: Server, program: str) -> dict[str, object]:
     rounds = int(os.environ.get("FARCAST_BENCH_ROUNDS", ROUNDS))
     for server in (ours, peer):  # fill page and descriptor caches
         _fetch(server, name)
@@ -75,7 +75,7 @@ def _compare(name: str, ours: Server, peer: Server, caddy: str) -> dict[str, obj
         "ours": round(median(mine.mb_s for mine, _ in pairs), 1),
         "peer": round(median(its.mb_s for _, its in pairs), 1),
         "peer_name": "Caddy",
-        "peer_version": _version(caddy),
+        "peer_version": _version(program),
         "ratio": round(median(ratios), 3),
         "rounds": rounds,
         "spread": [round(min(ratios), 3), round(max(ratios), 3)],
@@ -163,8 +163,8 @@ async def _fetch_all(port: int, paths: Sequence[str]) -> dict[str, float]:
 
 
 @contextmanager
-def _caddy(program: str, root: Path) -> Generator[Server, None, None]:
-    """Run Caddy with a certificate of ours, so that the client checks both servers in one way."""
+def caddy(program: str, root: Path) -> Generator[Server, None, None]:
+    """Run Caddy on ``root/files`` with our certificate, so that the client checks both servers in one way."""
     port = free_port()
     certificate = make_certificate(PUBLISHER, time.time())
     (root / "certificate.pem").write_bytes(certificate.certificate_pem)
@@ -181,8 +181,8 @@ def _caddy(program: str, root: Path) -> Generator[Server, None, None]:
         yield server
 
 
-def _version(caddy: str) -> str:
-    done = subprocess.run([caddy, "build-info"], capture_output=True, text=True, check=True, timeout=10)
+def _version(program: str) -> str:
+    done = subprocess.run([program, "build-info"], capture_output=True, text=True, check=True, timeout=10)
     for line in done.stdout.splitlines():
         if line.startswith("mod"):
             return line.split()[2].removeprefix("v")

@@ -117,19 +117,10 @@ class Endpoint:
         sender: tuple[Address, bytes] | None = None
         left = READ_BYTES
         for _ in range(READS):
-            try:
-                data, ancillary, _, address = self._sock.recvmsg(RECEIVE_BYTES, _ANCILLARY_BYTES)
-            except BlockingIOError:
+            read = self._read()
+            if read is None:
                 break
-            except OSError as error:
-                self._lost(error)
-                break
-            segment, local = 0, b""
-            for level, kind, value in ancillary:
-                if (level, kind) == (socket.SOL_UDP, _UDP_GRO):
-                    segment = int.from_bytes(value[:4], sys.byteorder)
-                elif (level, kind) in _PACKET_INFO:
-                    local = value
+            data, segment, address, local = read
             if sender is not None and sender != (address, local):
                 self._receive(datagrams, *sender)
                 datagrams = []
@@ -145,6 +136,23 @@ class Endpoint:
                 break
         if sender is not None:
             self._receive(datagrams, *sender)
+
+    def _read(self) -> tuple[bytes, int, Address, bytes] | None:
+        """Return one read: bytes, size of each datagram in them, sender, our address; None: no more."""
+        try:
+            data, ancillary, _, address = self._sock.recvmsg(RECEIVE_BYTES, _ANCILLARY_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self._lost(error)
+            return None
+        segment, local = 0, b""
+        for level, kind, value in ancillary:
+            if (level, kind) == (socket.SOL_UDP, _UDP_GRO):
+                segment = int.from_bytes(value[:4], sys.byteorder)
+            elif (level, kind) in _PACKET_INFO:
+                local = value
+        return data, segment, address, local
 
     def _send(self, batch: list[bytes], address: Address | None, local: bytes) -> bool:
         """Send one batch; False where the kernel takes no more now. What it refuses is lost."""

@@ -51,6 +51,7 @@ class GateLimits(NamedTuple):
     sessions: int = 1_024
     unnamed: int = 128
     handshakes: int = 256
+    """Handshakes at a time; the oldest makes way for one more."""
     neighbours: int = 32
     """Handshakes at a time from one network: an IPv4 address or an IPv6 /64."""
     unproven: int = 64
@@ -67,14 +68,14 @@ class Gate:
 
     def __init__(self, secret: bytes, limits: GateLimits) -> None:
         """Sign tokens with ``secret``."""
+        self.limits = limits
         self._secret = secret
-        self._limits = limits
 
     def judge(  # noqa: PLR0911 - one line a reason
         self, ids: Ids, size_bytes: int, address: Address, load: Load, *, noise: bytes, now: float
     ) -> Admit | Respond | Refuse:
         """Judge a datagram of ``size_bytes`` of no session; ``noise`` is ``ID_BYTES`` of randomness."""
-        limits = self._limits
+        limits = self.limits
         if not ids.version or size_bytes < INITIAL_BYTES:
             return Refuse("stray_datagram")
         if ids.version != VERSION:
@@ -85,7 +86,7 @@ class Gate:
             return Refuse("too_many_connections")
         if not ids.source and load.unnamed >= limits.unnamed:
             return Refuse("too_many_browsers")
-        if load.handshakes >= limits.handshakes or load.neighbours >= limits.neighbours:
+        if load.neighbours >= limits.neighbours:
             return Refuse("too_many_handshakes")
         if ids.token:
             original = self._original(ids, address, now)

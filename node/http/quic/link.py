@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import islice
 
 from ....protocol.errors import UnreachableError
@@ -23,6 +23,9 @@ SMALL_BYTES = 16 << 10
 """A piece up to this size waits for no turn."""
 CHUNK_BYTES = 256 << 10
 STALL_S = 30.0
+
+Spend = Callable[[int], Awaitable[None]]
+"""Returns once so many bytes may be sent."""
 
 
 class Link:
@@ -118,8 +121,8 @@ class Link:
         self.soon()
         return stream
 
-    async def pump(self, stream: int, chunks: AsyncIterator[bytes]) -> int:
-        """Send a body and its end, as fast as the peer takes it; returns its size.
+    async def pump(self, stream: int, chunks: AsyncIterator[bytes], spend: Spend | None = None) -> int:
+        """Send a body and its end, as fast as the peer takes it and ``spend`` lets go; returns its size.
 
         Raises:
             UnreachableError: the peer stopped the stream, left, or took nothing for ``STALL_S``.
@@ -127,6 +130,8 @@ class Link:
         """
         total = 0
         async for chunk in chunks:
+            if spend is not None:
+                await spend(len(chunk))
             await self._room(stream, len(chunk))
             self.session.send(stream, chunk, end=False)
             total += len(chunk)

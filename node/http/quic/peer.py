@@ -83,7 +83,10 @@ class Peer:
         self.named = named
         self._address = plain(str(address[0]))
         self._requests: dict[int, _Request] = {}
-        self._late: asyncio.TimerHandle | None = server.loop.call_later(HANDSHAKE_S, self._give_up)
+        self._connected = False
+        self._late: asyncio.TimerHandle | None = server.loop.call_later(
+            HANDSHAKE_S, self.give_up, "slow_handshake"
+        )
         self._finished = self._resets = 0
 
     def _event(self, event: Event) -> None:
@@ -95,6 +98,7 @@ class Peer:
             self._cancel(event.stream)
         elif isinstance(event, Opened):
             self._settle()
+            self._connect()
         elif isinstance(event, IdIssued):
             self.server.name(self, event.id)
         elif isinstance(event, IdRetired):
@@ -108,12 +112,27 @@ class Peer:
             self._late = None
             self.server.settled(self)
 
-    def _give_up(self) -> None:
-        self.server.router.refused("slow_handshake")
+    def _connect(self) -> None:
+        """Take the client on, now that it has proven its address, unless the contract has no place for it."""
+        if self.server.contract.connect(self._address) is None:
+            self._connected = True
+        else:
+            self.server.router.refused("too_many_connections")
+            self.link.close(EXCESSIVE_LOAD)
+
+    async def _spend(self, size_bytes: int) -> None:
+        await self.server.contract.spend(self._address, size_bytes)
+
+    def give_up(self, reason: str) -> None:
+        """Drop a session whose handshake is not done, and count why."""
+        self.server.router.refused(reason)
         self.link.close(NO_ERROR)
 
     def _closed(self, _: Closed) -> None:
         self._settle()
+        if self._connected:
+            self._connected = False
+            self.server.contract.disconnect(self._address)
         if self.link.session.faults:
             self.server.router.refused("quic_engine_fault")
         for request in list(self._requests.values()):
@@ -225,7 +244,7 @@ class Peer:
         self.link.session.send_head(stream, fields, end=empty)
         if not empty:
             async with aclosing(server.files.stream(answer)) as chunks:
-                server.tally.sent_bytes += await self.link.pump(stream, chunks)
+                server.tally.sent_bytes += await self.link.pump(stream, chunks, self._spend)
 
     async def _read(self, stream: int, request: _Request, limit: int, declared: str | None) -> bytes:
         request.limit = min(limit, BODY_BYTES)

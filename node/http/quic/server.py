@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import socket
 from collections import Counter
+from typing import Protocol
 
 from ..exchange import Router
 from ..files import FileCache
@@ -21,6 +22,33 @@ from .session import NO_ERROR, Address
 LAST_S = 0.1
 
 
+class Contract(Protocol):
+    """What the operator allows each client; every carrier of a box asks the same one."""
+
+    def connect(self, peer: str) -> object | None:
+        """Count a new connection of ``peer``, or say why it must be closed."""
+        ...
+
+    def disconnect(self, peer: str) -> None:
+        """Count the end of a connection that was taken on."""
+        ...
+
+    async def spend(self, peer: str, size_bytes: int) -> None:
+        """Wait until ``size_bytes`` may go to ``peer``."""
+        ...
+
+
+class _NoContract:
+    def connect(self, peer: str) -> object | None:
+        del peer
+
+    def disconnect(self, peer: str) -> None:
+        del peer
+
+    async def spend(self, peer: str, size_bytes: int) -> None:
+        del peer, size_bytes
+
+
 class QuicServer:
     """Serves a router by HTTP/3 on one UDP socket."""
 
@@ -32,8 +60,10 @@ class QuicServer:
         files: FileCache,
         tally: Tally,
         limits: GateLimits | None = None,
+        contract: Contract | None = None,
     ) -> None:
-        """Answer through ``router`` as the owner of ``certificate``."""
+        """Answer through ``router`` as the owner of ``certificate``, within the operator's ``contract``."""
+        self.contract = contract or _NoContract()
         self.router = router
         self.files = files
         self.tally = tally
@@ -45,7 +75,8 @@ class QuicServer:
         self._peers: dict[bytes, Peer] = {}
         self._sessions: set[Peer] = set()
         self._unnamed = 0
-        self._handshakes: Counter[str] = Counter()
+        self._neighbours: Counter[str] = Counter()
+        self._handshakes: dict[Peer, None] = {}  # the oldest first
         tally.connections = lambda: len(self._sessions)
         self._closing = False
         self._endpoint: Endpoint | None = None
@@ -91,9 +122,10 @@ class QuicServer:
 
     def settled(self, peer: Peer) -> None:
         """Count the handshake of ``peer`` as done, or as given up."""
-        self._handshakes[peer.network] -= 1
-        if not self._handshakes[peer.network]:
-            del self._handshakes[peer.network]
+        del self._handshakes[peer]
+        self._neighbours[peer.network] -= 1
+        if not self._neighbours[peer.network]:
+            del self._neighbours[peer.network]
 
     def forget(self, peer: Peer) -> None:
         """Drop a closed session."""
@@ -127,9 +159,7 @@ class QuicServer:
         if endpoint is None or self._closing:
             return None
         here = network(address[0])
-        load = Load(
-            len(self._sessions), self._unnamed, self._handshakes.total(), self._handshakes.get(here, 0)
-        )
+        load = Load(len(self._sessions), self._unnamed, len(self._handshakes), self._neighbours[here])
         noise = secrets.token_bytes(ID_BYTES)
         verdict = self._gate.judge(ids, size_bytes, address, load, noise=noise, now=self.loop.time())
         if isinstance(verdict, Respond):
@@ -144,9 +174,12 @@ class QuicServer:
             return None
         session = engine.accept(verdict.original, verdict.retried)
         peer = Peer(self, endpoint, session, address, network=here, named=bool(ids.source))
-        self._handshakes[here] += 1
+        self._handshakes[peer] = None
+        self._neighbours[here] += 1
         self._unnamed += not peer.named
         self._sessions.add(peer)
         self.name(peer, ids.destination)
         self.name(peer, session.id)
+        if len(self._handshakes) > self._gate.limits.handshakes:
+            next(iter(self._handshakes)).give_up("too_many_handshakes")
         return peer

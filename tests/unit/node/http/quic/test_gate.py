@@ -1,32 +1,34 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from farcast.node.http.quic.gate import Admit, Gate, Refuse, Respond
-from farcast.node.http.quic.ids import Ids, read_ids
+from farcast.node.http.quic.gate import Admit, Gate, GateLimits, Load, Refuse, Respond, network
+from farcast.node.http.quic.ids import INITIAL_BYTES, Ids
 
 FIRST = Ids(1, b"d" * 8, b"s" * 8, initial=True, token=b"")
 HERE = ("192.0.2.1", 4000)
 NOISE = b"r" * 8
+LIMITS = GateLimits(sessions=9, unnamed=2, handshakes=6, neighbours=4, unproven=2)
 
 
 def _judge(
     gate: Gate,
     ids: Ids,
+    load: Load | None = None,
     *,
     address: tuple[str, int] = HERE,
     size: int = 1200,
-    sessions: int = 0,
-    unproven: int = 0,
     now: float = 100.0,
 ) -> Admit | Respond | Refuse:
-    return gate.judge(ids, size, address, sessions=sessions, unproven=unproven, noise=NOISE, now=now)
+    return gate.judge(ids, size, address, load or Load(), noise=NOISE, now=now)
 
 
-def _gate() -> Gate:
-    return Gate(b"k" * 32, sessions=3, unproven=2)
+def _gate(secret: bytes = b"k" * 32) -> Gate:
+    return Gate(secret, LIMITS)
 
 
 def test_the_first_datagram_of_a_client_is_admitted() -> None:
@@ -46,13 +48,26 @@ def test_noise_is_dropped_and_counted(ids: Ids, size: int) -> None:
     assert _judge(_gate(), ids, size=size) == Refuse("stray_datagram")
 
 
-def test_a_client_without_connection_id_and_one_too_many_are_counted() -> None:
-    assert _judge(_gate(), FIRST._replace(source=b"")) == Refuse("empty_connection_id")
-    assert _judge(_gate(), FIRST, sessions=3) == Refuse("too_many_connections")
+@pytest.mark.parametrize(
+    ("load", "reason"),
+    [
+        (Load(sessions=9), "too_many_connections"),
+        (Load(neighbours=4), "too_many_handshakes"),
+    ],
+)
+def test_one_too_many_is_refused_by_its_reason(load: Load, reason: str) -> None:
+    assert _judge(_gate(), FIRST, load) == Refuse(reason)
+
+
+def test_clients_without_a_connection_id_have_a_limit_of_their_own() -> None:
+    nameless = FIRST._replace(source=b"")
+    assert _judge(_gate(), nameless, Load(unnamed=1)) == Admit(b"d" * 8, b"")
+    assert _judge(_gate(), nameless, Load(unnamed=2)) == Refuse("too_many_browsers")
+    assert _judge(_gate(), FIRST, Load(unnamed=2)) == Admit(b"d" * 8, b"")
 
 
 def _retry(gate: Gate) -> Ids:
-    verdict = _judge(gate, FIRST, unproven=2)
+    verdict = _judge(gate, FIRST, Load(handshakes=2))
     assert isinstance(verdict, Respond)
     packet = verdict.packet
     assert (packet[0] & 0xF0) == 0xF0
@@ -62,7 +77,7 @@ def _retry(gate: Gate) -> Ids:
 
 def test_a_client_that_returns_its_token_is_admitted_even_in_a_flood() -> None:
     gate = _gate()
-    assert _judge(gate, _retry(gate), unproven=2) == Admit(b"d" * 8, NOISE)
+    assert _judge(gate, _retry(gate), Load(handshakes=2)) == Admit(b"d" * 8, NOISE)
 
 
 def test_a_token_counts_for_one_address_one_id_and_some_seconds() -> None:
@@ -74,7 +89,7 @@ def test_a_token_counts_for_one_address_one_id_and_some_seconds() -> None:
     assert _judge(gate, again._replace(destination=b"x" * 8)) == bad
     assert _judge(gate, again, now=111.0) == bad
     assert _judge(gate, again._replace(token=b"t")) == bad
-    assert _judge(Gate(b"other", sessions=3, unproven=2), again) == bad
+    assert _judge(_gate(b"other"), again) == bad
 
 
 def test_another_version_is_told_ours() -> None:
@@ -83,15 +98,47 @@ def test_another_version_is_told_ours() -> None:
     assert verdict.packet[1:] == b"\0\0\0\0\x08" + b"s" * 8 + b"\x08" + b"d" * 8 + b"\0\0\0\x01"
 
 
-def test_ids_are_read_from_long_and_short_headers() -> None:
-    long = b"\xc3\x00\x00\x00\x01\x03abc\x02xy\x41\x00" + b"t" * 256 + b"rest"
-    assert read_ids(long) == Ids(1, b"abc", b"xy", initial=True, token=b"t" * 256)
-    assert read_ids(b"\xe3" + long[1:]) == Ids(1, b"abc", b"xy", initial=False, token=b"")
-    assert read_ids(b"\x40" + b"12345678" + b"more") == Ids(0, b"12345678", b"", initial=False, token=b"")
+ADDRESSES = st.tuples(st.ip_addresses(v=4).map(str), st.integers(min_value=1, max_value=65_535))
 
 
-@settings(deadline=None)
-@given(st.binary(max_size=80), st.sampled_from([b"", b"\xc0\x00\x00\x00\x01", b"\xc0\x00\x00\x00\x02"]))
-def test_any_datagram_has_ids_or_is_none(data: bytes, prefix: bytes) -> None:
-    ids = read_ids(prefix + data)
-    assert ids is None or ids.destination in prefix + data
+@given(
+    st.builds(
+        Ids,
+        st.sampled_from([0, 1, 2, 0xFFFFFFFF]),
+        st.binary(max_size=20),
+        st.binary(max_size=20),
+        st.booleans(),
+        st.binary(max_size=80),
+    ),
+    st.integers(min_value=9, max_value=1500),
+    ADDRESSES,
+    st.builds(Load, *[st.integers(min_value=0, max_value=10)] * 4),
+)
+def test_whatever_comes_the_gate_answers_within_its_limits(
+    ids: Ids, size: int, address: tuple[str, int], load: Load
+) -> None:
+    verdict = _judge(_gate(), ids, load, address=address, size=size)
+    if isinstance(verdict, Admit):
+        assert ids.initial
+        assert ids.version == 1
+        assert size >= INITIAL_BYTES
+        assert load.sessions < LIMITS.sessions
+        assert load.handshakes < LIMITS.unproven
+        assert load.neighbours < LIMITS.neighbours
+        assert ids.source or load.unnamed < LIMITS.unnamed
+        assert not ids.token  # no made-up token is ever right
+    elif isinstance(verdict, Respond):
+        assert len(verdict.packet) <= 3 * size  # RFC 9000 section 8.1
+        assert size >= INITIAL_BYTES
+    else:
+        assert verdict.reason
+
+
+@given(st.ip_addresses(v=6), st.ip_addresses(v=4))
+def test_a_network_is_an_ipv4_address_or_half_an_ipv6_one(wide: Any, narrow: Any) -> None:  # noqa: ANN401
+    assert network(str(narrow)) == network(f"::ffff:{narrow}") == str(narrow)
+    if wide.ipv4_mapped is None:
+        neighbour = type(wide)(int(wide) ^ 1)
+        stranger = type(wide)(int(wide) ^ 1 << 64)
+        assert network(str(wide)) == network(f"{wide}%eth0") == network(str(neighbour))
+        assert network(str(wide)) != network(str(stranger))
