@@ -15,7 +15,7 @@ from farcast.node.http.exchange import Answer, Exchange, FilePart, Hosts, Router
 from farcast.node.http.files import FileCache
 from farcast.node.http.quic.channel import Channel
 from farcast.node.http.quic.gate import GateLimits
-from farcast.node.http.quic.server import QuicServer
+from farcast.node.http.quic.server import Contract, QuicServer
 from farcast.node.http.tally import HttpMetrics
 from farcast.node.http.tls import make_certificate
 from farcast.protocol.errors import RefusedError
@@ -81,7 +81,10 @@ class Box:
 
 
 @asynccontextmanager
-async def running(box: Box, limits: GateLimits | None = None) -> AsyncGenerator[QuicServer, None]:
+async def running(
+    box: Box, limits: GateLimits | None = None, contract: Contract | None = None
+) -> AsyncGenerator[QuicServer, None]:
+    """Serve ``box`` by HTTP/3 on a port of its own."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.bind(("127.0.0.1", 0))
@@ -91,7 +94,8 @@ async def running(box: Box, limits: GateLimits | None = None) -> AsyncGenerator[
         CERTIFICATE,
         files=FileCache(),
         tally=box.metrics.carrier("quic"),
-        limits=limits or GateLimits(),
+        limits=limits,
+        contract=contract,
     )
     server.listen(sock)
     try:
@@ -102,6 +106,7 @@ async def running(box: Box, limits: GateLimits | None = None) -> AsyncGenerator[
 
 @asynccontextmanager
 async def dialled(box: Box, key: bytes = BOX.key) -> AsyncGenerator[Channel, None]:
+    """Connect our own client to ``box``."""
     channel = await Channel.open(socket.AF_INET, box.address, key)
     try:
         yield channel
@@ -110,6 +115,7 @@ async def dialled(box: Box, key: bytes = BOX.key) -> AsyncGenerator[Channel, Non
 
 
 async def until(condition: Callable[[], bool]) -> None:
+    """Wait for ``condition``, 5 s at most."""
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 - the state has no event
             await asyncio.sleep(0.02)
@@ -123,6 +129,7 @@ async def get(
     body: bytes = b"",
     headers: dict[str, str] | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
+    """Ask once: status, headers and body."""
     async with asyncio.timeout(20):
         return await channel.request(
             method, "127.0.0.1", path, body=body, headers=headers or {}, limit_bytes=SIZE

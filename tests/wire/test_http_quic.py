@@ -30,7 +30,7 @@ from farcast.tests.wire.quic_box import BOX, CERTIFICATE, SIZE, Box, dialled, ge
 @pytest.fixture
 async def box(tmp_path: Path) -> AsyncIterator[Box]:
     made = Box(tmp_path)
-    async with running(made):
+    async with running(made) as made.server:
         yield made
 
 
@@ -148,8 +148,9 @@ async def test_after_many_unproven_handshakes_a_client_must_prove_its_address(tm
     async with running(box, GateLimits(unproven=0)):
         async with dialled(box) as channel:
             assert (await get(channel, "/echo", method="POST", body=b"x"))[2] == b"x"
-        status, body = await _ask_aioquic(box, "/file")
-        assert (status, body) == (200, box.whole)
+        for kind in (_Independent, _Nameless):
+            assert await _ask_aioquic(box, "/file", kind) == (200, box.whole)
+        assert "unproven_address" in box.reasons
 
 
 async def test_sessions_past_the_limit_are_not_begun(tmp_path: Path) -> None:
@@ -257,15 +258,84 @@ async def _ask_aioquic(box: Box, path: str, kind: type[_Independent] = _Independ
             return await client.done
 
 
-async def test_an_independent_client_is_served(box: Box) -> None:
-    assert await _ask_aioquic(box, "/file") == (200, box.whole)
-    status, body = await _ask_aioquic(box, "/none")
+KINDS = pytest.mark.parametrize("kind", [_Independent, _Nameless])
+
+
+@KINDS
+async def test_an_independent_client_is_served(box: Box, kind: type[_Independent]) -> None:
+    assert await _ask_aioquic(box, "/file", kind) == (200, box.whole)
+    status, body = await _ask_aioquic(box, "/none", kind)
     assert status == 404
     assert b'"reason":"no_route"' in body
 
 
-async def test_an_independent_client_sees_a_reset_and_our_certificate(box: Box) -> None:
+@KINDS
+async def test_an_independent_client_sees_a_reset_and_our_certificate(
+    box: Box, kind: type[_Independent]
+) -> None:
     with pytest.raises(ConnectionResetError):
-        await _ask_aioquic(box, "/fail")
+        await _ask_aioquic(box, "/fail", kind)
     der = ssl.PEM_cert_to_DER_cert(CERTIFICATE.certificate_pem.decode())
     assert peer_key(der) == BOX.key
+
+
+async def test_clients_with_and_without_ids_are_served_side_by_side_and_leave_nothing(box: Box) -> None:
+    async with dialled(box) as channel:
+        answers = await asyncio.gather(
+            *(_ask_aioquic(box, "/file", kind) for kind in (_Independent, _Nameless, _Nameless)),
+            get(channel, "/file"),
+        )
+        assert [answer[-1] == box.whole for answer in answers] == [True] * 4
+    await until(lambda: not box.server._sessions)
+    assert not box.server._peers
+    assert not box.server._unnamed
+    assert not box.server.tasks
+
+
+async def test_browsers_past_their_limit_wait_and_others_do_not(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    async with running(box, GateLimits(unnamed=0)), dialled(box) as channel:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await _ask_aioquic(box, "/file", _Nameless)
+        assert set(box.reasons) == {"too_many_browsers"}
+        assert (await get(channel, "/file"))[2] == box.whole
+
+
+class _Tight:
+    """A contract of 10 MB a second for so many connections."""
+
+    def __init__(self, connections: int) -> None:
+        self.connections = connections
+        self.spent_bytes = 0
+
+    def connect(self, peer: str) -> object | None:
+        """Take on as many as there are."""
+        assert peer == "127.0.0.1"
+        self.connections -= 1
+        return "full" if self.connections < 0 else None
+
+    def disconnect(self, peer: str) -> None:
+        """Give the place back."""
+        assert peer == "127.0.0.1"
+        self.connections += 1
+
+    async def spend(self, peer: str, size_bytes: int) -> None:
+        """Take as long as that costs."""
+        assert peer == "127.0.0.1"
+        self.spent_bytes += size_bytes
+        await asyncio.sleep(size_bytes / 1e7)
+
+
+async def test_a_contract_paces_every_body_and_bounds_connections(tmp_path: Path) -> None:
+    box, contract = Box(tmp_path), _Tight(1)
+    async with running(box, contract=contract):
+        async with dialled(box) as channel:
+            begun = asyncio.get_running_loop().time()
+            assert (await get(channel, "/file"))[2] == box.whole
+            assert asyncio.get_running_loop().time() - begun > 0.29
+            assert contract.spent_bytes == SIZE
+            async with dialled(box) as other:
+                await until(lambda: not other.alive)
+            assert "too_many_connections" in box.reasons
+        await until(lambda: contract.connections == 1)
