@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from aioquic.quic.connection import QuicConnection
 from prometheus_client import CollectorRegistry
 
 from farcast.node.http.exchange import Answer, Exchange, FilePart, Hosts, Router
@@ -134,3 +135,13 @@ async def get(
         return await channel.request(
             method, "127.0.0.1", path, body=body, headers=headers or {}, limit_bytes=SIZE
         )
+
+
+def unname(quic: QuicConnection) -> None:
+    """Take its connection id from a client before its first packet, so that it is as browsers are.
+
+    The library itself knows no such client.
+    """
+    quic.configuration.connection_id_length = 0
+    quic._host_cids[0].cid = quic.host_cid = quic._local_initial_source_connection_id = b""
+    quic._replenish_connection_ids = lambda: None

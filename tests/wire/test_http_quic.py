@@ -18,13 +18,13 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import QuicEvent, StreamReset
 
-from farcast.node.http.quic import datagram
+from farcast.node.http.quic import aioquic_engine, datagram, qh3_engine
 from farcast.node.http.quic.channel import Channel
 from farcast.node.http.quic.gate import GateLimits
 from farcast.node.http.tls import peer_key
 from farcast.protocol.errors import RemoteError, UnreachableError
 from farcast.protocol.identity import Identity
-from farcast.tests.wire.quic_box import BOX, CERTIFICATE, SIZE, Box, dialled, get, running, until
+from farcast.tests.wire.quic_box import BOX, CERTIFICATE, SIZE, Box, dialled, get, running, unname, until
 
 
 @pytest.fixture
@@ -241,9 +241,7 @@ class _Nameless(_Independent):
 
     def __init__(self, quic: QuicConnection, stream_handler: QuicStreamHandler | None = None) -> None:
         """Take the id from ``quic`` before its first packet."""
-        quic.configuration.connection_id_length = 0
-        quic._host_cids[0].cid = quic.host_cid = quic._local_initial_source_connection_id = b""
-        quic._replenish_connection_ids = lambda: None
+        unname(quic)
         super().__init__(quic, stream_handler)
 
 
@@ -292,6 +290,40 @@ async def test_clients_with_and_without_ids_are_served_side_by_side_and_leave_no
     assert not box.server.tasks
 
 
+@KINDS
+async def test_a_client_that_goes_without_a_word_is_forgotten_after_the_idle_time(
+    tmp_path: Path, kind: type[_Independent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for engine in (qh3_engine, aioquic_engine):
+        monkeypatch.setattr(engine, "IDLE_S", 1.0)
+    box = Box(tmp_path)
+    configuration = QuicConfiguration(alpn_protocols=["h3"], verify_mode=ssl.CERT_NONE)
+    async with running(box) as server:
+        async with connect(*box.address, configuration=configuration, create_protocol=kind) as client:
+            assert isinstance(client, _Independent)
+            client.ask("/file")
+            assert (await client.done)[1] == box.whole
+            client._transport.abort()
+            await asyncio.sleep(0.5)
+            assert len(server._sessions) == 1
+            await until(lambda: not server._sessions)
+        assert not server._peers
+        assert not server._unnamed
+        assert set(box.reasons) <= {
+            "quic_engine_fault"
+        }  # qh3's packet builder, met by aioquic's acknowledgements
+
+
+async def test_small_answers_do_not_wait_for_bulk(box: Box) -> None:
+    async with dialled(box) as channel:
+        bulk = [asyncio.ensure_future(get(channel, "/file")) for _ in range(40)]
+        await asyncio.sleep(0)
+        small = await get(channel, "/echo", method="POST", body=b"x")
+        assert small[2] == b"x"
+        assert sum(each.done() for each in bulk) < 20
+        assert [body == box.whole for _, _, body in await asyncio.gather(*bulk)] == [True] * 40
+
+
 async def test_browsers_past_their_limit_wait_and_others_do_not(tmp_path: Path) -> None:
     box = Box(tmp_path)
     async with running(box, GateLimits(unnamed=0)), dialled(box) as channel:
@@ -312,8 +344,10 @@ class _Tight:
     def connect(self, peer: str) -> object | None:
         """Take on as many as there are."""
         assert peer == "127.0.0.1"
+        if not self.connections:
+            return "full"
         self.connections -= 1
-        return "full" if self.connections < 0 else None
+        return None
 
     def disconnect(self, peer: str) -> None:
         """Give the place back."""
