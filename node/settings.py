@@ -2,6 +2,8 @@
 
 Every key and its default is in ``config/defaults.toml``; its type and bounds are here. A value
 that does not fit is an error that names the file or variable, the key and the reason.
+
+Over 400 lines because the tables of the file stand here, one after another.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
+import zoneinfo
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -32,6 +35,7 @@ Seconds = Annotated[int, Meta(ge=1, le=86_400)]
 Millis = Annotated[int, Meta(ge=1, le=60_000)]
 Hours = Annotated[int, Meta(ge=1, le=24)]
 Bytes = Annotated[int, Meta(ge=10_000_000, le=2**53 - 1)]
+Rate = Annotated[int, Meta(ge=0, le=10**12)]
 Cents = Annotated[int, Meta(ge=0, le=10**9)]
 Line = Annotated[str, Meta(max_length=255)]
 Lines = Annotated[list[Line], Meta(max_length=64)]
@@ -46,6 +50,8 @@ class Listen(Table, frozen=True):
 
     host: Line
     port: Port
+    workers: Annotated[int, Meta(ge=1, le=64)]
+    connections: Annotated[int, Meta(ge=16, le=1_000_000)]
 
 
 class Admin(Table, frozen=True):
@@ -62,12 +68,33 @@ class Store(Table, frozen=True):
     """``[store]``: blocks on disk."""
 
     quota_bytes: Bytes
+    ram_bytes: Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
 
 class Spool(Table, frozen=True):
     """``[spool]``: pulses on their way home."""
 
     foreign_quota_bytes: Bytes
+
+
+class Contract(Table, frozen=True):
+    """``[contract]``: what the operator gives (docs/cli.md, "The operator's contract")."""
+
+    rate_up_bps: Rate
+    rate_down_bps: Rate
+    quiet_hours: Lines
+    quiet_rate_up_bps: Rate
+    quiet_rate_down_bps: Rate
+    volume_bytes: Annotated[int, Meta(ge=0, le=2**53 - 1)]
+    volume_counts: Literal["both", "up", "down", "larger"]
+    billing_day: Annotated[int, Meta(ge=1, le=31)]
+    zone: Line
+    lan_exempt: bool
+    publishers: Lines
+    listed: bool
+    connections: Annotated[int, Meta(ge=16, le=1_000_000)]
+    client_connections: Annotated[int, Meta(ge=1, le=100_000)]
+    client_requests_s: Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
 class Network(Table, frozen=True):
@@ -126,6 +153,7 @@ class Catalog(Table, frozen=True):
     """``[catalog]``: following the origin's catalog."""
 
     poll_s: Seconds
+    idle_poll_s: Seconds
 
 
 class Ladder(Table, frozen=True):
@@ -135,6 +163,20 @@ class Ladder(Table, frozen=True):
     hedge_max_ms: Millis
     probe_s: Seconds
     waste_percent: Percent
+
+
+class Fill(Table, frozen=True):
+    """``[fill]``: what a relay brings in, and from whom."""
+
+    peers: bool
+    ahead: Annotated[int, Meta(ge=0, le=8)]
+    push: bool
+
+
+class Deny(Table, frozen=True):
+    """``[deny]``: what this box does not serve, whatever the catalog lists."""
+
+    files: Lines
 
 
 class Money(Table, frozen=True):
@@ -156,6 +198,18 @@ class Trust(Table, frozen=True):
     refresh_s: Seconds
 
 
+class Ipfs(Table, frozen=True):
+    """``[ipfs]``: gateways from which a relay's operator pins by CID."""
+
+    pin_from: Lines
+
+
+class Kubo(Table, frozen=True):
+    """``[kubo]``: an IPFS node that keeps what the origin publishes too."""
+
+    rpc: Line
+
+
 class Log(Table, frozen=True):
     """``[log]``: how much is written."""
 
@@ -169,6 +223,7 @@ class Settings:
     listen: Listen
     admin: Admin
     store: Store
+    contract: Contract
     spool: Spool
     network: Network
     mesh: Mesh
@@ -178,8 +233,12 @@ class Settings:
     batch: Batch
     catalog: Catalog
     ladder: Ladder
+    fill: Fill
+    deny: Deny
     money: Money
     trust: Trust
+    ipfs: Ipfs
+    kubo: Kubo
     log: Log
     origins: Mapping[str, Origin]
 
@@ -236,17 +295,40 @@ class Settings:
             raise newest["network.interfaces"].refused(expected)
         if not all(_PLACE.fullmatch(text) for text in self.network.announce):
             raise newest["network.announce"].refused("'HOST:PORT' or 'https://HOST' entries")
+        self._check_contract(newest)
         for name, group in (("mesh.group", self.mesh.group), ("satellite.group", self.satellite.group)):
             if not _is_multicast(group):
                 raise newest[name].refused("an IPv4 multicast address such as '239.255.74.34'")
+        if not all(_GATEWAY.fullmatch(text) for text in self.ipfs.pin_from):
+            raise newest["ipfs.pin_from"].refused(
+                "base URLs of IPFS gateways such as 'http://127.0.0.1:8080'"
+            )
+        if self.kubo.rpc and not _is_rpc(self.kubo.rpc):
+            raise newest["kubo.rpc"].refused("an https or a loopback URL such as 'http://127.0.0.1:5001'")
         if self.ladder.hedge_max_ms < self.ladder.hedge_min_ms:
             raise newest["ladder.hedge_max_ms"].refused(f"at least hedge_min_ms ({self.ladder.hedge_min_ms})")
+
+    def _check_contract(self, newest: Mapping[str, _Entry]) -> None:
+        contract = self.contract
+        for name in ("rate_up_bps", "rate_down_bps", "quiet_rate_up_bps", "quiet_rate_down_bps"):
+            if 0 < getattr(contract, name) < SLOWEST_RATE_BPS:
+                raise newest[f"contract.{name}"].refused('0 for no limit, or at least "64 kbit/s"')
+        if 0 < contract.volume_bytes < SMALLEST_VOLUME_BYTES:
+            raise newest["contract.volume_bytes"].refused('0 for no limit, or at least "10 MB"')
+        if not all(_HOURS.fullmatch(text) for text in contract.quiet_hours):
+            raise newest["contract.quiet_hours"].refused("times of day such as '23:00-07:00'")
+        if not all(_CARRIED.fullmatch(text) for text in contract.publishers):
+            expected = "publishers' ids or '*' for all others, with a budget or none: '12D3KooW... = 50 GB'"
+            raise newest["contract.publishers"].refused(expected)
+        if not _is_zone(contract.zone):
+            raise newest["contract.zone"].refused("a time zone such as 'UTC' or 'Europe/Berlin'")
 
 
 TABLES: Mapping[str, type[Table]] = {
     "listen": Listen,
     "admin": Admin,
     "store": Store,
+    "contract": Contract,
     "spool": Spool,
     "network": Network,
     "mesh": Mesh,
@@ -256,8 +338,12 @@ TABLES: Mapping[str, type[Table]] = {
     "batch": Batch,
     "catalog": Catalog,
     "ladder": Ladder,
+    "fill": Fill,
+    "deny": Deny,
     "money": Money,
     "trust": Trust,
+    "ipfs": Ipfs,
+    "kubo": Kubo,
     "log": Log,
 }
 _KINDS: Mapping[str, Mapping[str, Any]] = {
@@ -266,7 +352,11 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
 }
 _SECRETS = frozenset({"token"})
 _PREFIX = "FARCAST_"
+SLOWEST_RATE_BPS, SMALLEST_VOLUME_BYTES = 64_000, 10_000_000
+_HOURS = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]\s*-\s*(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)")
+_CARRIED = re.compile(r"(\*|12D3KooW[1-9A-HJ-NP-Za-km-z]{44})(\s*=\s*[0-9.]+\s*([kKmMgGtT]?[iI]?[bB])?)?")
 _PLACE = re.compile(r"https://[^/:\s]+(:[0-9]{1,5})?|([^/:\s]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}")
+_GATEWAY = re.compile(r"https?://([^/:\s\[\]@?#]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?/?")
 
 
 @dataclass(frozen=True)
@@ -352,8 +442,20 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def _is_zone(name: str) -> bool:
+    try:
+        return not name or bool(zoneinfo.ZoneInfo(name))
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        return False
+
+
 def _is_loopback(text: str) -> bool:
     return text == "localhost" or (_is_address(text) and ipaddress.ip_address(text).is_loopback)
+
+
+def _is_rpc(text: str) -> bool:
+    match = _GATEWAY.fullmatch(text)
+    return match is not None and (text.startswith("https://") or _is_loopback(match[1].strip("[]")))
 
 
 def _is_multicast(text: str) -> bool:

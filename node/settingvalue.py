@@ -11,6 +11,8 @@ SIZE_UNITS = {
     "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
+RATE_UNITS = {"bit/s": 1, "kbit/s": 10**3, "mbit/s": 10**6, "gbit/s": 10**9}
+_RATE = re.compile(r"\s*([0-9]{1,12})(?:\.([0-9]{1,6}))?\s*([kmg]?bit/s)\s*", re.IGNORECASE)
 _SIZE = re.compile(r"\s*([0-9]{1,15})(?:\.([0-9]{1,6}))?\s*([a-z]{1,3})\s*", re.IGNORECASE)
 _SHOWN_CHARS = 60
 
@@ -24,6 +26,8 @@ def convert(name: str, kind: Any, value: object, *, text: bool) -> Any:  # noqa:
     """
     if name.endswith("_bytes") and isinstance(value, str):
         value = read_size(value)
+    elif name.endswith("_bps") and isinstance(value, str):
+        value = read_rate(value)
     elif text and isinstance(value, str) and isinstance(_bare(kind), msgspec.inspect.ListType):
         value = [part.strip() for part in value.split(",") if part.strip()]
     elif text and isinstance(value, str):
@@ -43,6 +47,17 @@ def read_size(text: str) -> int:
     return int(match[1] + digits) * unit // int(10 ** len(digits))
 
 
+def read_rate(text: str) -> int:
+    """Return the bits per second that ``20 Mbit/s`` or a plain number mean; raises ``ValueError``."""
+    if text.strip().isdecimal():
+        return int(text)
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    digits = match[2] or ""
+    return int(match[1] + digits) * RATE_UNITS[match[3].lower()] // int(10 ** len(digits))
+
+
 def expectation(name: str, kind: Any) -> str:  # noqa: ANN401 - a type
     """Say in words what a value of ``kind`` looks like."""
     info = msgspec.inspect.type_info(kind)
@@ -50,8 +65,9 @@ def expectation(name: str, kind: Any) -> str:  # noqa: ANN401 - a type
         schema: dict[str, str] = getattr(info, "extra_json_schema", None) or {}
         return schema.get("description") or expectation(name, info.type)
     if isinstance(info, msgspec.inspect.IntType):
-        size = ' or a size such as "20 GB"' if name.endswith("_bytes") else ""
-        return f"an integer from {info.ge} to {info.le}{size}"
+        text = ' or a size such as "20 GB"' if name.endswith("_bytes") else ""
+        text = ' or a rate such as "20 Mbit/s"' if name.endswith("_bps") else text
+        return f"an integer from {info.ge} to {info.le}{text}"
     if isinstance(info, msgspec.inspect.BoolType):
         return "true or false"
     if isinstance(info, msgspec.inspect.LiteralType):

@@ -23,10 +23,14 @@ from ..satellite.antenna import Antenna
 from ..satellite.fec import RaptorQ
 from ..satellite.tier import SatelliteTier
 from .box import Box, clock_ms
+from .catalog.denyfiles import LOOK_S as DENY_LOOK_S
+from .catalog.denyfiles import DenyFiles
+from .catalog.embargo import Embargo
 from .catalog.follow import Follower
 from .catalog.join import ENROLLED_FILE, known_origin, trust_fetch
 from .catalog.library import Library
 from .catalog.replica import Replica
+from .catalog.takedown import SWEEP_S, Takedown
 from .catalog.trust import Trust
 from .desk import Desk
 from .duty import Greeting
@@ -62,7 +66,8 @@ class Viewer:
         self.box = box = Box(home, settings)
         # what the LAN sees lives as long as the process (docs/adr/0004)
         box.listens_as = Identity(secrets.token_bytes(32))
-        self.lan_dialer = HttpDialer(allow_private=True)  # dials only what presence showed to be on-link
+        # dials only what presence showed to be on-link
+        self.lan_dialer = HttpDialer(allow_private=True, network=box.links.name)
         anywhere = Dialers(box.dialer, self.lan_dialer)
         self.trust = Trust(home.path / "trust", trust_fetch(anywhere, self._asked), box.registry)
         if self.trust.hint is None:
@@ -97,6 +102,11 @@ class Viewer:
         self.follower = Follower(
             self.replica, self.trust, self.library, anywhere, self._asked, self._fetch, box.registry
         )
+        takedown = Takedown(home.path / "takedown", self.replica, box.store, box.registry)
+        denied = DenyFiles(settings.deny.files, box.registry)
+        self.embargo = Embargo(self.library, takedown, denied, box.registry)
+        self.fetcher.barred = self.embargo.bars
+        self.follower.advanced = takedown.enforce
         self.reception = Reception(box.spool, box.listens_as, self._keyring, clock_ms, box.registry)
         self.keeper = Keeper(box.store, self.library, self.fetcher)
         self.gateway = Gateway(
@@ -114,6 +124,7 @@ class Viewer:
     async def run(self, started: Callable[[], None] | None = None) -> None:
         """Work until told to stop."""
         await asyncio.to_thread(self.replica.load)
+        await asyncio.to_thread(self.embargo.load)
         await self.heartbeat.recover()
         await self.box.run(started)
 
@@ -228,15 +239,24 @@ class Viewer:
     def _add_routes(self) -> None:
         box = self.box
         routes = PublicRoutes(
-            box.store, self.library, self.replica, self._held, self.trust.files, box.spool.acks, cors=False
+            box.store,
+            self.library,
+            self.replica,
+            self._held,
+            self.trust.files,
+            box.spool.acks,
+            cors=False,
+            denied=self.embargo.denies,
         )
         routes.add_to(box.public)
-        box.lookup = routes.lookup
+        self.embargo.add_to(box.public, routes.block, routes.watch)
+        box.lookup = self.embargo.lookup(routes.lookup)
+        box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         local = box.local
         self.gateway.add_to(local)
-        local.route("GET", "/ipfs/{cid}", routes.block)
-        local.route("GET", "/ipfs/{cid}/{path...}", routes.block)
+        local.route("GET", "/ipfs/{cid}", self.embargo.guard(routes.block))
+        local.route("GET", "/ipfs/{cid}/{path...}", self.embargo.guard(routes.block))
         self.desk.add_to(local)
         Page(self.desk.status, self.desk.titles, box.token).add_to(local)
 
@@ -250,9 +270,11 @@ class Viewer:
             lambda: asyncio.to_thread(self.wallet.close),
         ):
             box.on_close(closer)
-        box.every("follow", settings.catalog.poll_s, self.follower.refresh)
+        box.follow(self.follower.refresh, lambda: box.local.asked)
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("courier", min(settings.heartbeat.interval_s, CARRY_S), self.courier.errand)
+        box.every("sweep", SWEEP_S, self.embargo.sweep)
+        box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("tickets", RENEW_S, self._renew)
         box.every("keep", RENEW_S, self.keeper.resume)
         box.serve("offers", self._digest_offers)

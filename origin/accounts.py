@@ -81,6 +81,16 @@ def _accounts(db: sqlite_utils.Database) -> None:
     )
 
 
+@MIGRATIONS(name="0002_relay_wishes")
+def _relay_wishes(db: sqlite_utils.Database) -> None:
+    """``reason``: why a relay was refused; ``faults``: what dialling it back found, as encoded messages."""
+    relay = db.table("relay")
+    relay.add_column("wish", str, not_null_default="listed")
+    relay.add_column("reason", str, not_null_default="")
+    relay.add_column("faults", bytes, not_null_default=b"")
+    relay.add_column("dialled_ms", int, not_null_default=0)
+
+
 class Account(NamedTuple):
     """One account as its origin's team sees it; ``name`` is empty once erased."""
 

@@ -322,6 +322,7 @@ def publish_media(
         f"  blocks    {found['blocks']}, {found['new_blocks']} of them new",
         f"  pays      {shares}",
         f"  root      {found['root_cid']}",
+        *_kubo_lines(found["kubo"], console),
     )
 
 
@@ -357,8 +358,7 @@ def retire(
 ) -> None:
     """Take a title off the list; whoever holds it may keep playing it."""
     del debug
-    console = Console(as_json=as_json)
-    console.result(_perform(home, "retire", {"title": title}, console), f"{title} is no longer listed")
+    _withdraw(home, "retire", title, f"{title} is no longer listed", Console(as_json=as_json))
 
 
 @app.command(epilog="Example: farcast origin deny big-buck-bunny")
@@ -366,10 +366,19 @@ def retire(
 def deny(
     title: TitleArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
 ) -> None:
-    """Take a title down: every box that follows this catalog stops serving it."""
+    """Take a title down, every version of it: each box that follows this catalog drops and refuses it."""
     del debug
-    console = Console(as_json=as_json)
-    console.result(_perform(home, "deny", {"title": title}, console), f"{title} is taken down")
+    _withdraw(home, "deny", title, f"{title} is taken down", Console(as_json=as_json))
+
+
+@app.command(epilog="Example: farcast origin purge big-buck-bunny")
+@guarded
+def purge(
+    title: TitleArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Delete what only a title off the list needs, and say which tier still has it."""
+    del debug
+    _withdraw(home, "purge", title, f"{title} is deleted here", Console(as_json=as_json))
 
 
 @relays.callback(epilog="Example: farcast origin relays")
@@ -384,12 +393,13 @@ def relays_list(
     console = Console(as_json=as_json)
     found = _perform(home, "relays", {}, console)
     console.table(
-        ["relay", "standing", "where", "paid to", "record of"],
+        ["relay", "standing", "where", "in the directory", "paid to", "record of"],
         [
             (
                 row["id"],
                 "expired" if row["expired"] and row["standing"] == "approved" else row["standing"],
                 ", ".join(row["endpoints"]),
+                _in_directory(row),
                 row["payee"],
                 row["seen"],
             )
@@ -397,6 +407,13 @@ def relays_list(
         ],
     )
     console.result(found, *([] if found["relays"] else ["No relays yet: farcast origin invite --relay"]))
+
+
+def _in_directory(row: dict[str, Any]) -> str:
+    """Say whether a relay is in the directory, and else why not."""
+    if row["listed"]:
+        return "yes"
+    return "; ".join(row["faults"]) if row["wish"] == "listed" else str(row["wish"])
 
 
 @relays.command("approve", epilog="Example: farcast origin relays approve 12D3KooW...")
@@ -414,10 +431,11 @@ def relays_approve(
     console.result(found, f"{found['id']} is approved")
 
 
-@relays.command("refuse", epilog="Example: farcast origin relays refuse 12D3KooW...")
+@relays.command("refuse", epilog="Example: farcast origin relays refuse 12D3KooW... --reason 'no place free'")
 @guarded
 def relays_refuse(
     relay: Annotated[str, typer.Argument(metavar="ID", help="Its id, or the unique beginning or end of it.")],
+    reason: Annotated[str, typer.Option(help="Why; its operator is told.")] = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -425,7 +443,7 @@ def relays_refuse(
     """Take a relay off the directory, or keep it off."""
     del debug
     console = Console(as_json=as_json)
-    found = _perform(home, "relay_judge", {"relay": relay, "approve": False}, console)
+    found = _perform(home, "relay_judge", {"relay": relay, "approve": False, "reason": reason}, console)
     console.result(found, f"{found['id']} is refused")
 
 
@@ -533,6 +551,36 @@ def _perform(
                 return {**office.perform(action, arguments, report_progress), "running": False}
             finally:
                 office.close()
+
+
+def _withdraw(home: Path | None, action: str, title: str, sentence: str, console: Console) -> None:
+    """Do an action that takes a title from the tiers, and show how long each of them took."""
+    found = _perform(home, action, {"title": title}, console, label=f"{action} {title}")
+    console.say(sentence)
+    rows = [
+        (
+            row["tier"],
+            row["name"],
+            row["state"] + (f" until {row['until']}" if row["until"] else ""),
+            "" if row["seconds"] is None else f"{row['seconds']:.1f} s",
+        )
+        for row in found["tiers"]
+    ]
+    console.table(["tier", "who", "state", "after"], rows)
+    resting = [] if found["running"] else ["The relays hear of it once this origin runs: farcast origin run"]
+    console.result(found, *resting)
+
+
+def _kubo_lines(kubo: dict[str, Any] | None, console: Console) -> list[str]:
+    """Say what became of a title in ``[kubo] rpc``; trouble there is a warning, the catalog has it done."""
+    if kubo is None:
+        return []
+    if kubo["error"]:
+        console.warn(kubo["error"])
+    if not kubo["pinned"]:
+        return [f"  kubo      not put into {kubo['rpc']}; publish again when that is mended"]
+    announced = "announced" if kubo["announced"] else "not announced, because it has no peers"
+    return [f"  kubo      pinned in Kubo {kubo['version']} at {kubo['rpc']}, {announced}"]
 
 
 def _show_settlement(found: dict[str, Any], console: Console) -> None:

@@ -22,11 +22,12 @@ from prometheus_client import CollectorRegistry
 
 from ..node.blocks.store import DiskStore
 from ..node.catalog.replica import catalog_name
+from ..node.catalog.takedown import Takedown
 from ..node.console import Report
 from ..node.ffmpeg import find_ffmpeg
 from ..node.ladder.tiers import address
 from ..node.settings import Settings
-from ..protocol.catalog import Entry
+from ..protocol.catalog import Catalog, Entry
 from ..protocol.cid import RAW, Cid
 from ..protocol.directory import Endpoint
 from ..protocol.errors import LocalError, RemoteError, UsageError
@@ -38,17 +39,20 @@ from .accounts import INVITE_DAYS, Accounts, Payee
 from .film import load_film
 from .keys import ROOT_WARNING, Keys
 from .log import CatalogLog
+from .mirror import Mirror
 from .probe import probe
 from .publish import pin_label, publish
 from .repository import ROOT_WARNING_DAYS
 from .roster import Roster
 from .treasury import Treasury
+from .withdrawal import WAIT_S, Row, Withdrawal
 
 Result = dict[str, Any]
 """What an action returns: plain values, ready for JSON."""
 
 DAY_S = 86_400
 CDN_LIMIT_CHARS = 400
+REASON_CHARS = 400
 
 
 class Office:
@@ -82,8 +86,13 @@ class Office:
             self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
             opened.pop_all()  # all of it is sound, so it stays open until ``close``
         self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
+        rpc = settings.kubo.rpc
+        self._mirror = Mirror(rpc, self._registry) if rpc else None
         self._own_store: DiskStore | None = None
         self._given_store = store
+        self._takedown: Takedown | None = None
+        self.serving = False
+        """Whether this origin runs, so that relays can hear of a change at once."""
         self._actions: dict[str, Callable[..., Result]] = {
             "invite": self.invite,
             "account_add": self.account_add,
@@ -98,6 +107,7 @@ class Office:
             "list": self.list_titles,
             "retire": self.retire,
             "deny": self.deny,
+            "purge": self.purge,
             "relays": self.relays,
             "relay_judge": self.relay_judge,
             "book": self.book,
@@ -122,6 +132,17 @@ class Office:
         if self._own_store is None:
             self._own_store = DiskStore(self.home, self.settings.store.quota_bytes, self._registry)
         return self._own_store
+
+    @property
+    def takedown(self) -> Takedown:
+        """What was taken down here; the manifests stay, because settling needs them."""
+        if self._takedown is None:
+            folder = self.home / "takedown"
+            self._takedown = Takedown(
+                folder, _Heads(self.log), self.store, self._registry, spares_manifests=True
+            )
+            self._takedown.load()
+        return self._takedown
 
     def perform(self, action: str, arguments: Mapping[str, object], report: Report) -> Result:
         """Do one action by name with JSON arguments; long ones tell ``report`` how far they are.
@@ -254,13 +275,14 @@ class Office:
                 "dry_run": True,
             }
         now_ms = self._clock_ms()
+        previous = self._manifest(entry) if entry else None
         done = publish(
             path,
             film,
             self.home / "encodes",
             self.store,
             self.keys.publisher,
-            self._manifest(entry) if entry else None,
+            previous,
             now_ms,
             preset,
             progress,
@@ -269,6 +291,12 @@ class Office:
         self.store.pin(f"manifest:{done.cid}", [done.cid])  # settling needs it long after the film is gone
         if done.changed:
             self.log.append("supersede" if entry else "publish", film.title, done.cid, now_ms)
+            self.takedown.enforce()  # the film may need what went with another
+        kubo: Result | None = None
+        if self._mirror is not None:
+            gone = self._unlisted(previous.root_cid, entry.cid) if previous and entry else []
+            roots = [done.manifest.root_cid, done.cid]
+            kubo = self._mirror.add(roots, gone, done.manifest.size_bytes, self.store, progress)
         return {
             "title": film.title,
             "name": film.name,
@@ -285,6 +313,7 @@ class Office:
             "new_blocks": done.new_blocks,
             "new_bytes": done.new_bytes,
             "payees": shares,
+            "kubo": kubo,
             "dry_run": False,
         }
 
@@ -306,13 +335,99 @@ class Office:
             )
         return {"titles": titles, "entries": self.log.catalog.size}
 
-    def retire(self, title: str) -> Result:
+    def retire(self, title: str, *, progress: Report, wait_s: float = WAIT_S) -> Result:
         """Take a title off the list; whoever holds it may keep playing it."""
-        return self._unlist(title, "retire")
+        entry = self.log.catalog.titles().get(title)
+        if entry is None:
+            raise UsageError(f"no title {title!r} is listed; `farcast origin list` shows them")
+        manifest = self._manifest(entry)
+        withdrawal = self._withdrawal(title, [manifest.root_cid], bytes_leave=False, entries=1)
+        self.log.append("retire", title, entry.cid, self._clock_ms())
+        self.store.unpin(pin_label(title, manifest.root_cid))
+        row = self._unpinned(withdrawal, [manifest.root_cid, entry.cid])
+        return self._followed(withdrawal, title, "retire", "unlisted", progress, wait_s, row)
 
-    def deny(self, title: str) -> Result:
-        """Take a title down: boxes that follow this catalog stop serving it."""
-        return self._unlist(title, "deny")
+    def deny(self, title: str, *, progress: Report, wait_s: float = WAIT_S) -> Result:
+        """Take a title down, every version of it: boxes that follow this catalog stop serving it."""
+        versions = self.log.catalog.versions(title)
+        if not versions:
+            message = f"no title {title!r} was published here that is not taken down already"
+            raise UsageError(f"{message}; `farcast origin list` shows them")
+        roots = self._roots(versions)
+        withdrawal = self._withdrawal(title, roots, bytes_leave=True, entries=len(versions))
+        for cid in versions:
+            self.log.append("deny", title, cid, self._clock_ms())
+        dropped = self.takedown.enforce()
+        for root in roots:
+            self.store.unpin(pin_label(title, root))
+        row = self._unpinned(withdrawal, [*roots, *versions])
+        found = self._followed(withdrawal, title, "deny", "gone", progress, wait_s, row)
+        return {**found, "versions": len(versions), "dropped_blocks": dropped}
+
+    def purge(self, title: str, *, progress: Report, wait_s: float = WAIT_S) -> Result:
+        """Delete here what only a title off the list needs, and say who still has it."""
+        if self.log.catalog.listed(title) is not None:
+            message = f"{title} is listed; `farcast origin retire {title}` takes it off the list first"
+            raise UsageError(message)
+        versions = self.log.catalog.versions(title, denied=True)
+        if not versions:
+            raise UsageError(f"no title {title!r} was ever published here")
+        roots = self._roots(versions)
+        withdrawal = self._withdrawal(title, roots, bytes_leave=True, entries=0)
+        for root in roots:
+            self.store.unpin(pin_label(title, root))
+        dropped = sum(self.store.drop(cid) for cid in self.takedown.alone(versions))
+        row = self._unpinned(withdrawal, [*roots, *versions])
+        found = self._followed(withdrawal, title, "purge", "gone", progress, wait_s, row)
+        return {**found, "dropped_blocks": dropped}
+
+    def _roots(self, manifests: Sequence[Cid]) -> list[Cid]:
+        found = (self._manifest_of(cid.digest) for cid in manifests)
+        return [manifest.root_cid for manifest in found if manifest is not None]
+
+    def _withdrawal(self, title: str, roots: Sequence[Cid], *, bytes_leave: bool, entries: int) -> Withdrawal:
+        return Withdrawal(
+            title,
+            roots,
+            self.log.catalog.size + entries,
+            self.keys.keyring,
+            bytes_leave=bytes_leave,
+            allow_private=self.settings.network.allow_private,
+        )
+
+    def _unpinned(self, withdrawal: Withdrawal, cids: Sequence[Cid]) -> list[Row]:
+        """Let the publisher's Kubo, if there is one, forget what no listed title needs."""
+        if self._mirror is None:
+            return []
+        problem = self._mirror.remove(self._unlisted(*cids))
+        return [
+            Row(
+                "kubo", self._mirror.rpc, problem or "unpinned", None if problem else withdrawal.since_s(), ""
+            )
+        ]
+
+    def _followed(
+        self,
+        withdrawal: Withdrawal,
+        title: str,
+        action: str,
+        state: str,
+        progress: Report,
+        wait_s: float,
+        kubo: Sequence[Row],
+    ) -> Result:
+        """Say how long each tier took, this origin first."""
+        rows = [Row("origin", self.keys.keyring.name, state, withdrawal.since_s(), ""), *kubo]
+        relays = [
+            relay
+            for relay in self.roster.relays()
+            if relay.standing == "approved" and relay.record.expires_ms > self._clock_ms()
+        ]
+        asked = relays if self.serving else []  # nobody hears of it from an origin at rest
+        rows += [Row("relay", relay.peer_id, "not asked", None, "") for relay in relays if relay not in asked]
+        rows += withdrawal.follow(asked, progress, wait_s=min(max(wait_s, 0.0), WAIT_S))
+        tiers = [row.facts() for row in rows]
+        return {"title": title, "action": action, "entries": self.log.catalog.size, "tiers": tiers}
 
     def relays(self) -> Result:
         """List the relays and how they stand."""
@@ -325,14 +440,20 @@ class Office:
                     "payee": relay.record.payee,
                     "seen": _date(relay.record.created_ms),
                     "expired": relay.record.expires_ms <= self._clock_ms(),
+                    "wish": relay.wish,
+                    "reason": relay.reason,
+                    "listed": relay.listed(self._clock_ms()),
+                    "faults": [f"{fault.endpoint}: {fault.why}" for fault in relay.faults],
                 }
                 for relay in self.roster.relays()
             ]
         }
 
-    def relay_judge(self, relay: str, *, approve: bool) -> Result:
-        """Approve or refuse a relay."""
-        judged = self.roster.judge(relay, "approved" if approve else "refused")
+    def relay_judge(self, relay: str, *, approve: bool, reason: str = "") -> Result:
+        """Approve or refuse a relay, and tell its operator why."""
+        if len(reason) > REASON_CHARS or not reason.isprintable():
+            raise UsageError(f"--reason is one line of at most {REASON_CHARS} characters")
+        judged = self.roster.judge(relay, "approved" if approve else "refused", reason)
         self.roster.sign(self._clock_ms())
         return {"id": peer_id(judged), "standing": "approved" if approve else "refused"}
 
@@ -389,14 +510,13 @@ class Office:
             found.append(ROOT_WARNING)
         return found
 
-    def _unlist(self, title: str, action: Any) -> Result:  # noqa: ANN401 - a catalog action
-        entry = self.log.catalog.titles().get(title)
-        if entry is None:
-            raise UsageError(f"no title {title!r} is listed; `farcast origin list` shows them")
-        manifest = self._manifest(entry)
-        self.log.append(action, title, entry.cid, self._clock_ms())
-        self.store.unpin(pin_label(title, manifest.root_cid))
-        return {"title": title, "action": action, "entries": self.log.catalog.size}
+    def _unlisted(self, *cids: Cid) -> list[Cid]:
+        """Return those of ``cids`` that no listed title has as its root or manifest."""
+        listed: set[Cid] = set()
+        for entry in self.log.catalog.titles().values():
+            manifest = self._manifest_of(entry.cid.digest)
+            listed |= {entry.cid} | ({manifest.root_cid} if manifest else set())
+        return [cid for cid in cids if cid not in listed]
 
     def _manifest(self, entry: Entry) -> Manifest:
         data = self.store.get(entry.cid)
@@ -429,6 +549,17 @@ class Office:
         return format_invite(
             Invite(endpoint.host, endpoint.port, self.keys.repository.root_sha256, token, kind)
         )
+
+
+class _Heads:
+    """The catalog alone, for parts that need no signed heads."""
+
+    def __init__(self, log: CatalogLog) -> None:
+        self._log = log
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._log.catalog
 
 
 def parse_endpoint(text: str) -> Endpoint:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import threading
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, cast
 
+from ..node.ladder.tiers import address
+from ..protocol.codec import decode, encode
 from ..protocol.directory import Directory, RelayRecord, open_record, seal_directory
+from ..protocol.enrol import Fault, Wish
 from ..protocol.errors import RefusedError, UsageError
 from ..protocol.identity import Identity, peer_id
 from .accounts import Accounts, spend
@@ -23,17 +27,29 @@ Standing = Literal["pending", "approved", "refused"]
 
 
 class Relay(NamedTuple):
-    """One relay on the roster; ``data`` is its signed record."""
+    """One relay on the roster; ``data`` is its signed record, ``faults`` what dialling it back found."""
 
     key: bytes
     data: bytes
     record: RelayRecord
     standing: Standing
+    wish: Wish
+    reason: str
+    faults: list[Fault]
 
     @property
     def peer_id(self) -> str:
         """The relay's id."""
         return peer_id(self.key)
+
+    def listed(self, now_ms: int) -> bool:
+        """Say whether the directory has it: approved, fresh, wishing so, and to be reached somewhere."""
+        return (
+            self.standing == "approved"
+            and self.wish == "listed"
+            and self.record.expires_ms > now_ms
+            and not unreachable(self.record, self.faults)
+        )
 
 
 class Roster:
@@ -60,13 +76,23 @@ class Roster:
 
     def relays(self) -> list[Relay]:
         """Return every relay, the waiting ones first."""
-        query = "SELECT key, record, standing FROM relay ORDER BY standing = 'pending' DESC, enrolled_ms"
+        return self._relays("ORDER BY standing = 'pending' DESC, enrolled_ms", ())
+
+    def relay(self, key: bytes) -> Relay | None:
+        """Return the relay with this key."""
+        return next(iter(self._relays("WHERE key = ?", (key,))), None)
+
+    def _relays(self, clause: str, values: tuple[object, ...]) -> list[Relay]:
+        query = f"SELECT key, record, standing, wish, reason, faults FROM relay {clause}"  # noqa: S608 - ours
         with self._accounts.reading() as conn:
-            rows = conn.execute(query).fetchall()
+            rows = conn.execute(query, values).fetchall()
         return [
-            Relay(bytes(key), bytes(data), open_record(data), cast("Standing", standing))
-            for key, data, standing in rows
-        ]
+            Relay(
+                bytes(key), bytes(data), open_record(data), cast("Standing", standing), cast("Wish", wish),
+                reason, decode(list[Fault], faults) if faults else [],
+            )
+            for key, data, standing, wish, reason, faults in rows
+        ]  # fmt: skip
 
     def payee_of(self, key: bytes) -> str:
         """Return the payee a relay names for its pay, empty where it names none."""
@@ -74,7 +100,7 @@ class Roster:
             row = conn.execute("SELECT payee FROM relay WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else ""
 
-    def enrol(self, token: str, data: bytes, signer: bytes, now_ms: int) -> Standing:
+    def enrol(self, token: str, data: bytes, signer: bytes, now_ms: int, wish: Wish = "listed") -> Standing:
         """Take a relay's signed record: with an invite's token it is approved at once.
 
         A known relay renews without a token and keeps its standing; an unknown one waits.
@@ -105,17 +131,26 @@ class Roster:
                     message = "too many relays wait for approval; try again tomorrow"
                     raise RefusedError(message, status=429, retry_after_s=86_400, reason="too_many_relays")
             conn.execute(
-                """INSERT INTO relay (key, record, standing, payee, enrolled_ms, created_ms)
-                   VALUES (?, ?, ?, ?, ?, ?)
+                """INSERT INTO relay (key, record, standing, payee, enrolled_ms, created_ms, wish)
+                   VALUES (?, ?, ?, ?, ?, ?, ?)
                    ON CONFLICT (key) DO UPDATE SET record = excluded.record, standing = excluded.standing,
-                   payee = excluded.payee, created_ms = excluded.created_ms""",
-                (signer, data, standing, record.payee, now_ms, record.created_ms),
+                   payee = excluded.payee, created_ms = excluded.created_ms, wish = excluded.wish""",
+                (signer, data, standing, record.payee, now_ms, record.created_ms, wish),
             )
         self._reload()
         return standing
 
-    def judge(self, relay_id: str, standing: Standing) -> bytes:
+    def mark(self, key: bytes, faults: list[Fault], now_ms: int) -> None:
+        """Keep what dialling a relay back has found."""
+        data = encode(faults) if faults else b""
+        with self._accounts.writing() as conn:
+            conn.execute("UPDATE relay SET faults = ?, dialled_ms = ? WHERE key = ?", (data, now_ms, key))
+        self._changed = True
+
+    def judge(self, relay_id: str, standing: Standing, reason: str = "") -> bytes:
         """Approve or refuse the relay with this id, or its unique beginning or end; returns its key.
+
+        ``reason`` is what the relay's operator is told.
 
         Raises:
             UsageError: where no relay, or more than one, is meant.
@@ -130,7 +165,9 @@ class Roster:
             what = f"{len(found)} relays of this origin fit" if found else "no relay of this origin fits"
             raise UsageError(f"{what} {relay_id!r}; `farcast origin relays` lists them")
         with self._accounts.writing() as conn:
-            conn.execute("UPDATE relay SET standing = ? WHERE key = ?", (standing, found[0].key))
+            conn.execute(
+                "UPDATE relay SET standing = ?, reason = ? WHERE key = ?", (standing, reason, found[0].key)
+            )
         self._reload()
         return found[0].key
 
@@ -143,11 +180,7 @@ class Roster:
         with self._signing:
             if self._directory is None or self._changed or now_ms - self._issued_ms >= RESIGN_MS:
                 self._changed = False
-                live = [
-                    relay.data
-                    for relay in self.relays()
-                    if relay.standing == "approved" and relay.record.expires_ms > now_ms
-                ]
+                live = [relay.data for relay in self.relays() if relay.listed(now_ms)]
                 issued_ms = max(now_ms, self._issued_ms + 1)  # a follower takes only a later one
                 directory = Directory(1, issued_ms, issued_ms + DIRECTORY_TTL_MS, live)
                 self._directory, self._issued_ms = seal_directory(directory, self._catalog), issued_ms
@@ -174,8 +207,14 @@ class Roster:
 def _public(host: str) -> bool:
     """Say whether a host is a public unicast address or at least a name with a dot in it."""
     try:
-        address = ipaddress.ip_address(host)
+        found = ipaddress.ip_address(host)
     except ValueError:
         name = host.lower().rstrip(".")
         return "." in name and not name.endswith((".local", ".localhost", ".internal", ".home.arpa"))
-    return address.is_global and not address.is_multicast
+    return found.is_global and not found.is_multicast
+
+
+def unreachable(record: RelayRecord, faults: Sequence[Fault]) -> bool:
+    """Say whether no endpoint of ``record`` can be used, so that a directory had better leave it out."""
+    lost = {fault.endpoint for fault in faults if fault.lost == "both"}
+    return all(address(endpoint) in lost for endpoint in record.endpoints)

@@ -7,6 +7,9 @@ import secrets
 from collections.abc import Callable
 
 from ..node.box import Box, clock_ms
+from ..node.catalog.denyfiles import LOOK_S as DENY_LOOK_S
+from ..node.catalog.denyfiles import DenyFiles
+from ..node.catalog.embargo import Embargo
 from ..node.catalog.library import Library
 from ..node.duty import Greeting
 from ..node.home import Home
@@ -20,8 +23,10 @@ from ..protocol.cid import Cid
 from ..protocol.errors import RefusedError
 from .admin import OriginAdmin
 from .broadcast import Broadcast
+from .dialback import DialBack
 from .keys import Keys
 from .office import Office
+from .routing import Routing
 from .service import OriginService
 
 TICK_S = 60.0
@@ -45,7 +50,13 @@ class OriginBox:
             clock_ms,
             box.registry,
         )
+        self.service.dialback = DialBack(box.dialer, box.registry).faults
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
+        denied = DenyFiles(settings.deny.files, box.registry)
+        self.embargo = Embargo(self.library, self.office.takedown, denied, box.registry)
+        self.routing = Routing(
+            self.service, self.library, self.held, lambda: self.keys.keyring, clock_ms, box.registry
+        )
         self.broadcast: Broadcast | None = None
         if settings.uplink.enabled:
             self.broadcast = Broadcast(self, clock_ms)
@@ -55,6 +66,8 @@ class OriginBox:
     async def run(self, started: Callable[[], None] | None = None) -> None:
         """Serve until told to stop."""
         await asyncio.to_thread(self.service.freshen)
+        await asyncio.to_thread(self.embargo.load)
+        self.office.serving = True
         try:
             await self.box.run(started)
         finally:
@@ -94,11 +107,14 @@ class OriginBox:
         box = self.box
         routes = PublicRoutes(
             box.store, self.library, self.service, self.held, self.office.keys.repository.files,
-            lambda tids: self.intake.acks_for(tids, clock_ms()), cors=True,
+            lambda tids: self.intake.acks_for(tids, clock_ms()), cors=True, denied=self.embargo.denies,
         )  # fmt: skip
         routes.add_to(box.public)
-        box.lookup = routes.lookup
+        self.embargo.add_to(box.public, routes.block, routes.watch)
+        box.lookup = self.embargo.lookup(routes.lookup)
+        box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         self.service.routes(box.public)
+        self.routing.add_to(box.public)
         box.local.route("GET", "/api/origin/pulses", self._pulses)
         if self.broadcast is not None:
             self.broadcast.add_to(box.local)
@@ -112,6 +128,8 @@ class OriginBox:
 
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
+        self.box.every("deny", DENY_LOOK_S, self.embargo.look)
+        self.box.every("routing", TICK_S, self.routing.refresh)
         if self.broadcast is not None:
             self.box.every("programme", self.broadcast.REFRESH_S, self.broadcast.refresh)
             self.box.serve("carousel", self.broadcast.uplink.run)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -20,11 +20,14 @@ from ..node.http.signed import SignedHandler, signed
 from ..protocol.batch import BATCH_LIMIT_BYTES
 from ..protocol.catalog import Catalog
 from ..protocol.codec import encode
+from ..protocol.directory import RelayRecord, open_record
 from ..protocol.enrol import (
     DAYS_AHEAD,
     ENROL_LIMIT_BYTES,
     DeviceAnswer,
+    Fault,
     RelayAnswer,
+    RelayRequest,
     TicketAnswer,
     TicketWish,
     open_device_request,
@@ -36,7 +39,7 @@ from ..protocol.ticket import DAY_GRACE_MS, DAY_MS, Holder, TicketGrant, TicketO
 from .accounts import Accounts
 from .keys import Keys
 from .log import CatalogLog
-from .roster import Roster, Standing
+from .roster import Roster
 
 MEDIA_TYPE = "application/vnd.farcast+msgpack"
 TID_BYTES = 16
@@ -103,6 +106,8 @@ class OriginService:
         self._clock_ms = clock_ms
         self._tickets = TicketOffice(keys.ticket, keys.ticket_secret)
         self._metrics = _Metrics(registry)
+        self.dialback: Callable[[RelayRecord], Awaitable[list[Fault] | None]] | None = None
+        """Dials a relay's endpoints back; set by whoever has a dialler."""
         self._posting = 0
         self._asked: dict[bytes, int] = {}
         self._asked_day = 0
@@ -172,8 +177,11 @@ class OriginService:
     async def enrol_relay(self, exchange: Exchange, signer: bytes) -> Answer:
         """``POST /v1/relays``: a relay's signed record, new or renewed."""
         request = open_relay_request(await exchange.read(ENROL_LIMIT_BYTES))
-        standing = await asyncio.to_thread(self._enrol_relay, request.token, request.record, signer)
-        return _answer(encode(RelayAnswer(1, standing)))
+        await asyncio.to_thread(self._enrol_relay, request, signer)
+        faults = None
+        if self.dialback is not None and request.wish in ("listed", "unlisted"):
+            faults = await self.dialback(open_record(request.record))
+        return _answer(encode(await asyncio.to_thread(self._relay_answer, signer, faults)))
 
     async def take_pulses(self, exchange: Exchange) -> Answer:
         """``POST /v1/pulses``: a carrier's batch or a plain post; 200 and the ack once it is durable."""
@@ -229,11 +237,20 @@ class OriginService:
             raise RefusedError(message, status=429, retry_after_s=3_600, reason="too_many_tickets")
         self._asked[device] = asked
 
-    def _enrol_relay(self, token: str, record: bytes, signer: bytes) -> Standing:
+    def _enrol_relay(self, request: RelayRequest, signer: bytes) -> None:
         now_ms = self._clock_ms()
-        standing = self._roster.enrol(token, record, signer, now_ms)
+        self._roster.enrol(request.token, request.record, signer, now_ms, request.wish)
+        if request.wish in ("paused", "left"):
+            self._roster.sign(now_ms)
+
+    def _relay_answer(self, key: bytes, faults: list[Fault] | None) -> RelayAnswer:
+        now_ms = self._clock_ms()
+        if faults is not None:
+            self._roster.mark(key, faults, now_ms)
         self._roster.sign(now_ms)
-        return standing
+        relay = self._roster.relay(key)
+        assert relay is not None, "it has just been enrolled"
+        return RelayAnswer(2, relay.standing, relay.reason, relay.listed(now_ms), relay.faults)
 
 
 def _answer(body: bytes) -> Answer:

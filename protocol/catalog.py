@@ -61,6 +61,7 @@ class Catalog:
         self.entries: list[bytes] = []
         self._listed: dict[str, Entry] = {}
         self._denied: set[Cid] = set()
+        self._taken_down: set[str] = set()
 
     @property
     def size(self) -> int:
@@ -125,10 +126,26 @@ class Catalog:
         """Return the manifests taken down."""
         return frozenset(self._denied)
 
+    def taken_down(self, title: str) -> bool:
+        """Say whether a title was denied and has not been published again since."""
+        return title in self._taken_down
+
+    def versions(self, title: str, *, denied: bool = False) -> list[Cid]:
+        """Return every manifest published under a title, oldest first, the ``denied`` ones if so told."""
+        entries = [open_entry(data) for data in self.entries]
+        found = dict.fromkeys(
+            entry.cid
+            for entry in entries
+            if entry.title == title and entry.action in ("publish", "supersede")
+        )
+        return [cid for cid in found if denied or cid not in self._denied]
+
     def _apply(self, entry: Entry) -> None:
         if entry.action in ("publish", "supersede"):
             self._listed[entry.title] = entry
+            self._taken_down.discard(entry.title)
             return
         self._listed.pop(entry.title, None)
         if entry.action == "deny":
             self._denied.add(entry.cid)
+            self._taken_down.add(entry.title)

@@ -20,6 +20,7 @@ ENROL_LIMIT_BYTES = 16 << 10
 
 Token = Annotated[str, Meta(min_length=16, max_length=64, pattern=r"^[A-Za-z0-9_-]+\Z")]
 TokenOrNone = Annotated[str, Meta(pattern=r"^([A-Za-z0-9_-]{16,64})?\Z")]
+Wish = Literal["listed", "unlisted", "paused", "left"]
 
 
 class DeviceRequest(Message, frozen=True):
@@ -59,18 +60,41 @@ class TicketAnswer(Message, frozen=True):
 
 
 class RelayRequest(Message, frozen=True):
-    """``POST /v1/relays``: a signed ``RelayRecord``; ``token`` is empty where the relay is known."""
+    """``POST /v1/relays``: a signed ``RelayRecord``; ``token`` is empty where the relay is known.
 
-    v: Literal[1]
+    ``wish`` is what the relay wants of the directory: to stand in it, to be enrolled without
+    standing in it, to be out of it for a while, or to be gone from it.
+    """
+
+    v: Literal[2]
     token: TokenOrNone
     record: Annotated[bytes, Meta(max_length=4_096)]
+    wish: Wish
+
+
+class Fault(Message, frozen=True):
+    """What the origin found when it dialled one of a record's endpoints (``host:port``), and could not.
+
+    ``lost`` is ``both`` where the endpoint cannot be used at all, else the one protocol of two that
+    does not come through.
+    """
+
+    endpoint: Annotated[str, Meta(min_length=1, max_length=270)]
+    lost: Literal["both", "tcp", "udp"]
+    why: Annotated[str, Meta(max_length=200)]
 
 
 class RelayAnswer(Message, frozen=True):
-    """Where the relay stands with this origin now."""
+    """Where the relay stands with this origin now, why, and what dialling it back has shown.
 
-    v: Literal[1]
+    ``listed`` says whether the directory has it from now on.
+    """
+
+    v: Literal[2]
     standing: Literal["pending", "approved", "refused"]
+    reason: Annotated[str, Meta(max_length=400)]
+    listed: bool
+    faults: Annotated[list[Fault], Meta(max_length=8)]
 
 
 def open_device_request(data: bytes) -> DeviceRequest:

@@ -1,15 +1,22 @@
-"""Where a name lies in a sharded (HAMT) directory: UnixFS specification, "HAMT Directory".
+"""Sharded (HAMT) directories: where a name lies, and the blocks of one (UnixFS specification).
 
 The position is read from murmur3-x64-64 of the name, most significant bits first, as many bits a
 level as the fanout has; a link is named by its position in upper-case hex, and an entry's link by
-the position and then the entry's name.
+the position and then the entry's name. A name lies in the outermost shard in which no other name
+has its position, so that the blocks do not depend on the order in which names were added.
 """
 
 from __future__ import annotations
 
-from .errors import RemoteError
+from collections.abc import Iterable
+
+from .cid import DAG_PB, Cid, varint
+from .dagpb import Link, encode
+from .errors import LocalError, RemoteError
 
 MURMUR3_X64_64 = 0x22
+FANOUT = 256
+"""What Kubo and the profile ``unixfs-v1-2025`` write."""
 FANOUT_LIMIT = 1_024
 HASH_BITS = 64
 
@@ -37,9 +44,49 @@ def prefixes(name: str, fanout: int) -> list[str]:
     ]
 
 
+def write(entries: Iterable[Link], fanout: int = FANOUT) -> list[tuple[Cid, bytes, int]]:
+    """Return the shards that hold ``entries``: CID, block and cumulative size each, the root last.
+
+    Raises:
+        LocalError: ``bad_name`` where two names have one hash, so that no shard can part them.
+
+    """
+    shards: list[tuple[Cid, bytes, int]] = []
+    placed = [(prefixes(entry.name, fanout), entry) for entry in entries]
+    _write(placed, 0, fanout, shards)
+    return shards
+
+
 def prefix_chars(fanout: int) -> int:
     """Return how many letters of a link's name are its position."""
     return len(f"{fanout - 1:X}")
+
+
+def _write(
+    placed: list[tuple[list[str], Link]], level: int, fanout: int, shards: list[tuple[Cid, bytes, int]]
+) -> Link:
+    """Add the shard of ``placed``, those below it first; returns a nameless link to it."""
+    if level == len(placed[0][0] if placed else "-"):
+        names = " and ".join(repr(entry.name) for _, entry in placed[:2])
+        raise LocalError(f"{names} have one hash; rename one of them", reason="bad_name")
+    slots: dict[str, list[tuple[list[str], Link]]] = {}
+    for one in placed:
+        slots.setdefault(one[0][level], []).append(one)
+    links: list[Link] = []
+    field = 0
+    for prefix, inside in sorted(slots.items()):
+        field |= 1 << int(prefix, 16)
+        if len(inside) == 1:
+            entry = inside[0][1]
+            links.append(entry._replace(name=prefix + entry.name))
+        else:
+            links.append(_write(inside, level + 1, fanout, shards)._replace(name=prefix))
+    bits = field.to_bytes((field.bit_length() + 7) // 8, "big")
+    head = b"\x08\x05\x12" + varint(len(bits)) + bits
+    block = encode(links, head + b"\x28" + varint(MURMUR3_X64_64) + b"\x30" + varint(fanout))
+    cid, size = Cid.of(DAG_PB, block), len(block) + sum(link.tsize for link in links)
+    shards.append((cid, block, size))
+    return Link("", cid, size)
 
 
 def murmur3(data: bytes) -> int:

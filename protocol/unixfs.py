@@ -1,47 +1,37 @@
 """UnixFS: files and folders as IPFS blocks, in profile ``unixfs-v1-2025`` (IPIP-0499).
 
-Written: CIDv1, sha2-256, raw leaves, balanced trees, byte-exact with Kubo. Read: that, and what
-Kubo and Helia made before it (CIDv0, dag-pb leaves, sharded directories), within hard limits.
+Written: CIDv1, sha2-256, raw leaves, balanced trees, folders sharded where their block would be too
+large, byte-exact with Kubo. Read: that, and what Kubo and Helia made before it (CIDv0, dag-pb
+leaves), within hard limits.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import NamedTuple
 
 from . import hamt
-from .cid import DAG_PB, RAW, Cid, read_varint, varint
-from .dagpb import LINK_LIMIT, NAME_LIMIT_BYTES, Link, decode, encode, fields
+from .cid import DAG_PB, RAW, Cid, varint
+from .dagpb import LINK_LIMIT, NAME_LIMIT_BYTES, Link, encode
 from .errors import LocalError, RemoteError
+from .unixfsnode import BLOCK_LIMIT_BYTES, Node, is_name, parse
 
 __all__ = [
     "BLOCK_LIMIT_BYTES", "CHUNK_BYTES", "DIRECTORY_LIMIT_BYTES", "WIDTH", "Block", "Entry", "FileWriter",
-    "Leaf", "Link", "Load", "MissingError", "Node", "content", "directory", "leaves", "listing", "parse",
-    "resolve",
+    "Leaf", "Link", "Load", "MissingError", "Node", "content", "directory", "find", "folder", "leaves",
+    "listing", "parse", "resolve",
 ]  # fmt: skip
 
 CHUNK_BYTES = 1 << 20
 WIDTH = 1_024
-BLOCK_LIMIT_BYTES = 2 << 20
 DIRECTORY_LIMIT_BYTES = 262_144
 """Kubo shards a directory whose block would be larger."""
 DEPTH_LIMIT = 32
 TREE_LIMIT = 1 << 18
 """Most links that are followed or looked at in one file or one sharded folder: 256 GiB of film."""
-FILE_LIMIT_BYTES = 1 << 53
 
 _LEAST_WIDTH = 2
-_UNNAMEABLE = re.compile("[/\0\ud800-\udfff]")
-_RAW_DATA, _DIRECTORY, _FILE, _SYMLINK, _HAMT = 0, 1, 2, 4, 5
-_TYPE, _BYTES, _FILESIZE, _BLOCKSIZES, _HASH_TYPE, _FANOUT = 1, 2, 3, 4, 5, 6
-_KINDS: dict[int, Literal["file", "directory", "hamt", "symlink"]] = {
-    _RAW_DATA: "file",
-    _DIRECTORY: "directory",
-    _FILE: "file",
-    _SYMLINK: "symlink",
-    _HAMT: "hamt",
-}
+_DIRECTORY_DATA = b"\x08\x01"
 
 Block = tuple[Cid, bytes]
 Load = Callable[[Cid], bytes | None]
@@ -71,21 +61,6 @@ class Leaf(NamedTuple):
     cid: Cid
     offset: int
     size: int
-
-
-class Node(NamedTuple):
-    """One parsed block.
-
-    ``data`` is file bytes, a link target or a shard's bit field; ``filesize`` counts the file bytes
-    here and below; ``fanout`` is a shard's.
-    """
-
-    kind: Literal["file", "directory", "hamt", "symlink", "raw"]
-    data: bytes
-    links: tuple[Link, ...] = ()
-    blocksizes: tuple[int, ...] = ()
-    filesize: int = 0
-    fanout: int = 0
 
 
 class FileWriter:
@@ -161,43 +136,39 @@ class FileWriter:
             self._node(level, blocks)
 
 
-def directory(entries: Mapping[str, Entry]) -> tuple[Cid, bytes, Entry]:
-    """Return a folder's CID, its block, and its entry for the folder above.
+def folder(entries: Mapping[str, Entry]) -> tuple[list[Block], Entry]:
+    """Return a folder's blocks, the root last, and its entry for the folder above.
+
+    It is one block, or sharded where that would be over ``DIRECTORY_LIMIT_BYTES``, as Kubo does it.
 
     Raises:
-        LocalError: ``bad_name`` for a name no path can reach, ``directory_too_large`` where Kubo
-            would shard the folder.
+        LocalError: ``bad_name`` for a name no path can reach.
 
     """
-    for name in entries:
-        if not _is_name(name) or len(name.encode()) > NAME_LIMIT_BYTES:
-            raise LocalError(f"{name!r} cannot name a file in a folder", reason="bad_name")
-    ordered = sorted(entries.items(), key=lambda item: item[0].encode())
-    data = encode((Link(name, entry.cid, entry.tsize) for name, entry in ordered), b"\x08\x01")
+    links = _links(entries)
+    data = encode(links, _DIRECTORY_DATA)
     if len(data) > DIRECTORY_LIMIT_BYTES:
-        msg = f"a folder of {len(entries)} entries makes a block of {len(data)} bytes; split it into folders"
-        raise LocalError(msg, reason="directory_too_large")
+        shards = hamt.write(links)
+        cid, _, tsize = shards[-1]
+        return [(shard, block) for shard, block, _ in shards], Entry(cid, tsize, 0)
     cid = Cid.of(DAG_PB, data)
-    return cid, data, Entry(cid, len(data) + sum(entry.tsize for entry in entries.values()), 0)
+    return [(cid, data)], Entry(cid, len(data) + sum(link.tsize for link in links), 0)
 
 
-def parse(cid: Cid, data: bytes) -> Node:
-    """Read one block, whose hash the caller has verified.
+def directory(entries: Mapping[str, Entry]) -> tuple[Cid, bytes, Entry]:
+    """Return the CID, the one block and the entry of a folder that needs no shards.
 
     Raises:
-        RemoteError: ``malformed`` for anything that is neither raw nor sound UnixFS.
+        LocalError: as ``folder``; ``directory_too_large`` where it would be sharded.
 
     """
-    if len(data) > BLOCK_LIMIT_BYTES:
-        raise RemoteError(f"a block of {len(data)} bytes", reason="malformed")
-    if cid.codec == RAW:
-        return Node("raw", data, filesize=len(data))
-    if cid.codec != DAG_PB:
-        raise RemoteError(f"{cid} is neither a file nor a folder", reason="malformed")
-    links, message = decode(data)
-    if message is None:
-        raise RemoteError(f"{cid} is dag-pb without UnixFS", reason="malformed")
-    return _node(links, message)
+    blocks, entry = folder(entries)
+    if len(blocks) > 1:
+        msg = (
+            f"a folder of {len(entries)} entries does not fit into one block of {DIRECTORY_LIMIT_BYTES} bytes"
+        )
+        raise LocalError(msg, reason="directory_too_large")
+    return *blocks[0], entry
 
 
 def content(leaf: Leaf, data: bytes) -> bytes:
@@ -259,12 +230,38 @@ def resolve(root: Cid, path: Sequence[str], load: Load) -> Cid:
         raise RemoteError(f"a path of {len(path)} names", reason="not_found")
     here = root
     for name in path:
-        node = _load(here, load)
-        child = _find(node, name, load) if _is_name(name) else None
-        if child is None:
-            raise RemoteError(f"{name!r} is not in the {node.kind} {here}", reason="not_found")
-        here = child
+        steps, data = find(here, _bytes(here, load), name), None
+        try:
+            while True:
+                data = _bytes(steps.send(data), load)  # type: ignore[arg-type] # None starts a generator
+        except StopIteration as end:
+            here = end.value
     return here
+
+
+def find(cid: Cid, data: bytes, name: str) -> Generator[Cid, bytes, Cid]:
+    """Look ``name`` up in the folder ``cid``; yields the shards it needs and returns what is there.
+
+    Raises:
+        RemoteError: ``not_found``, or ``malformed``.
+
+    """
+    node = first = parse(cid, data)
+    found: Cid | None = None
+    if node.kind == "directory" and is_name(name):
+        found = next((link.cid for link in node.links if link.name == name), None)
+    if node.kind == "hamt" and is_name(name):
+        for prefix in hamt.prefixes(name, node.fanout):
+            names = {link.name: link.cid for link in node.links}
+            found, shard = names.get(prefix + name), names.get(prefix)
+            if found is not None or shard is None:
+                break
+            node = parse(shard, shard.digest if shard.is_identity else (yield shard))
+            if node.kind != "hamt":
+                raise RemoteError(f"{shard} is no shard of a folder", reason="malformed")
+    if found is None:
+        raise RemoteError(f"{name!r} is not in the {first.kind} {cid}", reason="not_found")
+    return found
 
 
 def listing(root: Cid, load: Load) -> list[Link]:
@@ -296,80 +293,21 @@ def listing(root: Cid, load: Load) -> list[Link]:
     return sorted(found, key=lambda link: link.name.encode())
 
 
+def _links(entries: Mapping[str, Entry]) -> list[Link]:
+    """Return a folder's links in the order of their names' bytes; raises ``LocalError`` ``bad_name``."""
+    for name in entries:
+        if not is_name(name) or len(name.encode()) > NAME_LIMIT_BYTES:
+            raise LocalError(f"{name!r} cannot name a file in a folder", reason="bad_name")
+    ordered = sorted(entries.items(), key=lambda item: item[0].encode())
+    return [Link(name, entry.cid, entry.tsize) for name, entry in ordered]
+
+
 def _load(cid: Cid, load: Load) -> Node:
+    return parse(cid, _bytes(cid, load))
+
+
+def _bytes(cid: Cid, load: Load) -> bytes:
     data = cid.digest if cid.is_identity else load(cid)
     if data is None:
         raise MissingError(cid)
-    return parse(cid, data)
-
-
-def _find(node: Node, name: str, load: Load) -> Cid | None:
-    if node.kind == "directory":
-        return next((link.cid for link in node.links if link.name == name), None)
-    if node.kind != "hamt":
-        return None
-    for prefix in hamt.prefixes(name, node.fanout):
-        names = {link.name: link.cid for link in node.links}
-        entry, shard = names.get(prefix + name), names.get(prefix)
-        if entry is not None or shard is None:
-            return entry
-        node = _load(shard, load)
-        if node.kind != "hamt":
-            raise RemoteError(f"{shard} is no shard of a folder", reason="malformed")
-    return None
-
-
-def _node(links: tuple[Link, ...], message: bytes) -> Node:
-    numbers: dict[int, int] = {}
-    data = b""
-    blocksizes: list[int] = []
-    for field, value in fields(message):
-        if field == _BYTES and isinstance(value, bytes):
-            data = value
-        elif field == _BLOCKSIZES:
-            blocksizes += _unpack(value)
-        elif field in (_TYPE, _FILESIZE, _HASH_TYPE, _FANOUT) and isinstance(value, int):
-            numbers[field] = value
-        elif field <= _FANOUT:
-            raise RemoteError("a UnixFS field of the wrong type", reason="malformed")
-    kind = _KINDS.get(numbers.get(_TYPE, -1))
-    if kind is None:
-        raise RemoteError("UnixFS data of unknown type", reason="malformed")
-    filesize = len(data) + sum(blocksizes) if kind == "file" else 0
-    if kind == "file" and (
-        len(blocksizes) != len(links)
-        or numbers.get(_FILESIZE, filesize) != filesize
-        or filesize > FILE_LIMIT_BYTES
-    ):
-        raise RemoteError("a file node whose sizes do not add up", reason="malformed")
-    if kind == "directory" and not all(_is_name(link.name) for link in links):
-        raise RemoteError("a folder with a name no path can reach", reason="malformed")
-    fanout = numbers.get(_FANOUT, 0)
-    if kind == "hamt":
-        _check_shard(links, numbers.get(_HASH_TYPE, 0), fanout)
-    return Node(kind, data, links, tuple(blocksizes), filesize, fanout)
-
-
-def _check_shard(links: tuple[Link, ...], hash_type: int, fanout: int) -> None:
-    hamt.prefixes("", fanout)  # refuses a fanout out of range
-    skip = hamt.prefix_chars(fanout)
-    if hash_type != hamt.MURMUR3_X64_64 or len(links) > fanout:
-        raise RemoteError("a shard with another hash or too many links", reason="malformed")
-    if not all(len(link.name) >= skip and _is_name(link.name[skip:] or "-") for link in links):
-        raise RemoteError("a shard with a link that has no position", reason="malformed")
-
-
-def _unpack(value: int | bytes) -> list[int]:
-    """Read a repeated number, which protobuf writers may pack into one field."""
-    if isinstance(value, int):
-        return [value]
-    numbers: list[int] = []
-    offset = 0
-    while offset < len(value):
-        number, offset = read_varint(value, offset)
-        numbers.append(number)
-    return numbers
-
-
-def _is_name(name: str) -> bool:
-    return name not in ("", ".", "..") and not _UNNAMEABLE.search(name) and len(name) <= NAME_LIMIT_BYTES
+    return data

@@ -5,29 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from ..node.http.dial import HttpDialer
 from ..node.http.problem import expect
+from ..node.ladder.tiers import address
 from ..protocol.codec import encode
 from ..protocol.directory import Endpoint, RelayRecord
-from ..protocol.enrol import RelayRequest, open_relay_answer
+from ..protocol.enrol import Fault, RelayAnswer, RelayRequest, Wish, open_relay_answer
 from ..protocol.errors import UnreachableError, UsageError
 from ..protocol.identity import Identity
 from ..protocol.ports import Source
 
 RECORD_TTL_MS = 24 * 3_600_000
 RENEW_S = 6 * 3_600.0
+ANSWER_S = 20.0
+"""The origin dials back before it answers."""
 PAYEE_FILE = "payee"
+LEFT_FILE = "left"
+"""Stands in the home of a relay that has left its origin."""
 
 
 def announced(texts: Sequence[str]) -> list[Endpoint]:
-    """Read ``[network] announce``: ``host:port`` entries; raises ``UsageError``."""
+    """Read ``[network] announce``: ``host:port`` or ``https://host`` entries; raises ``UsageError``."""
     found: list[Endpoint] = []
     for text in texts:
-        host, _, port = text.rpartition(":")
+        place = text.removeprefix("https://")
+        web = place != text
+        host, _, port = (f"{place}:443" if web and ":" not in place else place).rpartition(":")
         if not host or not port.isdigit() or not 1 <= int(port) <= 65_535:  # noqa: PLR2004 - ports
-            message = f"settings.toml: [network] announce: {text!r} is not host:port"
+            message = f"settings.toml: [network] announce: {text!r} is neither host:port nor https://host"
             raise UsageError(message)
-        found.append(Endpoint(host.strip("[]"), int(port), web=False))
+        found.append(Endpoint(host.strip("[]"), int(port), web=web))
     return found
 
 
@@ -42,16 +51,35 @@ class Enrolment:
         endpoints: Callable[[], list[Endpoint]],
         payee: str,
         clock_ms: Callable[[], int],
+        wish: Callable[[], Wish] = lambda: "listed",
     ) -> None:
+        """Publish ``endpoints`` to ``origin``; ``wish`` is what is wanted of its directory."""
         self._identity = identity
         self._dialer = dialer
         self._origin = origin
         self._endpoints = endpoints
         self._payee = payee
         self._clock_ms = clock_ms
+        self._wish = wish
         self.standing = "unknown"
+        self.reason = ""
+        """Why the origin refused this relay, in its words."""
+        self.listed = False
+        """Whether the origin's directory has it, as of the last answer."""
+        self.faults: list[Fault] = []
+        """What the origin could not connect to."""
 
-    async def renew(self, token: str = "") -> str:
+    @property
+    def wish(self) -> Wish:
+        """What this relay wants of the directory now."""
+        return self._wish()
+
+    @property
+    def lost(self) -> list[tuple[str, str]]:
+        """The published addresses that cannot be used at all, each with why."""
+        return [(fault.endpoint, fault.why) for fault in self.faults if fault.lost == "both"]
+
+    async def renew(self, token: str = "", *, wish: Wish | None = None) -> str:
         """Post the record; returns the standing: ``pending``, ``approved`` or ``refused``.
 
         Raises:
@@ -59,22 +87,44 @@ class Enrolment:
             RefusedError: where the origin says no (a spent invite, an unknown relay).
 
         """
+        endpoints = self._endpoints()
+        if not endpoints:
+            raise UsageError("this relay has no address to publish; set [network] announce to HOST:PORT")
+        answer = await self._post(endpoints, token, wish or self._wish())
+        lost = {fault.endpoint for fault in answer.faults if fault.lost == "both"}
+        reached = [endpoint for endpoint in endpoints if address(endpoint) not in lost]
+        if reached and len(reached) < len(endpoints):
+            # viewers are told only of what works; all are tried again at the next renewal
+            faults = answer.faults
+            answer = await self._post(reached, "", wish or self._wish())
+            answer = msgspec.structs.replace(answer, faults=[*faults, *answer.faults][:8])
+        self.standing, self.reason = answer.standing, answer.reason
+        self.listed, self.faults = answer.listed, answer.faults
+        return self.standing
+
+    async def _post(self, endpoints: list[Endpoint], token: str, wish: Wish) -> RelayAnswer:
+        """Post a record of these endpoints.
+
+        Raises:
+            UnreachableError: where no address of the origin answers.
+            RefusedError: where the origin says no (a spent invite, an unknown relay).
+
+        """
         now_ms = self._clock_ms()
-        record = RelayRecord(
-            1, self._identity.key, self._endpoints(), self._payee, now_ms, now_ms + RECORD_TTL_MS
-        )
-        body = encode(RelayRequest(1, token, self._identity.seal("record", record)))
+        record = RelayRecord(1, self._identity.key, endpoints, self._payee, now_ms, now_ms + RECORD_TTL_MS)
+        body = encode(RelayRequest(2, token, self._identity.seal("record", record), wish))
         failure: Exception = UnreachableError(
             "no address of the origin is known; run `farcast relay join` first"
         )
         for source in self._origin():
             try:
-                reply = await self._dialer.signed_request(source, "POST", "/v1/relays", body, self._identity)
+                reply = await self._dialer.signed_request(
+                    source, "POST", "/v1/relays", body, self._identity, timeout_s=ANSWER_S
+                )
             except UnreachableError as error:
                 failure = error
                 continue
-            self.standing = open_relay_answer(expect(reply, 200, 202)).standing
-            return self.standing
+            return open_relay_answer(expect(reply, 200, 202))
         raise failure
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from ..node.box import clock_ms
 from ..node.catalog.join import Joined, join, known_origin, read_given
@@ -14,14 +15,25 @@ from ..node.http.dial import HttpDialer
 from ..node.ladder.tiers import address
 from ..node.links import Links
 from ..node.settings import Settings
+from ..node.settingsfile import set_key
 from ..protocol.directory import PAYEE_PATTERN, Endpoint
 from ..protocol.errors import UsageError
 from ..protocol.invite import Invite
-from .enrol import PAYEE_FILE, Enrolment, announced
+from .enrol import LEFT_FILE, PAYEE_FILE, Enrolment, announced
 
 
-async def join_as_relay(path: Path, link: str, payee: str) -> tuple[Joined, str, list[str]]:
-    """Join and enrol; returns what joining found, the standing, and the published addresses.
+class Enrolled(NamedTuple):
+    """How a relay stands after it joined; ``faults`` are lines about what the origin could not reach."""
+
+    joined: Joined
+    standing: str
+    reason: str
+    endpoints: list[str]
+    faults: list[str]
+
+
+async def join_as_relay(path: Path, link: str, payee: str, *, unlisted: bool = False) -> Enrolled:
+    """Join and enrol; a relay does not listen yet, so that the origin reaches nothing is no fault.
 
     Raises:
         UsageError: a viewer's invite, a bad setting; ``RemoteError`` where the origin refuses.
@@ -31,26 +43,43 @@ async def join_as_relay(path: Path, link: str, payee: str) -> tuple[Joined, str,
     if isinstance(given, Invite) and given.kind != "relay":
         raise UsageError("this invite is for a viewer; ask the origin for `farcast origin invite --relay`")
     settings = Settings.load(path, os.environ)
-    endpoints = announced(settings.network.announce) or [
-        Endpoint(host, listening_port(settings), web=False)
-        for host in Links(settings.network.interfaces).addresses()[:8]
-    ]
+    endpoints = published(settings)
     if not re.fullmatch(PAYEE_PATTERN, payee):
         raise UsageError(f"--payee is lower-case letters, digits, dots and dashes, not {payee!r}")
     token = given.token if isinstance(given, Invite) else ""
-    standing = ""
+    enrolment: Enrolment | None = None
 
     async def enrol(home: Home, dialer: HttpDialer, trust: Trust) -> None:
-        nonlocal standing
+        nonlocal enrolment
         if payee:
             write_whole(path / PAYEE_FILE, payee.encode() + b"\n")
+        if unlisted:
+            set_key(path, "contract.listed", "false")
+        listed = settings.contract.listed and not unlisted
         enrolment = Enrolment(
-            home.identity, dialer, lambda: known_origin(trust), lambda: endpoints, payee, clock_ms
-        )
-        standing = await enrolment.renew(token)
+            home.identity, dialer, lambda: known_origin(trust), lambda: endpoints, payee, clock_ms,
+            lambda: "listed" if listed else "unlisted",
+        )  # fmt: skip
+        await enrolment.renew(token)
+        (path / LEFT_FILE).unlink(missing_ok=True)
 
     joined = await join(path, "relay", settings, given, enrol)
-    return joined, standing, [address(endpoint) for endpoint in endpoints]
+    assert enrolment is not None
+    return Enrolled(
+        joined,
+        enrolment.standing,
+        enrolment.reason,
+        [address(endpoint) for endpoint in endpoints],
+        [f"{place}: {why}" for place, why in enrolment.lost],
+    )
+
+
+def published(settings: Settings) -> list[Endpoint]:
+    """Return what this relay's record names: what the settings announce, else the box's own addresses."""
+    return announced(settings.network.announce) or [
+        Endpoint(host, listening_port(settings), web=False)
+        for host in Links(settings.network.interfaces).addresses()[:8]
+    ]
 
 
 def listening_port(settings: Settings) -> int:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
+import time
 from collections.abc import Callable
 
 from ..node.box import Box, clock_ms
+from ..node.catalog.denyfiles import LOOK_S as DENY_LOOK_S
+from ..node.catalog.denyfiles import DenyFiles
+from ..node.catalog.embargo import Embargo
 from ..node.catalog.follow import Follower
 from ..node.catalog.join import known_origin, trust_fetch
 from ..node.catalog.library import Library
 from ..node.catalog.replica import Replica
+from ..node.catalog.takedown import SWEEP_S, Takedown
 from ..node.catalog.trust import Trust
 from ..node.duty import Greeting
-from ..node.home import Home
-from ..node.http.exchange import Answer, Exchange
+from ..node.home import Home, write_whole
+from ..node.http.exchange import Answer, Exchange, Handler
 from ..node.ladder.fetch import Fetcher
-from ..node.ladder.tiers import WebTier, address
+from ..node.ladder.stream import Streams
+from ..node.ladder.tiers import address
 from ..node.page import Sheet
 from ..node.pulses.acks import Acks
 from ..node.pulses.batcher import Batcher
@@ -24,10 +32,27 @@ from ..node.routes import PublicRoutes
 from ..node.settings import Settings
 from ..protocol.cid import Cid
 from ..protocol.directory import Endpoint
-from ..protocol.errors import UsageError
-from ..protocol.ports import Source, TierName
-from .enrol import RENEW_S, Enrolment, announced, read_payee
+from ..protocol.enrol import Wish
+from ..protocol.errors import FarcastError, RemoteError, UsageError
+from ..protocol.ports import Source
+from .carried import Carried
+from .contract import TICK_S, Contract, Traffic
+from .contractmetrics import ContractMetrics
+from .desk import RelayDesk
+from .enrol import LEFT_FILE, RENEW_S, Enrolment, announced, read_payee
 from .fill import Fill
+from .gateways import Gateways
+from .importdesk import ImportDesk
+from .larder import LOOK_S, Larder
+from .lastknown import LastKnown
+from .pinning import RETRY_S, Pinner
+from .reload import Reload
+from .upstream import PEERS, Upstream, fill_ladder, hop
+
+log = logging.getLogger(__name__)
+
+USE_BYTES = 64 << 10
+"""Sending so much is use; what other boxes' looks for news cost is less."""
 
 
 class RelayService:
@@ -39,12 +64,31 @@ class RelayService:
         if self.trust.hint is None:
             box.abandon()
             raise UsageError("this relay has joined no origin yet; run `farcast relay join LINK` first")
+        if (home.path / LEFT_FILE).exists():
+            box.abandon()
+            raise UsageError("this relay has left its origin; `farcast relay join LINK` joins again")
         keyring = lambda: self.trust.keyring  # noqa: E731 - a port of one expression
+        self._fetched_bytes = self._asked_bytes = 0
+        self._heard_at = time.monotonic()
+        self._left = False
+        self.address_trouble = ""
+        """What is wrong with this box's address as a whole, as far as the box itself can tell."""
+        self.contract = Contract(
+            home.path, settings.contract, clock_ms, random.SystemRandom().random, self._traffic
+        )
+        self.contract.changed = self._hold_to_contract
+        ContractMetrics(self.contract, box.registry)
+        box.dialer.carried = self._carried
         self.replica = Replica(home.path / "catalog", keyring)
         self.library = Library(self.replica, box.store, keyring)
-        upstream = WebTier(TierName.CDN, box.dialer, self._upstream)
-        self.fetcher = Fetcher(box.store, [upstream], box.registry)
-        self.fill = Fill(self.library, box.store, self._fetch)
+        self.upstream = Upstream(
+            box.dialer, box.identity.key, keyring, self.replica.relays, self._origin, clock_ms,
+            peers=settings.fill.peers,
+        )  # fmt: skip
+        self.fetcher = Fetcher(box.store, self.upstream.tiers, box.registry, ladder=fill_ladder())
+        self.fill = Fill(self.library, box.store, self._bring, box.registry)
+        self.larder = Larder(Carried(settings.contract.publishers), self.library, box.store)
+        self.fill.admit, self.fill.came = self.larder.admit, self.larder.came
         self.acks = Acks(box.spool, keyring, box.registry)
         self.reception = Reception(box.spool, box.identity, keyring, clock_ms, box.registry)
         self.batcher = Batcher(
@@ -52,18 +96,33 @@ class RelayService:
             max_pulses=settings.batch.max_pulses,
         )  # fmt: skip
         self.enrolment = Enrolment(
-            box.identity, box.dialer, self._origin, self.endpoints, read_payee(home.path), clock_ms
-        )
+            box.identity, box.dialer, self._origin, self.endpoints, read_payee(home.path), clock_ms,
+            self.wish,
+        )  # fmt: skip
         self.follower = Follower(
             self.replica, self.trust, self.library, box.dialer, self._origin, self._fetch, box.registry
         )
         self.follower.learned = self.fill.learn_roots
+        self.heads = LastKnown(self.replica, lambda: self.follower.behind, clock_ms, box.registry)
+        self.takedown = Takedown(home.path / "takedown", self.replica, box.store, box.registry)
+        denied = DenyFiles(settings.deny.files, box.registry)
+        self.embargo = Embargo(self.library, self.takedown, denied, box.registry)
+        self.embargo.lives = self._lives
+        self.fetcher.barred = self.embargo.bars
+        self.follower.advanced = self.takedown.enforce
+        self.gateways = Gateways(settings.ipfs.pin_from, box.dialer, box.registry)
+        self.pinner = Pinner(
+            box.store, self.gateways, self.contract.fill, lambda cid: self.embargo.bars(cid, ""), box.registry
+        )
+        self.desk = RelayDesk(self)
+        self.reload = Reload(home.path, settings, self._take_settings, box.registry)
         self._add_routes()
         self._add_work()
 
     async def run(self, started: Callable[[], None] | None = None) -> None:
         """Serve until told to stop."""
         await asyncio.to_thread(self.replica.load)
+        await asyncio.to_thread(self.embargo.load)
         await self.box.run(started)
 
     def greeting(self) -> Greeting:
@@ -88,38 +147,52 @@ class RelayService:
             ],
         )
 
-    def status(self) -> dict[str, object]:
-        """Say how this relay stands: the verdict first."""
-        waiting = self.box.spool.waiting()
-        return {
-            "role": "relay",
-            "peer_id": self.box.identity.peer_id,
-            "origin": self.trust.hint.name if self.trust.hint else "",
-            "standing": self.enrolment.standing,
-            "verdict": self._verdict(),
-            "titles": len(self.library.titles()),
-            "store": {"bytes": self.box.store.held_bytes, "blocks": self.box.store.held_blocks},
-            "pulses_waiting": waiting.count,
-        }
+    @property
+    def carried(self) -> Carried:
+        """Whose titles this relay carries."""
+        return self.larder.carried
 
-    def _verdict(self) -> str:
-        if self.enrolment.standing == "approved" and self.replica.checkpoint():
-            return "Serving"
-        if self.enrolment.standing == "pending":
-            return "Waiting for the origin to approve this relay (`farcast origin relays approve`)"
-        if not self.replica.checkpoint():
-            return "Not serving: no catalog yet, because the origin has not answered"
-        return f"Degraded: the origin's directory does not list this relay ({self.enrolment.standing})"
+    def connections(self) -> int:
+        """How many connections the public port has open."""
+        return sum(self.box.tally(name).connections() for name in ("tcp", "quic"))
+
+    async def leave(self) -> None:
+        """Leave the origin's directory for good; what is promised is still delivered."""
+        await self.enrolment.renew(wish="left")
+        self._left = True
+        await asyncio.to_thread(write_whole, self.box.home.path / LEFT_FILE, b"")
+        await self.contract.pause()
+
+    async def tell_origin(self) -> bool:
+        """Post this relay's record now; False where the origin cannot be told (it hears it later)."""
+        try:
+            await self.enrolment.renew()
+        except FarcastError as error:
+            log.info("the origin could not be told: %s", error)
+            return False
+        return True
 
     async def _fetch(self, cid: Cid) -> bytes:
+        await self.contract.fill()
         return await self.fetcher.block(cid)
+
+    async def _bring(self, cid: Cid, title: str, *, alone: bool) -> bytes:
+        await self.contract.fill()
+        return await self.fetcher.block(cid, title=title, shun=PEERS if alone else frozenset())
+
+    async def _lives(self, cid: Cid, title: str | None) -> bool:
+        """Say whether a listed title reaches a block that was taken down with another."""
+        if self.fill.reaches(cid) is not None:
+            return True
+        if title is None or not self.library.lists(title):
+            return False
+        try:
+            return cid in await self.fill.skeleton(title)
+        except RemoteError:
+            return False
 
     def _origin(self) -> list[Source]:
         return known_origin(self.trust)
-
-    def _upstream(self) -> list[Source]:
-        """Return the origin as the one tier a relay fills from."""
-        return [source._replace(tier=TierName.CDN) for source in self._origin()]
 
     def endpoints(self) -> list[Endpoint]:
         """Return the addresses that stand in the origin's public directory."""
@@ -134,26 +207,101 @@ class RelayService:
         routes = PublicRoutes(
             box.store,
             self.library,
-            self.replica,
+            self.heads,
             self.fill.block,
             self.trust.files,
             box.spool.acks,
             cors=True,
+            denied=self.embargo.denies,
+            streams=Streams(box.store),
         )
         routes.add_to(box.public)
-        box.lookup = routes.lookup
+        self.embargo.add_to(box.public, self._gated(hop(self.fill, routes.block)), self._gated(routes.watch))
+        box.public.route("GET", "/readyz", self._gated(routes.ready))
+        fast = self.embargo.lookup(routes.lookup)
+        box.lookup = lambda head: fast(head) if self.contract.state == "serving" else None
+        box.epoch = lambda: (routes.epoch(), self.embargo.epoch(), self.contract.state)
         box.public.route("POST", "/v1/pulses", self.reception.handle)
-        box.local.route("GET", "/api/status", self._status)
-        Sheet(self.status, box.token).add_to(box.local)
+        self.desk.add_to(box.local)
+        imports = ImportDesk(box.store)
+        imports.add_to(box.local)
+        self.pinner.add_to(box.local)
+        box.on_close(imports.close)
+        Sheet(self.desk.status, box.token).add_to(box.local)
 
     def _add_work(self) -> None:
         settings, box = self.box.settings, self.box
         box.on_close(self.fetcher.close)
-        box.every("follow", settings.catalog.poll_s, self.follower.refresh)
+        box.on_close(self.pinner.close)
+        box.on_close(self.contract.keep)
+        box.every("contract", TICK_S, self.contract.tick)
+        box.every("larder", LOOK_S, self.larder.look)
+        box.serve("reload", self.reload.run)
+        box.follow(self._follow, lambda: box.http_metrics.sent_bytes() // USE_BYTES)
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("batch", settings.batch.interval_s, self.batcher.flush)
+        box.every("sweep", SWEEP_S, self.embargo.sweep)
+        box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("enrol", RENEW_S, self.enrolment.renew)
+        box.every("pins", RETRY_S, self.pinner.resume)
 
-    async def _status(self, exchange: Exchange) -> Answer:
-        del exchange
-        return Answer.json(await asyncio.to_thread(self.status))
+    @property
+    def silent_s(self) -> float:
+        """How long the origin has not answered."""
+        return time.monotonic() - self._heard_at
+
+    def wish(self) -> Wish:
+        """Return what this relay wants of the origin's directory now."""
+        if self._left:
+            return "left"
+        if self.contract.state != "serving":
+            return "paused"
+        return "listed" if self.box.settings.contract.listed else "unlisted"
+
+    def sent_bytes(self) -> int:
+        """Return what this box sent to the Internet since it started."""
+        return sum(self.box.tally(name).sent_bytes for name in ("tcp", "tls", "quic")) + self._asked_bytes
+
+    async def _follow(self) -> bool:
+        found = await self.follower.refresh()
+        if found:
+            self._heard_at = time.monotonic()
+        return found
+
+    def _gated(self, handler: Handler) -> Handler:
+        """Return ``handler``, asked only while the contract lets new transfers begin."""
+
+        async def handle(exchange: Exchange) -> Answer:
+            refusal = self.contract.refusal(on_link=self.box.links.on_link(exchange.peer))
+            if refusal is not None:
+                raise refusal
+            return await handler(exchange)
+
+        return handle
+
+    def _traffic(self) -> Traffic:
+        """Return what this box sent to and fetched from the Internet."""
+        return Traffic(self.sent_bytes(), self._fetched_bytes)
+
+    def _carried(self, address: str, sent_bytes: int, received_bytes: int) -> None:
+        """Count what asking another box took; what is on a network of this box may be exempt."""
+        if self.contract.table.lan_exempt and self.box.links.on_link(address.rpartition(":")[0].strip("[]")):
+            return
+        self._fetched_bytes += received_bytes
+        self._asked_bytes += sent_bytes
+        self.contract.filled(received_bytes)
+
+    def _hold_to_contract(self) -> None:
+        """Make the servers keep what the contract says now."""
+
+    def _take_settings(self, settings: Settings) -> None:
+        """Hold to settings that were read again while serving."""
+        box = self.box
+        box.settings = settings
+        box.store.quota_bytes = settings.store.quota_bytes
+        logging.getLogger().setLevel(settings.log.level.upper())
+        self.larder.change(Carried(settings.contract.publishers))
+        self.gateways.change(settings.ipfs.pin_from)
+        self.contract.change(settings.contract)
+        box.wake("enrol")
+        box.wake("larder")

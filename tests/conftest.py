@@ -12,6 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("farcast", deadline=None)  # a busy machine is not a wrong answer
+settings.load_profile("farcast")
 
 PEERS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "farcast-peers"
 """Where ``.ci/peers.sh`` puts the programs it builds."""
@@ -20,9 +24,11 @@ VECTORS = Path(__file__).parent / "vectors"
 
 HOW_TO_INSTALL = {
     "caddy": ".ci/peers.sh caddy",
+    "helia-node": ".ci/peers.sh helia",
     "ip": "apt-get install iproute2",
     "ipfs": ".ci/peers.sh kubo",
     "nft": "apt-get install nftables",
+    "miniupnpd": "apt-get install miniupnpd-nftables",
     "nginx": "apt-get install nginx-light",
     "promtool": "apt-get install prometheus",
     "unshare": "apt-get install util-linux",

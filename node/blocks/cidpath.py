@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...protocol.cid import Cid
 from ...protocol.errors import LocalError, UsageError
-from ...protocol.unixfs import CHUNK_BYTES, Entry, FileWriter, directory
+from ...protocol.unixfs import CHUNK_BYTES, Entry, FileWriter, folder
 
 WORKERS_LIMIT = 4
 """Hashing and writing leave the interpreter's lock, so a few threads use as many cores."""
@@ -55,10 +55,10 @@ def add(path: Path, keep: Keep) -> Entry:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    for folder, children in folders:  # the deepest first
-        cid, data, entry = directory({child.name: entries[child] for child in children})
-        keep(cid, data)
-        entries[folder] = entry
+    for place, children in folders:  # the deepest first
+        blocks, entries[place] = folder({child.name: entries[child] for child in children})
+        for block in blocks:
+            keep(*block)
     return entries[path]
 
 

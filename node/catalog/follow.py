@@ -14,10 +14,11 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ...protocol.catalog import ENTRIES_PER_PAGE, Page
-from ...protocol.codec import decode
+from ...protocol.codec import decode, encode
 from ...protocol.errors import FarcastError, RemoteError
 from ...protocol.ports import Dialer, Source
 from ..http.problem import expect
+from ..http.ranges import content_tag
 from .library import Fetch, Library
 from .replica import Replica
 from .trust import Trust
@@ -61,10 +62,15 @@ class Follower:
         self._size = Gauge("farcast_node_catalog_entries", "Entries in the catalog here.", registry=registry)
         self._size.set_function(lambda: float(replica.catalog.size))
         self.learned: Callable[[], Awaitable[None]] | None = None
+        self.advanced: Callable[[], object] | None = None
+        """Called in a thread as soon as the catalog has grown, before anything else is fetched."""
+        self.behind = False
+        """Whether nobody who was asked last brought the catalog up to date."""
 
     async def refresh(self) -> bool:
         """Ask the sources in turn until one brings everything up to date; False where none did."""
         if self._trust.keyring is None and not await self._refresh_trust():
+            self.behind = True
             return False
         for source in self._sources():
             try:
@@ -73,8 +79,10 @@ class Follower:
                 self._refreshes.labels(error.reason).inc()
                 continue
             self._refreshes.labels("fresh").inc()
+            self.behind = False
             await self._learn_titles()
             return True
+        self.behind = True
         return False
 
     def offer(self, kind: str, name: str, data: bytes) -> None:
@@ -102,6 +110,7 @@ class Follower:
         if self._trust.keyring is None:
             return
         await self._accept("catalog", lambda: self._offered_catalog(offers))
+        await self._tell_advanced()
         if not was_known:  # nobody vouched for these: they come round again
             self._note, self._pages = None, {}
         for (kind, _), data in offers.items():
@@ -135,6 +144,10 @@ class Follower:
         self._replica.advance(self._note, known, entries)
         self._note, self._pages = None, {}
 
+    async def _tell_advanced(self) -> None:
+        if self.advanced is not None:
+            await asyncio.to_thread(self.advanced)
+
     async def _accept(self, kind: str, accept: Callable[[], object]) -> None:
         try:
             await asyncio.to_thread(accept)
@@ -154,7 +167,21 @@ class Follower:
         return self._trust.keyring is not None
 
     async def _refresh_from(self, source: Source) -> None:
-        note = await self._get(source, "/v1/catalog/checkpoint")
+        known = self._replica.checkpoint()
+        note = await self._get(source, "/v1/catalog/checkpoint", known)
+        if note != known:
+            await self._advance(source, note)
+        directory = self._replica.directory()
+        relays = await self._get(source, "/v1/relays", directory)
+        if relays != directory:
+            await asyncio.to_thread(self._replica.accept_directory, relays)
+        held = encode(self._replica.beacons())
+        beacons = await self._get(source, "/v1/beacons", held)
+        if beacons != held:
+            for beacon in decode(list[bytes], beacons):
+                await asyncio.to_thread(self._replica.accept_beacon, beacon)
+
+    async def _advance(self, source: Source, note: bytes) -> None:
         checkpoint = self._replica.peek(note)
         if checkpoint.size < self._replica.catalog.size:
             raise RemoteError(f"{source.name} has an older catalog", reason="rollback")
@@ -169,14 +196,16 @@ class Follower:
                 raise RemoteError(f"{source.name} sent other entries than asked for", reason="gap")
             fresh += page.entries
         await asyncio.to_thread(self._replica.advance, note, start, fresh)
-        await asyncio.to_thread(self._replica.accept_directory, await self._get(source, "/v1/relays"))
-        for beacon in decode(list[bytes], await self._get(source, "/v1/beacons")):
-            await asyncio.to_thread(self._replica.accept_beacon, beacon)
+        await self._tell_advanced()
 
-    async def _get(self, source: Source, path: str) -> bytes:
+    async def _get(self, source: Source, path: str, held: bytes | None = None) -> bytes:
+        """Return what ``source`` has at ``path``; ``held`` itself, unsent, where it is still the same."""
+        headers = {"if-none-match": content_tag(held)} if held else {}
         reply = await self._dialer.request(
-            source, "GET", path, limit_bytes=ENTRIES_LIMIT_BYTES, timeout_s=REQUEST_TIMEOUT_S
+            source, "GET", path, headers=headers, limit_bytes=ENTRIES_LIMIT_BYTES, timeout_s=REQUEST_TIMEOUT_S
         )
+        if held and reply.status == 304:  # noqa: PLR2004 - Not Modified
+            return held
         return expect(reply, 200)
 
     async def _learn_titles(self) -> None:

@@ -61,12 +61,28 @@ class Library:
         self._blocks: OrderedDict[Cid, tuple[Cid, ...]] = OrderedDict()
 
     def entry(self, title: str) -> Entry:
-        """Return the catalog entry of a listed title; raises ``RefusedError`` 404."""
-        entry = self._heads.catalog.listed(title)
-        if entry is None or entry.cid in self._heads.catalog.denied():
+        """Return the catalog entry of a listed title; raises ``RefusedError`` 404, 410 once taken down."""
+        catalog = self._heads.catalog
+        entry = catalog.listed(title)
+        if catalog.taken_down(title) or (entry is not None and entry.cid in catalog.denied()):
+            raise RefusedError(f"{title!r} was taken down", status=410, reason="taken_down")
+        if entry is None:
             message = f"no title {title!r} in this catalog; `farcast list` shows what there is"
             raise RefusedError(message, status=404, reason="unknown_title")
         return entry
+
+    @property
+    def entries(self) -> int:
+        """How many entries the catalog has: what was learned from it holds while this stays."""
+        return self._heads.catalog.size
+
+    def lists(self, title: str) -> bool:
+        """Say whether a title is listed."""
+        return self._heads.catalog.listed(title) is not None
+
+    def manifests(self) -> dict[str, Cid]:
+        """Return the manifest of every listed title."""
+        return {title: entry.cid for title, entry in self._heads.catalog.titles().items()}
 
     def titles(self) -> list[str]:
         """Return the ids of the listed titles, in order."""

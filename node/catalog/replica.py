@@ -67,6 +67,8 @@ class Replica:
         self._lock = threading.Lock()
         self.catalog = Catalog()
         self._checkpoint: bytes | None = None
+        self.signed_ms = 0
+        """When the checkpoint held here was signed, 0 before the first."""
         self._directory: bytes | None = None
         self._directory_issued_ms = 0
         self._relays: list[RelayRecord] = []
@@ -78,8 +80,9 @@ class Replica:
         if checkpoint and entries:
             try:
                 page = decode(Page, entries, limit_bytes=ENTRIES_LIMIT_BYTES)
-                self.catalog.extend(self._open(checkpoint), page.start, page.entries)
-                self._checkpoint = checkpoint
+                head = self._open(checkpoint)
+                self.catalog.extend(head, page.start, page.entries)
+                self._checkpoint, self.signed_ms = checkpoint, head.time_ms
             except RemoteError:
                 self.catalog, self._checkpoint = Catalog(), None
         for name, accept in (("directory", self.accept_directory), ("beacons", self._load_beacons)):
@@ -131,7 +134,7 @@ class Replica:
             if added:
                 self._write("entries", encode(Page(1, 0, self.catalog.entries)))
             self._write("checkpoint", note)
-            self._checkpoint = note
+            self._checkpoint, self.signed_ms = note, checkpoint.time_ms
         return added
 
     def accept_directory(self, data: bytes) -> bool:

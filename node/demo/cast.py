@@ -62,6 +62,7 @@ class Cast:
             "FARCAST_SATELLITE_INTERFACE": "127.0.0.1",
             "FARCAST_HEARTBEAT_INTERVAL_S": str(HEARTBEAT_S),
             "FARCAST_CATALOG_POLL_S": "2",
+            "FARCAST_CATALOG_IDLE_POLL_S": "2",
             "FARCAST_UPLINK_ENABLED": "true",
             "FARCAST_UPLINK_GENERATION_BYTES": str(GENERATION_BYTES),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from http import HTTPStatus
 from typing import Any
@@ -16,7 +16,12 @@ from ...protocol.errors import RefusedError, UnreachableError
 from .address import plain
 from .exchange import Answer, Exchange, Router
 from .files import FileCache
+from .governor import Governor
+from .meter import Meter
+from .reply import BODILESS, LINGER
 from .tally import Tally
+
+__all__ = ["BODILESS", "LINGER", "READ_TIMEOUT_S", "SLOWEST_BYTES_S", "ApiServer", "too_large"]
 
 READ_TIMEOUT_S = 30.0
 """A request body arrives within this, plus its size at ``SLOWEST_BYTES_S``."""
@@ -31,15 +36,19 @@ _OPTIONS: dict[str, Any] = {
     "access_log": None,
 }
 _SMALL_BYTES = 64 << 10
-LINGER = struct.pack("ii", 1, 0)
-BODILESS = (204, 304)
 
 
 class ApiServer:
     """Serves a router over connections it is handed; the protocol factory is ``protocol()``."""
 
-    def __init__(self, router: Router, files: FileCache, plain: Tally, secure: Tally) -> None:
-        """Answer through ``router``, counting clear connections in ``plain``, TLS in ``secure``."""
+    def __init__(
+        self, router: Router, files: FileCache, plain: Tally, secure: Tally, meter: Meter | None = None
+    ) -> None:
+        """Answer through ``router``, counting clear connections in ``plain``, TLS in ``secure``.
+
+        ``meter`` paces and counts what is sent.
+        """
+        self._meter = meter or Meter(Governor())
         self._router = router
         self._files = files
         self._plain = plain
@@ -51,9 +60,9 @@ class ApiServer:
         """How many connections are open now."""
         return len(self._server.connections)
 
-    def protocol(self) -> RequestHandler:
-        """Return a fresh protocol for one accepted connection."""
-        return _Protocol(self._server, self._router, self._plain)
+    def protocol(self, lost: Callable[[], None] = lambda: None) -> ApiProtocol:
+        """Return a fresh protocol for one accepted connection; ``lost`` is called once when it ends."""
+        return ApiProtocol(self._server, self._router, self._plain, lost)
 
     async def close(self, drain_s: float) -> None:
         """End idle connections now, and busy ones within ``drain_s``."""
@@ -92,6 +101,7 @@ class ApiServer:
         self, request: web.BaseRequest, transport: asyncio.Transport, answer: Answer, tally: Tally
     ) -> web.StreamResponse:
         headers = {"server": "farcast", **answer.headers}
+        peer = plain(request.remote or "")
         length, whole = answer.length, answer.body
         tally.answered(answer.status)
         if answer.status in BODILESS:
@@ -102,6 +112,7 @@ class ApiServer:
             whole = b""
         elif isinstance(whole, bytes) and len(whole) <= _SMALL_BYTES:
             tally.sent_bytes += len(whole)
+            self._meter.governor.flow(peer).bytes += len(whole)
             return web.Response(status=answer.status, headers=headers, body=whole)
         response = web.StreamResponse(status=answer.status, headers=headers)
         if length is None and answer.status not in BODILESS and request.version >= HttpVersion11:
@@ -112,6 +123,7 @@ class ApiServer:
             if request.method != "HEAD":
                 async with aclosing(self._files.stream(answer)) as chunks:
                     async for chunk in chunks:
+                        await self._meter.spend(peer, len(chunk))
                         async with asyncio.timeout(STALL_S):
                             await response.write(chunk)
                         tally.sent_bytes += len(chunk)
@@ -126,18 +138,30 @@ class ApiServer:
         return response
 
 
-class _Protocol(RequestHandler):
+class ApiProtocol(RequestHandler):
     """aiohttp's protocol; what it cannot read is counted and answered as every other refusal.
 
     Its own way logs a traceback and the sender's address for each malformed request.
     """
 
-    __slots__ = ("_plain", "_router")
+    __slots__ = ("_lost", "_plain", "_router")
 
-    def __init__(self, server: web.Server, router: Router, plain: Tally) -> None:
+    def __init__(self, server: web.Server, router: Router, plain: Tally, lost: Callable[[], None]) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **_OPTIONS)
         self._router = router
         self._plain = plain
+        self._lost: Callable[[], None] | None = lost
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell of the end."""
+        super().connection_lost(exc)
+        self.lost()
+
+    def lost(self) -> None:
+        """Tell of the end, once."""
+        if self._lost is not None:
+            lost, self._lost = self._lost, None
+            lost()
 
     def handle_error(
         self,

@@ -1,75 +1,98 @@
-"""One connection of the byte protocol: heads in, files out, until aiohttp takes over or it ends."""
+"""One connection of the byte protocol: heads in, files out, until aiohttp takes over or it ends.
+
+Readiness is edge-triggered: ``_unread`` says that the socket may hold bytes not yet read, and an
+answer is sent until the kernel takes no more. While an answer is under way nothing is read, so what
+a client sends ahead waits in the kernel's buffer, whose size bounds it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
-import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...protocol.errors import LocalError
-from .api import BODILESS, LINGER
-from .exchange import Answer, FilePart
 from .files import Descriptor
 from .head import Head, parse_head
-from .problem import phrase
-from .ranges import negotiate
+from .readiness import ENDING, READ, WRITE
+from .reply import LINGER, Reply
 
 if TYPE_CHECKING:
     from .bytes import ByteServer
 
-RECEIVE_BYTES = 16 << 10
-PIPELINE_BYTES = 32 << 10
-"""Requests read ahead while an answer is being sent; beyond this the socket is not read."""
+RECEIVE_BYTES = 8 << 10
 SEND_BYTES = 1 << 20
 BURST_BYTES = 4 << 20
 """A fast reader gets at most this much before other connections have their turn."""
+BURST_REQUESTS = 32
+"""The same for requests sent one after another without waiting for answers."""
 SLOWEST_BYTES_S = 4 << 10
 LINGER_S = 2.0
+HOT_FROM_BYTES, HOT_TO_BYTES = 128 << 10, 2 << 20
+"""Answers of this size are sent from memory where their blocks are in it."""
 _TLS_RECORD = 0x16
 _MORE: int = getattr(socket, "MSG_MORE", 0)
+
+Piece = tuple[Descriptor | bytes, int, int]
+"""Where bytes come from (a file or memory), the offset, and how many are left."""
 
 
 class Connection:
     """One connection of the byte protocol: reads heads, sends answers, one at a time."""
 
     __slots__ = (
+        "_allowed",
+        "_asked",
         "_buffer",
         "_draining",
         "_ended",
+        "_ending",
         "_fd",
+        "_flow",
         "_in_head",
         "_keep",
         "_latest",
+        "_local",
         "_parts",
-        "_paused",
         "_pending",
         "_server",
         "_sock",
-        "_writing",
+        "_timer",
+        "_unread",
         "busy",
         "deadline",
+        "peer",
     )
 
-    def __init__(self, server: ByteServer, sock: socket.socket) -> None:
+    def __init__(self, server: ByteServer, sock: socket.socket, peer: str, received: bytes = b"") -> None:
+        """Serve ``sock``, from which ``received`` was read already."""
         self._server = server
         self._sock = sock
         self._fd = sock.fileno()
-        self._buffer = b""
+        self._buffer = received
         self._pending: memoryview | bytes = b""
-        self._parts: deque[tuple[Descriptor, int, int]] = deque()
-        self._keep = True
+        self._parts: deque[Piece] | None = None
+        self._local = server.governor.local(peer)
+        self._flow = server.governor.lan if self._local else server.governor.wan
+        self._allowed = 0
+        self._asked: Head | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._keep = self._unread = True
         self._latest = 0.0
-        self._in_head = self._paused = self._ended = self._draining = self._writing = False
+        self._in_head = self._ended = self._ending = self._draining = False
+        self.peer = peer
         self.busy = False
-        self.deadline = server.loop.time() + server.limits.head_s
-        server.loop.add_reader(self._fd, self._first)
+        self.deadline = server.readiness.now + server.limits.head_s
+        plain = received or not server.tls
+        server.readiness.watch(self._fd, self._turn if plain else self._first)
 
-    def _first(self) -> None:
+    def _first(self, events: int) -> None:
         """Tell TLS from HTTP by the first byte, left where it is."""
+        if not events & READ:
+            return
         try:
             first = self._sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -77,167 +100,281 @@ class Connection:
         except OSError:
             self.close()
             return
-        if first and first[0] == _TLS_RECORD and self._server.tls is not None:
-            self._move(self._server.tls)
+        if first and first[0] == _TLS_RECORD and self._server.tls:
+            self._move(secure=True)
             return
-        self._server.loop.add_reader(self._fd, self._readable)
-        self._readable()
+        self._server.readiness.change(self._fd, self._turn)
+        self._turn(events)
 
-    def _readable(self) -> None:
+    def _turn(self, events: int) -> None:
+        if events & READ:
+            self._unread = True
+            if events & ENDING:
+                self._ending = True
+        if not self.busy:
+            self._serve()
+        elif self._asked is None and self._timer is None and (events & WRITE or not events):
+            self._send()
+            if not self.busy:
+                self._serve()
+
+    def _receive(self) -> bool:
+        """Read once; False where there is nothing to serve from it."""
         try:
             data = self._sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
-            return
+            self._unread = False
+            return False
         except OSError:
             self.close()
-            return
-        if not data:
-            # a client may close its sending half and still want the answer under way
-            self._ended = True
-            if self.busy:
-                self._pause()
-            else:
-                self.close()
-            return
-        if self._draining:
-            return
+            return False
+        if len(data) < RECEIVE_BYTES:
+            # a short read has emptied the socket; only its end may still be there
+            self._unread = self._ending and bool(data)
+            if not data:
+                self._ended = True
+                return False
         self._buffer = self._buffer + data if self._buffer else data
-        if not self.busy:
-            self._serve()
-        elif len(self._buffer) >= PIPELINE_BYTES:
-            self._pause()
-
-    def _writable(self) -> None:
-        self._send()
-        if not self.busy and not self._draining and self._fd >= 0:
-            self._serve()
+        return True
 
     def _serve(self) -> None:
-        """Answer the requests in the buffer until one must wait."""
+        """Answer what is in the buffer and the socket until one must wait."""
+        requests = BURST_REQUESTS
+        while requests and self._fd >= 0 and not self.busy:
+            if self._draining:
+                self._drain()
+                return
+            if self._buffer and self._request():
+                requests -= 1
+            elif self._fd < 0 or not self._unread or not self._receive():
+                break
+        if self._fd >= 0 and not self.busy:
+            self._rest(again=not requests)
+
+    def _rest(self, *, again: bool) -> None:
+        """Wait for the next bytes, or for the ``again`` that others have their turn before."""
         server = self._server
-        while self._buffer:
-            try:
-                head = parse_head(self._buffer)
-                if head is None:
-                    break
-                if not self._answer(head):
-                    self._move(None)
-                    return
-            except Exception as error:  # noqa: BLE001 - a look-up's bug must not leave a client waiting
-                self._refuse(error)
-                return
-            if self.busy or self._draining or self._fd < 0:
-                return
-        if self._ended:
+        now = server.readiness.now
+        if again:
+            self.deadline = now + server.limits.idle_s
+            server.readiness.again(self._fd)
+        elif self._ended:
             self.close()
         elif not self._buffer:
             self._in_head = False
-            self.deadline = server.loop.time() + server.limits.idle_s
+            self.deadline = now + server.limits.idle_s
         elif not self._in_head:  # the clock of an unfinished head starts once, with its first byte
             self._in_head = True
-            self.deadline = server.loop.time() + server.limits.head_s
+            self.deadline = now + server.limits.head_s
 
-    def _answer(self, head: Head) -> bool:
-        """Send the answer to ``head``, or as much as the socket takes; False where it is not ours."""
+    def _request(self) -> bool:
+        """As ``_next``; what goes wrong is answered too."""
+        try:
+            return self._next()
+        except Exception as error:  # noqa: BLE001 - a look-up's bug must not leave a client waiting
+            # nothing more is read: what follows may not be what it looks like
+            self._release()
+            self._begin(self._server.problem(error, local=self._local))
+            return True
+
+    def _next(self) -> bool:
+        """Begin the answer to the request at the start of the buffer; False: unfinished, or not ours."""
         server = self._server
-        if head.length or head.method not in ("GET", "HEAD") or not server.router.allowed(head.host):
-            return False
-        answer = server.lookup(head)
-        if answer is None:
-            return False
-        answer = negotiate(answer, head.method, head.headers)
-        body, length, content = answer.body, answer.length, b""
-        assert length is not None, "a look-up answers bytes or file parts"
-        if head.method == "GET":
-            if isinstance(body, bytes):
-                content = body
-            elif isinstance(body, AsyncIterator) or not self._open(body):
+        reply = server.replies.find(self._buffer, server.epoch(), server.readiness.now)
+        if reply is None:
+            head = parse_head(self._buffer)
+            if head is None:
                 return False
-        self._buffer = self._buffer[head.size :]
-        self._keep = head.keep_alive
-        server.tally.answered(answer.status)
-        self._begin(answer, length, content)
+            reply = server.reply(head)
+            if reply is None:
+                return self._elsewhere(head)
+            self._remember(head, reply)
+        return self._reply(reply)
+
+    def _reply(self, reply: Reply) -> bool:
+        server = self._server
+        if server.governor.guarded:
+            reply = server.governed(self.peer, reply, local=self._local)
+        if reply.parts and not self._open(reply):
+            self._move(secure=False)
+            return False
+        self._buffer = self._buffer[reply.size :]
+        self._begin(reply)
         return True
 
-    def _open(self, parts: Sequence[FilePart]) -> bool:
-        """Take the files of ``parts``; a file that is gone or short is left to the router's handler."""
+    def _remember(self, head: Head, reply: Reply) -> None:
+        if reply.keep:
+            server = self._server
+            server.replies.keep(self._buffer[: head.size], reply, server.epoch(), server.readiness.now)
+
+    def _elsewhere(self, head: Head) -> bool:
+        """Wait for another process's reply, or move to where the rest is answered."""
+        server = self._server
+        if server.ask(head, self):
+            self.busy = True
+            self._asked = head
+            self.deadline = self._latest = server.readiness.now + server.limits.stall_s
+            return True
+        self._move(secure=False)
+        return False
+
+    def head_bytes(self, head: Head) -> bytes:
+        """Return the bytes of ``head``, which is being answered."""
+        return self._buffer[: head.size]
+
+    def answered(self, reply: Reply | None) -> None:
+        """Go on with what the other process said; None: it wants the connection."""
+        head, self._asked = self._asked, None
+        if head is None or self._fd < 0:
+            return
+        self.busy = False
+        if reply is None:
+            self._move(secure=False)
+            return
+        self._remember(head, reply)
+        if self._reply(reply) and not self.busy:
+            self._serve()
+
+    def _open(self, reply: Reply) -> bool:
+        """Find the bytes of ``reply``; a file that is gone or short is left to the router's handler."""
+        server = self._server
+        # measured: of small answers the copy costs more than sendfile, of large ones it empties the caches
+        hot = server.hot if HOT_FROM_BYTES <= reply.length <= HOT_TO_BYTES else None
+        parts = self._parts = deque[Piece]()
         try:
-            for part in parts:
-                self._parts.append((self._server.files.take(part), part.offset, part.length))
+            for part in reply.parts:
+                path, offset, length = part
+                data = None if hot is None else hot.find(path)
+                if data is None or offset + length > len(data):
+                    parts.append((server.files.take(part), offset, length))
+                else:
+                    parts.append((data, offset, length))
         except (OSError, LocalError):
             self._release()
+            server.replies.clear()
             return False
         return True
 
-    def _begin(self, answer: Answer, length: int, content: bytes) -> None:
+    def _begin(self, reply: Reply) -> None:
         server = self._server
-        lines = [
-            f"HTTP/1.1 {answer.status} {phrase(answer.status)}\r\nserver: farcast\r\ndate: {server.date}"
-        ]
-        lines += [f"{name}: {value}" for name, value in answer.headers.items() if name != "content-length"]
-        if answer.status not in BODILESS:
-            lines.append(f"content-length: {length}")
-        lines.append("\r\n" if self._keep else "connection: close\r\n\r\n")
-        self._pending = "\r\n".join(lines).encode() + content
-        now = server.loop.time()
-        self.deadline = now + server.limits.stall_s
-        self._latest = self.deadline + length / SLOWEST_BYTES_S
+        server.tally.answered(reply.status)
+        self._keep = reply.keep
+        self._pending = reply.head(server.date)
+        self.deadline = server.readiness.now + server.limits.stall_s
+        self._latest = self.deadline + reply.length / SLOWEST_BYTES_S
         self.busy = True
         self._send()
 
     def _send(self) -> None:
         """Send until done, until the socket takes no more, or until others should have their turn."""
-        parts, burst = self._parts, BURST_BYTES
         try:
-            if self._pending:
-                sent = self._sock.send(self._pending, _MORE if parts else 0)
-                if sent < len(self._pending):
-                    self._pending = memoryview(self._pending)[sent:]
-                    self._wait()
-                    return
-                self._pending = b""
-            while parts:
-                descriptor, offset, left = parts[0]
-                sent = os.sendfile(self._fd, descriptor.fd, offset, min(left, SEND_BYTES))
-                if not sent:
-                    self._server.files.close()  # the file was cut while it was open: look again
-                    self._server.router.refused("truncated")
-                    self.reset()
-                    return
-                self._server.tally.sent_bytes += sent
-                if sent == left:
-                    parts.popleft()
-                    self._server.files.release(descriptor)
-                else:
-                    parts[0] = (descriptor, offset + sent, left - sent)
-                burst -= sent
-                if burst <= 0 and parts:
-                    self._wait()
-                    return
+            if (not self._pending or self._send_head()) and (
+                not self._parts or self._send_parts(self._parts)
+            ):
+                self._done()
         except BlockingIOError:
             self._wait()
-            return
         except OSError:
             self.close()
-            return
-        self._done()
+
+    def _send_head(self) -> bool:
+        """Send the head; where the first piece is in memory, with it. False where the socket is full."""
+        parts, pending = self._parts, self._pending
+        limited = self._server.governor.metered and not self._local
+        if parts and not limited and not isinstance(parts[0][0], Descriptor):
+            sent = self._send_both(parts)
+        else:
+            sent = self._sock.send(pending, _MORE if parts else 0)
+        if sent < len(pending):
+            self._pending = memoryview(pending)[sent:]
+            self._wait()
+            return False
+        self._pending = b""
+        return True
+
+    def _send_parts(self, parts: deque[Piece]) -> bool:
+        """Send the body; False where it is not out yet, and will go on by an event or a timer."""
+        server, burst = self._server, BURST_BYTES
+        limited = server.governor.metered and not self._local
+        while parts:
+            if burst <= 0:
+                self._wait()
+                server.readiness.again(self._fd)
+                return False
+            source, offset, left = parts[0]
+            size = min(SEND_BYTES, left)
+            if limited:
+                size = min(size, self._allowance())
+                if not size:
+                    return False
+            if isinstance(source, Descriptor):
+                sent = os.sendfile(self._fd, source.fd, offset, size)
+                if not sent:
+                    server.files.close()  # the file was cut while it was open: look again
+                    server.refused("truncated", local=self._local)
+                    self.reset()
+                    return False
+            else:
+                piece = memoryview(source)[offset : offset + size]
+                sent = self._sock.send(piece, _MORE if len(parts) > 1 else 0)
+            if limited:
+                self._allowed -= sent
+            self._sent(parts, sent)
+            burst -= sent
+        return True
+
+    def _send_both(self, parts: deque[Piece]) -> int:
+        """Send the head and the first piece, which is in memory, in one call; returns what of both."""
+        source, offset, left = parts[0]
+        assert not isinstance(source, Descriptor)
+        whole = not offset and left == len(source)
+        body = source if whole else memoryview(source)[offset : offset + left]
+        sent = self._sock.sendmsg((self._pending, body), (), _MORE if len(parts) > 1 else 0)
+        if sent > len(self._pending):
+            self._sent(parts, sent - len(self._pending))
+        return sent
+
+    def _sent(self, parts: deque[Piece], sent: int) -> None:
+        source, offset, left = parts[0]
+        server = self._server
+        server.tally.sent_bytes += sent
+        self._flow.bytes += sent
+        if sent == left:
+            parts.popleft()
+            if isinstance(source, Descriptor):
+                server.files.release(source)
+        else:
+            parts[0] = (source, offset + sent, left - sent)
+
+    def _allowance(self) -> int:
+        """Return how much of the upload rate is ours now; where none, come back when it is."""
+        if not self._allowed:
+            server = self._server
+            governor, now = server.governor, server.loop.time()
+            self._allowed = governor.quantum_bytes
+            wait_s = governor.owe(self._allowed, now)
+            if wait_s > 0:
+                self.deadline = now + wait_s + server.limits.stall_s
+                self._latest += wait_s
+                self._timer = server.loop.call_later(wait_s, self._resume)
+                return 0
+        return self._allowed
+
+    def _resume(self) -> None:
+        self._timer = None
+        self._server.readiness.now = self._server.loop.time()
+        self._turn(0)
 
     def _wait(self) -> None:
         server = self._server
-        self.deadline = min(server.loop.time() + server.limits.stall_s, self._latest)
-        if not self._writing:
-            self._writing = True
-            server.loop.add_writer(self._fd, self._writable)
+        self.deadline = min(server.readiness.now + server.limits.stall_s, self._latest)
 
     def _done(self) -> None:
-        loop = self._server.loop
         self.busy = False
-        if self._writing:
-            self._writing = False
-            loop.remove_writer(self._fd)
-        if self._paused and not self._ended:
-            self._paused = False
-            loop.add_reader(self._fd, self._readable)
+        self._parts = None
+        if self._allowed:
+            self._server.governor.give_back(self._allowed)
+            self._allowed = 0
         if not self._keep:
             self._finish()
 
@@ -245,7 +382,7 @@ class Connection:
         """Close our half and read on a little: closing on unread bytes would reset what we sent."""
         self._draining = True
         self._buffer = b""
-        self.deadline = self._server.loop.time() + LINGER_S
+        self.deadline = self._server.readiness.now + LINGER_S
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -253,30 +390,32 @@ class Connection:
         if self._ended:
             self.close()
 
-    def _refuse(self, error: Exception) -> None:
-        self._keep = False
-        answer = self._server.router.fail(error)
-        self._server.tally.answered(answer.status)
-        assert isinstance(answer.body, bytes)
-        self._begin(answer, len(answer.body), answer.body)
+    def _drain(self) -> None:
+        """Read and drop what a client still sends after our last answer."""
+        for _ in range(BURST_REQUESTS):
+            if not self._unread:
+                return
+            self._buffer = b""
+            if not self._receive():
+                if self._ended:
+                    self.close()
+                return
+        self._buffer = b""
+        self._server.readiness.again(self._fd)
 
-    def _pause(self) -> None:
-        self._paused = True
-        self._server.loop.remove_reader(self._fd)
-
-    def _move(self, tls: ssl.SSLContext | None) -> None:
+    def _move(self, *, secure: bool) -> None:
         received = self._buffer
         self._detach()
-        self._server.move(self._sock, received, tls)
+        self._server.move(self._sock, self.peer, received, secure=secure)
 
     def expire(self) -> None:
         """End a connection that outlived its deadline."""
         if self.busy:
-            self._server.router.refused("stalled")
+            self._server.refused("stalled", local=self._local)
             self.reset()
             return
         if self._in_head:
-            self._server.router.refused("slow_head")
+            self._server.refused("slow_head", local=self._local)
         self.close()
 
     def reset(self) -> None:
@@ -290,18 +429,23 @@ class Connection:
         if self._fd >= 0:
             self._detach()
             self._sock.close()
+            self._server.gone(self.peer)
 
     def _detach(self) -> None:
-        loop = self._server.loop
-        loop.remove_reader(self._fd)
-        if self._writing:
-            loop.remove_writer(self._fd)
+        self._server.readiness.forget(self._fd)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._fd = -1
         self.busy = False
+        if self._allowed:
+            self._server.governor.give_back(self._allowed)
+            self._allowed = 0
         self._release()
         self._server.forget(self)
 
     def _release(self) -> None:
-        for descriptor, _, _ in self._parts:
-            self._server.files.release(descriptor)
-        self._parts.clear()
+        for source, _, _ in self._parts or ():
+            if isinstance(source, Descriptor):
+                self._server.files.release(source)
+        self._parts = None

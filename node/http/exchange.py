@@ -212,8 +212,12 @@ class Router:
         """Keep who may ask, and ``refused``, called with the reason word of every error answered."""
         self.allowed = allowed
         self.refused: Callable[[str], None] = refused or (lambda _: None)
+        self.admit: Callable[[str, str], None] = lambda _peer, _path: None
+        """Called with peer and path before each request; raises where a contract refuses it."""
         self._token = token.encode()
         self._routes: list[_Route] = []
+        self.asked = 0
+        """Requests for any route but the open ones, which machines poll."""
 
     def route(self, method: str, pattern: str, handler: Handler, *, open: bool = False) -> None:  # noqa: A002
         """Serve ``method`` on ``pattern``: ``{name}`` is one segment, ``{name...}`` all the rest.
@@ -234,7 +238,9 @@ class Router:
         The answer is ready to send: ranges and conditions are already applied (RFC 9110).
         """
         try:
-            answer = await self._find(exchange)(exchange)
+            handler = self._find(exchange)
+            self.admit(exchange.peer, exchange.path)
+            answer = await handler(exchange)
         except Exception as error:  # noqa: BLE001 - a listener answers whatever its handlers do
             return self.fail(error)
         return negotiate(answer, exchange.method, exchange.headers)
@@ -272,6 +278,7 @@ class Router:
             method = "GET" if exchange.method == "HEAD" else exchange.method
             handler = route.handlers.get(exchange.method) or route.handlers.get(method)
             if handler is not None:
+                self.asked += not route.open
                 exchange.match = match
                 return handler
             allow.update(route.handlers)

@@ -13,6 +13,7 @@ from .ranges import FilePart
 
 if TYPE_CHECKING:
     from .exchange import Answer
+    from .hotset import HotSet
 
 DESCRIPTOR_LIMIT = 512
 CHUNK_BYTES = 256 << 10
@@ -45,8 +46,9 @@ class FileCache:
     ``prune`` notices.
     """
 
-    def __init__(self, limit: int = DESCRIPTOR_LIMIT) -> None:
-        """Keep at most ``limit`` descriptors."""
+    def __init__(self, limit: int = DESCRIPTOR_LIMIT, *, hot: HotSet | None = None) -> None:
+        """Keep at most ``limit`` descriptors; ``hot`` are blocks in memory, asked before any file."""
+        self.hot = hot
         self._limit = limit
         self._open: OrderedDict[str, Descriptor] = OrderedDict()
 
@@ -100,6 +102,11 @@ class FileCache:
 
         """
         for part in parts:
+            data = None if self.hot is None else self.hot.find(part.path)
+            if data is not None and part.offset + part.length <= len(data):
+                for at in range(part.offset, part.offset + part.length, size):
+                    yield data[at : min(at + size, part.offset + part.length)]
+                continue
             try:
                 descriptor = self.take(part)
             except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ def cut(parts: Sequence[FilePart], span: Span) -> list[FilePart]:
         if not left:
             break
     return kept
+
+
+def content_tag(data: bytes) -> str:
+    """Return a strong entity tag of ``data`` that every box makes alike (RFC 9110 section 8.8.3)."""
+    return f'"{sha256(data).hexdigest()[:32]}"'
 
 
 def part_bytes(parts: Sequence[FilePart]) -> int:

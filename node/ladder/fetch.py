@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from ...protocol.cid import Cid
 from ...protocol.errors import FarcastError, RefusedError, RemoteError, StoreFullError, UnreachableError
-from ...protocol.ports import BlockStore, Tier, TierName
+from ...protocol.ports import BlockStore, Source, Tier, TierName
 from ...protocol.pulse import Served
 from .flight import Cancel, Effect, GiveUp, Start, Switched
 from .ladder import Ladder
@@ -28,6 +28,8 @@ SOURCES_S = 0.5
 """How often tiers are asked for their sources while something is wanted."""
 PREFETCH_LIMIT = 32
 _PUSHED_KEPT = 65_536
+_LIES: tuple[str, ...] = ("hash_mismatch", "too_large")
+"""Other bytes than the block's, or more of them than any block has."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +43,8 @@ class _Way(NamedTuple):
     fetch: Callable[..., Awaitable[bytes]]
     hinted: bool
     watched: bool
+    reserve: Callable[[], Sequence[Source]]
+    own: bytes
 
 
 class Fetcher:
@@ -48,7 +52,8 @@ class Fetcher:
 
     A tier's ``fetch`` may take two more keywords, found by its signature: ``title`` (str, a hint
     for relays) and ``arrived`` (a callable to be told the bytes so far). A tier that tells of its
-    bytes is hedged by time to first byte, others by twice the time a block usually takes.
+    bytes is hedged by time to first byte, others by twice the time a block usually takes. A tier may
+    also have a ``reserve`` (a callable) and a key of its ``own``, as in ``Listing``.
     """
 
     def __init__(
@@ -74,19 +79,28 @@ class Fetcher:
         self._pushed: OrderedDict[Cid, TierName] = OrderedDict()
         self._listed_at = float("-inf")
         self._closed = False
+        self.barred: Callable[[Cid, str], bool] = lambda *_: False
+        """Says which blocks of a title may not be kept any more, even where they are on their way."""
 
     async def block(
-        self, cid: Cid, *, title: str = "", buffer_s: float | None = None, size_bytes: int = 0
+        self,
+        cid: Cid,
+        *,
+        title: str = "",
+        buffer_s: float | None = None,
+        size_bytes: int = 0,
+        shun: frozenset[TierName] = frozenset(),
     ) -> bytes:
         """Return a block, verified: from the store, else from the nearest tier that answers.
 
-        ``buffer_s`` is what the player still holds, ``size_bytes`` the block's size where known.
+        ``buffer_s`` is what the player still holds, ``size_bytes`` the block's size where known;
+        tiers to ``shun`` are not asked.
 
         Raises:
             UnreachableError: no tier delivered it before the ladder's deadline.
 
         """
-        return await self._block(cid, title, buffer_s, size_bytes, urgent=True)
+        return await self._block(cid, title, buffer_s, size_bytes, urgent=True, shun=shun)
 
     def prefetch(self, cids: Iterable[Cid], *, title: str = "") -> None:
         """Bring blocks into the store in the background, without hedging; more than 32 are left out."""
@@ -155,7 +169,14 @@ class Fetcher:
     # -- one block
 
     async def _block(
-        self, cid: Cid, title: str, buffer_s: float | None, size_bytes: int, *, urgent: bool
+        self,
+        cid: Cid,
+        title: str,
+        buffer_s: float | None,
+        size_bytes: int,
+        *,
+        urgent: bool,
+        shun: frozenset[TierName] = frozenset(),
     ) -> bytes:
         if cid.is_identity:
             return cid.digest
@@ -172,7 +193,9 @@ class Fetcher:
         wait.waiters += 1
         now = self._clock()
         self._list_sources(now)
-        self._ladder.want(cid, now, title=title, size_bytes=size_bytes, buffer_s=buffer_s, urgent=urgent)
+        self._ladder.want(
+            cid, now, title=title, size_bytes=size_bytes, buffer_s=buffer_s, urgent=urgent, shun=shun
+        )
         self._pump()
         try:
             return await asyncio.shield(wait.future)
@@ -215,7 +238,13 @@ class Fetcher:
         self._listed_at = now
         for name, way in self._ways.items():
             self._ladder.set_sources(
-                name, way.tier.sources(), now, metered=way.tier.metered, watched=way.watched
+                name,
+                way.tier.sources(),
+                now,
+                metered=way.tier.metered,
+                watched=way.watched,
+                reserve=way.reserve(),
+                own=way.own,
             )
             self.supply.up(name, self._ladder.sources_up(name, now))
 
@@ -270,9 +299,10 @@ class Fetcher:
         try:
             data = await way.fetch(start.source, start.cid, **extra)
             loop = asyncio.get_running_loop()
-            await asyncio.to_thread(self._keep, start.cid, data, tier, loop)
+            await asyncio.to_thread(self._keep, start, data, tier, loop)
         except RefusedError as error:
-            reason, status, retry_after_s = "refused", error.status, error.retry_after_s or 0.0
+            reason = error.reason if error.reason == "taken_down" else "refused"
+            status, retry_after_s = error.status, error.retry_after_s or 0.0
         except FarcastError as error:
             reason = error.reason
         except (OSError, EOFError, TimeoutError) as error:
@@ -287,7 +317,7 @@ class Fetcher:
             return
         del self._flights[start.flight]
         self.supply.failed(tier, reason)
-        if reason == "hash_mismatch":
+        if reason in _LIES:
             self._ladder.corrupt(start.flight, self._clock())
         else:
             self._ladder.failed(
@@ -299,10 +329,13 @@ class Fetcher:
         if self._ladder.progressed(flight, total_bytes, self._clock()):
             self._pump()
 
-    def _keep(self, cid: Cid, data: bytes, tier: TierName, loop: asyncio.AbstractEventLoop) -> None:
+    def _keep(self, start: Start, data: bytes, tier: TierName, loop: asyncio.AbstractEventLoop) -> None:
         """Verify and store a block; counted here, for a flight may be cancelled meanwhile. Blocking."""
+        cid = start.cid
         if not cid.matches(data):
             raise RemoteError(f"bytes that are not the block {cid}", reason="hash_mismatch")
+        if self.barred(cid, start.title):
+            raise RefusedError(f"{cid} was taken down", status=410, reason="taken_down")
         try:
             new = self._store.put(cid, data, tier=tier)
         except StoreFullError as error:
@@ -335,4 +368,5 @@ class Fetcher:
 
 def _way(tier: Tier) -> _Way:
     names = inspect.signature(tier.fetch).parameters
-    return _Way(tier, tier.fetch, "title" in names, "arrived" in names)
+    reserve: Callable[[], Sequence[Source]] = getattr(tier, "reserve", tuple)
+    return _Way(tier, tier.fetch, "title" in names, "arrived" in names, reserve, getattr(tier, "own", b""))

@@ -99,6 +99,7 @@ class Want:
     stage: int = 0
     refusals: int = 0
     troubles: int = 0
+    shun: frozenset[TierName] = frozenset()
     failures: Counter[TierName] = field(default_factory=Counter[TierName])
     flights: dict[int, Flight] = field(default_factory=dict[int, "Flight"])
 

@@ -43,14 +43,23 @@ _BUSY = (429, 503)
 class Ladder:
     """The core; call ``take`` after every event and carry out what it returns."""
 
-    def __init__(self, tuning: Tuning | None = None, *, deadline_s: float = DEADLINE_S) -> None:
-        """Give every wanted block ``deadline_s`` until ``GiveUp``.
+    def __init__(
+        self,
+        tuning: Tuning | None = None,
+        *,
+        deadline_s: float = DEADLINE_S,
+        order: Sequence[TierName] = tuple(TierName),
+        patient: bool = True,
+    ) -> None:
+        """Give every wanted block ``deadline_s`` until ``GiveUp``, asking the tiers in ``order``.
 
+        A ladder that is not ``patient`` gives a block up as missing once all but its equals lack it.
         ``in_use`` is the tier that served last, ``wasted_bytes`` what hedging brought twice.
         """
         self._deadline_s = deadline_s
         self._tuning = tuning = tuning or Tuning()
-        self._roster = Roster(tuning)
+        self._patient = patient
+        self._roster = Roster(tuning, order)
         self._wants: dict[Cid, Want] = {}
         self._flights: dict[int, Flight] = {}
         self._numbers = 0
@@ -70,9 +79,14 @@ class Ladder:
         *,
         metered: bool = False,
         watched: bool = False,
+        reserve: Sequence[Source] = (),
+        own: bytes = b"",
     ) -> None:
-        """Replace what is known of ``tier``; ``watched`` says that its flights report ``progressed``."""
-        if self._roster.replace(tier, Listing(tuple(sources), metered, watched)):
+        """Replace what is known of ``tier``; ``watched`` says that its flights report ``progressed``.
+
+        ``reserve`` and ``own`` are as in ``Listing``.
+        """
+        if self._roster.replace(tier, Listing(tuple(sources), metered, watched, tuple(reserve), own)):
             for want in list(self._wants.values()):
                 self._drive(want, now)
 
@@ -89,11 +103,12 @@ class Ladder:
         size_bytes: int = 0,
         buffer_s: float | None = None,
         urgent: bool = True,
+        shun: frozenset[TierName] = frozenset(),
     ) -> None:
         """Ask for a block; a second call for the same CID only makes the first more urgent.
 
         ``buffer_s`` is what the player still holds (None: unknown); ``urgent`` is False for a prefetch,
-        which is never hedged.
+        which is never hedged; tiers to ``shun`` are not asked from now on, nor waited for.
         """
         want = self._wants.get(cid)
         if want is None:
@@ -104,6 +119,7 @@ class Ladder:
         elif urgent and not want.urgent:
             want.urgent, want.since, want.deadline = True, now, now + self._deadline_s
         want.size = size_bytes or want.size
+        want.shun |= shun
         if buffer_s is not None:
             want.buffer_s = buffer_s if want.buffer_s is None else min(want.buffer_s, buffer_s)
         self._drive(want, now)
@@ -217,18 +233,16 @@ class Ladder:
         if self._wants.get(want.cid) is not want:
             return
         if now >= want.deadline:
-            del self._wants[want.cid]
-            self._close(want)
-            self._effects.append(
-                GiveUp(want.cid, "missing" if want.refusals and not want.troubles else "unreachable")
-            )
+            self._give_up(want, missing=bool(want.refusals and not want.troubles))
             return
         for one in want.asked():
             if now >= self._dead_at(one):
                 self._abandon(one, now)
-        asked = want.asked()
+        asked = [one for one in want.asked() if one.source.tier not in want.shun]
         if not asked:
             self._begin(want, now)
+            if self._wants.get(want.cid) is not want:
+                return
         elif want.urgent and all(self._late(one, now) for one in asked):
             self._hedge(want, asked, now)
         self._set_wake(want, now)
@@ -237,10 +251,18 @@ class Ladder:
         comfortable = not want.urgent or want.buffer_s is None or want.buffer_s >= PROBE_BUFFER_S
         source = self._next(want, now, probe=comfortable)
         if source is None:
+            if not self._patient and self._roster.denied(want.cid, now, want.shun):
+                self._give_up(want, missing=True)
+                return
             self._await_push(want, now)
             return
         want.stage = 0
         self._start(want, source, now)
+
+    def _give_up(self, want: Want, *, missing: bool) -> None:
+        del self._wants[want.cid]
+        self._close(want)
+        self._effects.append(GiveUp(want.cid, "missing" if missing else "unreachable"))
 
     def _hedge(self, want: Want, asked: list[Flight], now: float) -> None:
         for one in asked:
@@ -269,7 +291,7 @@ class Ladder:
 
     def _hedge_everywhere(self, want: Want, taken: set[TierName], now: float) -> None:
         for tier in self._roster.order(metered=False):
-            if tier not in taken:
+            if tier not in taken and tier not in want.shun:
                 source = self._pick(tier, want, now)
                 if source is not None and want.film.reserve(want.size):
                     self._start(want, source, now, reserved=want.size)
@@ -316,14 +338,14 @@ class Ladder:
         nobody is well, who failed longest ago is asked.
         """
         late = want.failures + Counter(one.source.tier for one in want.asked() if one.overdue)
-        avoid = {tier for tier, times in late.items() if times >= LATE_TWICE}
+        avoid = {tier for tier, times in late.items() if times >= LATE_TWICE} | want.shun
         ask = partial(self._roster.choose, want.cid, want.size, now, busy=want.busy(), metered=metered)
-        for shunned in (avoid, set[TierName]()):
+        for shunned in (avoid, want.shun):
             source = ask(probe=False, avoid=shunned)
             if source is not None:
                 return (ask(probe=True, avoid=shunned) or source) if probe and not late else source
             source = self._roster.resort(want.cid, now, busy=want.busy(), metered=metered, avoid=shunned)
-            if source is not None or not avoid:
+            if source is not None or avoid == want.shun:
                 return source
         return None
 

@@ -8,7 +8,7 @@ with affinity). An ejected source comes back as one probe at a time.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, TypeVar
 
@@ -17,6 +17,8 @@ from ...protocol.ports import Source, TierName
 from .health import Health, Pace, Tuning
 
 AFFINITY = 2.0
+OWNERS = 2
+"""How many relays own a block among themselves, by rendezvous."""
 PROBE_GAP_S = 1.0
 REFUSED_S = 2.0
 _MEMORY = 4_096
@@ -27,18 +29,33 @@ V = TypeVar("V")
 
 
 class Listing(NamedTuple):
-    """One tier as known now; ``watched`` says that its flights tell of bytes as they arrive."""
+    """One tier as known now; ``watched`` says that its flights tell of bytes as they arrive.
+
+    ``reserve`` are asked where none of ``sources`` may be. With ``own``, the key of this box, the
+    tier is this box's equals: a block's two owners by rendezvous, of those who own it before this box.
+    """
 
     sources: tuple[Source, ...]
     metered: bool = False
     watched: bool = False
+    reserve: tuple[Source, ...] = ()
+    own: bytes = b""
+
+    def offered(self, cid: Cid) -> list[tuple[Source, ...]]:
+        """Return who may be asked for a block at all, the reserve apart."""
+        if not self.own:
+            return [self.sources, self.reserve]
+        mine = _weight(cid, self.own)
+        ranked = sorted(((_rank(cid, source), source) for source in self.sources), reverse=True)
+        return [tuple(source for rank, source in ranked[:OWNERS] if rank > mine), self.reserve]
 
 
 class Roster:
     """Sources, their health on this network, and what they may not be asked for."""
 
-    def __init__(self, tuning: Tuning) -> None:
+    def __init__(self, tuning: Tuning, order: Sequence[TierName] = tuple(TierName)) -> None:
         self._tuning = tuning
+        self._places = {tier: place for place, tier in enumerate(order)}
         self._tiers: dict[TierName, Listing] = {}
         self._networks: OrderedDict[str, dict[Source, Health]] = OrderedDict({"": {}})
         self._health: dict[Source, Health] = self._networks[""]
@@ -76,7 +93,8 @@ class Roster:
 
     def up(self, tier: TierName, now: float) -> int:
         """Count a tier's sources that are neither ejected nor banned."""
-        return sum(self.health(source).up(now) for source in self.listing(tier).sources)
+        listing = self.listing(tier)
+        return sum(self.health(source).up(now) for source in (*listing.sources, *listing.reserve))
 
     def order(self, *, metered: bool = True) -> list[TierName]:
         """Return the tiers that can be asked, nearest cost first; the satellite is none of them."""
@@ -85,7 +103,7 @@ class Roster:
             for tier, listing in self._tiers.items()
             if tier is not TierName.SATELLITE and (metered or not listing.metered)
         ]
-        return sorted(asked, key=lambda tier: (self._tiers[tier].metered, tier))
+        return sorted(asked, key=lambda tier: (self._tiers[tier].metered, self._places[tier]))
 
     def choose(
         self,
@@ -115,9 +133,26 @@ class Roster:
         ``busy`` sources have it in flight already; with ``probe`` a source whose back-off is over is
         preferred, at most one a second for each tier.
         """
+        for offered in self.listing(tier).offered(cid):
+            source = self._best(tier, offered, cid, size_bytes, now, busy=busy, probe=probe)
+            if source is not None:
+                return source
+        return None
+
+    def _best(
+        self,
+        tier: TierName,
+        offered: Sequence[Source],
+        cid: Cid,
+        size_bytes: int,
+        now: float,
+        *,
+        busy: Container[Source],
+        probe: bool,
+    ) -> Source | None:
         up: list[tuple[int, Source]] = []
         doubtful: list[tuple[int, Source]] = []
-        for source in self.listing(tier).sources:
+        for source in offered:
             health = self.health(source)
             if health.up(now):
                 if not self.barred(cid, source, now, busy):
@@ -148,7 +183,8 @@ class Roster:
         """
         found: list[tuple[float, int, Source]] = []
         for place, tier in enumerate(self.order(metered=metered)):
-            for source in () if tier in avoid else self.listing(tier).sources:
+            offered = [] if tier in avoid else self.listing(tier).offered(cid)
+            for source in (one for sources in offered for one in sources):
                 health = self.health(source)
                 if health.desperate(now) and not self.barred(cid, source, now, busy):
                     found.append((health.ejected_at, place, source))
@@ -159,6 +195,16 @@ class Roster:
         if source in busy or (cid, _ident(source)) in self._poisoned:
             return True
         return now < self._refused.get((cid, source), (0.0, 0.0))[0]
+
+    def denied(self, cid: Cid, now: float, shun: Container[TierName] = ()) -> bool:
+        """Say whether all who must know have just said that they lack a block: equals need not."""
+        asked = [
+            source
+            for tier in self.order()
+            if tier not in shun and not self._tiers[tier].own
+            for source in (*self._tiers[tier].sources, *self._tiers[tier].reserve)
+        ]
+        return bool(asked) and all(now < self._refused.get((cid, one), (0.0, 0.0))[0] for one in asked)
 
     def probe(self, source: Source, now: float) -> bool:
         """Note that ``source`` is asked now; True where that is its one half-open probe."""
@@ -190,7 +236,10 @@ def _ident(source: Source) -> bytes | str:
 
 
 def _rank(cid: Cid, source: Source) -> int:
-    name = source.key or source.address.encode()
+    return _weight(cid, source.key or source.address.encode())
+
+
+def _weight(cid: Cid, name: bytes) -> int:
     return int.from_bytes(blake2b(cid.digest + name, digest_size=8).digest())
 
 

@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry
 from farcast.node.blocks.store import DiskStore
 from farcast.node.catalog.library import Library
 from farcast.node.http.exchange import Hosts, Router
+from farcast.node.http.hotset import HotSet
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
 from farcast.node.routes import PublicRoutes
@@ -37,18 +38,37 @@ from farcast.protocol.manifest import Manifest, Payee, Window, seal_manifest
 from farcast.protocol.unixfs import Entry as UnixEntry
 from farcast.protocol.unixfs import FileWriter, directory
 
-ROUNDS = 5
+ROUNDS = 9
 ROUND_S = 1
 CONNECTIONS = 16
 SERVER_CORE = 0
 CLIENT_CORE = 1
 MIB = 1 << 20
-CASES: Mapping[str, tuple[int, int]] = {
-    "http1_64k": (1, 64 << 10),
-    "http1_1m": (1, MIB),
-    "http1_4m": (4, MIB),
+RAM_BYTES = 256 * MIB
+
+
+class Case(NamedTuple):
+    """A file of so many blocks of so many bytes, and the Range asked for; nginx has it as one file."""
+
+    file: str
+    blocks: int
+    block_bytes: int
+    wanted: str = ""
+    sent_bytes: int = 0
+
+    @property
+    def body_bytes(self) -> int:
+        """How many bytes an answer carries."""
+        return self.sent_bytes or self.blocks * self.block_bytes
+
+
+CASES: Mapping[str, Case] = {
+    "http1_64k": Case("64k", 1, 64 << 10),
+    "http1_1m": Case("1m", 1, MIB),
+    "http1_4m": Case("4m", 4, MIB),
+    "http1_range": Case("4m", 4, MIB, f"bytes={3 * MIB // 2}-{5 * MIB // 2 - 1}", MIB),
 }
-"""Name to (block files, bytes of each); nginx serves the same bytes as one file."""
+"""The range crosses from one block into the next, as a player's does."""
 
 FIGURES = tuple(CASES)
 TITLE = "film"
@@ -117,9 +137,11 @@ def _compare(name: str, ours: _Server, peer: _Server) -> dict[str, object]:
 
 
 def _wrk(server: _Server, name: str) -> Sample:
-    url = f"http://127.0.0.1:{server.port}{server.folder}/{name}"
+    case = CASES[name]
+    url = f"http://127.0.0.1:{server.port}{server.folder}/{case.file}"
     before = server.cpu_s()
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{ROUND_S}", "--latency", url]
+    command += ["-H", f"Range: {case.wanted}"] if case.wanted else []
     done = subprocess.run(
         _pinned(CLIENT_CORE, command), capture_output=True, text=True, check=True, timeout=ROUND_S + 30
     )
@@ -131,8 +153,7 @@ def _wrk(server: _Server, name: str) -> Sample:
         message = f"wrk met errors at {url}: {done.stdout}"
         raise RuntimeError(message)
     p99, unit = _match(r"99%\s+([0-9.]+)(us|ms|s)", done.stdout)
-    files, size = CASES[name]
-    gigabytes = max(1, int(requests)) * files * size / 1e9
+    gigabytes = max(1, int(requests)) * case.body_bytes / 1e9
     return Sample(
         int(requests) / float(seconds),
         float(p99) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit],
@@ -206,9 +227,9 @@ def _free_port() -> int:
 
 def _make_files(folder: Path) -> None:
     folder.mkdir()
-    for name, (count, size) in CASES.items():
-        blocks = [os.urandom(size) for _ in range(count)]
-        (folder / name).write_bytes(b"".join(blocks))
+    for case in CASES.values():
+        blocks = [os.urandom(case.block_bytes) for _ in range(case.blocks)]
+        (folder / case.file).write_bytes(b"".join(blocks))
 
 
 def _nginx_version() -> str:
@@ -241,7 +262,8 @@ async def _serve(folder: Path, port: int) -> None:
     """Serve the files as a published title, the way a relay does: store, library, public routes."""
     store = DiskStore(folder.parent / "home", 1 << 30, CollectorRegistry())
     entries: dict[str, UnixEntry] = {}
-    for name in CASES:
+    names = {case.file for case in CASES.values()}
+    for name in names:
         writer = FileWriter()
         blocks = writer.push((folder / name).read_bytes())
         rest, entries[name] = writer.finish()
@@ -267,12 +289,16 @@ async def _serve(folder: Path, port: int) -> None:
         del title
         return store.get(wanted) or b""
 
-    for name in CASES:
+    for name in names:
         await library.plan(TITLE, name, held)
     routes = PublicRoutes(store, library, heads, held, dict, lambda _: [], cors=True)
     metrics, router = HttpMetrics(CollectorRegistry()), Router(Hosts())
     routes.add_to(router)
-    listener = Listener(router, routes.lookup, publisher, metrics, host="127.0.0.1", port=port)
+    ram_bytes = int(os.environ.get("FARCAST_STORE_RAM_BYTES", RAM_BYTES))
+    listener = Listener(
+        router, routes.lookup, publisher, metrics, host="127.0.0.1", port=port,
+        epoch=routes.epoch, hot=HotSet(ram_bytes) if ram_bytes else None, held=store.has,
+    )  # fmt: skip
     async with listener:
         await asyncio.Event().wait()
 

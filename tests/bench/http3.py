@@ -93,9 +93,12 @@ def _fetch(server: Server, name: str) -> Sample:
     before = server.cpu_s()
     command = [sys.executable, "-m", "farcast.tests.bench.http3", "--fetch", str(server.port), *paths]
     done = subprocess.run(
-        pinned(CLIENT_CORE, command), capture_output=True, text=True, check=True, timeout=60
+        pinned(CLIENT_CORE, command), capture_output=True, text=True, check=False, timeout=60
     )
     cpu_s = server.cpu_s() - before
+    if done.returncode:
+        message = f"the client failed at port {server.port}: {done.stderr}"
+        raise RuntimeError(message)
     found: dict[str, float] = json.loads(done.stdout)
     wanted = FETCHES * count * size
     if found["bytes"] != wanted:

@@ -42,6 +42,7 @@ class Bed(Cast):
             "FARCAST_HEARTBEAT_INTERVAL_S": "1",
             "FARCAST_BATCH_INTERVAL_S": "1",
             "FARCAST_CATALOG_POLL_S": "1",
+            "FARCAST_CATALOG_IDLE_POLL_S": "1",
         }
         node = {
             "FARCAST_NETWORK_DIRECT": str(self.direct).lower(),

@@ -61,6 +61,8 @@ def stream(seed: str, size: int) -> bytes:
     return b"".join(parts)[:size]
 
 
+ALPHABETS = ("é", "日本", "🎬", "ζ")
+
 SORTED = ("a", "B", "a-b", "a.b", "a0/c", "aa", "é", "z", "Z", "😀", "\uffff")
 """Names whose order by bytes differs from the orders by letter and by UTF-16."""
 
@@ -82,8 +84,21 @@ def folders() -> dict[str, dict[str, bytes | None]]:
             "emoji 🎬.txt": b"!",
         },
         "sorted by bytes": {name: name.encode() for name in SORTED},
-        "largest plain folder": {f"{10**9 + number}": b"" for number in range(4854)},
+        "largest plain folder": numbered(4_854),
+        "smallest sharded folder": numbered(4_855),
+        "sharded folder of 10,000": numbered(10_000),
+        "sharded folder of 70,000": numbered(70_000),
+        "sharded folder of many alphabets": {
+            f"{ALPHABETS[number % 4]}{number} {'x' * (number % 60)}.txt": b"%d" % (number % 7)
+            for number in range(5_000)
+        },
+        "sharded folder in a plain one": {f"all/{name}": data for name, data in numbered(4_900).items()},
     }  # fmt: skip
+
+
+def numbered(count: int) -> dict[str, bytes | None]:
+    """Return a folder of ``count`` empty files with names of ten digits."""
+    return {f"{10**9 + number}": b"" for number in range(count)}
 
 
 SHARDED = {f"leaf {number}": b"" for number in range(60)} | {"ζωή": b"life"}

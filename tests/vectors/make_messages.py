@@ -163,10 +163,10 @@ def _misshapen(body: bytes) -> Iterator[tuple[str, bytes, str]]:
     width = 1 if body[0] < 0xA0 else 3
     yield "one element more", encode([*fields, 0]), "malformed"
     yield "one element less", encode(fields[:-1]), "malformed"
-    yield "an unknown version", encode([2, *fields[1:]]), "malformed"
+    yield "an unknown version", encode([fields[0] + 1, *fields[1:]]), "malformed"
     yield (
         "an integer not in its shortest form",
-        body[:width] + b"\xcc\x01" + body[width + 1 :],
+        body[:width] + b"\xcc" + body[width : width + 1] + body[width + 1 :],
         "not_canonical",
     )
     yield "bytes after the end", body + b"\0", "malformed"
@@ -659,12 +659,28 @@ def _enrolment(book: Book, record: bytes) -> None:
     book.bad("ticket request: 16 wishes", "ticket-request", encode([1, [*wishes, wishes[0]]]), "malformed")
     book.unsigned("ticket answer", "ticket-answer", enrol.TicketAnswer(1, [grant()]))
     book.bad("ticket answer: a short key", "ticket-answer", encode([1, [[b"", bytes(31)]]]), "malformed")
-    book.unsigned("relay request", "relay-request", enrol.RelayRequest(1, "", record))
-    book.bad(
-        "relay request: a record of 4,097 bytes", "relay-request", encode([1, "", bytes(4_097)]), "malformed"
-    )
-    book.unsigned("relay answer", "relay-answer", enrol.RelayAnswer(1, "approved"))
-    book.bad("relay answer: another standing", "relay-answer", encode([1, "maybe"]), "malformed")
+    for wish in ("listed", "unlisted", "paused", "left"):
+        request = enrol.RelayRequest(2, token if wish == "listed" else "", record, wish)
+        book.unsigned(f"relay request: {wish}", "relay-request", request)
+    book.bad("relay request of version 1", "relay-request", encode([1, "", record]), "malformed")
+    book.bad("relay request: another wish", "relay-request", encode([2, "", record, "gone"]), "malformed")
+    long = encode([2, "", bytes(4_097), "listed"])
+    book.bad("relay request: a record of 4,097 bytes", "relay-request", long, "malformed")
+    book.unsigned("relay answer", "relay-answer", enrol.RelayAnswer(2, "approved", "", True, []))
+    faults = [
+        enrol.Fault("relay.example:4433", "udp", "does not answer by QUIC"),
+        enrol.Fault("[2001:db8::1]:4433", "both", ""),
+    ]
+    answer = enrol.RelayAnswer(2, "refused", "no free places", False, faults)
+    book.unsigned("relay answer with a reason and faults", "relay-answer", answer)
+    for how, fields in {
+        "of version 1": [1, "approved"],
+        "another standing": [2, "maybe", "", True, []],
+        "a reason of 401 letters": [2, "refused", "a" * 401, False, []],
+        "a fault of nothing": [2, "approved", "", True, [["a:1", "none", ""]]],
+        "nine faults": [2, "approved", "", True, [["a:1", "both", ""]] * 9],
+    }.items():
+        book.bad(f"relay answer: {how}", "relay-answer", encode(fields), "malformed")
     book.bad("relay request: too large", "relay-request", 16_385, "too_large")
     proof = RequestProof(
         1,

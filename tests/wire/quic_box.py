@@ -14,9 +14,10 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.http.exchange import Answer, Exchange, FilePart, Hosts, Router
 from farcast.node.http.files import FileCache
+from farcast.node.http.meter import Meter
 from farcast.node.http.quic.channel import Channel
 from farcast.node.http.quic.gate import GateLimits
-from farcast.node.http.quic.server import Contract, QuicServer
+from farcast.node.http.quic.server import QuicServer
 from farcast.node.http.tally import HttpMetrics
 from farcast.node.http.tls import make_certificate
 from farcast.protocol.errors import RefusedError
@@ -45,6 +46,7 @@ class Box:
         self.router.route("POST", "/echo", self._echo)
         self.router.route("GET", "/fail", self._fail)
         self.router.route("GET", "/endless", self._endless)
+        self.router.route("GET", "/ipfs/any", self._file)
         self.metrics = HttpMetrics(CollectorRegistry())
         self.address = ("127.0.0.1", 0)
         self.server: QuicServer
@@ -83,7 +85,7 @@ class Box:
 
 @asynccontextmanager
 async def running(
-    box: Box, limits: GateLimits | None = None, contract: Contract | None = None
+    box: Box, limits: GateLimits | None = None, meter: Meter | None = None
 ) -> AsyncGenerator[QuicServer, None]:
     """Serve ``box`` by HTTP/3 on a port of its own."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -96,7 +98,7 @@ async def running(
         files=FileCache(),
         tally=box.metrics.carrier("quic"),
         limits=limits,
-        contract=contract,
+        meter=meter,
     )
     server.listen(sock)
     try:
@@ -144,4 +146,4 @@ def unname(quic: QuicConnection) -> None:
     """
     quic.configuration.connection_id_length = 0
     quic._host_cids[0].cid = quic.host_cid = quic._local_initial_source_connection_id = b""
-    quic._replenish_connection_ids = lambda: None
+    quic._host_cids *= 8  # it never issues more than these

@@ -164,6 +164,7 @@ class Street:
             "FARCAST_SATELLITE_PORT": str(free_port()),
             "FARCAST_SATELLITE_INTERFACE": "127.0.0.1",
             "FARCAST_CATALOG_POLL_S": "1",
+            "FARCAST_CATALOG_IDLE_POLL_S": "1",
             "FARCAST_LOG_LEVEL": "debug",
         }
     )

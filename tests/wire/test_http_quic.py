@@ -18,6 +18,8 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import QuicEvent, StreamReset
 
+from farcast.node.http.governor import Governor, Lan, Rules, State
+from farcast.node.http.meter import Meter
 from farcast.node.http.quic import aioquic_engine, datagram, qh3_engine
 from farcast.node.http.quic.channel import Channel
 from farcast.node.http.quic.gate import GateLimits
@@ -291,7 +293,7 @@ async def test_clients_with_and_without_ids_are_served_side_by_side_and_leave_no
 
 
 @KINDS
-async def test_a_client_that_goes_without_a_word_is_forgotten_after_the_idle_time(
+async def test_a_client_that_falls_silent_is_forgotten_after_the_idle_time(
     tmp_path: Path, kind: type[_Independent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for engine in (qh3_engine, aioquic_engine):
@@ -303,7 +305,7 @@ async def test_a_client_that_goes_without_a_word_is_forgotten_after_the_idle_tim
             assert isinstance(client, _Independent)
             client.ask("/file")
             assert (await client.done)[1] == box.whole
-            client._transport.abort()
+            monkeypatch.setattr(client, "transmit", lambda: None)
             await asyncio.sleep(0.5)
             assert len(server._sessions) == 1
             await until(lambda: not server._sessions)
@@ -334,42 +336,21 @@ async def test_browsers_past_their_limit_wait_and_others_do_not(tmp_path: Path) 
         assert (await get(channel, "/file"))[2] == box.whole
 
 
-class _Tight:
-    """A contract of 10 MB a second for so many connections."""
-
-    def __init__(self, connections: int) -> None:
-        self.connections = connections
-        self.spent_bytes = 0
-
-    def connect(self, peer: str) -> object | None:
-        """Take on as many as there are."""
-        assert peer == "127.0.0.1"
-        if not self.connections:
-            return "full"
-        self.connections -= 1
-        return None
-
-    def disconnect(self, peer: str) -> None:
-        """Give the place back."""
-        assert peer == "127.0.0.1"
-        self.connections += 1
-
-    async def spend(self, peer: str, size_bytes: int) -> None:
-        """Take as long as that costs."""
-        assert peer == "127.0.0.1"
-        self.spent_bytes += size_bytes
-        await asyncio.sleep(size_bytes / 1e7)
-
-
-async def test_a_contract_paces_every_body_and_bounds_connections(tmp_path: Path) -> None:
-    box, contract = Box(tmp_path), _Tight(1)
-    async with running(box, contract=contract):
+async def test_the_operator_contract_holds_by_http3_too(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    governor = Governor(Rules(upload_bytes_s=4_000_000, client_connections=1), Lan(()))
+    box.router.admit = (meter := Meter(governor)).admit
+    async with running(box, meter=meter):
         async with dialled(box) as channel:
             begun = asyncio.get_running_loop().time()
-            assert (await get(channel, "/file"))[2] == box.whole
-            assert asyncio.get_running_loop().time() - begun > 0.29
-            assert contract.spent_bytes == SIZE
-            async with dialled(box) as other:
+            for _ in range(2):
+                assert (await get(channel, "/file"))[2] == box.whole
+            assert asyncio.get_running_loop().time() - begun > 0.4
+            assert governor.wan.bytes == 2 * SIZE
+            async with dialled(box) as other:  # one too many of this client's
                 await until(lambda: not other.alive)
-            assert "too_many_connections" in box.reasons
-        await until(lambda: contract.connections == 1)
+            assert "client_connections" in box.reasons
+            governor.set_state(State.PAUSED)
+            status, headers, _ = await get(channel, "/ipfs/any")
+            assert (status, "retry-after" in headers) == (503, True)
+        await until(lambda: governor.connections == 0)

@@ -56,7 +56,7 @@ async def test_our_client_fetches_64_mib_from_caddy(need: Need, files: Path) -> 
 def test_niquests_fetches_a_block_of_a_relay_by_http3(files: Path) -> None:
     block = (files / "block").read_bytes()
     with relay(files) as server, niquests.Session() as client:
-        client.quic_cache_layer.add_domain("127.0.0.1", server.port)
+        client.quic_cache_layer[("127.0.0.1", server.port)] = ("127.0.0.1", server.port)
         url = f"https://127.0.0.1:{server.port}/ipfs/{Cid.of(RAW, block)}?format=raw"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InsecureRequestWarning)  # a box's name is its key

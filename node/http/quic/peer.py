@@ -114,14 +114,15 @@ class Peer:
 
     def _connect(self) -> None:
         """Take the client on, now that it has proven its address, unless the contract has no place for it."""
-        if self.server.contract.connect(self._address) is None:
+        refusal = self.server.meter.connect(self._address)
+        if refusal is None:
             self._connected = True
         else:
-            self.server.router.refused("too_many_connections")
+            self.server.router.refused(refusal.reason)
             self.link.close(EXCESSIVE_LOAD)
 
     async def _spend(self, size_bytes: int) -> None:
-        await self.server.contract.spend(self._address, size_bytes)
+        await self.server.meter.spend(self._address, size_bytes)
 
     def give_up(self, reason: str) -> None:
         """Drop a session whose handshake is not done, and count why."""
@@ -132,7 +133,7 @@ class Peer:
         self._settle()
         if self._connected:
             self._connected = False
-            self.server.contract.disconnect(self._address)
+            self.server.meter.disconnect(self._address)
         if self.link.session.faults:
             self.server.router.refused("quic_engine_fault")
         for request in list(self._requests.values()):

@@ -6,10 +6,11 @@ import asyncio
 import secrets
 import socket
 from collections import Counter
-from typing import Protocol
 
 from ..exchange import Router
 from ..files import FileCache
+from ..governor import Governor
+from ..meter import Meter
 from ..tally import Tally
 from ..tls import Certificate
 from .datagram import Endpoint
@@ -20,33 +21,6 @@ from .peer import Peer
 from .session import NO_ERROR, Address
 
 LAST_S = 0.1
-
-
-class Contract(Protocol):
-    """What the operator allows each client; every carrier of a box asks the same one."""
-
-    def connect(self, peer: str) -> object | None:
-        """Count a new connection of ``peer``, or say why it must be closed."""
-        ...
-
-    def disconnect(self, peer: str) -> None:
-        """Count the end of a connection that was taken on."""
-        ...
-
-    async def spend(self, peer: str, size_bytes: int) -> None:
-        """Wait until ``size_bytes`` may go to ``peer``."""
-        ...
-
-
-class _NoContract:
-    def connect(self, peer: str) -> object | None:
-        del peer
-
-    def disconnect(self, peer: str) -> None:
-        del peer
-
-    async def spend(self, peer: str, size_bytes: int) -> None:
-        del peer, size_bytes
 
 
 class QuicServer:
@@ -60,10 +34,10 @@ class QuicServer:
         files: FileCache,
         tally: Tally,
         limits: GateLimits | None = None,
-        contract: Contract | None = None,
+        meter: Meter | None = None,
     ) -> None:
-        """Answer through ``router`` as the owner of ``certificate``, within the operator's ``contract``."""
-        self.contract = contract or _NoContract()
+        """Answer through ``router`` as the owner of ``certificate``, as far as ``meter`` allows."""
+        self.meter = meter or Meter(Governor())
         self.router = router
         self.files = files
         self.tally = tally

@@ -239,12 +239,12 @@ async def test_a_relay_with_an_invite_appears_in_the_directory_at_once(origin: O
     )
     record = RELAY.seal("record", body)
     token = origin.accounts.invite("relay", origin.now_ms)
-    answer = await origin.signed("/v1/relays", RelayRequest(1, token, record), RELAY)
+    answer = await origin.signed("/v1/relays", RelayRequest(2, token, record, "listed"), RELAY)
     assert decode(RelayAnswer, body_of(answer)).standing == "approved"
     directory = origin.service.directory()
     assert directory is not None
     assert [item.relay for item in open_directory(directory, origin.keys.catalog.key)[1]] == [RELAY.key]
-    stolen = await origin.signed("/v1/relays", RelayRequest(1, "", record), STRANGER)
+    stolen = await origin.signed("/v1/relays", RelayRequest(2, "", record, "listed"), STRANGER)
     assert stolen.status == 403
 
 

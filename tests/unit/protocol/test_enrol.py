@@ -11,6 +11,7 @@ from farcast.protocol.enrol import (
     DAYS_AHEAD,
     DeviceAnswer,
     DeviceRequest,
+    Fault,
     RelayAnswer,
     RelayRequest,
     TicketAnswer,
@@ -32,8 +33,8 @@ CASES: list[tuple[Message, Callable[[bytes], Message]]] = [
     (DeviceAnswer(1, 3), open_device_answer),
     (TicketRequest(1, [TicketWish(20_000, KEY)]), open_ticket_request),
     (TicketAnswer(1, [TicketGrant(b"ticket", KEY)]), open_ticket_answer),
-    (RelayRequest(1, "", b"record"), open_relay_request),
-    (RelayAnswer(1, "pending"), open_relay_answer),
+    (RelayRequest(2, "", b"record", "unlisted"), open_relay_request),
+    (RelayAnswer(2, "pending", "", False, [Fault("a:1", "udp", "silent")]), open_relay_answer),
 ]
 
 
@@ -61,8 +62,9 @@ def test_any_bytes_give_a_message_or_a_remote_error(
         (DeviceRequest(1, "t" * 32, KEY[:31]), open_device_request),
         (TicketRequest(1, []), open_ticket_request),
         (TicketRequest(1, [TicketWish(20_000, KEY)] * (DAYS_AHEAD + 2)), open_ticket_request),
-        (RelayRequest(1, "no spaces in tokens", b""), open_relay_request),
-        (RelayRequest(1, "short", b""), open_relay_request),
+        (RelayRequest(2, "no spaces in tokens", b"", "listed"), open_relay_request),
+        (RelayRequest(2, "short", b"", "listed"), open_relay_request),
+        (RelayAnswer(2, "approved", "", True, [Fault("a:1", "both", "")] * 9), open_relay_answer),
     ],
 )
 def test_a_body_outside_its_bounds_is_malformed(

@@ -28,6 +28,7 @@ from farcast.protocol.unixfs import (
     MissingError,
     content,
     directory,
+    folder,
     leaves,
     listing,
     parse,
@@ -75,8 +76,8 @@ def write_folder(files: Mapping[str, bytes | None]) -> tuple[Blocks, Entry]:
     for name, entries in below.items():
         more, here[name] = write_folder(entries)
         blocks |= more
-    cid, data, entry = directory(here)
-    return blocks | {cid: data}, entry
+    made, entry = folder(here)
+    return blocks | dict(made), entry
 
 
 def read(root: Cid, blocks: Blocks) -> bytes:

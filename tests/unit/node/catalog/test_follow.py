@@ -10,12 +10,17 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.catalog.follow import Follower
 from farcast.node.catalog.replica import Replica, catalog_name
+from farcast.node.http.exchange import Exchange, Router
+from farcast.node.routes import PublicRoutes
+from farcast.protocol.beacon import HOUR_MS, seal_beacon
 from farcast.protocol.catalog import Catalog, Entry, Page
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.codec import encode
+from farcast.protocol.directory import Directory, seal_directory
 from farcast.protocol.identity import Identity
 from farcast.protocol.keyring import Keyring
 from farcast.protocol.note import Checkpoint, seal
+from farcast.protocol.ports import Reply, Source, TierName
 
 ORIGIN = Identity(b"\1" * 32)
 KEYS = [ORIGIN.key]
@@ -58,15 +63,15 @@ class Shelf:
 class Ground:
     """A follower that hears bundles."""
 
-    def __init__(self, folder: Path, *, known: bool = True) -> None:
+    def __init__(self, folder: Path, *, known: bool = True, upstream: Upstream | None = None) -> None:
         self.replica = Replica(folder, lambda: RING)
         nobody = cast("Any", None)
         self.follower = Follower(
             self.replica,
             cast("Any", Keys(known=known)),
             cast("Any", Shelf()),
-            nobody,
-            list,
+            cast("Any", upstream),
+            lambda: [Source(TierName.RELAY, "relay", "relay:1", ORIGIN.key)] if upstream else [],
             nobody,
             CollectorRegistry(),
         )
@@ -121,3 +126,50 @@ async def test_a_page_that_is_none_stops_nothing(tmp_path: Path, junk: bytes) ->
     note, *pages = on_air()
     assert await ground.hear(("entries", "junk", junk), *pages) == 0
     assert await ground.hear(note) == ENTRIES
+
+
+class Upstream:
+    """A box that follows the origin already, asked through its router; remembers what it answered."""
+
+    def __init__(self, replica: Replica) -> None:
+        nobody = cast("Any", None)
+        routes = PublicRoutes(nobody, nobody, replica, nobody, dict, lambda _: [], cors=False)
+        self.router = Router(lambda _: True)
+        routes.add_to(self.router)
+        self.answers: list[tuple[str, int, int]] = []
+
+    async def request(
+        self, source: Source, method: str, path: str, *, headers: dict[str, str], **_: object
+    ) -> Reply:
+        """Answer one request."""
+        del source
+
+        async def body(_: int) -> bytes:
+            return b""
+
+        exchange = Exchange.of(method, path, {"host": "relay", **headers}, peer="", secure=True, reader=body)
+        answer = await self.router.handle(exchange)
+        assert isinstance(answer.body, bytes)
+        self.answers.append((path, answer.status, len(answer.body)))
+        return Reply(answer.status, answer.headers, answer.body)
+
+
+async def test_what_is_the_same_everywhere_is_not_sent_again(tmp_path: Path) -> None:
+    ground = Ground(tmp_path / "above")
+    await ground.hear(*on_air())
+    ground.replica.accept_directory(seal_directory(Directory(1, 5, 9, []), ORIGIN))
+    for hour in range(3):
+        ground.replica.accept_beacon(seal_beacon(hour * HOUR_MS, bytes(32), ORIGIN))
+    upstream = Upstream(ground.replica)
+    below = Ground(tmp_path / "below", upstream=upstream)
+    assert await below.follower.refresh()
+    assert below.replica.catalog.size == ENTRIES
+    assert below.replica.beacons() == ground.replica.beacons()
+    upstream.answers.clear()
+    assert await below.follower.refresh()
+    assert [(status, size) for _, status, size in upstream.answers] == [(304, 0)] * 3
+    await ground.hear(on_air(at_ms=9)[0])
+    upstream.answers.clear()
+    assert await below.follower.refresh()
+    assert [status for _, status, _ in upstream.answers] == [200, 304, 304]
+    assert below.replica.checkpoint() == ground.replica.checkpoint()

@@ -483,3 +483,98 @@ def test_while_one_unmetered_tier_is_good_every_block_comes_within_400_ms(
         world.made.want(cid(number), asked_at, title="film", size_bytes=BLOCK, buffer_s=4.0)
         world.run(asked_at + 0.4)
         assert world.ended.get(cid(number)) == "served"
+
+
+def relayed(*, origin: Source | None = None) -> Ladder:
+    """Return a relay's ladder: equals first, then the CDN, with the origin behind it."""
+    made = Ladder(order=(TierName.RELAY, TierName.CDN, TierName.MESH, TierName.SATELLITE), patient=False)
+    made.set_sources(TierName.RELAY, RELAYS, 0.0, own=b"\x40" * 32)
+    made.set_sources(TierName.CDN, [CDN], 0.0, reserve=[origin or ORIGIN])
+    return made
+
+
+ORIGIN = Source(TierName.CDN, "origin", "10.0.0.100:7433", b"\x99" * 32)
+
+
+def test_equals_are_asked_by_rendezvous_and_only_those_who_own_a_block_sooner() -> None:
+    keys = [relay.key for relay in RELAYS] + [b"\x40" * 32]
+    asked: list[tuple[int, Source]] = []
+    for number in range(400):
+        made = relayed()
+        made.want(cid(number), 0.0)
+        (start,) = starts(made.take())
+        asked.append((number, start.source))
+        for one in (start, *_fail_until_cdn(made, start)):
+            assert one.source in (CDN, *RELAYS)
+    owners = {source for _, source in asked}
+    assert owners == {CDN, *RELAYS}, "this box owns some blocks itself, and fills those from the CDN"
+    share = sum(source == CDN for _, source in asked) / len(asked)
+    assert abs(share - 1 / len(keys)) < 0.08
+    again = relayed()
+    again.want(cid(0), 0.0)
+    assert starts(again.take())[0].source == asked[0][1]
+
+
+def _fail_until_cdn(made: Ladder, start: Start) -> list[Start]:
+    """Let every relay asked refuse; returns who was asked besides, at most one relay more."""
+    found: list[Start] = []
+    while start.source != CDN:
+        made.failed(start.flight, "refused", 0.001, status=404)
+        (start,) = starts(made.take())
+        found.append(start)
+    assert len(found) <= 2
+    return found
+
+
+def test_a_request_that_came_from_an_equal_goes_to_none() -> None:
+    for number in range(20):
+        made = relayed()
+        made.want(cid(number), 0.0, shun=frozenset({TierName.RELAY}))
+        assert [start.source for start in starts(made.take())] == [CDN]
+
+
+def test_a_flight_to_an_equal_is_not_waited_for_by_one_who_came_from_an_equal() -> None:
+    number = next(number for number in range(50) if _first(number) != CDN)
+    made = relayed()
+    made.want(cid(number), 0.0)
+    made.take()
+    made.want(cid(number), 0.0, shun=frozenset({TierName.RELAY}))
+    assert [start.source for start in starts(made.take())] == [CDN]
+
+
+def _first(number: int) -> Source:
+    made = relayed()
+    made.want(cid(number), 0.0)
+    return starts(made.take())[0].source
+
+
+def test_the_origin_is_asked_where_its_cdn_may_not_be() -> None:
+    made = relayed()
+    shun = frozenset({TierName.RELAY})
+    made.want(cid(1), 0.0, shun=shun)
+    (start,) = starts(made.take())
+    made.failed(start.flight, "refused", 0.001, status=404)
+    (second,) = starts(made.take())
+    assert second.source == ORIGIN
+
+
+def test_a_relay_gives_up_at_once_where_cdn_and_origin_lack_a_block() -> None:
+    made = relayed()
+    made.want(cid(1), 0.0, shun=frozenset({TierName.RELAY}))
+    for source in (CDN, ORIGIN):
+        (start,) = starts(made.take())
+        assert start.source == source
+        made.failed(start.flight, "refused", 0.001, status=404)
+    assert made.take() == [GiveUp(cid(1), "missing")]
+
+
+def test_a_relay_goes_on_trying_where_the_origin_is_only_away() -> None:
+    made = relayed()
+    made.want(cid(1), 0.0, shun=frozenset({TierName.RELAY}))
+    (start,) = starts(made.take())
+    made.failed(start.flight, "refused", 0.001, status=404)
+    (start,) = starts(made.take())
+    made.failed(start.flight, "unreachable", 0.002)
+    effects = run_until(made, 40.0)
+    assert [one for at, one in effects if isinstance(one, GiveUp)] == [GiveUp(cid(1), "unreachable")]
+    assert any(isinstance(one, Start) and one.source == ORIGIN for _, one in effects)

@@ -1,0 +1,79 @@
+"""Edge-triggered readiness of many sockets, seen by the event loop as one descriptor.
+
+asyncio asks the kernel to begin and end every wait (two system calls an answer) and runs each event
+through a handle of its own (microseconds, and a kilobyte a connection). Here a socket is registered
+once for its life, and one ``epoll_wait`` a turn gives all events straight to their connections. The
+price: whoever is told that a socket is ready must read or write until the kernel says "no more".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections import deque
+from collections.abc import Callable
+
+READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
+ENDING = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_ALL = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_EVENTS = 256
+
+Turn = Callable[[int], None]
+"""Called with the events of one socket; 0 where it had asked for another turn."""
+
+
+class Readiness:
+    """Watches sockets for one server; ``now`` is the loop's time at the start of this turn."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Watch nothing yet."""
+        self.now = loop.time()
+        self._loop = loop
+        self._epoll = select.epoll()
+        self._turns: dict[int, Turn] = {}
+        self._again: deque[int] = deque()
+        loop.add_reader(self._epoll.fileno(), self._turn)
+
+    def watch(self, fd: int, turn: Turn) -> None:
+        """Call ``turn`` whenever ``fd`` becomes readable or writable, what it is now included."""
+        self._turns[fd] = turn
+        self._epoll.register(fd, _ALL)
+
+    def change(self, fd: int, turn: Turn) -> None:
+        """Call ``turn`` for ``fd`` from now on."""
+        self._turns[fd] = turn
+
+    def forget(self, fd: int) -> None:
+        """Watch ``fd`` no longer; call it before the socket is closed or moves."""
+        if self._turns.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def again(self, fd: int) -> None:
+        """Give ``fd`` another turn after the others had theirs."""
+        if not self._again:
+            self._loop.call_soon(self._repeat)
+        self._again.append(fd)
+
+    def close(self) -> None:
+        """Stop watching."""
+        if not self._epoll.closed:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+            self._turns.clear()
+
+    def _turn(self) -> None:
+        self.now = self._loop.time()
+        turns = self._turns
+        for fd, events in self._epoll.poll(0, _EVENTS):
+            turn = turns.get(fd)
+            if turn is not None:  # else an earlier event of this turn ended it
+                turn(events)
+
+    def _repeat(self) -> None:
+        self.now = self._loop.time()
+        waiting, self._again = self._again, deque()
+        for fd in waiting:
+            turn = self._turns.get(fd)
+            if turn is not None:
+                turn(0)

@@ -1,0 +1,123 @@
+"""Replies: answers with their header bytes made once, remembered by the very bytes that asked.
+
+A player sends the same head for the same segment, so the bytes of a head are the key: no parsing, no
+look-up, no formatting for what was answered a moment ago. Only heads that are whole, carry no body
+and were answered from ready blocks get in, and only as long as what they were made from holds.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncIterator, Sequence
+
+from .exchange import Answer
+from .problem import phrase
+from .ranges import FilePart
+
+REPLIES_KEPT = 2_048
+KEY_LIMIT_BYTES = 1_024
+REPLY_S = 5.0
+"""How long a reply is remembered; within it the store is not told of uses."""
+BODILESS = (204, 304)
+LINGER = struct.pack("ii", 1, 0)
+"""SO_LINGER that makes a close a reset: what was sent cannot pass for a complete answer."""
+_END = b"\r\n\r\n"
+
+
+class Reply:
+    """One answer ready to send: ``head(date)``, then ``parts``; ``body`` is part of the head.
+
+    ``size`` is how many bytes of the connection's buffer asked for it, ``length`` the size of what
+    the client gets as body.
+    """
+
+    __slots__ = (
+        "_after",
+        "_before",
+        "_date",
+        "_head",
+        "bodiless",
+        "epoch",
+        "keep",
+        "length",
+        "parts",
+        "size",
+        "status",
+        "until",
+    )
+
+    def __init__(self, answer: Answer, *, size: int, keep: bool, bodiless: bool) -> None:
+        """Make the head of ``answer``; ``bodiless``: it is for HEAD. Its body must be bytes or parts."""
+        body, length = answer.body, answer.length
+        assert length is not None, "a look-up answers bytes or file parts"
+        assert not isinstance(body, AsyncIterator), "likewise"
+        self.status = answer.status
+        self.size = size
+        self.keep = keep
+        self.bodiless = bodiless
+        self.parts: Sequence[FilePart] = ()
+        self.epoch: object = None
+        self.until = 0.0
+        lines = [f"\r\n{name}: {value}" for name, value in answer.headers.items() if name != "content-length"]
+        if answer.status not in BODILESS:
+            lines.append(f"\r\ncontent-length: {length}")
+        lines.append("\r\n\r\n" if keep else "\r\nconnection: close\r\n\r\n")
+        content = b""
+        if not bodiless:
+            if isinstance(body, bytes):
+                content = body
+            else:
+                self.parts = body
+        self.length = length if self.parts else len(content)
+        self._before = (
+            f"HTTP/1.1 {answer.status} {phrase(answer.status)}\r\nserver: farcast\r\ndate: ".encode()
+        )
+        self._after = "".join(lines).encode() + content
+        self._date = ""
+        self._head = b""
+
+    def head(self, date: str) -> bytes:
+        """Return the header bytes, and the body where it is in memory, as of ``date``."""
+        if date is not self._date:
+            self._head = b"%b%b%b" % (self._before, date.encode(), self._after)
+            self._date = date
+        return self._head
+
+
+class Replies:
+    """The replies given last, by the bytes of the heads that asked for them."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        """Remember nothing yet."""
+        self._kept: dict[bytes, Reply] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def find(self, buffer: bytes, epoch: object, now: float) -> Reply | None:
+        """Return what answers the request at the start of ``buffer``, where that still holds."""
+        reply = self._kept.get(buffer)
+        if reply is None:
+            end = buffer.find(_END, 0, KEY_LIMIT_BYTES)
+            if end < 0:
+                return None
+            reply = self._kept.get(buffer[: end + len(_END)])
+            if reply is None:
+                return None
+        return reply if reply.epoch == epoch and now < reply.until else None
+
+    def keep(self, key: bytes, reply: Reply, epoch: object, now: float) -> None:
+        """Remember a reply to ``key``, the whole head; what is long or has a long body is not kept."""
+        if len(key) > KEY_LIMIT_BYTES or (not reply.parts and reply.length):
+            return
+        if len(self._kept) >= REPLIES_KEPT:
+            self._kept.clear()
+        reply.epoch = epoch
+        reply.until = now + REPLY_S
+        self._kept[key] = reply
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()

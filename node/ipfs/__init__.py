@@ -1,0 +1,1 @@
+"""The trustless IPFS gateway: verified blocks and CARs over HTTP, from what this box holds."""

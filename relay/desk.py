@@ -1,0 +1,160 @@
+"""The desk: what an operator's commands and page ask a running relay, and the switches they throw."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from ..node.http.exchange import Answer, Exchange, Router
+from ..node.ladder.tiers import address
+from ..protocol.errors import FarcastError
+from ..protocol.identity import peer_id
+from .verdict import Standing, verdict
+
+if TYPE_CHECKING:
+    from .service import RelayService
+
+
+class RelayDesk:
+    """Answers about one relay; everything here is also what its page shows."""
+
+    def __init__(self, relay: RelayService) -> None:
+        self._relay = relay
+
+    def add_to(self, router: Router) -> None:
+        """Add the admin calls below the path token."""
+        router.route("GET", "/api/status", self._get_status)
+        router.route("POST", "/api/pause", self._pause)
+        router.route("POST", "/api/resume", self._resume)
+        router.route("POST", "/api/leave", self._leave)
+
+    def status(self) -> dict[str, Any]:
+        """Return everything an operator wants to know, the verdict first. Blocking."""
+        relay = self._relay
+        box, enrolment, contract = relay.box, relay.enrolment, relay.contract
+        contracted = contract.facts()
+        return {
+            "verdict": verdict(self._standing(contracted)),
+            "role": "relay",
+            "peer_id": box.identity.peer_id,
+            "origin": relay.trust.hint.name if relay.trust.hint else "",
+            "standing": enrolment.standing,
+            "reason": enrolment.reason,
+            "listed": enrolment.wish,
+            "reachability": self._reachability(),
+            "nat": relay.address_trouble,
+            "contract": contracted,
+            "serving": self._serving(),
+            "titles": len(relay.library.titles()),
+            "catalog": relay.heads.facts(),
+            "store": {
+                "bytes": box.store.held_bytes,
+                "blocks": box.store.held_blocks,
+                "quota_bytes": box.store.quota_bytes,
+            },
+            "holdings": self._holdings(),
+            "failures": {
+                "damaged_blocks": self._metric("farcast_node_store_corrupt_blocks_total"),
+                "rejected_blocks": self._rejected(),
+            },
+            "tiers": relay.fetcher.status()["tiers"],
+            "pulses_waiting": box.spool.waiting().count,
+            "version": _version(),
+        }
+
+    def _standing(self, contracted: dict[str, object]) -> Standing:
+        relay, enrolment = self._relay, self._relay.enrolment
+        return Standing(
+            str(contracted["state"]),
+            enrolment.standing,
+            enrolment.reason,
+            enrolment.wish,
+            tuple(address(endpoint) for endpoint in relay.endpoints()),
+            tuple(enrolment.lost),
+            tuple((fault.endpoint, fault.why) for fault in enrolment.faults if fault.lost != "both"),
+            bool(relay.replica.checkpoint()),
+            str(contracted["wakes"] or ""),
+            relay.silent_s,
+            int(self._metric("farcast_node_store_corrupt_blocks_total")),
+            address=relay.address_trouble,
+        )
+
+    def _reachability(self) -> list[dict[str, str]]:
+        """Return each published address with what the origin found when it dialled it."""
+        enrolment = self._relay.enrolment
+        faults = {fault.endpoint: fault.why for fault in enrolment.faults}
+        good = "reachable" if enrolment.standing != "unknown" else "not tried yet"
+        return [
+            {"address": text, "result": faults.get(text, good)}
+            for text in (address(endpoint) for endpoint in self._relay.endpoints())
+        ]
+
+    def _serving(self) -> dict[str, object]:
+        relay = self._relay
+        speed = relay.contract.speed()
+        return {
+            "connections": relay.connections(),
+            "up_bps": speed.up_bps,
+            "down_bps": speed.down_bps,
+        }
+
+    def _holdings(self) -> list[dict[str, object]]:
+        """Return what is held by publisher: titles, bytes, and the contract's budget."""
+        relay, found = self._relay, dict[str, dict[str, object]]()
+        for title in relay.library.titles():
+            try:
+                manifest = relay.library.manifest(title)
+                reached = relay.library.reached(title)
+            except FarcastError:
+                continue
+            sizes = [size for size in map(relay.box.store.size, reached) if size]
+            name = peer_id(manifest.publisher)
+            row = found.setdefault(name, {"publisher": name, "titles": 0, "bytes": 0})
+            row["titles"] = int(str(row["titles"])) + bool(sizes)
+            row["bytes"] = int(str(row["bytes"])) + sum(sizes)
+        for name, row in found.items():
+            row["budget_bytes"] = relay.carried.budget(name)
+        return list(found.values())
+
+    def _metric(self, name: str) -> float:
+        return self._relay.box.registry.get_sample_value(name) or 0.0
+
+    def _rejected(self) -> int:
+        tiers: Any = self._relay.fetcher.status()["tiers"]
+        return sum(tier["rejected"] for tier in tiers)
+
+    async def _get_status(self, exchange: Exchange) -> Answer:
+        del exchange
+        return Answer.json(await asyncio.to_thread(self.status))
+
+    async def _pause(self, exchange: Exchange) -> Answer:
+        del exchange
+        await self._relay.contract.pause()
+        return await self._told()
+
+    async def _resume(self, exchange: Exchange) -> Answer:
+        del exchange
+        await self._relay.contract.resume()
+        return await self._told()
+
+    async def _leave(self, exchange: Exchange) -> Answer:
+        del exchange
+        relay = self._relay
+        await relay.leave()
+        name = relay.trust.hint.name if relay.trust.hint else ""
+        return Answer.json({"name": name, "pulses_waiting": relay.box.spool.waiting().count})
+
+    async def _told(self) -> Answer:
+        told = await self._relay.tell_origin()
+        facts = self._relay.contract.facts()
+        return Answer.json(
+            {"state": facts["state"], "connections": self._relay.connections(), "origin_told": told}
+        )
+
+
+def _version() -> str:
+    try:
+        return version("farcast")
+    except PackageNotFoundError:
+        return "unknown"
