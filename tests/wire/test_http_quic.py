@@ -305,15 +305,15 @@ async def test_a_client_that_falls_silent_is_forgotten_after_the_idle_time(
             assert isinstance(client, _Independent)
             client.ask("/file")
             assert (await client.done)[1] == box.whole
-            monkeypatch.setattr(client, "transmit", lambda: None)
-            await asyncio.sleep(0.5)
-            assert len(server._sessions) == 1
-            await until(lambda: not server._sessions)
+            with monkeypatch.context() as silence:
+                silence.setattr(client, "transmit", lambda: None)
+                await asyncio.sleep(0.5)
+                assert len(server._sessions) == 1
+                await until(lambda: not server._sessions)
         assert not server._peers
         assert not server._unnamed
-        assert set(box.reasons) <= {
-            "quic_engine_fault"
-        }  # qh3's packet builder, met by aioquic's acknowledgements
+        # qh3's packet builder may fail at aioquic's acknowledgements, and what is said last is stray
+        assert set(box.reasons) <= {"quic_engine_fault", "stray_datagram"}
 
 
 async def test_small_answers_do_not_wait_for_bulk(box: Box) -> None:
