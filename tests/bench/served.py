@@ -23,6 +23,8 @@ from prometheus_client import CollectorRegistry
 from farcast.node.blocks.store import DiskStore
 from farcast.node.catalog.library import Library
 from farcast.node.http.exchange import Hosts, Router
+from farcast.node.http.governor import Governor, Rules
+from farcast.node.http.hotset import HotSet
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
 from farcast.node.routes import PublicRoutes
@@ -34,6 +36,8 @@ from farcast.protocol.manifest import Manifest, Payee, Window, seal_manifest
 from farcast.protocol.unixfs import Entry as UnixEntry
 from farcast.protocol.unixfs import FileWriter, directory
 
+RAM_BYTES = 256 << 20
+LIMITS = Rules(connections=4_096, client_connections=256, client_requests_s=500)
 SERVER_CORE = 0
 CLIENT_CORE = 1
 TITLE = "film"
@@ -131,6 +135,7 @@ class _OneTitle:
 
 
 async def _serve(folder: Path, port: int) -> None:
+    """Serve the files as a published title, the way a relay does: store, hot set, governor, routes."""
     store = DiskStore(folder.parent / "home", 1 << 30, CollectorRegistry())
     entries: dict[str, UnixEntry] = {}
     names = sorted(path.name for path in folder.iterdir())  # noqa: ASYNC240 - before anybody asks
@@ -164,7 +169,13 @@ async def _serve(folder: Path, port: int) -> None:
     routes = PublicRoutes(store, library, heads, held, dict, lambda _: [], cors=True)
     metrics, router = HttpMetrics(CollectorRegistry()), Router(Hosts())
     routes.add_to(router)
-    async with Listener(router, routes.lookup, PUBLISHER, metrics, host="127.0.0.1", port=port):
+    ram_bytes = int(os.environ.get("FARCAST_STORE_RAM_BYTES", RAM_BYTES))
+    hot = HotSet(ram_bytes) if ram_bytes else None
+    listener = Listener(
+        router, routes.lookup, PUBLISHER, metrics, host="127.0.0.1", port=port,
+        epoch=routes.epoch, governor=Governor(LIMITS), hot=hot, held=store.has,
+    )  # fmt: skip
+    async with listener:
         await asyncio.Event().wait()
 
 
