@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """A small box behind the HTTP/3 server on loopback, and our own client for it."""
 
 from __future__ import annotations

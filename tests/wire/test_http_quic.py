@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """The HTTP/3 server on loopback, asked by our own client and by an independent one."""
 
 from __future__ import annotations
