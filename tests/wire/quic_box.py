@@ -17,8 +17,12 @@ from farcast.node.http.exchange import Answer, Exchange, FilePart, Hosts, Router
 from farcast.node.http.files import FileCache
 from farcast.node.http.meter import Meter
 from farcast.node.http.quic.channel import Channel
+from farcast.node.http.quic.datagram import Endpoint
 from farcast.node.http.quic.gate import GateLimits
+from farcast.node.http.quic.link import Link
+from farcast.node.http.quic.qh3_engine import Qh3Session
 from farcast.node.http.quic.server import QuicServer
+from farcast.node.http.quic.session import Address, Event, Opened, Reset
 from farcast.node.http.tally import HttpMetrics
 from farcast.node.http.tls import make_certificate
 from farcast.protocol.errors import RefusedError
@@ -148,3 +152,49 @@ def unname(quic: QuicConnection) -> None:
     quic.configuration.connection_id_length = 0
     quic._host_cids[0].cid = quic.host_cid = quic._local_initial_source_connection_id = b""
     quic._host_cids *= 8  # it never issues more than these
+
+
+class Rude:
+    """A client that opens requests and resets them, below the politeness of a channel."""
+
+    def __init__(self, box: Box) -> None:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        sock.connect(box.address)
+        self._sock = sock
+        self.opened = asyncio.Event()
+        self.resets = 0
+        self._endpoint = Endpoint(sock, self._received)
+        self.session = Qh3Session.client(box.address, asyncio.get_running_loop().time())
+        self.link = Link(self.session, self._endpoint, self._event)
+        self.link.connected = True
+        self.link.flush()
+
+    async def ask(self, path: str, method: str = "GET") -> int:
+        """Send a request head and let the body's end wait; returns the stream."""
+        fields = [(b":method", method.encode()), (b":scheme", b"https"), (b":authority", b"127.0.0.1")]
+        return await self.link.open([*fields, (b":path", path.encode())], end=False)
+
+    def leave(self, stream: int) -> None:
+        """Reset both halves of a stream."""
+        self.session.reset(stream, 0x10C)
+        self.session.stop(stream, 0x10C)
+        self.link.soon()
+
+    def fall_silent(self) -> None:
+        """Read nothing any more, and answer nothing."""
+        asyncio.get_running_loop().remove_reader(self._sock)
+
+    def close(self) -> None:
+        """Go, with a word."""
+        self.link.close(0x100)
+        self._endpoint.close()
+
+    def _received(self, datagrams: list[bytes], address: Address, local: bytes) -> None:
+        self.link.receive(datagrams, address, local)
+
+    def _event(self, event: Event) -> None:
+        if isinstance(event, Opened):
+            self.opened.set()
+        elif isinstance(event, Reset):
+            self.resets += 1

@@ -120,32 +120,6 @@ async def test_bodies_past_a_limit_are_refused_both_ways(box: Box) -> None:
         assert (await get(channel, "/echo", method="POST", body=b"x"))[0] == 200
 
 
-async def test_an_endless_answer_to_nobody_ends_when_its_reader_stops(box: Box) -> None:
-    async with running(box) as server:
-        channel = await Channel.open(socket.AF_INET, box.address, BOX.key)
-        reply, download = await channel.download("127.0.0.1", "/endless", {})
-        assert reply.status == 200
-        seen = 0
-        async for chunk in download:
-            seen += len(chunk)
-            if seen > 5_000_000:
-                break
-        await download.aclose()
-        await until(lambda: not server.tasks)
-
-
-async def test_a_slow_reader_bounds_what_is_buffered_for_it(box: Box) -> None:
-    channel = await Channel.open(socket.AF_INET, box.address, BOX.key)
-    reply, download = await channel.download("127.0.0.1", "/endless", {})
-    assert reply.status == 200
-    await asyncio.sleep(1.5)
-    sent = box.metrics.carrier("quic").sent_bytes
-    assert 0 < channel.buffered_bytes < 8 << 20
-    assert sent < 64 << 20
-    assert len(await anext(download)) > 0
-    await download.aclose()
-
-
 async def test_after_many_unproven_handshakes_a_client_must_prove_its_address(tmp_path: Path) -> None:
     box = Box(tmp_path)
     async with running(box, GateLimits(unproven=0)):

@@ -54,7 +54,6 @@ class Endpoint:
         self._queue: deque[tuple[list[bytes], Address | None, bytes]] = deque()
         self._queued_bytes = 0
         self._woken: list[Callable[[], None]] = []
-        self._paused = False
         self.dropped = 0
         self.segmented = _tune(sock)
         self._loop.add_reader(sock, self._readable)
@@ -90,18 +89,6 @@ class Endpoint:
             if self._queue or not self._send(batch, address, local):
                 self._enqueue(batch, address, local)
 
-    def pause(self) -> None:
-        """Stop reading: the kernel's buffer fills, then datagrams are lost, then the sender slows down."""
-        if not self._paused and not self.closed:
-            self._paused = True
-            self._loop.remove_reader(self._sock)
-
-    def resume(self) -> None:
-        """Read again."""
-        if self._paused and not self.closed:
-            self._paused = False
-            self._loop.add_reader(self._sock, self._readable)
-
     def close(self) -> None:
         """Close the socket; what is queued is not sent."""
         if not self.closed:
@@ -124,7 +111,7 @@ class Endpoint:
             if sender is not None and sender != (address, local):
                 self._receive(datagrams, *sender)
                 datagrams = []
-                if self._paused or self.closed:
+                if self.closed:
                     return
             sender = (address, local)
             if 0 < segment < len(data):
