@@ -138,10 +138,6 @@ class RelayService:
         """Whose titles this relay carries."""
         return self.larder.carried
 
-    def connections(self) -> int:
-        """How many connections the public port has open."""
-        return sum(self.box.tally(name).connections() for name in ("tcp", "quic"))
-
     async def _fetch(self, cid: Cid) -> bytes:
         await self.contract.fill()
         return await self.fetcher.block(cid)
@@ -215,12 +211,8 @@ class RelayService:
 
     def _take_settings(self, settings: Settings) -> None:
         """Hold to settings that were read again while serving."""
-        box = self.box
-        box.settings = settings
-        box.store.quota_bytes = settings.store.quota_bytes
-        logging.getLogger().setLevel(settings.log.level.upper())
+        self.warden.change(settings)
         self.larder.change(Carried(settings.contract.publishers))
         self.gateways.change(settings.ipfs.pin_from)
-        self.warden.change(settings.contract)
         self.membership.wake()
-        box.wake("larder")
+        self.box.wake("larder")
