@@ -94,7 +94,7 @@ class Box:
         self.epoch: Callable[[], object] = object
         contract = settings.contract
         rules = Rules(
-            connections=contract.connections or None,  # 0: no limit
+            connections=contract.connections or None,  # 0: no bound but the listener's own
             client_connections=contract.client_connections or None,
             client_requests_s=contract.client_requests_s or None,
         )

@@ -1,4 +1,4 @@
-"""A relay with no origin: it serves what its operator imported, by CID, and fills nothing."""
+"""A relay with no origin: it serves what its operator imported or pinned, by CID, and fills nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..node.box import Box, clock_ms
-from ..node.catalog.denyfiles import LOOK_S, DenyFiles
+from ..node.catalog.denyfiles import LOOK_S as DENY_LOOK_S
+from ..node.catalog.denyfiles import DenyFiles
 from ..node.duty import Duty, Greeting
 from ..node.home import Home, write_whole
 from ..node.http.exchange import Answer, Exchange
@@ -22,7 +23,9 @@ from ..protocol.cid import Cid
 from ..protocol.errors import RefusedError
 from .contract import TICK_S, Contract, Traffic
 from .contractmetrics import ContractMetrics
+from .gateways import Gateways
 from .importdesk import ImportDesk
+from .pinning import RETRY_S, Pinner
 from .reload import Reload
 
 STANDALONE_FILE = "standalone"
@@ -60,6 +63,8 @@ class StandaloneService:
         self.denied = DenyFiles(settings.deny.files, box.registry)
         self.reload = Reload(home.path, settings, self._take_settings, box.registry)
         self.desk = ImportDesk(box.store)
+        gateways = Gateways(settings.ipfs.pin_from, box.dialer, box.registry)
+        self.pinner = Pinner(box.store, gateways, self.contract.fill, self.denied.denies, box.registry)
         self.gateway = TrustlessGateway(
             box.store, _nothing, self.denied.denies, headers={"access-control-allow-origin": "*"}
         )
@@ -77,14 +82,17 @@ class StandaloneService:
         box.local.route("POST", "/api/pause", self._pause)
         box.local.route("POST", "/api/resume", self._resume)
         self.desk.add_to(box.local)
+        self.pinner.add_to(box.local)
         Sheet(self.status, box.token).add_to(box.local)
 
     def _add_work(self) -> None:
         box = self.box
         box.on_close(self.desk.close)
         box.on_close(self.contract.keep)
+        box.on_close(self.pinner.close)
         box.every("contract", TICK_S, self.contract.tick)
-        box.every("deny", LOOK_S, lambda: asyncio.to_thread(self.denied.refresh))
+        box.every("deny", DENY_LOOK_S, lambda: asyncio.to_thread(self.denied.refresh))
+        box.every("pins", RETRY_S, self.pinner.resume)
         box.serve("reload", self.reload.run)
 
     async def run(self, started: Callable[[], None] | None = None) -> None:
@@ -123,6 +131,7 @@ class StandaloneService:
             "titles": 0,
             "imports": self.desk.imports.labels(),
             "contract": self.contract.facts(),
+            "pins": [pin._asdict() for pin in self.pinner.pins()],
             "store": {"bytes": self.box.store.held_bytes, "blocks": self.box.store.held_blocks},
             "pulses_waiting": 0,
         }
@@ -132,10 +141,11 @@ class StandaloneService:
             return "Paused: `farcast relay resume` serves again"
         if self.contract.state == "hibernating":
             return "Hibernating: the month's volume is used"
-        count = len(self.desk.imports.roots)
-        if not count:
+        count, pins = len(self.desk.imports.roots), sum(pin.whole for pin in self.pinner.pins())
+        if not count + pins:
             return "Serving nothing yet, standalone: import a CAR with `farcast relay import FILE.car`"
-        return f"Serving {count} imported root{'' if count == 1 else 's'}, standalone"
+        pinned = f" and {pins} pinned" if pins else ""
+        return f"Serving {count} imported{pinned} root{'' if count + pins == 1 else 's'}, standalone"
 
     async def _status(self, exchange: Exchange) -> Answer:
         del exchange
