@@ -73,6 +73,8 @@ CASES: Mapping[str, Case] = {
 """The range crosses from one block into the next, as a player's does."""
 
 FIGURES = tuple(CASES)
+GOALS: Mapping[str, float] = {"http1_64k": 1.0, "http1_1m": 1.0, "http1_4m": 0.9, "http1_range": 0.9}
+"""What the ratio should be at least; CI fails under 0.8 of it (``--gate``)."""
 TITLE = "film"
 _START_S = 10.0
 
@@ -94,10 +96,10 @@ def run(only: Sequence[str] | None = None) -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory(prefix="farcast-bench-") as folder, ExitStack() as stack:
         root = Path(folder)
         root.chmod(0o755)  # nginx started by root reads the files as nobody
-        _make_files(root / "files")
-        ours = stack.enter_context(_ours(root))
+        make_files(root / "files")
+        mine = stack.enter_context(ours(root))
         peer = stack.enter_context(_nginx(root))
-        return [_compare(name, ours, peer) for name in names]
+        return [_compare(name, mine, peer) for name in names]
 
 
 class _Server(NamedTuple):
@@ -118,8 +120,8 @@ class _Server(NamedTuple):
 def _compare(name: str, ours: _Server, peer: _Server) -> dict[str, object]:
     rounds = int(os.environ.get("FARCAST_BENCH_ROUNDS", ROUNDS))
     for server in (ours, peer):  # fill page and descriptor caches
-        _wrk(server, name)
-    pairs = [(_wrk(ours, name), _wrk(peer, name)) for _ in range(rounds)]
+        wrk(server, name)
+    pairs = [(wrk(ours, name), wrk(peer, name)) for _ in range(rounds)]
     ratios = [mine.requests_s / its.requests_s for mine, its in pairs]
     return {
         "name": name,
@@ -138,14 +140,15 @@ def _compare(name: str, ours: _Server, peer: _Server) -> dict[str, object]:
     }
 
 
-def _wrk(server: _Server, name: str) -> Sample:
+def wrk(server: _Server, name: str) -> Sample:
+    """Load ``server`` for one round with the case ``name``."""
     case = CASES[name]
     url = f"http://127.0.0.1:{server.port}{server.folder}/{case.file}"
     before = server.cpu_s()
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{ROUND_S}", "--latency", url]
     command += ["-H", f"Range: {case.wanted}"] if case.wanted else []
     done = subprocess.run(
-        _pinned(CLIENT_CORE, command), capture_output=True, text=True, check=True, timeout=ROUND_S + 30
+        pinned(CLIENT_CORE, command), capture_output=True, text=True, check=True, timeout=ROUND_S + 30
     )
     cpu_s = server.cpu_s() - before
     requests, seconds = _match(r"([0-9]+) requests in ([0-9.]+)s", done.stdout)
@@ -172,7 +175,8 @@ def _match(pattern: str, text: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _ours(root: Path) -> Generator[_Server, None, None]:
+def ours(root: Path) -> Generator[_Server, None, None]:
+    """Serve the files under ``root`` as a published title."""
     port = _free_port()
     command = [sys.executable, __file__, "--serve", str(root / "files"), str(port)]
     yield from _running(command, port, f"/watch/{TITLE}")
@@ -189,7 +193,7 @@ def _nginx(root: Path) -> Generator[_Server, None, None]:
 
 
 def _running(command: list[str], port: int, folder: str = "") -> Generator[_Server, None, None]:
-    process = subprocess.Popen(_pinned(SERVER_CORE, command))
+    process = subprocess.Popen(pinned(SERVER_CORE, command))
     try:
         deadline = time.monotonic() + _START_S
         while True:
@@ -210,7 +214,8 @@ def _running(command: list[str], port: int, folder: str = "") -> Generator[_Serv
             process.wait()
 
 
-def _pinned(core: int, command: list[str]) -> list[str]:
+def pinned(core: int, command: list[str]) -> list[str]:
+    """Return ``command``, bound to one of the usable cores."""
     usable = sorted(os.sched_getaffinity(0))
     if shutil.which("taskset") is None or len(usable) < 2:
         return command
@@ -227,7 +232,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _make_files(folder: Path) -> None:
+def make_files(folder: Path) -> None:
+    """Write the files of every case."""
     folder.mkdir()
     for case in CASES.values():
         blocks = [os.urandom(case.block_bytes) for _ in range(case.blocks)]
