@@ -94,10 +94,9 @@ class Box:
         self.epoch: Callable[[], object] = object
         contract = settings.contract
         rules = Rules(
-            connections=contract.connections,
-            client_connections=contract.client_connections,
-            client_requests_s=contract.client_requests_s,
-            client_burst=contract.client_requests_s,
+            connections=contract.connections or None,  # 0: no limit
+            client_connections=contract.client_connections or None,
+            client_requests_s=contract.client_requests_s or None,
         )
         self.governor = Governor(rules, processes=settings.listen.workers)
         ram_bytes = settings.store.ram_bytes

@@ -38,8 +38,8 @@ def speed(serving: dict[str, Any], contract: dict[str, Any]) -> str:
 
 
 def status_lines(found: dict[str, Any]) -> list[str]:
-    """Return the lines, the verdict first."""
-    if found["standing"] == "standalone":
+    """Return the lines, the verdict first; a relay without an origin has no contract and few of them."""
+    if "contract" not in found:
         held = f"{size(found['store']['bytes'])}, {found['store']['blocks']} blocks"
         return [found["verdict"], f"  holds           {held}"]
     contract, failures, store = found["contract"], found["failures"], found["store"]
