@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
+from farcast.node.http.governor import Governor
 from farcast.node.settings import Settings
 from farcast.protocol.errors import RefusedError, UsageError
 from farcast.relay.contract import KEEP_S, Contract, Rates, Traffic, zone_of
@@ -194,3 +195,14 @@ def test_the_zone_is_the_named_one_or_the_machines(monkeypatch: pytest.MonkeyPat
     assert str(zone_of("")) == "Asia/Kathmandu"
     monkeypatch.setenv("TZ", "/no/such")
     assert zone_of("") == UTC
+
+
+def test_what_is_not_limited_is_no_limit_of_nought(world: World, tmp_path: Path) -> None:
+    """A box refuses nobody by default: 0 in the settings is no rule, and one connection is not all."""
+    rules = world.contract(tmp_path).rules()
+    assert (rules.upload_bytes_s, rules.client_requests_s) == (None, None)
+    assert rules.connections == 12_000
+    governor = Governor(rules)
+    for _ in range(200):
+        assert governor.connect("11.22.33.44") is None
+        assert governor.request("11.22.33.44", 0.0, transfer=True) is None
