@@ -170,7 +170,7 @@ def _switch(home: Path | None, action: str, console: Console) -> None:
         found,
         words.get(found["state"], hibernating),
         f"  connections  {found['connections']} open",
-        f"  directory    {told}",
+        *([] if found["origin_told"] is None else [f"  directory    {told}"]),
     )
 
 

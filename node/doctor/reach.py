@@ -11,8 +11,8 @@ from typing import NamedTuple
 from ...protocol.errors import FarcastError, RemoteError, UnreachableError, UsageError
 from ...protocol.ports import Source
 from ..http.address import authority, is_public, parse_address
-from ..http.channel import Channel
 from ..http.listener import bind_pair
+from ..http.quic.channel import Channel
 from ..http.tcp import Ask, TcpCarrier
 from .apart import apart
 from .finding import Finding, bad, ok, warning
