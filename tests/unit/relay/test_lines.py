@@ -9,7 +9,8 @@ CONTRACT = {
     "rate_up_bps": 20_000_000, "rate_down_bps": 0,
 }  # fmt: skip
 STATUS = {
-    "verdict": "Serving", "standing": "approved", "contract": CONTRACT, "nat": "the router maps 192.0.2.7:7433 to this box (PCP)",
+    "verdict": "Serving", "standing": "approved", "contract": CONTRACT,
+    "nat": "the router maps 192.0.2.7:7433 to this box (PCP)",
     "reachability": [{"address": "relay.example:7433", "result": "reachable"}],
     "serving": {"connections": 12, "up_bps": 8_400_000, "down_bps": 0},
     "store": {"bytes": 2_521_200, "blocks": 42, "quota_bytes": 20_000_000_000},
