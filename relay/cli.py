@@ -11,7 +11,7 @@ import typer
 
 from ..node.console import Console, DebugOption, HomeOption, JsonOption, guarded
 from ..node.home import default_home
-from ..protocol.errors import UsageError
+from ..protocol.errors import LocalError, UsageError
 from .lines import status_lines
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ app = typer.Typer(
     help="Run a relay: cache and serve an origin's titles.",
     rich_markup_mode=None,
 )
+
+TitleArgument = Annotated[str, typer.Argument(help="The title's id, as `farcast list` shows it.")]
 
 
 @app.command(epilog="Example: farcast relay join 'farcast://origin.example:7433/join?root=...' --payee anna")
@@ -205,6 +207,73 @@ def import_(
         f"  new here  {done['new_blocks']} blocks, {done['new_bytes']} bytes",
         *(f"  root      {root}" for root in done["roots"]),
     )
+
+
+@app.command(epilog="Example: farcast relay holdings")
+@guarded
+def holdings(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """List the titles held here: how much of each, whether pinned, and the hour it was last asked for."""
+    del debug
+    from ..node.admin import call_admin
+
+    console, path = Console(as_json=as_json), home or default_home("relay", os.environ)
+    found = call_admin(path, "GET", "/api/holdings", role="relay")
+    rows = [
+        (
+            row["title"],
+            row["publisher"],
+            f"{row['held_percent']:.0f} %",
+            f"{row['bytes'] / 1e6:.1f} MB",
+            "pinned" if row["pinned"] else "",
+            row["last_asked"] or "",
+        )
+        for row in found["titles"]
+    ]
+    console.table(["title", "publisher", "held", "size", "", "last asked"], rows)
+    console.result(
+        found, *([] if rows else ["Nothing of any title is held yet; what viewers ask for comes in"])
+    )
+
+
+@app.command(epilog="Example: farcast relay pin big-buck-bunny")
+@guarded
+def pin(
+    title: TitleArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Bring a whole title and keep it, whatever else needs the room."""
+    del debug
+    import time
+
+    from ..node.admin import call_admin
+
+    console, path = Console(as_json=as_json), home or default_home("relay", os.environ)
+    place = f"/api/title-pins/{title}"
+    found = call_admin(path, "POST", place, role="relay")
+    with console.progress(f"pinning {title}") as report:
+        while not found["whole"] and not found["error"]:
+            report(
+                f"{found['held_blocks']} of {found['blocks']} blocks", found["held_blocks"], found["blocks"]
+            )
+            time.sleep(0.2)
+            found = call_admin(path, "GET", place, role="relay")
+    if found["error"]:
+        message = f"{found['error']}; the relay goes on by itself, and `farcast relay holdings` shows how far"
+        raise LocalError(message, reason="not_whole")
+    console.result(found, f"Pinned {title}: {found['blocks']} blocks, {found['bytes'] / 1e6:.1f} MB")
+
+
+@app.command(epilog="Example: farcast relay unpin big-buck-bunny")
+@guarded
+def unpin(
+    title: TitleArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Let a pinned title go when the room is needed; its blocks stay until then."""
+    del debug
+    from ..node.admin import call_admin
+
+    path = home or default_home("relay", os.environ)
+    found = call_admin(path, "DELETE", f"/api/title-pins/{title}", role="relay")
+    Console(as_json=as_json).result(found, f"{title} is no longer pinned")
 
 
 @app.callback()

@@ -89,6 +89,14 @@ class Fill:
                 return name
         return self._roots.get(cid)
 
+    def holds(self, cid: Cid) -> bool:
+        """Say whether a block is here."""
+        return self._store.has(cid)
+
+    def of(self, title: str) -> Fetch:
+        """Return what fetches a title's blocks."""
+        return self._fetch(title, alone=False)
+
     async def learn_roots(self) -> None:
         """Fetch the manifests of newly listed titles, so that their roots can be asked for."""
         self._follow()

@@ -38,17 +38,23 @@ from ..protocol.ports import Source
 from .carried import Carried
 from .contract import TICK_S, Contract, Traffic
 from .contractmetrics import ContractMetrics
+from .demand import Demand
 from .desk import RelayDesk
 from .enrol import LEFT_FILE, RENEW_S, Enrolment, announced, read_payee
 from .fill import Fill
+from .holdings import Holdings
 from .importdesk import ImportDesk
 from .larder import LOOK_S, Larder
 from .lastknown import LastKnown
+from .push import PUSH_S, Push
 from .reload import Reload
 from .upstream import PEERS, Upstream, fill_ladder, hop
+from .watching import Watching
 
 log = logging.getLogger(__name__)
 
+PINS_S = 60.0
+"""How often pinned titles that are not whole are gone on with."""
 USE_BYTES = 64 << 10
 """Sending so much is use; what other boxes' looks for news cost is less."""
 
@@ -108,6 +114,15 @@ class RelayService:
         self.embargo.lives = self._lives
         self.fetcher.barred = self.embargo.bars
         self.follower.advanced = self.takedown.enforce
+        self.demand = Demand()
+        self.watching = Watching(
+            self.library, self.fill, self.demand, clock_ms, box.registry, ahead=settings.fill.ahead
+        )
+        self.push = Push(
+            self.library, box.store, self.fill, self.demand, self._push_now, self._budget_left, clock_ms,
+            box.registry,
+        )  # fmt: skip
+        self.holdings = Holdings(self)
         self.desk = RelayDesk(self)
         self.reload = Reload(home.path, settings, self._take_settings, box.registry)
         self._add_routes()
@@ -210,13 +225,18 @@ class RelayService:
             streams=Streams(box.store),
         )
         routes.add_to(box.public)
-        self.embargo.add_to(box.public, self._gated(hop(self.fill, routes.block)), self._gated(routes.watch))
+        self.embargo.add_to(
+            box.public,
+            self._gated(hop(self.fill, routes.block)),
+            self._gated(self.watching.handler(routes.watch)),
+        )
         box.public.route("GET", "/readyz", self._gated(routes.ready))
-        fast = self.embargo.lookup(routes.lookup)
+        fast = self.watching.lookup(self.embargo.lookup(routes.lookup))
         box.lookup = lambda head: fast(head) if self.contract.state == "serving" else None
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch(), self.contract.state)
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         self.desk.add_to(box.local)
+        self.holdings.add_to(box.local)
         imports = ImportDesk(box.store)
         imports.add_to(box.local)
         box.on_close(imports.close)
@@ -224,7 +244,11 @@ class RelayService:
 
     def _add_work(self) -> None:
         settings, box = self.box.settings, self.box
+        box.on_close(self.holdings.keeper.close)
         box.on_close(self.fetcher.close)
+        box.serve("watching", self.watching.run)
+        box.every("push", PUSH_S, self.push.step)
+        box.every("pins", PINS_S, self.holdings.keeper.resume)
         box.on_close(self.contract.keep)
         box.every("contract", TICK_S, self.contract.tick)
         box.every("larder", LOOK_S, self.larder.look)
@@ -269,6 +293,18 @@ class RelayService:
             return await handler(exchange)
 
         return handle
+
+    def _push_now(self, now_ms: int) -> bool:
+        return (
+            self.box.settings.fill.push and self.contract.state == "serving" and self.contract.quiet(now_ms)
+        )
+
+    def _budget_left(self, publisher: str) -> int | None:
+        """Return the bytes a publisher may still take here; None for as much as there is."""
+        if not self.carried.carries(publisher):
+            return 0
+        budget = self.carried.budget(publisher)
+        return None if budget is None else budget - self.larder.held_bytes(publisher)
 
     def _traffic(self) -> Traffic:
         """Return what this box sent to and fetched from the Internet."""

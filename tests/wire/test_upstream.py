@@ -123,10 +123,8 @@ def test_a_dead_relay_costs_a_viewer_little_and_its_blocks_come_from_beyond(ring
     for name in ("north", "east"):
         relay = ring.relays[name]
         relay.stop()
-        for path in (relay.home / "blocks").glob("??/??/*"):
-            path.unlink()
-        for path in relay.home.glob("index.db*"):
-            path.unlink()
+        for file in [*(relay.home / "blocks").glob("??/??/*"), *relay.home.glob("index.db*")]:
+            file.unlink()
         ring.relays[name] = ring.street.start(name, "relay", "run", settings=ring.settings[name])
     until(lambda: all(_listed(ring.relays[name]) == len(NAMES) for name in ("north", "east")))
     for path, data in ring.files.items():
