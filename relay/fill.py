@@ -63,6 +63,8 @@ class Fill:
         """Asked before a block of a title is fetched; raises ``RefusedError`` where it may not be."""
         self.came: Callable[[str, int], Awaitable[None]] = _heard
         """Told of the bytes of a title that were fetched."""
+        self.learned: Callable[[str, frozenset[Cid]], Awaitable[None]] = _heard
+        """Told of every block of a title, once they are known."""
 
     async def block(self, cid: Cid, title: str | None, *, alone: bool = False) -> bytes:
         """Return a block from the store or, where a catalog root reaches it, from a tier above.
@@ -146,7 +148,9 @@ class Fill:
             self.strangers.clear()
             if len(self._reach) > TITLES_KEPT:
                 self._reach.popitem(last=False)
-        self._reach.move_to_end(title)
+            await self.learned(title, known)
+        else:
+            self._reach.move_to_end(title)
         return known
 
     def _fetch(self, title: str, *, alone: bool) -> Fetch:
@@ -172,5 +176,5 @@ def _lacking(cid: Cid) -> RefusedError:
     return RefusedError(f"the origin lacks the block {cid}", status=404, reason="missing")
 
 
-async def _heard(_title: str, _size_bytes: int) -> None:
+async def _heard(_title: str, _what: object) -> None:
     """Hear and do nothing."""

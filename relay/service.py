@@ -42,6 +42,7 @@ from .demand import Demand
 from .desk import RelayDesk
 from .enrol import LEFT_FILE, RENEW_S, Enrolment, announced, read_payee
 from .fill import Fill
+from .folders import TIDY_S, Folders
 from .holdings import Holdings
 from .importdesk import ImportDesk
 from .larder import LOOK_S, Larder
@@ -93,6 +94,8 @@ class RelayService:
         self.fill = Fill(self.library, box.store, self._bring, box.registry)
         self.larder = Larder(Carried(settings.contract.publishers), self.library, box.store)
         self.fill.admit, self.fill.came = self.larder.admit, self.larder.came
+        self.folders = Folders(self.library, box.store)
+        self.fill.learned = self.folders.learned
         self.acks = Acks(box.spool, keyring, box.registry)
         self.reception = Reception(box.spool, box.identity, keyring, clock_ms, box.registry)
         self.batcher = Batcher(
@@ -248,6 +251,7 @@ class RelayService:
         box.on_close(self.fetcher.close)
         box.serve("watching", self.watching.run)
         box.every("push", PUSH_S, self.push.step)
+        box.every("folders", TIDY_S, self.folders.tidy)
         box.every("pins", PINS_S, self.holdings.keeper.resume)
         box.on_close(self.contract.keep)
         box.every("contract", TICK_S, self.contract.tick)

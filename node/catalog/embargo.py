@@ -120,16 +120,17 @@ class Embargo:
             self._refuse("catalog", f"/ipfs/{cid}")
 
     def _check_file(self, title: str, path: str) -> None:
-        if self._files.lists and self._file_denied(title, path):
+        if self._files.lists and self._denies_file(title, path):
             self._refuse("file", f"{path} of {title}")
 
-    def _file_denied(self, title: str, path: str) -> bool:
+    def _denies_file(self, title: str, path: str) -> bool | None:
+        """Say whether a deny file names a title's file or a part of it; None while the parts are unknown."""
         with suppress(FarcastError):
             if self._files.denies(self._library.manifest(title).root_cid, path):
                 return True
         plan = self._library.planned(title, path)
         if plan is None:
-            return False
+            return None
         return self._files.denies(Cid.parse(plan.etag.strip('"'))) or any(
             self._files.denies(leaf.cid) for leaf in plan.leaves
         )
@@ -140,17 +141,19 @@ class Embargo:
             self._verdicts.clear()
         known = self._verdicts.get(path)
         if known is None:
-            known = self._look_closely(path)
+            found = self._look_closely(path)
+            if found is None:  # its first answer shows its parts, and then there is a verdict
+                return False
             if len(self._verdicts) >= VERDICTS_KEPT:
                 self._verdicts.clear()
-            self._verdicts[path] = known
+            known = self._verdicts[path] = found
         return known
 
-    def _look_closely(self, path: str) -> bool:
+    def _look_closely(self, path: str) -> bool | None:
         kind, _, rest = path[1:].partition("/")
         name, _, below = rest.partition("/")
         if kind == "watch":
-            return bool(self._files.lists) and self._file_denied(name, below)
+            return self._denies_file(name, below) if self._files.lists else False
         if kind != "ipfs":
             return False
         try:
