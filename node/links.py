@@ -37,6 +37,11 @@ class Links:
         self._refresh()
         return list(self._addresses)
 
+    def name(self) -> str:
+        """Name the network this box is on: where its addresses change, it is another one."""
+        self._refresh()
+        return " ".join(sorted(self._addresses))
+
     def _refresh(self) -> None:
         now = time.monotonic()
         if now - self._read_at < REFRESH_S:

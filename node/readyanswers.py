@@ -70,11 +70,9 @@ class ReadyAnswers:
 
     def _find(self, head: Head) -> Answer | None:
         path = head.path
-        if "%" in path:
-            return None
         if path.startswith("/ipfs/"):
             return self._block(head)
-        if path.startswith("/watch/"):
+        if path.startswith("/watch/") and "%" not in path:
             title, _, file = path[7:].partition("/")
             return self._file(title, file)
         return None

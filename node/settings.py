@@ -50,6 +50,8 @@ class Listen(Table, frozen=True):
 
     host: Line
     port: Port
+    workers: Annotated[int, Meta(ge=1, le=64)]
+    connections: Annotated[int, Meta(ge=16, le=1_000_000)]
 
 
 class Admin(Table, frozen=True):
@@ -66,6 +68,7 @@ class Store(Table, frozen=True):
     """``[store]``: blocks on disk."""
 
     quota_bytes: Bytes
+    ram_bytes: Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
 
 class Spool(Table, frozen=True):
@@ -195,6 +198,18 @@ class Trust(Table, frozen=True):
     refresh_s: Seconds
 
 
+class Ipfs(Table, frozen=True):
+    """``[ipfs]``: gateways from which a relay's operator pins by CID."""
+
+    pin_from: Lines
+
+
+class Kubo(Table, frozen=True):
+    """``[kubo]``: an IPFS node that keeps what the origin publishes too."""
+
+    rpc: Line
+
+
 class Log(Table, frozen=True):
     """``[log]``: how much is written."""
 
@@ -222,6 +237,8 @@ class Settings:
     deny: Deny
     money: Money
     trust: Trust
+    ipfs: Ipfs
+    kubo: Kubo
     log: Log
     origins: Mapping[str, Origin]
 
@@ -282,6 +299,12 @@ class Settings:
         for name, group in (("mesh.group", self.mesh.group), ("satellite.group", self.satellite.group)):
             if not _is_multicast(group):
                 raise newest[name].refused("an IPv4 multicast address such as '239.255.74.34'")
+        if not all(_GATEWAY.fullmatch(text) for text in self.ipfs.pin_from):
+            raise newest["ipfs.pin_from"].refused(
+                "base URLs of IPFS gateways such as 'http://127.0.0.1:8080'"
+            )
+        if self.kubo.rpc and not _is_rpc(self.kubo.rpc):
+            raise newest["kubo.rpc"].refused("an https or a loopback URL such as 'http://127.0.0.1:5001'")
         if self.ladder.hedge_max_ms < self.ladder.hedge_min_ms:
             raise newest["ladder.hedge_max_ms"].refused(f"at least hedge_min_ms ({self.ladder.hedge_min_ms})")
 
@@ -319,6 +342,8 @@ TABLES: Mapping[str, type[Table]] = {
     "deny": Deny,
     "money": Money,
     "trust": Trust,
+    "ipfs": Ipfs,
+    "kubo": Kubo,
     "log": Log,
 }
 _KINDS: Mapping[str, Mapping[str, Any]] = {
@@ -331,6 +356,7 @@ SLOWEST_RATE_BPS, SMALLEST_VOLUME_BYTES = 64_000, 10_000_000
 _HOURS = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]\s*-\s*(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)")
 _CARRIED = re.compile(r"(\*|12D3KooW[1-9A-HJ-NP-Za-km-z]{44})(\s*=\s*[0-9.]+\s*([kKmMgGtT]?[iI]?[bB])?)?")
 _PLACE = re.compile(r"https://[^/:\s]+(:[0-9]{1,5})?|([^/:\s]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}")
+_GATEWAY = re.compile(r"https?://([^/:\s\[\]@?#]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?/?")
 
 
 @dataclass(frozen=True)
@@ -425,6 +451,11 @@ def _is_zone(name: str) -> bool:
 
 def _is_loopback(text: str) -> bool:
     return text == "localhost" or (_is_address(text) and ipaddress.ip_address(text).is_loopback)
+
+
+def _is_rpc(text: str) -> bool:
+    match = _GATEWAY.fullmatch(text)
+    return match is not None and (text.startswith("https://") or _is_loopback(match[1].strip("[]")))
 
 
 def _is_multicast(text: str) -> bool:

@@ -66,7 +66,8 @@ class Viewer:
         self.box = box = Box(home, settings)
         # what the LAN sees lives as long as the process (docs/adr/0004)
         box.listens_as = Identity(secrets.token_bytes(32))
-        self.lan_dialer = HttpDialer(allow_private=True)  # dials only what presence showed to be on-link
+        # dials only what presence showed to be on-link
+        self.lan_dialer = HttpDialer(allow_private=True, network=box.links.name)
         anywhere = Dialers(box.dialer, self.lan_dialer)
         self.trust = Trust(home.path / "trust", trust_fetch(anywhere, self._asked), box.registry)
         if self.trust.hint is None:

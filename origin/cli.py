@@ -322,6 +322,7 @@ def publish_media(
         f"  blocks    {found['blocks']}, {found['new_blocks']} of them new",
         f"  pays      {shares}",
         f"  root      {found['root_cid']}",
+        *_kubo_lines(found["kubo"], console),
     )
 
 
@@ -568,6 +569,18 @@ def _withdraw(home: Path | None, action: str, title: str, sentence: str, console
     console.table(["tier", "who", "state", "after"], rows)
     resting = [] if found["running"] else ["The relays hear of it once this origin runs: farcast origin run"]
     console.result(found, *resting)
+
+
+def _kubo_lines(kubo: dict[str, Any] | None, console: Console) -> list[str]:
+    """Say what became of a title in ``[kubo] rpc``; trouble there is a warning, the catalog has it done."""
+    if kubo is None:
+        return []
+    if kubo["error"]:
+        console.warn(kubo["error"])
+    if not kubo["pinned"]:
+        return [f"  kubo      not put into {kubo['rpc']}; publish again when that is mended"]
+    announced = "announced" if kubo["announced"] else "not announced, because it has no peers"
+    return [f"  kubo      pinned in Kubo {kubo['version']} at {kubo['rpc']}, {announced}"]
 
 
 def _show_settlement(found: dict[str, Any], console: Console) -> None:

@@ -39,6 +39,7 @@ from .accounts import INVITE_DAYS, Accounts, Payee
 from .film import load_film
 from .keys import ROOT_WARNING, Keys
 from .log import CatalogLog
+from .mirror import Mirror
 from .probe import probe
 from .publish import pin_label, publish
 from .repository import ROOT_WARNING_DAYS
@@ -85,6 +86,8 @@ class Office:
             self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
             opened.pop_all()  # all of it is sound, so it stays open until ``close``
         self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
+        rpc = settings.kubo.rpc
+        self._mirror = Mirror(rpc, self._registry) if rpc else None
         self._own_store: DiskStore | None = None
         self._given_store = store
         self._takedown: Takedown | None = None
@@ -272,13 +275,14 @@ class Office:
                 "dry_run": True,
             }
         now_ms = self._clock_ms()
+        previous = self._manifest(entry) if entry else None
         done = publish(
             path,
             film,
             self.home / "encodes",
             self.store,
             self.keys.publisher,
-            self._manifest(entry) if entry else None,
+            previous,
             now_ms,
             preset,
             progress,
@@ -288,6 +292,11 @@ class Office:
         if done.changed:
             self.log.append("supersede" if entry else "publish", film.title, done.cid, now_ms)
             self.takedown.enforce()  # the film may need what went with another
+        kubo: Result | None = None
+        if self._mirror is not None:
+            gone = self._unlisted(previous.root_cid, entry.cid) if previous and entry else []
+            roots = [done.manifest.root_cid, done.cid]
+            kubo = self._mirror.add(roots, gone, done.manifest.size_bytes, self.store, progress)
         return {
             "title": film.title,
             "name": film.name,
@@ -304,6 +313,7 @@ class Office:
             "new_blocks": done.new_blocks,
             "new_bytes": done.new_bytes,
             "payees": shares,
+            "kubo": kubo,
             "dry_run": False,
         }
 
@@ -334,7 +344,8 @@ class Office:
         withdrawal = self._withdrawal(title, [manifest.root_cid], bytes_leave=False, entries=1)
         self.log.append("retire", title, entry.cid, self._clock_ms())
         self.store.unpin(pin_label(title, manifest.root_cid))
-        return self._followed(withdrawal, title, "retire", "unlisted", progress, wait_s)
+        row = self._unpinned(withdrawal, [manifest.root_cid, entry.cid])
+        return self._followed(withdrawal, title, "retire", "unlisted", progress, wait_s, row)
 
     def deny(self, title: str, *, progress: Report, wait_s: float = WAIT_S) -> Result:
         """Take a title down, every version of it: boxes that follow this catalog stop serving it."""
@@ -349,7 +360,8 @@ class Office:
         dropped = self.takedown.enforce()
         for root in roots:
             self.store.unpin(pin_label(title, root))
-        found = self._followed(withdrawal, title, "deny", "gone", progress, wait_s)
+        row = self._unpinned(withdrawal, [*roots, *versions])
+        found = self._followed(withdrawal, title, "deny", "gone", progress, wait_s, row)
         return {**found, "versions": len(versions), "dropped_blocks": dropped}
 
     def purge(self, title: str, *, progress: Report, wait_s: float = WAIT_S) -> Result:
@@ -365,7 +377,8 @@ class Office:
         for root in roots:
             self.store.unpin(pin_label(title, root))
         dropped = sum(self.store.drop(cid) for cid in self.takedown.alone(versions))
-        found = self._followed(withdrawal, title, "purge", "gone", progress, wait_s)
+        row = self._unpinned(withdrawal, [*roots, *versions])
+        found = self._followed(withdrawal, title, "purge", "gone", progress, wait_s, row)
         return {**found, "dropped_blocks": dropped}
 
     def _roots(self, manifests: Sequence[Cid]) -> list[Cid]:
@@ -382,11 +395,29 @@ class Office:
             allow_private=self.settings.network.allow_private,
         )
 
+    def _unpinned(self, withdrawal: Withdrawal, cids: Sequence[Cid]) -> list[Row]:
+        """Let the publisher's Kubo, if there is one, forget what no listed title needs."""
+        if self._mirror is None:
+            return []
+        problem = self._mirror.remove(self._unlisted(*cids))
+        return [
+            Row(
+                "kubo", self._mirror.rpc, problem or "unpinned", None if problem else withdrawal.since_s(), ""
+            )
+        ]
+
     def _followed(
-        self, withdrawal: Withdrawal, title: str, action: str, state: str, progress: Report, wait_s: float
+        self,
+        withdrawal: Withdrawal,
+        title: str,
+        action: str,
+        state: str,
+        progress: Report,
+        wait_s: float,
+        kubo: Sequence[Row],
     ) -> Result:
         """Say how long each tier took, this origin first."""
-        rows = [Row("origin", self.keys.keyring.name, state, withdrawal.since_s(), "")]
+        rows = [Row("origin", self.keys.keyring.name, state, withdrawal.since_s(), ""), *kubo]
         relays = [
             relay
             for relay in self.roster.relays()
@@ -478,6 +509,14 @@ class Office:
         if threshold < 2:  # noqa: PLR2004 - 2 of 3 is where it should be
             found.append(ROOT_WARNING)
         return found
+
+    def _unlisted(self, *cids: Cid) -> list[Cid]:
+        """Return those of ``cids`` that no listed title has as its root or manifest."""
+        listed: set[Cid] = set()
+        for entry in self.log.catalog.titles().values():
+            manifest = self._manifest_of(entry.cid.digest)
+            listed |= {entry.cid} | ({manifest.root_cid} if manifest else set())
+        return [cid for cid in cids if cid not in listed]
 
     def _manifest(self, entry: Entry) -> Manifest:
         data = self.store.get(entry.cid)

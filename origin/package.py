@@ -66,7 +66,7 @@ def write_playlists(folder: Path, streams: list[Stream], language: str) -> None:
 
 
 def package(folder: Path, store: DiskStore, progress: Progress) -> Packaged:
-    """Put a folder into the store, every block hashed once; ``store.sync()`` makes all of it durable.
+    """Put a folder into the store, durably, every block hashed once.
 
     ``progress`` is called from several threads, one at a time.
 
@@ -82,7 +82,7 @@ def package(folder: Path, store: DiskStore, progress: Progress) -> Packaged:
 
     def keep(cid: Cid, data: bytes) -> None:
         nonlocal done_bytes, new_blocks, new_bytes
-        fresh = store.put(cid, data, hashed=True)
+        fresh = batch.put(cid, data, hashed=True)
         with lock:
             cids[cid] = None
             new_blocks += fresh
@@ -91,7 +91,8 @@ def package(folder: Path, store: DiskStore, progress: Progress) -> Packaged:
             progress("package", min(done_bytes, total), total)
 
     progress("package", 0, total)
-    root = add(folder, keep).cid
+    with store.batch() as batch:
+        root = add(folder, keep).cid
     if not all(store.has(cid) for cid in cids):
         message = f"the store has no room for the {total} bytes of {folder}: raise [store] quota_bytes"
         raise StoreFullError(message)

@@ -26,6 +26,7 @@ from .broadcast import Broadcast
 from .dialback import DialBack
 from .keys import Keys
 from .office import Office
+from .routing import Routing
 from .service import OriginService
 
 TICK_S = 60.0
@@ -53,6 +54,9 @@ class OriginBox:
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
         denied = DenyFiles(settings.deny.files, box.registry)
         self.embargo = Embargo(self.library, self.office.takedown, denied, box.registry)
+        self.routing = Routing(
+            self.service, self.library, self.held, lambda: self.keys.keyring, clock_ms, box.registry
+        )
         self.broadcast: Broadcast | None = None
         if settings.uplink.enabled:
             self.broadcast = Broadcast(self, clock_ms)
@@ -110,6 +114,7 @@ class OriginBox:
         box.lookup = self.embargo.lookup(routes.lookup)
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         self.service.routes(box.public)
+        self.routing.add_to(box.public)
         box.local.route("GET", "/api/origin/pulses", self._pulses)
         if self.broadcast is not None:
             self.broadcast.add_to(box.local)
@@ -124,6 +129,7 @@ class OriginBox:
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
         self.box.every("deny", DENY_LOOK_S, self.embargo.look)
+        self.box.every("routing", TICK_S, self.routing.refresh)
         if self.broadcast is not None:
             self.box.every("programme", self.broadcast.REFRESH_S, self.broadcast.refresh)
             self.box.serve("carousel", self.broadcast.uplink.run)

@@ -25,7 +25,7 @@ def header(roots: Sequence[Cid]) -> bytes:
 
 def section(cid: Cid, data: bytes) -> bytes:
     """Return one block as it stands in a CAR."""
-    name = cid.encode()
+    name = cid.encode_as_read()
     return b"".join((varint(len(name) + len(data)), name, data))
 
 

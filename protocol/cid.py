@@ -1,14 +1,14 @@
 """Content identifiers: the name of a block is the hash of its bytes.
 
 CIDv1 of the multiformats CID specification, base32 in text, with the codecs Farcast meets.
-CIDv0 (``Qm...``) is read wherever old IPFS data may hold it and becomes the equal dag-pb CIDv1.
+CIDv0 (``Qm...``) is read wherever old IPFS data may hold it and is equal to the dag-pb CIDv1 of its digest.
 """
 
 from __future__ import annotations
 
 import binascii
 from base64 import b32decode, b32encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256, sha512
 
@@ -40,11 +40,15 @@ _BASE58_INDEX = {letter: value for value, letter in enumerate(_BASE58)}
 
 @dataclass(frozen=True, slots=True, order=True, repr=False)
 class Cid:
-    """One content identifier: what the bytes are, and the hash they must have."""
+    """One content identifier: what the bytes are, and the hash they must have.
+
+    ``version`` is how it was written where it was read; it makes no other CID of it.
+    """
 
     codec: int
     digest: bytes
     hash_code: int = SHA2_256
+    version: int = field(default=_VERSION_1, compare=False)
 
     @classmethod
     def of(cls, codec: int, data: bytes) -> Cid:
@@ -94,7 +98,7 @@ class Cid:
             digest = data[offset + 2 : offset + _V0_BYTES]
             if len(digest) != _SHA2_256_BYTES:
                 raise RemoteError("a CID cut short", reason="malformed")
-            return cls(DAG_PB, digest), offset + _V0_BYTES
+            return cls(DAG_PB, digest, version=0), offset + _V0_BYTES
         version, offset = read_varint(data, offset)
         if version != _VERSION_1:
             raise RemoteError(f"a CID of unknown version {version}", reason="malformed")
@@ -113,6 +117,10 @@ class Cid:
         return b"".join(
             (b"\x01", varint(self.codec), varint(self.hash_code), varint(len(self.digest)), self.digest)
         )
+
+    def encode_as_read(self) -> bytes:
+        """Return the binary CID in the version it was read in: what a client compares with a link."""
+        return self.encode() if self.version else _V0_PREFIX + self.digest
 
     def matches(self, data: bytes) -> bool:
         """Say whether ``data`` is the block this CID names."""
@@ -171,7 +179,7 @@ def _parse(text: str) -> Cid:
     if len(text) == _V0_CHARS and text.startswith("Qm"):
         data = _unbase58(text)
         if len(data) == _V0_BYTES and data.startswith(_V0_PREFIX):
-            return Cid(DAG_PB, data[2:])
+            return Cid(DAG_PB, data[2:], version=0)
         raise RemoteError(f"{text!r} is no CIDv0", reason="malformed")
     base, body = text[:1], text[1:]
     try:

@@ -56,7 +56,7 @@ def encode(document: Document) -> bytes:  # noqa: PLR0911 - one for each kind of
         text = document.encode()
         return _head(_TEXT, len(text)) + text
     if isinstance(document, Cid):
-        return _head(_TAG, _CID_TAG) + encode(b"\0" + document.encode())
+        return _head(_TAG, _CID_TAG) + encode(b"\0" + document.encode_as_read())
     if isinstance(document, list):
         return _head(_ARRAY, len(document)) + b"".join(encode(item) for item in document)
     keys = sorted(document, key=lambda key: (len(key.encode()), key.encode()))

@@ -7,7 +7,7 @@ method may be cancelled at any await and then leaves nothing behind.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -96,6 +96,25 @@ class Dialer(Protocol):
 
     async def stream(self, source: Source, path: str) -> AsyncIterator[bytes]:
         """Stream the body of a 200 answer to ``GET path``; raises as ``request`` and on any other status."""
+        ...
+
+
+class BlockDialer(Protocol):
+    """Fetches blocks from boxes and CDN addresses, by whatever carries them fastest."""
+
+    async def get_block(
+        self, source: Source, cid: Cid, *, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0
+    ) -> bytes:
+        """Return the block ``cid`` from ``source``; ``headers`` go with the request.
+
+        A block that came unauthenticated from a box known by its key has been verified; every other
+        is the caller's to verify.
+
+        Raises:
+            UnreachableError, RemoteError: as ``Dialer.request``.
+            RefusedError: any status but 200.
+
+        """
         ...
 
 

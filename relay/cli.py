@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from ..node.console import Console, DebugOption, HomeOption, JsonOption, guarded
 from ..node.home import default_home
-from ..protocol.errors import LocalError, UsageError
+from ..protocol.errors import LocalError, RemoteError, UsageError
 from .lines import status_lines
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-TitleArgument = Annotated[str, typer.Argument(help="The title's id, as `farcast list` shows it.")]
+PinArgument = Annotated[
+    str, typer.Argument(metavar="TITLE|CID", help="A title's id, as `farcast list` shows it, or a CID.")
+]
+TITLE_PATTERN = "[a-z0-9][a-z0-9-]{0,62}"
 
 
 @app.command(epilog="Example: farcast relay join 'farcast://origin.example:7433/join?root=...' --payee anna")
@@ -238,18 +242,18 @@ def holdings(home: HomeOption = None, as_json: JsonOption = False, debug: DebugO
 @app.command(epilog="Example: farcast relay pin big-buck-bunny")
 @guarded
 def pin(
-    title: TitleArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+    what: PinArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
 ) -> None:
-    """Bring a whole title and keep it, whatever else needs the room."""
+    """Bring a whole title, or a CID from the gateways of [ipfs] pin_from, and keep it."""
     del debug
     import time
 
     from ..node.admin import call_admin
 
     console, path = Console(as_json=as_json), home or default_home("relay", os.environ)
-    place = f"/api/title-pins/{title}"
+    name, place = _pin_place(what)
     found = call_admin(path, "POST", place, role="relay")
-    with console.progress(f"pinning {title}") as report:
+    with console.progress(f"pinning {name}") as report:
         while not found["whole"] and not found["error"]:
             report(
                 f"{found['held_blocks']} of {found['blocks']} blocks", found["held_blocks"], found["blocks"]
@@ -257,23 +261,38 @@ def pin(
             time.sleep(0.2)
             found = call_admin(path, "GET", place, role="relay")
     if found["error"]:
-        message = f"{found['error']}; the relay goes on by itself, and `farcast relay holdings` shows how far"
+        message = f"{found['error']}; `farcast relay pin {name}` goes on from here"
         raise LocalError(message, reason="not_whole")
-    console.result(found, f"Pinned {title}: {found['blocks']} blocks, {found['bytes'] / 1e6:.1f} MB")
+    console.result(found, f"Pinned {name}: {found['blocks']} blocks, {found['bytes'] / 1e6:.1f} MB")
 
 
 @app.command(epilog="Example: farcast relay unpin big-buck-bunny")
 @guarded
 def unpin(
-    title: TitleArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+    what: PinArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
 ) -> None:
-    """Let a pinned title go when the room is needed; its blocks stay until then."""
+    """Give up what `pin` brought; its blocks stay while there is room."""
     del debug
     from ..node.admin import call_admin
 
     path = home or default_home("relay", os.environ)
-    found = call_admin(path, "DELETE", f"/api/title-pins/{title}", role="relay")
-    Console(as_json=as_json).result(found, f"{title} is no longer pinned")
+    name, place = _pin_place(what)
+    found = call_admin(path, "DELETE", place, role="relay")
+    Console(as_json=as_json).result(found, f"{name} is no longer pinned")
+
+
+def _pin_place(what: str) -> tuple[str, str]:
+    """Return what is pinned, as a CID or a title's id, and where the relay is asked for it."""
+    from ..protocol.cid import Cid
+
+    text = what.removeprefix("ipfs://").removeprefix("/ipfs/").rstrip("/")
+    try:
+        cid = str(Cid.parse(text))
+    except RemoteError as error:
+        if re.fullmatch(TITLE_PATTERN, what):
+            return what, f"/api/title-pins/{what}"
+        raise UsageError(f"{what!r} is neither a title's id nor a CID ({error})") from error
+    return cid, f"/api/pins/{cid}"
 
 
 @app.callback()

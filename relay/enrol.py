@@ -27,14 +27,16 @@ LEFT_FILE = "left"
 
 
 def announced(texts: Sequence[str]) -> list[Endpoint]:
-    """Read ``[network] announce``: ``host:port`` entries; raises ``UsageError``."""
+    """Read ``[network] announce``: ``host:port`` or ``https://host`` entries; raises ``UsageError``."""
     found: list[Endpoint] = []
     for text in texts:
-        host, _, port = text.rpartition(":")
+        place = text.removeprefix("https://")
+        web = place != text
+        host, _, port = (f"{place}:443" if web and ":" not in place else place).rpartition(":")
         if not host or not port.isdigit() or not 1 <= int(port) <= 65_535:  # noqa: PLR2004 - ports
-            message = f"settings.toml: [network] announce: {text!r} is not host:port"
+            message = f"settings.toml: [network] announce: {text!r} is neither host:port nor https://host"
             raise UsageError(message)
-        found.append(Endpoint(host.strip("[]"), int(port), web=False))
+        found.append(Endpoint(host.strip("[]"), int(port), web=web))
     return found
 
 

@@ -43,10 +43,12 @@ from .desk import RelayDesk
 from .enrol import LEFT_FILE, RENEW_S, Enrolment, announced, read_payee
 from .fill import Fill
 from .folders import TIDY_S, Folders
+from .gateways import Gateways
 from .holdings import Holdings
 from .importdesk import ImportDesk
 from .larder import LOOK_S, Larder
 from .lastknown import LastKnown
+from .pinning import RETRY_S, Pinner
 from .push import PUSH_S, Push
 from .reload import Reload
 from .upstream import PEERS, Upstream, fill_ladder, hop
@@ -117,6 +119,10 @@ class RelayService:
         self.embargo.lives = self._lives
         self.fetcher.barred = self.embargo.bars
         self.follower.advanced = self.takedown.enforce
+        self.gateways = Gateways(settings.ipfs.pin_from, box.dialer, box.registry)
+        self.pinner = Pinner(
+            box.store, self.gateways, self.contract.fill, lambda cid: self.embargo.bars(cid, ""), box.registry
+        )
         self.demand = Demand()
         self.watching = Watching(
             self.library, self.fill, self.demand, clock_ms, box.registry, ahead=settings.fill.ahead
@@ -242,6 +248,7 @@ class RelayService:
         self.holdings.add_to(box.local)
         imports = ImportDesk(box.store)
         imports.add_to(box.local)
+        self.pinner.add_to(box.local)
         box.on_close(imports.close)
         Sheet(self.desk.status, box.token).add_to(box.local)
 
@@ -249,10 +256,11 @@ class RelayService:
         settings, box = self.box.settings, self.box
         box.on_close(self.holdings.keeper.close)
         box.on_close(self.fetcher.close)
+        box.on_close(self.pinner.close)
         box.serve("watching", self.watching.run)
         box.every("push", PUSH_S, self.push.step)
         box.every("folders", TIDY_S, self.folders.tidy)
-        box.every("pins", PINS_S, self.holdings.keeper.resume)
+        box.every("title-pins", PINS_S, self.holdings.keeper.resume)
         box.on_close(self.contract.keep)
         box.every("contract", TICK_S, self.contract.tick)
         box.every("larder", LOOK_S, self.larder.look)
@@ -263,6 +271,7 @@ class RelayService:
         box.every("sweep", SWEEP_S, self.embargo.sweep)
         box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("enrol", RENEW_S, self.enrolment.renew)
+        box.every("pins", RETRY_S, self.pinner.resume)
 
     @property
     def silent_s(self) -> float:
@@ -332,6 +341,7 @@ class RelayService:
         box.store.quota_bytes = settings.store.quota_bytes
         logging.getLogger().setLevel(settings.log.level.upper())
         self.larder.change(Carried(settings.contract.publishers))
+        self.gateways.change(settings.ipfs.pin_from)
         self.contract.change(settings.contract)
         box.wake("enrol")
         box.wake("larder")

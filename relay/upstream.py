@@ -17,7 +17,7 @@ from ..protocol.cid import Cid
 from ..protocol.directory import RelayRecord
 from ..protocol.errors import RemoteError
 from ..protocol.keyring import Keyring
-from ..protocol.ports import Dialer, Source, TierName
+from ..protocol.ports import BlockDialer, Source, TierName
 from .fill import Fill
 
 HOP = "farcast-hop"
@@ -39,7 +39,7 @@ class Upstream:
 
     def __init__(
         self,
-        dialer: Dialer,
+        dialer: BlockDialer,
         own: bytes,
         keyring: Callable[[], Keyring | None],
         relays: Callable[[], Sequence[RelayRecord]],

@@ -20,6 +20,7 @@ VECTORS = Path(__file__).parent / "vectors"
 
 HOW_TO_INSTALL = {
     "caddy": ".ci/peers.sh caddy",
+    "helia-node": ".ci/peers.sh helia",
     "ip": "apt-get install iproute2",
     "ipfs": ".ci/peers.sh kubo",
     "nft": "apt-get install nftables",

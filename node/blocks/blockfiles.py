@@ -80,17 +80,33 @@ class BlockFiles:
             with suppress(FileNotFoundError):
                 os.unlink(file)
 
-    def sync(self, cid: Cid) -> bool:
-        """Bring a block's file and the folders above it to the disk; False where that fails."""
-        name = self.place(cid)
+    def sync(self, cids: Iterable[Cid]) -> set[Cid]:
+        """Bring blocks and the folders above them to the disk; returns those for which that worked."""
+        return self.sync_folders([cid for cid in cids if self.sync_file(self.place(cid))])
+
+    def sync_folders(self, cids: Iterable[Cid]) -> set[Cid]:
+        """Bring the names of blocks to the disk, each folder once; returns those for which that worked."""
+        done: dict[str, bool] = {}
+        return {cid for cid in cids if self._sync_above(self.place(cid), _FOLDERS, done)}
+
+    def _sync_above(self, name: str, levels: int, done: dict[str, bool]) -> bool:
+        if not levels:
+            return True
+        folder = os.path.dirname(name)
+        if folder not in done:
+            done[folder] = self.sync_file(folder) and self._sync_above(folder, levels - 1, done)
+        return done[folder]
+
+    def sync_file(self, name: str) -> bool:
+        """Bring one file or folder to the disk; False where that fails."""
         try:
-            for _ in range(1 + _FOLDERS):
-                fd = os.open(name, os.O_RDONLY)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
-                name = os.path.dirname(name)
+            fd = os.open(name, os.O_RDONLY)
         except OSError:
             return False
+        try:
+            os.fsync(fd)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
         return True

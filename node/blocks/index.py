@@ -7,6 +7,7 @@ down inside the next transaction there is anyway, so reading a block never write
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from enum import IntEnum
@@ -35,6 +36,15 @@ class Brought(NamedTuple):
 
     blocks: int
     bytes: int
+
+
+class Arriving(NamedTuple):
+    """A row to be: ``use`` is its number in the order of uses, ``tier`` 0 for blocks made on this box."""
+
+    key: bytes
+    size_bytes: int
+    use: int
+    tier: int
 
 
 MIGRATIONS = sqlite_utils.Migrations("store")
@@ -101,20 +111,24 @@ class BlockIndex:
 
     # -- how blocks come and go
 
-    def arrive(self, key: bytes, size_bytes: int, use: int, tier: int) -> bool:
-        """Announce a block whose file comes next; returns whether it is pinned."""
+    def arrive(self, rows: list[Arriving]) -> set[bytes]:
+        """Announce blocks whose files come next; returns the keys of those that are pinned."""
+        pinned: set[bytes] = set()
         with self._transaction() as conn:
             self._write_down()
-            [(pins,)] = conn.execute("SELECT count(*) FROM pin WHERE cid = ?", (key,))
-            row = (key, size_bytes, use, pins, tier, State.ARRIVING)
-            conn.execute("INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?, ?, ?)", row)
-            if tier:
-                conn.execute(
-                    "INSERT INTO brought VALUES (?1, 1, ?2) "
-                    "ON CONFLICT(tier) DO UPDATE SET blocks = blocks + 1, bytes = bytes + ?2",
-                    (tier, size_bytes),
-                )
-        return bool(pins)
+            for key, size_bytes, use, tier in rows:
+                [(pins,)] = conn.execute("SELECT count(*) FROM pin WHERE cid = ?", (key,))
+                row = (key, size_bytes, use, pins, tier, State.ARRIVING)
+                conn.execute("INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?, ?, ?)", row)
+                if pins:
+                    pinned.add(key)
+                if tier:
+                    conn.execute(
+                        "INSERT INTO brought VALUES (?1, 1, ?2) "
+                        "ON CONFLICT(tier) DO UPDATE SET blocks = blocks + 1, bytes = bytes + ?2",
+                        (tier, size_bytes),
+                    )
+        return pinned
 
     def settle(self, key: bytes) -> None:
         """Note that an arrival is on the disk."""
@@ -135,6 +149,21 @@ class BlockIndex:
         with self._transaction():
             self._write_down()
         return len(self.touched) >= FLUSH_TOUCHES
+
+    def sync(self) -> None:
+        """Return when every transaction so far is on the disk; may be called without the lock. Blocking.
+
+        SQLite leaves that to its next checkpoint (``synchronous = NORMAL``); transactions lie one after
+        the other in the write-ahead log, so one sync of that file covers them all. Opening and
+        closing it loses none of SQLite's locks: those are on other files.
+        """
+        for name in (f"{self._path}-wal", str(self._path.parent)):
+            with suppress(FileNotFoundError):  # an index that nothing was written to yet
+                fd = os.open(name, os.O_RDONLY)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
 
     # -- pins
 

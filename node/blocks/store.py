@@ -18,20 +18,22 @@ import itertools
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ...protocol.cid import Cid
-from ...protocol.errors import RemoteError, StoreFullError
+from ...protocol.errors import LocalError, RemoteError, StoreFullError
 from ...protocol.ports import BlockStore, TierName
+from .batch import Batch, Harbour, Written
 from .blockfiles import BLOCK_LIMIT_BYTES, BlockFiles
-from .index import BlockIndex, Brought, State
+from .index import Arriving, BlockIndex, Brought, State
 
 SPARE_BYTES = 64 << 20  # of disk space are left free for the databases beside the blocks
 UNSYNCED_BLOCKS = 128  # of the newest may wait for their fsync; after a crash they are hashed again
 _VICTIMS = 64
+_SETTLED = 32
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -124,6 +126,11 @@ class DiskStore(BlockStore):
         return self._bytes
 
     @property
+    def pinned_bytes(self) -> int:
+        """Bytes of the blocks held that are pinned."""
+        return self._pinned_bytes
+
+    @property
     def held_blocks(self) -> int:
         """How many blocks are held."""
         return len(self._held)
@@ -196,26 +203,17 @@ class DiskStore(BlockStore):
             StoreFullError: no room and nothing may be evicted, or the disk is full.
 
         """
-        if len(data) > BLOCK_LIMIT_BYTES:
-            message = f"the block {cid} of {len(data)} bytes is over the limit of {BLOCK_LIMIT_BYTES}"
-            raise RemoteError(message, reason="too_large")
-        if not hashed and not cid.matches(data):
-            raise RemoteError(f"bytes that are not the block {cid}", reason="hash_mismatch")
-        if self.has(cid):
+        if not self._verify(cid, data, hashed):
             return False
-        self._reserve(len(data))
-        try:
-            draft = self._write(data)
-        except BaseException:
-            with self._lock:
-                self._reserved -= len(data)
-            raise
-        with self._lock:
-            self._reserved -= len(data)
-            new = self._admit(cid, draft, len(data), tier)
+        written = self._write(cid, data, tier)
+        new = bool(self._bring([written]))
         if len(self._unsynced) > UNSYNCED_BLOCKS:
             self._settle_oldest()
         return new
+
+    def batch(self) -> Batch:
+        """Return a way to put many blocks made on this box, durable at its end; see ``Batch``."""
+        return Batch(Harbour(self._verify, self._write, self._land, self._sink, self.sync))
 
     def drop(self, cid: Cid) -> bool:
         """Remove a block, pinned or not; True where it was here."""
@@ -236,6 +234,7 @@ class DiskStore(BlockStore):
         while left:
             with self._lock:
                 left = self._index.flush()
+        self._index.sync()
 
     def close(self) -> None:
         """Make everything durable and close the index."""
@@ -273,13 +272,22 @@ class DiskStore(BlockStore):
         for key, state in self._index.unsettled():
             cid = Cid.decode(key)
             data = self._files.read(cid) if state is State.ARRIVING else None
-            if data is not None and cid.matches(data) and self._files.sync(cid):
+            if data is not None and cid.matches(data) and self._files.sync([cid]):
                 self._index.settle(key)
             else:
                 self._index.leave([key])
                 self._files.unlink([self._files.place(cid)])
                 self._index.depart([key])
         self._index.flush()
+
+    def _verify(self, cid: Cid, data: bytes, hashed: bool) -> bool:  # noqa: FBT001 - a batch's port
+        """Say whether a block is welcome, that is not here yet."""
+        if len(data) > BLOCK_LIMIT_BYTES:
+            message = f"the block {cid} of {len(data)} bytes is over the limit of {BLOCK_LIMIT_BYTES}"
+            raise RemoteError(message, reason="too_large")
+        if not hashed and not cid.matches(data):
+            raise RemoteError(f"bytes that are not the block {cid}", reason="hash_mismatch")
+        return not self.has(cid)
 
     def _reserve(self, size_bytes: int) -> None:
         with self._lock:
@@ -301,8 +309,19 @@ class DiskStore(BlockStore):
             self._reserved += size_bytes
         self._files.unlink(drafts)
 
-    def _write(self, data: bytes) -> str:
-        """Write a draft; where the disk is full, evict a little and try once more."""
+    def _write(self, cid: Cid, data: bytes, tier: TierName | None = None) -> Written:
+        """Reserve room and write a draft; where the disk is full, evict a little and try once more."""
+        size_bytes = len(data)
+        self._reserve(size_bytes)
+        try:
+            draft = self._draft(data)
+        except BaseException:
+            with self._lock:
+                self._reserved -= size_bytes
+            raise
+        return Written(cid, cid.encode(), draft, size_bytes, int(tier or 0))
+
+    def _draft(self, data: bytes) -> str:
         try:
             return self._files.write(data)
         except OSError as error:
@@ -316,34 +335,61 @@ class DiskStore(BlockStore):
             except OSError as again:
                 raise _disk_full(self.folder) from again
 
-    def _admit(self, cid: Cid, draft: str, size_bytes: int, tier: TierName | None) -> bool:
-        """Give a written draft its row and its place; wants the lock."""
-        key = cid.encode()
-        use = next(self._uses)
-        try:
-            if key in self._held:  # another thread brought it meanwhile
-                return False
-            pinned = self._index.arrive(key, size_bytes, use, int(tier or 0))
+    def _sink(self, group: list[Written]) -> None:
+        """Delete drafts and give up the room that was kept for them."""
+        with self._lock:
+            self._reserved -= sum(written.size_bytes for written in group)
+        self._files.unlink(written.draft for written in group)
+
+    def _land(self, group: list[Written]) -> None:
+        """Bring drafts in so that they are durable and their rows may say whole."""
+        whole = all(self._files.sync_file(written.draft) for written in group)
+        uses = self._bring(group)
+        cids = [written.cid for written in group if written.key in uses]
+        if not whole or len(self._files.sync_folders(cids)) < len(cids):
+            message = f"the disk of {self.folder} does not keep what is written to it; check and replace it"
+            raise LocalError(message, reason="disk_failed")
+        self._settle(uses, uses)
+
+    def _bring(self, group: list[Written]) -> dict[bytes, int]:
+        """Give written drafts their rows and places; returns the use number of each block that was new."""
+        uses: dict[bytes, int] = {}
+        placed: set[str] = set()
+        with self._lock:
+            self._reserved -= sum(written.size_bytes for written in group)
+            # another thread may have brought one meanwhile
+            fresh = {written.key: written for written in group if written.key not in self._held}
+            rows = [Arriving(key, one.size_bytes, next(self._uses), one.tier) for key, one in fresh.items()]
             try:
-                self._files.admit(draft, cid)
+                pinned = self._index.arrive(rows) if rows else set[bytes]()
+                for row in rows:
+                    self._files.admit(fresh[row.key].draft, fresh[row.key].cid)
+                    placed.add(fresh[row.key].draft)
+                    uses[row.key] = row.use
+                    self._enter(row, pinned=row.key in pinned)
             except OSError as error:
-                self._index.leave([key])
-                self._index.depart([key])
+                lost = [row.key for row in rows if row.key not in uses]
+                self._index.leave(lost)
+                self._index.depart(lost)
                 if error.errno in _NO_ROOM:
                     raise _disk_full(self.folder) from error
                 raise
-        finally:
-            self._files.unlink([draft])
-        self._held[key] = size_bytes
-        self._unsynced[key] = use
-        self._bytes += size_bytes
-        self._pinned_bytes += size_bytes if pinned else 0
-        if tier is not None:
+            finally:
+                self._files.unlink(written.draft for written in group if written.draft not in placed)
+                self._gauge()
+        return uses
+
+    def _enter(self, row: Arriving, *, pinned: bool) -> None:
+        """Count a block whose file has its place; wants the lock."""
+        self._held[row.key] = row.size_bytes
+        self._unsynced[row.key] = row.use
+        self._bytes += row.size_bytes
+        self._pinned_bytes += row.size_bytes if pinned else 0
+        if row.tier:
+            tier = TierName(row.tier)
             before = self._brought[tier]
-            self._brought[tier] = Brought(before.blocks + 1, before.bytes + size_bytes)
-            self._metrics.brought.labels(tier.label).inc(size_bytes)
-        self._gauge()
-        return True
+            self._brought[tier] = Brought(before.blocks + 1, before.bytes + row.size_bytes)
+            self._metrics.brought.labels(tier.label).inc(row.size_bytes)
 
     def _remove(self, keys: list[bytes]) -> list[str]:
         """Take blocks out of index and place; wants the lock, and the caller unlinks the drafts after it."""
@@ -384,18 +430,21 @@ class DiskStore(BlockStore):
             self._index.flush()
 
     def _settle_oldest(self) -> bool:
-        """Bring the oldest unsynced block to the disk; its row may then say whole. False where none is."""
+        """Bring the oldest unsynced blocks to the disk, so that rows say whole; False where none is."""
         with self._lock:
-            key, use = next(iter(self._unsynced.items()), (b"", 0))
-        if not key:
-            return False
-        durable = self._files.sync(Cid.decode(key))
+            uses = dict(itertools.islice(self._unsynced.items(), _SETTLED))
+        durable = self._files.sync(Cid.decode(key) for key in uses)
+        self._settle(uses, {cid.encode() for cid in durable})
+        return bool(uses)
+
+    def _settle(self, uses: dict[bytes, int], durable: Container[bytes]) -> None:
+        """Note that blocks were synced; a row whose sync failed stays arriving, for the next start."""
         with self._lock:
-            if self._unsynced.get(key) == use:  # not dropped and brought again meanwhile
-                del self._unsynced[key]
-                if durable:  # else the row stays arriving and the next start looks at the file
-                    self._index.settle(key)
-        return True
+            for key, use in uses.items():
+                if self._unsynced.get(key) == use:  # not dropped and brought again meanwhile
+                    del self._unsynced[key]
+                    if key in durable:
+                        self._index.settle(key)
 
     def _gauge(self) -> None:
         self._metrics.quota.set(self.quota_bytes)

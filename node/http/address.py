@@ -18,6 +18,13 @@ class HostPort(NamedTuple):
     port: int
 
 
+class Place(NamedTuple):
+    """A box: where it is dialled, and the key it must prove to own (empty for a CDN address)."""
+
+    address: str
+    key: bytes
+
+
 def parse_address(text: str) -> HostPort:
     """Read ``host:port`` or ``[v6]:port``.
 

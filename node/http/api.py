@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from http import HTTPStatus
@@ -19,7 +18,10 @@ from .exchange import Answer, Exchange, Router
 from .files import FileCache
 from .governor import Governor
 from .meter import Meter
+from .reply import BODILESS, LINGER
 from .tally import Tally
+
+__all__ = ["BODILESS", "LINGER", "READ_TIMEOUT_S", "SLOWEST_BYTES_S", "ApiServer", "too_large"]
 
 READ_TIMEOUT_S = 30.0
 """A request body arrives within this, plus its size at ``SLOWEST_BYTES_S``."""
@@ -34,8 +36,6 @@ _OPTIONS: dict[str, Any] = {
     "access_log": None,
 }
 _SMALL_BYTES = 64 << 10
-LINGER = struct.pack("ii", 1, 0)
-BODILESS = (204, 304)
 
 
 class ApiServer:

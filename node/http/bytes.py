@@ -2,35 +2,39 @@
 
 A connection begins here. While its requests are answered by the synchronous ``lookup`` (blocks and
 segments on disk) no byte of a body passes through Python. The first request that is not, moves the
-connection to aiohttp for the rest of its life; one that begins with a TLS record (0x16) moves there
-at once. Needs a selector event loop: uvloop refuses readers on sockets it knows.
+connection elsewhere for the rest of its life; one that begins with a TLS record (0x16) moves there
+at once. Linux only (epoll); the event loop must be a selector one: uvloop refuses readers on sockets
+it knows.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
 from time import time
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ...protocol.cid import Cid
+from ...protocol.errors import FarcastError
 from .address import plain
-from .api import ApiServer
 from .connection import Connection
 from .exchange import Answer, Router
 from .files import FileCache
 from .governor import Governor, Refusal
 from .head import Head
 from .meter import refused
+from .notice import Notices
 from .ranges import negotiate
 from .readiness import Readiness
 from .reply import Replies, Reply
 from .tally import Tally
+
+_LOG = logging.getLogger(__name__)
 
 Lookup = Callable[[Head], Answer | None]
 """Answers from memory what is ready now, in microseconds and without blocking; None for all else."""
@@ -51,6 +55,28 @@ DEFAULTS = Limits()
 _FULL = Refusal(503, "too_many_connections", "this box has all the connections it may have", 1)
 
 
+class Elsewhere(Protocol):
+    """Takes over connections of the byte protocol for the rest of their lives."""
+
+    @property
+    def connections(self) -> int:
+        """How many connections taken over are open now."""
+        ...
+
+    def take(
+        self, sock: socket.socket, peer: str, received: bytes, *, secure: bool, gone: Callable[[], None]
+    ) -> None:
+        """Serve ``sock``, from which ``received`` was read already; call ``gone`` once when it ends.
+
+        ``secure``: it begins with a TLS record, and nothing was read.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End what is still on its way over."""
+        ...
+
+
 class ByteServer:
     """Accepts TCP connections and answers from ``lookup``, from the router by way of aiohttp, or not."""
 
@@ -58,17 +84,17 @@ class ByteServer:
         self,
         router: Router,
         lookup: Lookup,
-        api: ApiServer,
+        elsewhere: Elsewhere,
         *,
         files: FileCache,
         tally: Tally,
-        tls: ssl.SSLContext | None = None,
+        tls: bool = False,
         limits: Limits = DEFAULTS,
         epoch: Callable[[], object] = object,
         governor: Governor | None = None,
         held: Callable[[Cid], bool] = lambda _: True,
     ) -> None:
-        """Serve ``lookup`` first and ``api`` otherwise; ``tls`` serves TLS on the same port.
+        """Serve ``lookup`` first and hand over the rest; with ``tls``, TLS connections too.
 
         ``epoch`` differs once an answer of ``lookup`` may be untrue; ``held`` says whether the store
         still has a block that is kept in memory.
@@ -85,19 +111,19 @@ class ByteServer:
         self.readiness = Readiness(self.loop)
         self.replies = Replies()
         self.date = formatdate(time(), usegmt=True)
-        self._lookup = lookup
+        self.lookup = lookup
         self._held = held
-        self._api = api
+        self._elsewhere = elsewhere
+        self._notices = Notices()
         tally.connections = lambda: self.open_connections
         self._connections: set[Connection] = set()
-        self._moving: set[asyncio.Task[None]] = set()
         self._sockets: list[socket.socket] = []
         self._sweep: asyncio.TimerHandle | None = None
 
     @property
     def open_connections(self) -> int:
         """How many TCP connections are open, aiohttp's included."""
-        return len(self._connections) + len(self._moving) + self._api.connections
+        return len(self._connections) + self._elsewhere.connections
 
     def listen(self, sock: socket.socket) -> None:
         """Accept connections on ``sock``, a bound and listening non-blocking socket; owns it from now on."""
@@ -117,9 +143,7 @@ class ByteServer:
             await asyncio.sleep(0.01 if self._connections else 0)
         for connection in list(self._connections):
             connection.reset()
-        for task in self._moving:
-            task.cancel()
-        await asyncio.gather(*self._moving, return_exceptions=True)
+        await self._elsewhere.close()
         if self._sweep is not None:
             self._sweep.cancel()
         self.readiness.close()
@@ -129,29 +153,41 @@ class ByteServer:
         """Answer ``head`` from what is ready; None where that is the router's."""
         if head.length or head.method not in ("GET", "HEAD") or not self.router.allowed(head.host):
             return None
-        answer = self._lookup(head)
+        answer = self.lookup(head)
         if answer is None:
             return None
         answer = negotiate(answer, head.method, head.headers)
         return Reply(answer, size=head.size, keep=head.keep_alive, bodiless=head.method == "HEAD")
 
-    def governed(self, peer: str, reply: Reply) -> Reply:
+    def ask(self, head: Head, connection: Connection) -> bool:
+        """Ask another process for the reply; False where there is none to ask."""
+        del head, connection
+        return False
+
+    def governed(self, peer: str, reply: Reply, *, local: bool) -> Reply:
         """Return ``reply``, or the refusal that the operator's contract gives ``peer`` instead."""
         refusal = self.governor.request(peer, self.readiness.now, transfer=True)
         if refusal is None:
             return reply
+        self._tell(refusal.reason, local=local)
         answer = self.router.fail(refused(refusal))
         return Reply(answer, size=reply.size, keep=reply.keep, bodiless=reply.bodiless)
 
     def problem(self, error: Exception, *, local: bool) -> Reply:
         """Count ``error`` and return its answer, after which the connection ends."""
-        del local
+        if isinstance(error, FarcastError):
+            self._tell(error.reason, local=local)
         return Reply(self.router.fail(error), size=0, keep=False, bodiless=False)
 
     def refused(self, reason: str, *, local: bool) -> None:
         """Count a connection that ends without an answer, by reason."""
-        del local
+        self._tell(reason, local=local)
         self.router.refused(reason)
+
+    def _tell(self, reason: str, *, local: bool) -> None:
+        line = self._notices.note(reason, self.readiness.now, local=local)
+        if line is not None:
+            _LOG.info(line)
 
     def gone(self, peer: str) -> None:
         """Count the end of a connection."""
@@ -161,27 +197,9 @@ class ByteServer:
         """Drop a connection that has ended or moved."""
         self._connections.discard(connection)
 
-    def move(self, sock: socket.socket, peer: str, received: bytes, tls: ssl.SSLContext | None) -> None:
-        """Hand a connection and the bytes read from it to aiohttp."""
-        task = self.loop.create_task(self._move(sock, peer, received, tls))
-        self._moving.add(task)
-        task.add_done_callback(self._moving.discard)
-
-    async def _move(
-        self, sock: socket.socket, peer: str, received: bytes, tls: ssl.SSLContext | None
-    ) -> None:
-        protocol = self._api.protocol(lambda: self.gone(peer))
-        try:
-            await self.loop.connect_accepted_socket(
-                lambda: protocol if tls else _Handover(protocol, received),
-                sock,
-                ssl=tls,
-                ssl_handshake_timeout=self.limits.head_s if tls else None,
-            )
-        except (OSError, EOFError):  # ssl.SSLError and TimeoutError are OSErrors too
-            self.router.refused("tls_handshake" if tls else "client_gone")
-            sock.close()
-            protocol.lost()
+    def move(self, sock: socket.socket, peer: str, received: bytes, *, secure: bool) -> None:
+        """Hand a connection and the bytes read from it to whoever answers the rest."""
+        self._elsewhere.take(sock, peer, received, secure=secure, gone=lambda: self.gone(peer))
 
     def _accept(self, listener: socket.socket) -> None:
         self.readiness.now = self.loop.time()
@@ -209,14 +227,15 @@ class ByteServer:
         else:
             refusal = self.governor.connect(peer)
         if refusal is not None:
-            self._turn_away(sock, refusal)
+            self._turn_away(sock, peer, refusal)
             return
         tune(sock, peer)
         self._connections.add(Connection(self, sock, peer, received))
         if self._sweep is None:
             self._tick()
 
-    def _turn_away(self, sock: socket.socket, refusal: Refusal) -> None:
+    def _turn_away(self, sock: socket.socket, peer: str, refusal: Refusal) -> None:
+        self._tell(refusal.reason, local=self.governor.local(peer))
         reply = Reply(self.router.fail(refused(refusal)), size=0, keep=False, bodiless=False)
         self.tally.answered(reply.status)
         with suppress(OSError):
@@ -242,21 +261,6 @@ class ByteServer:
             self.files.close()
             self.replies.clear()
             self._sweep = None
-
-
-class _Handover(asyncio.Protocol):
-    """Makes a connection aiohttp's, beginning with the bytes already read from it."""
-
-    def __init__(self, protocol: asyncio.Protocol, received: bytes) -> None:
-        self._protocol = protocol
-        self._received = received
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_protocol(self._protocol)
-        self._protocol.connection_made(transport)
-        if self._received:
-            self._protocol.data_received(self._received)
 
 
 def tune(sock: socket.socket, peer: str) -> None:

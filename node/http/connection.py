@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...protocol.errors import LocalError
-from .api import LINGER
 from .files import Descriptor
-from .head import parse_head
+from .head import Head, parse_head
 from .readiness import ENDING, READ, WRITE
-from .reply import Reply
+from .reply import LINGER, Reply
 
 if TYPE_CHECKING:
     from .bytes import ByteServer
@@ -47,6 +45,7 @@ class Connection:
 
     __slots__ = (
         "_allowed",
+        "_asked",
         "_buffer",
         "_draining",
         "_ended",
@@ -79,6 +78,7 @@ class Connection:
         self._local = server.governor.local(peer)
         self._flow = server.governor.lan if self._local else server.governor.wan
         self._allowed = 0
+        self._asked: Head | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._keep = self._unread = True
         self._latest = 0.0
@@ -86,7 +86,7 @@ class Connection:
         self.peer = peer
         self.busy = False
         self.deadline = server.readiness.now + server.limits.head_s
-        plain = received or server.tls is None
+        plain = received or not server.tls
         server.readiness.watch(self._fd, self._turn if plain else self._first)
 
     def _first(self, events: int) -> None:
@@ -100,8 +100,8 @@ class Connection:
         except OSError:
             self.close()
             return
-        if first and first[0] == _TLS_RECORD and self._server.tls is not None:
-            self._move(self._server.tls)
+        if first and first[0] == _TLS_RECORD and self._server.tls:
+            self._move(secure=True)
             return
         self._server.readiness.change(self._fd, self._turn)
         self._turn(events)
@@ -113,7 +113,7 @@ class Connection:
                 self._ending = True
         if not self.busy:
             self._serve()
-        elif self._timer is None and (events & WRITE or not events):
+        elif self._asked is None and self._timer is None and (events & WRITE or not events):
             self._send()
             if not self.busy:
                 self._serve()
@@ -187,19 +187,53 @@ class Connection:
                 return False
             reply = server.reply(head)
             if reply is None:
-                self._move(None)
-                return False
-            if reply.keep:
-                key = self._buffer[: head.size]
-                server.replies.keep(key, reply, server.epoch(), server.readiness.now)
+                return self._elsewhere(head)
+            self._remember(head, reply)
+        return self._reply(reply)
+
+    def _reply(self, reply: Reply) -> bool:
+        server = self._server
         if server.governor.guarded:
-            reply = server.governed(self.peer, reply)
+            reply = server.governed(self.peer, reply, local=self._local)
         if reply.parts and not self._open(reply):
-            self._move(None)
+            self._move(secure=False)
             return False
         self._buffer = self._buffer[reply.size :]
         self._begin(reply)
         return True
+
+    def _remember(self, head: Head, reply: Reply) -> None:
+        if reply.keep:
+            server = self._server
+            server.replies.keep(self._buffer[: head.size], reply, server.epoch(), server.readiness.now)
+
+    def _elsewhere(self, head: Head) -> bool:
+        """Wait for another process's reply, or move to where the rest is answered."""
+        server = self._server
+        if server.ask(head, self):
+            self.busy = True
+            self._asked = head
+            self.deadline = self._latest = server.readiness.now + server.limits.stall_s
+            return True
+        self._move(secure=False)
+        return False
+
+    def head_bytes(self, head: Head) -> bytes:
+        """Return the bytes of ``head``, which is being answered."""
+        return self._buffer[: head.size]
+
+    def answered(self, reply: Reply | None) -> None:
+        """Go on with what the other process said; None: it wants the connection."""
+        head, self._asked = self._asked, None
+        if head is None or self._fd < 0:
+            return
+        self.busy = False
+        if reply is None:
+            self._move(secure=False)
+            return
+        self._remember(head, reply)
+        if self._reply(reply) and not self.busy:
+            self._serve()
 
     def _open(self, reply: Reply) -> bool:
         """Find the bytes of ``reply``; a file that is gone or short is left to the router's handler."""
@@ -369,10 +403,10 @@ class Connection:
         self._buffer = b""
         self._server.readiness.again(self._fd)
 
-    def _move(self, tls: ssl.SSLContext | None) -> None:
+    def _move(self, *, secure: bool) -> None:
         received = self._buffer
         self._detach()
-        self._server.move(self._sock, self.peer, received, tls)
+        self._server.move(self._sock, self.peer, received, secure=secure)
 
     def expire(self) -> None:
         """End a connection that outlived its deadline."""

@@ -1,51 +1,52 @@
-"""The dialler: asks boxes by key, over QUIC or TLS, whichever the path lets through, and CDNs by URL."""
+"""The dialler: asks boxes by key, over QUIC or TLS, whichever the path lets through, and CDNs by URL.
+
+Blocks go their own way (``bulk.py``): anybody can check them, so they need no authenticated channel.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from time import time
 from types import TracebackType
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self, cast
 
 from ...protocol.cid import Cid
 from ...protocol.errors import RefusedError, RemoteError, UnreachableError
 from ...protocol.identity import Identity
 from ...protocol.ports import Reply, Source
 from ...protocol.request import authorization, read_challenge
-from .address import HostPort, authority, is_public, parse_address
+from .address import HostPort, Place, authority, is_public, parse_address
+from .bulk import Bulk, Call
 from .channel import Channel
 from .datagram import Address
 from .download import Download
+from .paths import FIRM_S, Carrier, Path, Paths
 from .reach import by_quic, by_tls, by_web
 from .tcp import Ask, TcpCarrier
 
-BLOCK_LIMIT_BYTES = 2 << 20
 HEAD_START_S = 0.3
 """What QUIC gets before TCP is tried as well (the head start browsers give it)."""
-BLOCKED_S = 60.0
-"""How long a source is asked by TCP alone once QUIC has failed there."""
 CHANNELS = 128
-REMEMBERED = 1_024
 PROBLEM_LIMIT_BYTES = 64 << 10
 _UNAUTHORIZED = 401
-
-
-class _Place(NamedTuple):
-    address: str
-    key: bytes
 
 
 class HttpDialer:
     """Implements ``ports.Dialer`` for one box; close it when done."""
 
-    def __init__(self, *, allow_private: bool = False) -> None:
-        """Dial public addresses only, unless ``allow_private`` (LAN, tests): then loopback too."""
+    def __init__(self, *, allow_private: bool = False, network: Callable[[], str] = str) -> None:
+        """Dial public addresses only, unless ``allow_private`` (LAN, tests): then loopback too.
+
+        ``network`` names the network this box is on now; what is learned of paths holds for that one.
+        """
         self._allow_private = allow_private
-        self._channels: dict[_Place, Channel] = {}
-        self._openings: dict[_Place, asyncio.Task[Channel]] = {}
-        self._blocked_until: dict[_Place, float] = {}
+        self._network = network
+        self.paths = Paths()
+        self._bulk = Bulk(self.path, self._carrier, self._request, self._ready)
+        self._channels: dict[Place, Channel] = {}
+        self._openings: dict[Place, asyncio.Task[Channel]] = {}
         self._tcp: TcpCarrier | None = None
         self._closed = False
         self.carried: Callable[[str, int, int], None] = lambda _address, _sent, _received: None
@@ -70,7 +71,7 @@ class HttpDialer:
                 ``limit_bytes``.
 
         """
-        call = _Call(method, path, body, headers or {}, limit_bytes)
+        call = Call(method, path, body, headers or {}, limit_bytes)
         try:
             async with asyncio.timeout(timeout_s):
                 reply = await self._request(source, call)
@@ -101,19 +102,33 @@ class HttpDialer:
             raise refusal(source, path, reply)
         return download
 
-    async def get_block(self, source: Source, cid: Cid, *, timeout_s: float = 10.0) -> bytes:
-        """Return the block ``cid`` from ``source``, not yet verified.
+    async def get_block(
+        self, source: Source, cid: Cid, *, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0
+    ) -> bytes:
+        """Return the block ``cid`` from ``source``, by the carrier that has proved fastest there.
+
+        Only the bytes a CID names can come back over plain
+        TCP from a box with a key; from elsewhere they are the caller's to verify.
 
         Raises:
             UnreachableError, RemoteError: as ``request``.
             RefusedError: any status but 200.
 
         """
-        path = f"/ipfs/{cid}?format=raw"
-        reply = await self.request(source, "GET", path, limit_bytes=BLOCK_LIMIT_BYTES, timeout_s=timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s):
+                reply = await self._bulk.get(source, cid, dict(headers or {}))
+        except TimeoutError as error:
+            message = f"{source.name} at {source.address} did not bring {cid} within {timeout_s:g} s"
+            raise UnreachableError(message, reason="timeout") from error
         if reply.status != 200:  # noqa: PLR2004 - OK
-            raise refusal(source, path, reply)
+            raise refusal(source, f"/ipfs/{cid}", reply)
+        self.carried(source.address, 0, len(reply.body))
         return reply.body
+
+    def path(self, place: Place) -> Path:
+        """Return what is known of the way to ``place`` from the network this box is on."""
+        return self.paths.at(self._network(), place, asyncio.get_running_loop().time())
 
     async def signed_request(
         self,
@@ -212,8 +227,8 @@ class HttpDialer:
             await self._tcp.close()
             self._tcp = None
 
-    async def _request(self, source: Source, call: _Call) -> Reply:
-        place = _Place(source.address, source.key)
+    async def _request(self, source: Source, call: Call) -> Reply:
+        place = Place(source.address, source.key)
         if not source.key:
             return await self._by_tcp(place, call, Ask())
         channel = self._channels.get(place)
@@ -221,17 +236,27 @@ class HttpDialer:
             return await self._by_quic(channel, place, call)
         opening = self._opening(place)
         if opening is None:
-            return await self._by_tcp(place, call, Ask())
+            return await self._instead(place, call)
         await asyncio.wait({opening}, timeout=HEAD_START_S)
         if not opening.done():
             return await self._race(opening, place, call)
         try:
             channel = opening.result()
         except UnreachableError:
-            return await self._by_tcp(place, call, Ask())
+            return await self._instead(place, call)
         return await self._by_quic(channel, place, call)
 
-    async def _race(self, opening: asyncio.Task[Channel], place: _Place, call: _Call) -> Reply:
+    async def _instead(self, place: Place, call: Call) -> Reply:
+        """Ask by TCP where QUIC fails; the outcome tells whether UDP was to blame."""
+        try:
+            reply = await self._by_tcp(place, call, Ask())
+        except UnreachableError:
+            self.path(place).works(Carrier.QUIC)  # nobody is there at all
+            raise
+        self.paths.udp_failed(self._network(), place)
+        return reply
+
+    async def _race(self, opening: asyncio.Task[Channel], place: Place, call: Call) -> Reply:
         """Ask by TCP while the QUIC handshake goes on; whichever connects first carries the request."""
         ask = Ask()
         by_tcp = asyncio.get_running_loop().create_task(self._by_tcp(place, call, ask))
@@ -248,11 +273,12 @@ class HttpDialer:
                 return await self._by_quic(await asyncio.shield(opening), place, call)
             if not opening.done():
                 self._block(place)
+                self.paths.udp_failed(self._network(), place)
             return reply
         finally:
             await _cancel(by_tcp)
 
-    async def _by_quic(self, channel: Channel, place: _Place, call: _Call) -> Reply:
+    async def _by_quic(self, channel: Channel, place: Place, call: Call) -> Reply:
         return await channel.request(
             call.method,
             authority(place.address),
@@ -262,7 +288,7 @@ class HttpDialer:
             limit_bytes=call.limit_bytes,
         )
 
-    async def _by_tcp(self, place: _Place, call: _Call, ask: Ask) -> Reply:
+    async def _by_tcp(self, place: Place, call: Call, ask: Ask) -> Reply:
         return await self._carrier().request(
             call.method,
             self._url(place, call.path),
@@ -274,7 +300,7 @@ class HttpDialer:
         )
 
     async def _download(self, source: Source, path: str) -> tuple[Reply, Download]:
-        place = _Place(source.address, source.key)
+        place = Place(source.address, source.key)
         ask = Ask()
         try:
             return await self._carrier().download(
@@ -290,12 +316,21 @@ class HttpDialer:
             channel.close()
             raise
 
-    def _opening(self, place: _Place) -> asyncio.Task[Channel] | None:
+    def _ready(self, place: Place) -> asyncio.Future[Channel] | None:
+        """Return the channel to ``place``, there already or on its way; None while QUIC is left alone."""
+        channel = self._channels.get(place)
+        if channel is None or not channel.alive:
+            return self._opening(place)
+        ready: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
+        ready.set_result(channel)
+        return ready
+
+    def _opening(self, place: Place) -> asyncio.Task[Channel] | None:
         """Return the QUIC handshake under way to ``place``, begun now if need be; None while blocked."""
         if self._closed:
             raise UnreachableError("this dialler is closed", reason="closed")
         loop = asyncio.get_running_loop()
-        if self._blocked_until.get(place, 0.0) > loop.time():
+        if self.path(place).closed(Carrier.QUIC, loop.time()):
             return None
         opening = self._openings.get(place)
         if opening is not None:
@@ -305,22 +340,24 @@ class HttpDialer:
         opening.add_done_callback(lambda done: self._opened(place, done))
         return opening
 
-    async def _keep(self, place: _Place, dial: Coroutine[Any, Any, Channel]) -> Channel:
+    async def _keep(self, place: Place, dial: Coroutine[Any, Any, Channel]) -> Channel:
         channel = await dial
         stale = self._channels.pop(place, None)
         if stale is not None and not stale.busy:
             stale.close()
         self._channels[place] = channel
-        self._blocked_until.pop(place, None)
+        self.path(place).works(Carrier.QUIC)
+        self.path(place).connected(Carrier.QUIC, asyncio.get_running_loop().time())
+        self.paths.udp_works(self._network())
         self._trim()
         return channel
 
-    def _opened(self, place: _Place, done: asyncio.Task[Channel]) -> None:
+    def _opened(self, place: Place, done: asyncio.Task[Channel]) -> None:
         self._openings.pop(place, None)
         if not done.cancelled() and isinstance(done.exception(), UnreachableError):
             self._block(place)
 
-    async def _dial(self, place: _Place) -> Channel:
+    async def _dial(self, place: Place) -> Channel:
         host, port = parse_address(place.address)
         family, address = await self._resolve(HostPort(host, port))
         return await Channel.open(family, address, place.key)
@@ -347,10 +384,8 @@ class HttpDialer:
                 if not channel.busy:
                     channel.close()
 
-    def _block(self, place: _Place) -> None:
-        if len(self._blocked_until) >= REMEMBERED:
-            self._blocked_until.pop(next(iter(self._blocked_until)))
-        self._blocked_until[place] = asyncio.get_running_loop().time() + BLOCKED_S
+    def _block(self, place: Place) -> None:
+        self.path(place).fails(Carrier.QUIC, FIRM_S, asyncio.get_running_loop().time())
 
     def _carrier(self) -> TcpCarrier:
         if self._closed:
@@ -359,22 +394,14 @@ class HttpDialer:
             self._tcp = TcpCarrier(allow_private=self._allow_private)
         return self._tcp
 
-    def _url(self, place: _Place, path: str) -> str:
+    def _url(self, place: Place, path: str) -> str:
         if place.key:
             parse_address(place.address)
             return f"https://{place.address}{path}"
         return place.address.rstrip("/") + path
 
 
-class _Call(NamedTuple):
-    method: str
-    path: str
-    body: bytes
-    headers: dict[str, str]
-    limit_bytes: int
-
-
-def _with_host(place: _Place, headers: dict[str, str]) -> dict[str, str]:
+def _with_host(place: Place, headers: dict[str, str]) -> dict[str, str]:
     """Name the host of a keyed box without its link-local zone, which aiohttp would send along."""
     return {**headers, "host": authority(place.address)} if place.key else headers
 

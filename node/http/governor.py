@@ -6,9 +6,9 @@ seam is stable: ``connect``/``disconnect`` around a connection, ``request`` befo
 whether new transfers are taken on; both may be set at any moment and hold from the next question on,
 for connections that are already open too. Carriers that wait use ``meter.Meter`` above this.
 
-* WAN and LAN: ``local(peer)`` says who is exempt from rate, client limits and hibernation (loopback
-  and private addresses by default); the bytes of both sides are counted (``wan.bytes``,
-  ``lan.bytes``: what the monthly volume is reckoned from).
+* WAN and LAN: ``local(peer)`` (a ``Lan``, which may be replaced) says who is exempt from rate, client
+  limits and hibernation; loopback, private and link-local addresses by default. The bytes of both
+  sides are counted (``wan.bytes``, ``lan.bytes``: what the monthly volume is reckoned from).
 * The upload rate is one bucket of a second's worth of tokens for the whole process. With N
   processes each gets an N-th (``Rules.share``).
 * A client is an IPv4 address or an IPv6 /64. Clients are kept in memory only, in a table of bounded
@@ -20,7 +20,7 @@ With nothing limited, ``guarded`` and ``metered`` are False and a hot path asks 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Sequence
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
@@ -33,14 +33,30 @@ LONGEST_WAIT_S = 10.0
 SECONDS_KEPT = 1.0
 """How much of an unused rate is kept: a burst is at most this many seconds' worth."""
 
-_LOCAL = tuple(
-    ip_network(text)
-    for text in (
-        "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
-        "::1/128", "fc00::/7", "fe80::/10",
-    )
+LAN = (
+    "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
+    "::1/128", "fc00::/7", "fe80::/10",
 )  # fmt: skip
 """Loopback, private (RFC 1918, RFC 4193) and link-local; carrier-grade NAT (100.64/10) is the WAN."""
+
+
+class Lan:
+    """Says who is on the LAN: a predicate of peers' addresses that can be told to another process."""
+
+    def __init__(self, networks: Sequence[str] = LAN) -> None:
+        """Count ``networks`` as the LAN; raises ``ValueError`` where one is no network."""
+        self.networks = tuple(networks)
+        self._networks = [ip_network(text) for text in networks]
+        self._loopback = "127.0.0.0/8" in networks
+
+    def __call__(self, peer: str) -> bool:
+        """Say whether ``peer`` is on the LAN; what is no address is not."""
+        if self._loopback and peer.startswith("127."):
+            return True
+        address = _address(peer)
+        return address is not None and any(
+            address in network for network in self._networks if network.version == address.version
+        )
 
 
 class Rules(NamedTuple):
@@ -143,12 +159,18 @@ class Governor:
     def __init__(
         self,
         rules: Rules | None = None,
-        local: Callable[[str], bool] | None = None,
+        local: Lan | None = None,
         *,
+        processes: int = 1,
         clients: int = CLIENT_LIMIT,
     ) -> None:
-        """Keep ``rules`` (nothing limited by default) towards everybody who is not ``local``."""
-        self.local = local or is_local
+        """Keep ``rules`` (nothing limited by default) towards everybody who is not ``local``.
+
+        With ``processes`` that serve together this one keeps its share; ``wan`` and ``lan`` of the main
+        process count the bytes of all.
+        """
+        self._processes = processes
+        self.local = local or Lan()
         self.wan, self.lan = Flow(), Flow()
         self.connections = 0
         self.guarded = False
@@ -158,12 +180,13 @@ class Governor:
         self.quantum_bytes = MOST_QUANTUM_BYTES
         """How much of the rate one transfer may take at a time."""
         self.state = State.SERVING
-        self._retry_after_s = 60.0
+        self.retry_after_s = 60.0
         self._clients: OrderedDict[int, _Client] = OrderedDict()
         self._client_limit = clients
         self._upload: Bucket | None = None
-        self.rules = rules or Rules()
-        self.set_rules(self.rules, 0.0)
+        self.rules = Rules()
+        """What this process keeps: its share of what was set."""
+        self.set_rules(rules or self.rules, 0.0)
 
     @property
     def clients(self) -> int:
@@ -171,8 +194,8 @@ class Governor:
         return len(self._clients)
 
     def set_rules(self, rules: Rules, now: float) -> None:
-        """Change the contract's numbers."""
-        self.rules = rules
+        """Change the contract's numbers, given for the whole box."""
+        self.rules = rules = rules.share(self._processes)
         rate = rules.upload_bytes_s
         if rate is None:
             self._upload = None
@@ -186,7 +209,7 @@ class Governor:
     def set_state(self, state: State, retry_after_s: float = 60.0) -> None:
         """Take on new transfers or refuse them, telling clients to come back after ``retry_after_s``."""
         self.state = state
-        self._retry_after_s = retry_after_s
+        self.retry_after_s = retry_after_s
         self._set_flags()
 
     def connect(self, peer: str) -> Refusal | None:
@@ -215,7 +238,7 @@ class Governor:
         state, local = self.state, self.local(peer)
         if transfer and (state is State.PAUSED or (state is State.HIBERNATING and not local)):
             detail = "this box takes on no new transfers now; another one may"
-            return Refusal(503, state.value, detail, self._retry_after_s)
+            return Refusal(503, state.value, detail, self.retry_after_s)
         upload, rate = self._upload, self.rules.client_requests_s
         if local:
             return None
@@ -282,16 +305,6 @@ class Governor:
                 return
             self._clients.move_to_end(key)
         self._clients.popitem(last=False)  # so many open ones: the connection limits hold them
-
-
-def is_local(peer: str) -> bool:
-    """Say whether ``peer`` is on this machine or on a network of private or link-local addresses."""
-    if peer.startswith("127."):
-        return True
-    address = _address(peer)
-    return address is not None and any(
-        address in network for network in _LOCAL if network.version == address.version
-    )
 
 
 def _client_of(peer: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 from collections.abc import Callable
 from time import time
@@ -18,14 +19,18 @@ from .bytes import DEFAULTS, ByteServer, Limits, Lookup
 from .exchange import Hosts, Router
 from .files import FileCache
 from .governor import Governor
+from .handover import ToApi
 from .hotset import HotSet
 from .meter import Meter
 from .quic import QuicServer
 from .tally import HttpMetrics
 from .tls import make_certificate, server_context
+from .workers import Workers
 
 BACKLOG = 1_024
 DRAIN_S = 5.0
+SPARE_DESCRIPTORS = 2_048
+"""For block files, databases and the connections this box makes."""
 _PAIR_TRIES = 16
 
 
@@ -51,11 +56,13 @@ class Listener:
         governor: Governor | None = None,
         hot: HotSet | None = None,
         held: Callable[[Cid], bool] = lambda _: True,
+        workers: int = 1,
     ) -> None:
         """Serve as ``identity``; ``setting`` is the key to name when the port is taken.
 
         ``epoch`` differs once an answer of ``lookup`` may be untrue; ``governor`` keeps the operator's
-        contract; ``hot`` are blocks in memory, of which ``held`` says whether the store still has them.
+        contract; ``hot`` are blocks in memory, of which ``held`` says whether the store still has them;
+        ``workers`` is how many processes serve, this one included.
         """
         self._router = router
         self._lookup = lookup
@@ -68,7 +75,9 @@ class Listener:
         self._epoch = epoch
         self._held = held
         self._files = FileCache(hot=hot)
-        self.governor = governor or Governor()
+        self._workers: Workers | None = None
+        self._processes = workers
+        self.governor = governor or Governor(processes=workers)
         self.meter = Meter(self.governor)
         self.port = port
 
@@ -82,6 +91,10 @@ class Listener:
         certificate = make_certificate(self._identity, time())
         tcp, udp = bind_pair(self._host, self.port, self._setting)
         self.port = tcp.getsockname()[1]
+        extra: list[socket.socket] = []
+        if self._processes > 1:
+            tcp.close()  # it has found the number free; two boxes of one user would share it unseen else
+            tcp, *extra = bind_shared(self._host, self.port, self._setting, self._processes)
         tally, metrics = self._metrics.carrier, self._metrics
         self._router.refused = metrics.refused
         self._router.admit = self.meter.admit
@@ -90,10 +103,10 @@ class Listener:
         byte_server = ByteServer(
             self._router,
             self._lookup,
-            api,
+            ToApi(api, server_context(certificate), metrics.refused, self._limits.head_s),
             files=files,
             tally=tally("tcp"),
-            tls=server_context(certificate),
+            tls=True,
             limits=self._limits,
             epoch=self._epoch,
             governor=self.governor,
@@ -103,6 +116,11 @@ class Listener:
         byte_server.listen(tcp)
         quic.listen(udp)
         self._servers = (byte_server, quic, api)
+        metrics.watch(self.governor, self._files.hot)
+        if extra:
+            workers = self._workers = Workers(extra, byte_server, self.governor, metrics)
+            tally("tcp").connections = lambda: byte_server.open_connections + workers.connections
+            workers.start()
         return self
 
     async def __aexit__(
@@ -116,6 +134,9 @@ class Listener:
 
     async def close(self, drain_s: float = DRAIN_S) -> None:
         """Stop accepting, let answers under way finish within ``drain_s``, close everything."""
+        if self._workers is not None:
+            await self._workers.close()
+            self._workers = None
         if self._servers is not None:
             (byte_server, quic, api), self._servers = self._servers, None
             await asyncio.gather(byte_server.close(drain_s), quic.close(drain_s))
@@ -184,6 +205,16 @@ class LocalListener:
         self._files.close()
 
 
+def raise_descriptors(connections: int) -> None:
+    """Allow this process as many open files as ``connections`` want, if its hard limit lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def bind_pair(host: str, port: int, setting: str) -> tuple[socket.socket, socket.socket]:
     """Bind TCP and UDP to one number on ``host`` (empty: every address, IPv4 and IPv6).
 
@@ -209,7 +240,24 @@ def bind_tcp(host: str, port: int, setting: str) -> socket.socket:
     return sock
 
 
-def _bind(host: str, port: int, kind: socket.SocketKind, setting: str) -> socket.socket:
+def bind_shared(host: str, port: int, setting: str, count: int) -> list[socket.socket]:
+    """Listen ``count`` times on one port, connections spread by the kernel; raises as ``bind_pair``."""
+    socks: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            sock = _bind(host, port, socket.SOCK_STREAM, setting, shared=True)
+            socks.append(sock)
+            sock.listen(BACKLOG)
+    except BaseException:
+        for sock in socks:
+            sock.close()
+        raise
+    return socks
+
+
+def _bind(
+    host: str, port: int, kind: socket.SocketKind, setting: str, *, shared: bool = False
+) -> socket.socket:
     every = not host or host == "::"
     family = socket.AF_INET6 if (every and socket.has_dualstack_ipv6()) or ":" in host else socket.AF_INET
     sock = socket.socket(family, kind)
@@ -217,6 +265,8 @@ def _bind(host: str, port: int, kind: socket.SocketKind, setting: str) -> socket
         sock.setblocking(False)
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if every else 1)
         sock.bind(("::" if every and family == socket.AF_INET6 else host, port))

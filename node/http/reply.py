@@ -7,9 +7,9 @@ and were answered from ready blocks get in, and only as long as what they were m
 
 from __future__ import annotations
 
+import struct
 from collections.abc import AsyncIterator, Sequence
 
-from .api import BODILESS
 from .exchange import Answer
 from .problem import phrase
 from .ranges import FilePart
@@ -18,6 +18,9 @@ REPLIES_KEPT = 2_048
 KEY_LIMIT_BYTES = 1_024
 REPLY_S = 5.0
 """How long a reply is remembered; within it the store is not told of uses."""
+BODILESS = (204, 304)
+LINGER = struct.pack("ii", 1, 0)
+"""SO_LINGER that makes a close a reset: what was sent cannot pass for a complete answer."""
 _END = b"\r\n\r\n"
 
 

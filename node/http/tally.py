@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from .governor import Governor
+    from .hotset import HotSet
 
 REASON_LIMIT = 64
 """Distinct refusal reasons kept; more than these can only be a mistake, and count as ``other``."""
@@ -40,6 +45,8 @@ class HttpMetrics(Collector):
         """Report to ``registry``."""
         self._carriers: dict[str, Tally] = {}
         self._refusals: Counter[str] = Counter()
+        self._hot: HotSet | None = None
+        self._governor: Governor | None = None
         registry.register(self)
 
     def carrier(self, name: str) -> Tally:
@@ -50,10 +57,15 @@ class HttpMetrics(Collector):
         """Return the body bytes that left by all carriers but the loopback one."""
         return sum(tally.sent_bytes for name, tally in self._carriers.items() if name != "local")
 
-    def refused(self, reason: str) -> None:
-        """Count one refusal."""
+    def refused(self, reason: str, count: int = 1) -> None:
+        """Count a refusal, or ``count`` of them."""
         known = reason in self._refusals or len(self._refusals) < REASON_LIMIT
-        self._refusals[reason if known else "other"] += 1
+        self._refusals[reason if known else "other"] += count
+
+    def watch(self, governor: Governor, hot: HotSet | None) -> None:
+        """Report what ``governor`` counts and what ``hot`` holds, too."""
+        self._governor = governor
+        self._hot = hot
 
     def collect(self) -> Iterable[Metric]:
         """Yield the metric families of this moment."""
@@ -75,4 +87,21 @@ class HttpMetrics(Collector):
             connections.add_metric((name,), tally.connections())
         for reason, count in self._refusals.items():
             refusals.add_metric((reason,), count)
-        return (requests, sent, connections, refusals)
+        return (requests, sent, connections, refusals, *self._uploads(), *self._ram())
+
+    def _uploads(self) -> Iterable[Metric]:
+        governor = self._governor
+        if governor is not None:
+            uploads = CounterMetricFamily(
+                "farcast_node_upload_bytes", "Body bytes sent, to the WAN and to the LAN.", labels=("side",)
+            )
+            uploads.add_metric(("wan",), governor.wan.bytes)
+            uploads.add_metric(("lan",), governor.lan.bytes)
+            yield uploads
+
+    def _ram(self) -> Iterable[Metric]:
+        hot = self._hot
+        if hot is not None:
+            yield GaugeMetricFamily("farcast_node_ram_bytes", "Bytes of blocks in memory.", hot.held_bytes)
+            yield CounterMetricFamily("farcast_node_ram_hits", "Blocks sent from memory.", hot.hits)
+            yield CounterMetricFamily("farcast_node_ram_misses", "Blocks sent from files.", hot.misses)

@@ -1,10 +1,10 @@
-"""Requests over TCP: to boxes by TLS pinned to their key, to CDN addresses by plain HTTP or HTTPS."""
+"""Requests over TCP: to boxes by TLS pinned to their key; plainly to CDN addresses, and for blocks."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 
 from aiohttp import (
@@ -36,11 +36,16 @@ _AUTOMATIC = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 
 
 class Ask:
-    """One attempt; ``sent`` once a connection is there, so that the request may have left."""
+    """One attempt; ``connected`` once a connection is there, so that the request may have left."""
 
     def __init__(self) -> None:
         """Nothing is sent yet."""
-        self.sent = False
+        self.connected = asyncio.Event()
+
+    @property
+    def sent(self) -> bool:
+        """Whether the request may have left."""
+        return self.connected.is_set()
 
 
 class TcpCarrier:
@@ -75,21 +80,27 @@ class TcpCarrier:
         headers: Mapping[str, str],
         limit_bytes: int,
         ask: Ask,
+        arrived: Callable[[int], None] | None = None,
+        silence_s: float | None = None,
     ) -> Reply:
         """Make one request; with ``key``, ``url`` is https and the peer must own that key.
+
+        ``arrived`` is told the bytes of the body as they come; ``silence_s`` bounds every wait for more.
 
         Raises:
             UnreachableError: refused, reset, or ended short.
             RemoteError: ``wrong_key`` or ``malformed``; ``too_large`` past ``limit_bytes``.
 
         """
-        response = await self._open(method, url, key, body, headers, ask)
+        response = await self._open(method, url, key, body, headers, ask, silence_s)
         try:
             declared = response.content_length
             data = bytearray()
             if declared is None or declared <= limit_bytes or method == "HEAD":
                 async for chunk in response.content.iter_any():
                     data += chunk
+                    if arrived is not None:
+                        arrived(len(chunk))
                     if len(data) > limit_bytes:
                         break
                 else:
@@ -120,7 +131,14 @@ class TcpCarrier:
         await self._session.close()
 
     async def _open(
-        self, method: str, url: str, key: bytes, body: bytes, headers: Mapping[str, str], ask: Ask
+        self,
+        method: str,
+        url: str,
+        key: bytes,
+        body: bytes,
+        headers: Mapping[str, str],
+        ask: Ask,
+        silence_s: float | None = None,
     ) -> ClientResponse:
         try:
             return await self._session.request(
@@ -131,6 +149,7 @@ class TcpCarrier:
                 allow_redirects=False,
                 ssl=KeyPin(key) if key else True,
                 trace_request_ctx=ask,
+                timeout=ClientTimeout(total=None, sock_read=silence_s),
             )
         except KeyMismatchError as error:
             raise error.reason from error
@@ -197,7 +216,7 @@ class KeyPin(Fingerprint):
 
 
 async def _mark(_: ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.sent = True
+    context.trace_request_ctx.connected.set()
 
 
 def _fields(response: ClientResponse) -> dict[str, str]:

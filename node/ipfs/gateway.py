@@ -72,14 +72,14 @@ class TrustlessGateway:
             cid = Cid.parse(head.path[6:])
         except RemoteError:
             return None
-        return None if cid.is_identity else self.held(cid)
+        return None if cid.is_identity else self.held(cid, head.path[6:])
 
-    def held(self, cid: Cid) -> Answer | None:
+    def held(self, cid: Cid, named: str = "") -> Answer | None:
         """Answer a raw block that is held and not denied, without touching the disk; None for all else."""
         place = self._store.path(cid)
         if place is None or self._denied(cid):
             return None
-        headers = with_path(block_headers(cid), (), (cid,)) | self._headers
+        headers = with_path(block_headers(cid), (), (cid,), named=named) | self._headers
         return Answer(200, headers, [FilePart(str(place[0]), 0, place[1])])
 
     async def answer(self, exchange: Exchange) -> Answer:
@@ -118,7 +118,8 @@ class TrustlessGateway:
         self._check(cid)
         headers = block_headers(cid, terms, name=exchange.query.get("filename", ""))
         headers = with_path(
-            headers, path, place.roots, location=terms.location, here=exchange.path
+            headers, path, place.roots,
+            named=exchange.match["cid"], location=terms.location, here=exchange.path,
         ) | self._headers  # fmt: skip
         if cid.is_identity:
             return Answer(200, headers, cid.digest)
@@ -157,7 +158,8 @@ class TrustlessGateway:
             roots = await self._promise(exchange.method, root, path, terms, errand)
         headers = car_headers(root, path, terms, name=exchange.query.get("filename", ""))
         headers = with_path(
-            headers, path, roots, location=terms.location, here=exchange.path
+            headers, path, roots,
+            named=exchange.match["cid"], location=terms.location, here=exchange.path,
         ) | self._headers  # fmt: skip
         if self._cars >= CARS_AT_ONCE:
             message = "this box sends as many CARs as it can; ask for single blocks, or again soon"

@@ -62,18 +62,20 @@ def with_path(
     path: Sequence[str],
     roots: Sequence[Cid],
     *,
+    named: str = "",
     location: str | None = None,
     here: str = "",
 ) -> dict[str, str]:
     """Add where the answer was found and under which URL it may be cached, as far as there is room.
 
-    ``roots`` are the CIDs that the segments led to; ``here`` is the path of the request, raw, and
-    ``location`` the query that names everything negotiated.
+    ``roots`` are the CIDs that the segments led to, ``named`` the first as the client wrote it;
+    ``here`` is the path of the request, raw, and ``location`` the query that names everything
+    negotiated.
     """
     found = dict(headers)
     steps = "".join(f"/{quote(segment, safe=_SAFE)}" for segment in path)
     _add(found, "x-ipfs-roots", ",".join(map(str, roots)))
-    _add(found, "x-ipfs-path", f"/ipfs/{roots[0]}{steps}")
+    _add(found, "x-ipfs-path", f"/ipfs/{named or roots[0]}{steps}")
     if location is not None:
         found["vary"] = "accept"
         _add(found, "content-location", f"{here}?{location}")

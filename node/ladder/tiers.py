@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from ...protocol.cid import Cid
 from ...protocol.directory import Endpoint, RelayRecord
-from ...protocol.errors import RefusedError
 from ...protocol.identity import peer_id
 from ...protocol.keyring import Keyring
-from ...protocol.ports import Dialer, Reply, Source, TierName
-from ...protocol.unixfs import BLOCK_LIMIT_BYTES
+from ...protocol.ports import BlockDialer, Dialer, Reply, Source, TierName
 
 FETCH_TIMEOUT_S = 30.0
 
@@ -29,11 +27,12 @@ def origin_sources(keyring: Keyring | None, tier: TierName = TierName.RELAY) -> 
 
 
 def relay_sources(records: Sequence[RelayRecord], now_ms: int) -> list[Source]:
-    """Return the relays of a directory whose records still hold."""
+    """Return the relays of a directory whose records still hold, by the endpoint that proves their key."""
     return [
-        Source(TierName.RELAY, peer_id(record.relay), address(record.endpoints[0]), record.relay)
+        Source(TierName.RELAY, peer_id(record.relay), address(endpoints[0]), record.relay)
         for record in records
         if record.expires_ms > now_ms
+        and (endpoints := [endpoint for endpoint in record.endpoints if not endpoint.web])
     ]
 
 
@@ -43,7 +42,7 @@ class WebTier:
     def __init__(
         self,
         name: TierName,
-        dialer: Dialer,
+        dialer: BlockDialer,
         sources: Callable[[], Sequence[Source]],
         *,
         metered: bool = False,
@@ -66,18 +65,8 @@ class WebTier:
 
     async def fetch(self, source: Source, cid: Cid, *, title: str = "") -> bytes:
         """Return the block, unverified; raises ``UnreachableError`` or ``RefusedError``."""
-        headers = {**self._headers, **({"farcast-title": title} if title else {})}
-        reply = await self._dialer.request(
-            source,
-            "GET",
-            f"/ipfs/{cid}?format=raw",
-            headers=headers,
-            limit_bytes=BLOCK_LIMIT_BYTES,
-            timeout_s=FETCH_TIMEOUT_S,
-        )
-        if reply.status != 200:  # noqa: PLR2004 - a block or nothing
-            raise RefusedError(f"{source.name} answered {reply.status} for {cid}", status=reply.status)
-        return reply.body
+        headers = {**self._headers, "farcast-title": title} if title else self._headers
+        return await self._dialer.get_block(source, cid, headers=headers, timeout_s=FETCH_TIMEOUT_S)
 
 
 def pull_zones(keyring: Keyring | None) -> list[Source]:
@@ -115,7 +104,7 @@ class Dialers:
         return self._lan if source.tier is TierName.MESH else self._wan
 
 
-def cdn_tier(dialer: Dialer, keyring: Callable[[], Keyring | None]) -> WebTier:
+def cdn_tier(dialer: BlockDialer, keyring: Callable[[], Keyring | None]) -> WebTier:
     """Return the CDN tier: the origin's pull zones, or the origin itself where it names none."""
 
     def sources() -> Sequence[Source]:

@@ -1,18 +1,27 @@
-"""One standalone relay with every fixture imported, for all tests that only ask."""
+"""Running boxes that all tests here share: a standalone relay, and an origin with its relay."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import pytest
 
+from farcast.tests.interop.coast import Coast, settle
 from farcast.tests.interop.trustless import VECTORS, Relay, made, running
 
 
 @pytest.fixture(scope="session")
-def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Generator[Relay]:
     """Return a relay that serves the suite's fixtures and fills nothing."""
     home = tmp_path_factory.mktemp("standalone") / "home"
     made(home, sorted(VECTORS.glob("*.car")))
     with running(home) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def coast(tmp_path_factory: pytest.TempPathFactory) -> Generator[Coast]:
+    """Bring an origin and a relay up, with titles to fetch."""
+    coast = settle(tmp_path_factory.mktemp("coast"))
+    yield coast
+    coast.close()

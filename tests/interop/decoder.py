@@ -665,6 +665,75 @@ def file_cid(chunks: Iterable[bytes], width: int = 1024) -> str:
     return cid_text(level[0][0])
 
 
+def murmur3(data: bytes) -> int:
+    """Hash a name for its place in a sharded folder: the first 64 bits of MurmurHash3 x64-128, seed 0."""
+    mask, c1, c2 = 2**64 - 1, 0x87C37B91114253D5, 0x4CF5AD432745937F
+
+    def turn(x: int, by: int) -> int:
+        return (x << by | x >> (64 - by)) & mask
+
+    def stir(x: int) -> int:
+        x = (x ^ x >> 33) * 0xFF51AFD7ED558CCD & mask
+        x = (x ^ x >> 33) * 0xC4CEB9FE1A85EC53 & mask
+        return x ^ x >> 33
+
+    h1 = h2 = 0
+    for at in range(0, len(data), 16):
+        k1 = int.from_bytes(data[at : at + 8], "little")
+        k2 = int.from_bytes(data[at + 8 : at + 16], "little")
+        h1 ^= turn(k1 * c1 & mask, 31) * c2 & mask
+        whole = at + 16 <= len(data)
+        if whole:
+            h1 = ((turn(h1, 27) + h2) * 5 + 0x52DCE729) & mask
+        h2 ^= turn(k2 * c2 & mask, 33) * c1 & mask
+        if whole:
+            h2 = ((turn(h2, 31) + h1) * 5 + 0x38495AB5) & mask
+    h1, h2 = h1 ^ len(data), h2 ^ len(data)
+    h1 = (h1 + h2) & mask
+    h2 = (h2 + h1) & mask
+    return (stir(h1) + stir(h2)) & mask
+
+
+def folder_cid(entries: Mapping[str, tuple[bytes, int]]) -> str:
+    """Return the CID of a folder of names with their binary CIDs and cumulative sizes, sharded or not."""
+    links = b"".join(
+        _folder_link(name, *entries[name]) for name in sorted(entries, key=lambda name: name.encode())
+    )
+    node = links + _field(1, b"\x08\x01")
+    if len(node) <= 262_144:
+        return cid_text(cid_of(0x70, node))
+    placed = {name: murmur3(name.encode()).to_bytes(8, "big") for name in entries}
+    return cid_text(_shard([*entries], placed, entries, 0)[0])
+
+
+def _folder_link(name: str, cid: bytes, total: int) -> bytes:
+    return _field(2, _field(1, cid) + _field(2, name.encode()) + b"\x18" + _protobuf_varint(total))
+
+
+def _shard(
+    names: list[str], placed: Mapping[str, bytes], entries: Mapping[str, tuple[bytes, int]], level: int
+) -> tuple[bytes, int]:
+    """Write the shard of ``names``, whose hashes agree in their first ``level`` bytes."""
+    if level == 8:
+        refuse("names of one hash")
+    links, field, size = b"", 0, 0
+    for place in range(256):
+        here = [name for name in names if placed[name][level] == place]
+        if not here:
+            continue
+        field |= 1 << place
+        if len(here) == 1:
+            cid, total = entries[here[0]]
+            links += _folder_link(f"{place:02X}{here[0]}", cid, total)
+        else:
+            cid, total = _shard(here, placed, entries, level + 1)
+            links += _folder_link(f"{place:02X}", cid, total)
+        size += total
+    bits = field.to_bytes(32, "big").lstrip(b"\0")
+    node = links + _field(1, b"\x08\x05" + _field(2, bits) + b"\x28\x22\x30\x80\x02")
+    return cid_of(0x70, node), len(node) + size
+
+
 def _car_roots(header: bytes) -> list[str]:
     """Read ``{"roots": [...], "version": 1}`` in dag-cbor: key order and lengths leave one form only."""
     reader = _Bytes(header)

@@ -157,6 +157,17 @@ def test_the_decoder_names_files_as_kubo_does(case: dict[str, Any]) -> None:
     assert decoder.file_cid(chunks(), case["width"]) == case["cid"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["largest plain folder", "smallest sharded folder", "sharded folder of 10,000",
+     "sharded folder of many alphabets"],
+)  # fmt: skip
+def test_the_decoder_names_folders_as_kubo_does(name: str) -> None:
+    files = _load(VECTORS / "make_cids.py").folders()[name]
+    entries = {path: (decoder.cid_of(0x55, data), len(data)) for path, data in files.items()}
+    assert decoder.folder_cid(entries) == json.loads((VECTORS / "cids.json").read_text())["folders"][name]
+
+
 def test_libsodium_and_the_decoder_agree_on_spoilt_signatures() -> None:
     identity = Identity(bytes(range(32)))
     message = b"message"

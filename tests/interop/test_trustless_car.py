@@ -336,3 +336,18 @@ def test_a_car_is_sent_whole_whatever_range_is_asked_for(relay: Relay) -> None:
 def test_the_same_car_has_the_same_bytes_each_time(relay: Relay) -> None:
     target = f"/ipfs/{open_fixture(HAMT).root}?format=car"
     assert relay.ask(target).body == relay.ask(target).body
+
+
+def test_a_cid_stands_in_a_car_in_the_version_its_link_has(relay: Relay) -> None:
+    holed = open_fixture(HOLED)
+    first = decoder.cid_bytes(holed.links(holed.root)[0])
+    old = b"\x12\x20" + first[4:]
+    assert old in holed.data[holed.root]  # the link is of version 0
+    body = relay.ask(f"/ipfs/{holed.root}?format=car&entity-bytes=0:9").body
+    assert (body.count(old), body.count(first)) == (2, 0)
+    name = "QmYhmPjhFjYFyaoiuNzYv8WGavpSRDwdHWe5B4M5du5Rtk"
+    assert decoder.cid_text(decoder.cid_bytes(name)) == holed.root
+    by_old = relay.ask(f"/ipfs/{name}?format=car&dag-scope=block")
+    assert by_old.body.count(b"\x12\x20" + decoder.cid_bytes(holed.root)[4:]) == 2
+    assert by_old.headers["x-ipfs-path"] == f"/ipfs/{name}"
+    assert relay.ask(f"/ipfs/{name}?format=raw").headers["x-ipfs-path"] == f"/ipfs/{name}"

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,7 +126,7 @@ def farcast(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[Relay]:
+def running(home: Path) -> Generator[Relay]:
     """Run the relay of ``home`` on free ports."""
     environment = {**os.environ, "FARCAST_LISTEN_PORT": "0", "FARCAST_ADMIN_PORT": "0"}
     command = [sys.executable, "-m", "farcast", "relay", "run", "--json", "--home", str(home)]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,79 +13,18 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from farcast.node.http.dial import HttpDialer
-from farcast.node.http.exchange import Answer, Exchange, FilePart, Hosts, Router
 from farcast.node.http.listener import Listener
-from farcast.node.http.nonces import NonceBook
-from farcast.node.http.signed import signed
 from farcast.node.http.tally import HttpMetrics
-from farcast.protocol.cid import Cid
 from farcast.protocol.errors import FarcastError, RefusedError, RemoteError, UnreachableError
-from farcast.protocol.identity import Identity
 from farcast.protocol.ports import Source, TierName
+from farcast.tests.wire.talkingbox import BOX, DEVICE, SIZE, TalkingBox, UdpRelay
 
-BOX = Identity(b"d" * 32)
-DEVICE = Identity(b"e" * 32)
-CID = Cid.parse("bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy")
-SIZE = 1 << 20
+Box = TalkingBox
 
 
-class Box:
-    """A listener that serves one block, an echo and a signed route; its metrics tell the carrier."""
-
-    def __init__(self, folder: Path) -> None:
-        """Write the block."""
-        self.block = os.urandom(SIZE)
-        (folder / "block").write_bytes(self.block)
-        self.part = FilePart(str(folder / "block"), 0, SIZE)
-        self.started = asyncio.Event()
-        self.ended = asyncio.Event()
-        self.metrics = HttpMetrics(CollectorRegistry())
-        self.router = Router(Hosts())
-        self.router.route("GET", "/ipfs/{cid}", self._block)
-        self.router.route("POST", "/echo", self._echo)
-        self.router.route("GET", "/wait", self._wait)
-        self.router.route("GET", "/redirect", self._redirect)
-        book = NonceBook(secrets.token_bytes(32), BOX.key)
-        self.router.route("POST", "/signed", signed(book, self._signed, limit_bytes=100_000))
-        self.port = 0
-
-    @property
-    def source(self) -> Source:
-        """The box as a relay."""
-        return Source(TierName.RELAY, "box", f"127.0.0.1:{self.port}", BOX.key)
-
-    @property
-    def cdn(self) -> Source:
-        """The box as a CDN address."""
-        return Source(TierName.CDN, "cdn", f"http://127.0.0.1:{self.port}")
-
-    def answers(self, carrier: str) -> int:
-        """Count the answers of one carrier."""
-        return sum(self.metrics.carrier(carrier).classes)
-
-    async def _block(self, exchange: Exchange) -> Answer:
-        if exchange.match["cid"] == "busy":
-            raise RefusedError("busy", status=429, retry_after_s=3)
-        if exchange.match["cid"] == "huge":
-            return Answer(200, {}, [self.part] * 3)
-        return Answer(200, {"x-fields": " ".join(sorted(exchange.headers))}, [self.part])
-
-    async def _echo(self, exchange: Exchange) -> Answer:
-        return Answer(200, {}, await exchange.read(4 << 20))
-
-    async def _redirect(self, _: Exchange) -> Answer:
-        return Answer(302, {"location": "/ipfs/x"})
-
-    async def _wait(self, _: Exchange) -> Answer:
-        self.started.set()
-        try:
-            await asyncio.sleep(30)
-        finally:
-            self.ended.set()
-        return Answer()
-
-    async def _signed(self, exchange: Exchange, key: bytes) -> Answer:
-        return Answer(200, {"x-key": key.hex()}, await exchange.read(100_000))
+async def ask(dialer: HttpDialer, source: Source) -> bytes:
+    """Return the block as any answer comes: over the authenticated channel."""
+    return (await dialer.request(source, "GET", "/ipfs/x?format=raw")).body
 
 
 @pytest.fixture
@@ -134,13 +71,13 @@ async def _no_udp(box: Box, *, swallowed: bool) -> AsyncGenerator[Source, None]:
 
 async def test_a_block_comes_by_quic_and_the_connection_is_reused(box: Box, dialer: HttpDialer) -> None:
     for _ in range(3):
-        assert await dialer.get_block(box.source, CID) == box.block
+        assert await ask(dialer, box.source) == box.block
     assert (box.answers("quic"), box.answers("tls")) == (3, 0)
     assert box.metrics.carrier("quic").connections() == 1
 
 
 async def test_requests_at_once_share_one_handshake(box: Box, dialer: HttpDialer) -> None:
-    blocks = await asyncio.gather(*(dialer.get_block(box.source, CID) for _ in range(20)))
+    blocks = await asyncio.gather(*(ask(dialer, box.source) for _ in range(20)))
     assert set(blocks) == {box.block}
     assert box.metrics.carrier("quic").connections() == 1
 
@@ -202,10 +139,10 @@ async def test_a_box_restarted_on_its_port_is_found_again(tmp_path: Path, dialer
     box = Box(tmp_path)
     async with Listener(box.router, lambda _: None, BOX, box.metrics, host="127.0.0.1", port=0) as listener:
         box.port = listener.port
-        assert await dialer.get_block(box.source, CID) == box.block
+        assert await ask(dialer, box.source) == box.block
     async with Listener(box.router, lambda _: None, BOX, box.metrics, host="127.0.0.1", port=box.port):
         async with asyncio.timeout(5):
-            assert await dialer.get_block(box.source, CID) == box.block
+            assert await ask(dialer, box.source) == box.block
 
 
 async def test_a_box_on_every_address_is_reached_at_each(tmp_path: Path, dialer: HttpDialer) -> None:
@@ -213,10 +150,10 @@ async def test_a_box_on_every_address_is_reached_at_each(tmp_path: Path, dialer:
     async with Listener(box.router, lambda _: None, BOX, box.metrics, port=0) as listener:
         for host in ("127.0.0.1", "127.0.0.2", "[::1]"):
             source = box.source._replace(address=f"{host}:{listener.port}")
-            assert await dialer.get_block(source, CID) == box.block
+            assert await ask(dialer, source) == box.block
         assert box.answers("quic") == 3
         cdn = box.cdn._replace(address=f"http://[::1]:{listener.port}")
-        assert await dialer.get_block(cdn, CID) == box.block
+        assert await ask(dialer, cdn) == box.block
 
 
 async def test_private_addresses_are_never_dialled_unless_allowed(box: Box) -> None:
@@ -252,7 +189,7 @@ async def test_an_answer_past_the_limit_is_too_large(box: Box, dialer: HttpDiale
     with pytest.raises(RemoteError) as caught:
         await dialer.request(source, "GET", "/ipfs/huge", limit_bytes=SIZE)
     assert caught.value.reason == "too_large"
-    assert await dialer.get_block(source, CID) == box.block
+    assert await ask(dialer, source) == box.block
 
 
 @pytest.mark.parametrize("keyed", [True, False])
@@ -275,30 +212,12 @@ async def test_a_stream_arrives_whole_by_tls_and_by_quic(box: Box, dialer: HttpD
         port = probe.getsockname()[1]
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(
-        lambda: _Relay(("127.0.0.1", box.port)), local_addr=("127.0.0.1", port)
+        lambda: UdpRelay(("127.0.0.1", box.port)), local_addr=("127.0.0.1", port)
     )
     source = box.source._replace(address=f"127.0.0.1:{port}")
     assert b"".join([chunk async for chunk in await dialer.stream(source, "/ipfs/huge")]) == box.block * 3
     assert box.answers("quic") == 1
     transport.close()
-
-
-class _Relay(asyncio.DatagramProtocol):
-    """Carries the datagrams of one client to the box and back: a path on which TCP is closed."""
-
-    def __init__(self, box: tuple[str, int]) -> None:
-        self._box = box
-        self._client: tuple[str, int] = ("", 0)
-
-    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
-        self._transport = transport
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if addr == self._box:
-            self._transport.sendto(data, self._client)
-        else:
-            self._client = addr
-            self._transport.sendto(data, self._box)
 
 
 async def test_a_stream_left_early_frees_everything(box: Box, dialer: HttpDialer) -> None:

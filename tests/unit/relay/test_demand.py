@@ -98,8 +98,8 @@ def test_no_plan_ever_exceeds_room_budget_or_what_is_missing(
     by_title = {one.title: one for one in candidates}
     assert sum(one.size_bytes for one in found) <= max(room, 0)
     assert len({one.title for one in found}) == len(found)
-    for one in found:
-        assert 0 < one.size_bytes <= by_title[one.title].missing_bytes
+    for portion in found:
+        assert 0 < portion.size_bytes <= by_title[portion.title].missing_bytes
     for publisher, budget in budgets.items():
         taken = sum(one.size_bytes for one in found if by_title[one.title].publisher == publisher)
         assert taken <= max(budget, 0)

@@ -265,7 +265,7 @@ def test_old_arrivals_are_settled_as_new_ones_come(tmp_path: Path) -> None:
     store, _ = open_store(tmp_path, 10_000 * KB)
     for number in range(UNSYNCED_BLOCKS + 20):
         store.put(*block(number))
-    assert len(store._unsynced) == UNSYNCED_BLOCKS
+    assert 0 < len(store._unsynced) <= UNSYNCED_BLOCKS
     store.sync()
     assert store._unsynced == {}
     assert store._index.unsettled() == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcast.node.http.governor import Governor, Rules, State, is_local
+from farcast.node.http.governor import Governor, Lan, Rules, State
 from farcast.node.http.meter import Meter
 from farcast.protocol.errors import RefusedError
 
@@ -34,7 +34,15 @@ def test_nothing_limited_asks_for_nothing() -> None:
     ],
 )  # fmt: skip
 def test_the_lan_is_loopback_private_and_link_local(peer: str, local: bool) -> None:  # noqa: FBT001
-    assert is_local(peer) == local
+    assert Lan()(peer) == local
+
+
+def test_the_lan_may_be_other_networks() -> None:
+    lan = Lan(["203.0.113.0/24"])
+    assert lan(FAR)
+    assert not lan("127.0.0.1")
+    governor = Governor(local=lan)
+    assert governor.flow(FAR) is governor.lan
 
 
 @given(

@@ -1,0 +1,1 @@
+"""What `farcast doctor` looks at."""

@@ -1,0 +1,210 @@
+"""Bulk: blocks by the carrier that has proved fastest, over plain TCP where that is the one.
+
+A block is public and its CID tells whether the bytes are right, so it needs no authenticated channel:
+what comes over plain TCP from a box with a key is verified here, before anybody has it. Bytes that are
+wrong are the path's doing until the box itself has answered over its own channel, so nobody on the way
+can bring a box into disrepute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from ...protocol.cid import Cid
+from ...protocol.errors import RemoteError, UnreachableError
+from ...protocol.ports import Reply, Source
+from ...protocol.unixfs import BLOCK_LIMIT_BYTES
+from .address import Place, authority, parse_address
+from .channel import Channel
+from .paths import FIRM_S, SOFT_S, TAMPERED_S, Carrier, Path
+from .tcp import Ask, TcpCarrier
+
+HEAD_START_S = 0.3
+"""What a TCP connection gets before QUIC is tried as well."""
+SECOND_SYN_S = 1.3
+"""What it gets where TCP is known to work: a lost SYN is sent again after a second (RFC 6298)."""
+SILENCE_S = 8.0
+"""A TCP connection that brings nothing for so long has failed; a relay that fills may need seconds."""
+_OK = 200
+_REFUSALS = frozenset({400, 404, 410, 412, 429, 451, 503})
+"""What a box may answer about a block; any other answer is somebody else's until its channel says so."""
+
+
+class Call(NamedTuple):
+    """One request, whatever carries it."""
+
+    method: str
+    path: str
+    body: bytes
+    headers: dict[str, str]
+    limit_bytes: int
+
+
+class TamperedError(UnreachableError):
+    """What came over plain TCP was not what the box has."""
+
+
+class Bulk:
+    """Brings blocks; its dialler lends the carriers and the memory of paths."""
+
+    def __init__(
+        self,
+        path: Callable[[Place], Path],
+        tcp: Callable[[], TcpCarrier],
+        channel: Callable[[Source, Call], Awaitable[Reply]],
+        ready: Callable[[Place], asyncio.Future[Channel] | None],
+    ) -> None:
+        """``channel`` asks a box over its authenticated channel; ``ready`` tells once QUIC reaches it."""
+        self._path = path
+        self._tcp = tcp
+        self._channel = channel
+        self._ready = ready
+        self._queues: dict[Path, deque[asyncio.Future[None]]] = {}
+
+    async def get(self, source: Source, cid: Cid, headers: dict[str, str]) -> Reply:
+        """Return the answer to a request for a block, whatever the status.
+
+        Raises:
+            UnreachableError: no carrier brought an answer.
+            RemoteError: as ``TcpCarrier.request``.
+
+        """
+        call = Call("GET", f"/ipfs/{cid}?format=raw", b"", headers, BLOCK_LIMIT_BYTES)
+        if not source.key:
+            return await self._channel(source, call)
+        place = Place(source.address, source.key)
+        parse_address(source.address)
+        path = self._path(place)
+        if await self._turn(path) is Carrier.QUIC:
+            return await self._by_quic_first(source, place, path, call, cid)
+        return await self._by_tcp_first(source, place, path, call, cid)
+
+    async def _by_tcp_first(self, source: Source, place: Place, path: Path, call: Call, cid: Cid) -> Reply:
+        try:
+            return await self._plain(place, path, call, cid)
+        except UnreachableError as error:
+            if error.reason in ("private_address", "closed"):
+                raise
+            reply = await self._authenticated(source, path, call)
+            pause_s = {"tampered": TAMPERED_S, "refused": FIRM_S}.get(error.reason, SOFT_S)
+            path.fails(Carrier.TCP, pause_s, self._now())  # the box is there, so it was the carrier
+            self._wake(path)
+            return reply
+
+    async def _by_quic_first(self, source: Source, place: Place, path: Path, call: Call, cid: Cid) -> Reply:
+        try:
+            return await self._authenticated(source, path, call)
+        except UnreachableError as error:
+            if error.reason in ("private_address", "closed"):
+                raise
+            return await self._plain(place, path, call, cid)
+
+    async def _authenticated(self, source: Source, path: Path, call: Call) -> Reply:
+        """Ask over the box's channel: by QUIC, or by TLS where UDP is blocked, which is not measured."""
+        flight = path.begin(Carrier.QUIC, self._now())
+        try:
+            reply = await self._channel(source, call)
+        except BaseException:
+            path.leave(flight, self._now())
+            raise
+        now = self._now()
+        if path.closed(Carrier.QUIC, now) or reply.status != _OK:
+            path.leave(flight, now)
+        else:
+            path.arrived(flight, len(reply.body), now)
+            path.finish(flight, now)
+        self._wake(path)
+        return reply
+
+    async def _plain(self, place: Place, path: Path, call: Call, cid: Cid) -> Reply:
+        """Ask over plain TCP; only an honest no, or the very bytes the CID names, come back."""
+        flight, ask, loop = path.begin(Carrier.TCP, self._now()), Ask(), asyncio.get_running_loop()
+        task = loop.create_task(
+            self._tcp().request(
+                call.method,
+                f"http://{place.address}{call.path}",
+                b"",
+                body=b"",
+                headers={**call.headers, "host": authority(place.address)},
+                limit_bytes=call.limit_bytes,
+                ask=ask,
+                arrived=lambda size_bytes: path.arrived(flight, size_bytes, loop.time()),
+                silence_s=SILENCE_S,
+            )
+        )
+        try:
+            if await self._connects(task, ask, place, path):
+                reply = await self._checked(task, ask, place, cid)
+            else:
+                raise UnreachableError(f"{place.address} answers by QUIC, not by TCP", reason="late")  # noqa: TRY301 - beside its rival
+        except BaseException:
+            path.leave(flight, self._now())
+            raise
+        else:
+            path.works(Carrier.TCP)
+            (path.finish if reply.status == _OK else path.leave)(flight, self._now())
+            return reply
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            self._wake(path)
+
+    async def _checked(self, task: asyncio.Task[Reply], ask: Ask, place: Place, cid: Cid) -> Reply:
+        """Return what came over plain TCP, if it is what a box answers."""
+        try:
+            reply = await task
+        except UnreachableError as error:
+            if ask.sent or error.reason == "private_address":
+                raise
+            raise UnreachableError(str(error), reason="refused") from error
+        except RemoteError as error:  # longer than any block, or no HTTP at all
+            raise TamperedError(str(error), reason="tampered") from error
+        if reply.status not in _REFUSALS | {_OK}:
+            message = f"{place.address} answered {reply.status}, which no box says of a block"
+            raise TamperedError(message, reason="tampered")
+        if reply.status == _OK and not await asyncio.to_thread(cid.matches, reply.body):
+            message = f"bytes that are not the block {cid} came over plain TCP from {place.address}"
+            raise TamperedError(message, reason="tampered")
+        return reply
+
+    async def _connects(self, task: asyncio.Task[Reply], ask: Ask, place: Place, path: Path) -> bool:
+        """Wait for the TCP connection; False once QUIC reaches the box while it is still not there."""
+        loop = asyncio.get_running_loop()
+        connected = loop.create_task(ask.connected.wait())
+        watched: set[asyncio.Future[Any]] = {task, connected}
+        try:
+            await asyncio.wait(watched, timeout=HEAD_START_S, return_when=asyncio.FIRST_COMPLETED)
+            if not ask.sent and path.recently(Carrier.TCP, loop.time()):
+                await asyncio.wait(watched, timeout=SECOND_SYN_S, return_when=asyncio.FIRST_COMPLETED)
+            rival = None if ask.sent or task.done() else self._ready(place)
+            if rival is not None:
+                await asyncio.wait({*watched, rival}, return_when=asyncio.FIRST_COMPLETED)
+                if not rival.done() or rival.cancelled() or rival.exception() is not None:
+                    rival = None
+        finally:
+            connected.cancel()
+        if ask.sent:
+            path.connected(Carrier.TCP, loop.time())
+        return ask.sent or task.done() or rival is None
+
+    async def _turn(self, path: Path) -> Carrier:
+        """Return the carrier of the next block, once it has room for one."""
+        while True:
+            carrier = path.choose(self._now())
+            if carrier is Carrier.QUIC or path.has_lane():
+                return carrier
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._queues.setdefault(path, deque()).append(turn)
+            await turn
+
+    def _wake(self, path: Path) -> None:
+        """Let all who wait look again, in their order; the queue is as long as callers are many."""
+        for turn in self._queues.pop(path, ()):
+            if not turn.done():
+                turn.set_result(None)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,168 @@
+"""A real Kubo gets a title from a relay it finds by routing: over its plain port and shipped fronts."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import ssl
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+
+from farcast.origin.provider import GATEWAY
+from farcast.protocol.batch import BATCH_LIMIT_BYTES
+from farcast.tests.interop import front
+from farcast.tests.interop.coast import Coast
+from farcast.tests.interop.kubo import Daemon
+from farcast.tests.interop.signpost import Signpost
+
+HEADERS_LIMIT_BYTES = 1_536
+"""Kubo refuses answers with more than 2 KiB of headers."""
+
+Need = Callable[..., str]
+FRONTS = {"caddy": front.caddy, "nginx": front.nginx}
+
+
+@contextmanager
+def kubo_beside(
+    program: str, home: Path, coast: Coast, port: int, settings: dict[str, str] | None = None
+) -> Generator[Daemon]:
+    """Run a Kubo that can reach the film through ``port`` alone."""
+    post = Signpost(coast.routing, port)
+    daemon = Daemon(program, home, {"IPFS_HTTP_ROUTERS": post.url, **(settings or {})})
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
+        post.close()
+
+
+@pytest.fixture(params=FRONTS)
+def fronted(
+    request: pytest.FixtureRequest, need: Need, coast: Coast, tmp_path: Path
+) -> Generator[tuple[int, front.Authority]]:
+    """Put one of the shipped files in front of the relay."""
+    name = str(request.param)
+    authority = front.Authority(tmp_path)
+    folder = tmp_path / name
+    folder.mkdir()
+    running = FRONTS[name](need(name), folder, authority, coast.fronts[name], coast.relay.port)
+    yield coast.fronts[name], authority
+    running.stop()
+
+
+def ask(coast: Coast, cid: str, query: str = "", **headers: str) -> tuple[bytes, dict[str, str]]:
+    address = f"{coast.routing}/routing/v1/providers/{cid}{query}"
+    with urlopen(Request(address, headers=headers), timeout=10) as answer:  # noqa: S310 - the test's own box
+        return answer.read(), {name.lower(): value for name, value in answer.headers.items()}
+
+
+def get(connection: http.client.HTTPConnection, path: str, **headers: str) -> http.client.HTTPResponse:
+    connection.request("GET", path, headers=headers)
+    return connection.getresponse()
+
+
+def weight(answer: http.client.HTTPResponse) -> int:
+    """Return how many bytes the headers of an answer take on the wire of HTTP/1.1."""
+    return sum(len(name) + len(value) + 4 for name, value in answer.getheaders())
+
+
+def test_the_origin_names_relay_and_itself_for_what_its_catalog_reaches(coast: Coast) -> None:
+    tls = [f"/dns4/localhost/tcp/{port}/tls/http" for port in coast.fronts.values()]
+    root, file = map(str, coast.bulk)
+    for cid in (coast.film["root_cid"], coast.film["manifest_cid"], root, file):
+        body, headers = ask(coast, cid)
+        providers = json.loads(body)["Providers"]
+        relay, origin = (
+            providers[::-1] if cid == file else providers
+        )  # by itself a file is known to the origin
+        assert relay["Addrs"] == [f"/ip4/127.0.0.1/tcp/{coast.relay.port}/http", *tls]
+        assert origin["Addrs"] == [f"/ip4/127.0.0.1/tcp/{coast.origin.port}/http"]
+        assert {relay["Schema"], origin["Schema"]} == {"peer"}
+        assert relay["Protocols"] == origin["Protocols"] == [GATEWAY]
+        assert relay["ID"] == coast.relay.api("/api/status")["peer_id"]
+        assert headers["content-type"] == "application/json"
+        assert "max-age=300" in headers["cache-control"]
+    lines, headers = ask(coast, root, "?filter-addrs=tls", Accept="application/x-ndjson")
+    [line] = lines.splitlines()
+    assert json.loads(line)["Addrs"] == tls
+    assert headers["content-type"] == "application/x-ndjson"
+    nobody, headers = ask(coast, "bafkqaaa")
+    assert (json.loads(nobody), headers["cache-control"]) == ({"Providers": []}, "public, max-age=15")
+    assert coast.origin.metric("farcast_origin_routing_answers_total", result="found") >= 4
+    assert coast.origin.metric("farcast_origin_routing_blocks") > 50
+
+
+def test_kubo_gets_a_whole_title_by_its_root_over_plain_http(
+    coast: Coast, need: Need, tmp_path: Path
+) -> None:
+    files = coast.files()
+    with kubo_beside(need("ipfs"), tmp_path / "kubo", coast, coast.relay.port) as kubo:
+        assert kubo.get(coast.film["root_cid"], tmp_path / "film") == files
+        held = coast.relay.api("/api/status")["store"]["bytes"]
+        assert held >= sum(map(len, files.values()))
+        part = kubo.run(
+            "cat", "--offset=1500", "--length=1000", f"/ipfs/{coast.film['root_cid']}/master.m3u8"
+        )
+        assert part == files["master.m3u8"][1500:2500]
+
+
+def test_kubo_gets_a_whole_title_over_the_shipped_front(
+    coast: Coast, need: Need, fronted: tuple[int, front.Authority], tmp_path: Path
+) -> None:
+    port, authority = fronted
+    trust = {"SSL_CERT_FILE": str(authority.path)}
+    with kubo_beside(need("ipfs"), tmp_path / "kubo", coast, port, trust) as kubo:
+        assert kubo.get(coast.film["root_cid"], tmp_path / "film") == coast.files()
+
+
+def test_the_shipped_front_serves_what_is_public_and_nothing_else(
+    coast: Coast, fronted: tuple[int, front.Authority]
+) -> None:
+    port, authority = fronted
+    trust = ssl.create_default_context(cafile=str(authority.path))
+    plain = http.client.HTTPConnection("127.0.0.1", coast.relay.port, timeout=15)
+    secure = http.client.HTTPSConnection("localhost", port, timeout=15, context=trust)
+    try:
+        block = f"/ipfs/{coast.film['root_cid']}?format=raw"
+        for connection in (plain, secure):
+            for path in (block, "/v1/catalog/checkpoint", "/watch/film/master.m3u8", "/readyz"):
+                answer = get(connection, path)
+                assert answer.status == 200, (path, answer.read())
+                assert weight(answer) < HEADERS_LIMIT_BYTES
+                answer.read()
+            part = get(connection, "/watch/film/master.m3u8", Range="bytes=7-16")
+            assert (part.status, len(part.read())) == (206, 10)
+        assert fields(plain, block).items() <= fields(secure, block).items()
+        large = get(secure, "/watch/bulk/film.bin")
+        assert hashlib.file_digest(large, "sha256").hexdigest() == coast.bulk_sha256
+        for path in ("/metrics", "/", "/api/status", f"/{coast.relay.token}/", "/v1", "/v1/trustX"):
+            answer = get(secure, path)
+            assert answer.status == 404, path
+            answer.read()
+        assert post(secure, "/v1/pulses", b"x" * 100) == 400
+        assert post(secure, "/ipfs/bafkqaaa", b"x") in (403, 404)
+        assert post(secure, "/v1/pulses", bytes(BATCH_LIMIT_BYTES + 1)) == 413
+    finally:
+        plain.close()
+        secure.close()
+
+
+def fields(connection: http.client.HTTPConnection, path: str) -> dict[str, str]:
+    """Return an answer's headers but those of the connection itself."""
+    answer = get(connection, path)
+    answer.read()
+    own = ("connection", "date", "keep-alive", "server")
+    return {name.lower(): value for name, value in answer.getheaders() if name.lower() not in own}
+
+
+def post(connection: http.client.HTTPConnection, path: str, body: bytes) -> int:
+    connection.close()  # a refused body may have ended the last one
+    connection.request("POST", path, body=body)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
