@@ -7,14 +7,14 @@ block that was taken down with one title is served all the same where a listed t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter
 
 from ...protocol.cid import Cid
 from ...protocol.errors import FarcastError, RefusedError, RemoteError
-from ..http.exchange import Answer, Exchange, Handler, Router
+from ..http.exchange import Answer, Body, Exchange, Handler, Router
 from ..http.head import Head
 from .denyfiles import DenyFiles
 from .library import Library
@@ -96,8 +96,7 @@ class Embargo:
             try:
                 self._check_file(title, path)
             except RefusedError:
-                if isinstance(answer.body, AsyncGenerator):
-                    await answer.body.aclose()
+                await _let_go(answer.body)
                 raise
             return answer
 
@@ -166,6 +165,12 @@ class Embargo:
         self._refused.labels(by).inc()
         reason = "taken_down" if by == "catalog" else "denied"
         raise RefusedError(f"{what} was taken down", status=410, reason=reason)
+
+
+async def _let_go(body: Body) -> None:
+    close: Callable[[], Awaitable[None]] | None = getattr(body, "aclose", None)
+    if close is not None:
+        await close()
 
 
 async def _as_far_as_known(cid: Cid, title: str | None) -> bool:

@@ -44,16 +44,18 @@ class Rig:
     async def _handle(self, exchange: Exchange) -> Answer:
         self.handled.append(exchange.path)
         if "title" in exchange.match:
-            await self.library.plan(exchange.match["title"], exchange.match["path"], self._never)
-        return Answer(200, {"content-length": "1"}, self._body())
+            await self.library.plan(exchange.match["title"], exchange.match["path"], self.never)
+        return Answer(200, {"content-length": "1"}, self.body())
 
-    async def _body(self) -> AsyncGenerator[bytes, None]:
+    async def body(self) -> AsyncGenerator[bytes, None]:
+        """Send a byte, and note when it is let go of."""
         try:
             yield b"x"
         finally:
             self.closed = True
 
-    async def _never(self, cid: Cid) -> bytes:
+    async def never(self, cid: Cid) -> bytes:
+        """Fetch nothing: all of it is here."""
         raise AssertionError(cid)
 
     def deny(self, *lines: str) -> None:
@@ -154,13 +156,13 @@ async def test_what_is_taken_down_is_refused_unless_a_listed_title_reaches_it(ri
     assert await rig.ask(f"/ipfs/{root}") == 410
 
 
-async def test_an_answer_refused_late_lets_go_of_its_body(rig: Rig) -> None:
-    body = rig._body()
+async def test_an_answer_refused_late_lets_go_of_itsbody(rig: Rig) -> None:
+    body = rig.body()
     await anext(body)
     rig.deny(f"/ipfs/{rig.reel.cids('v0/seg-00001.m4s')[0]}")
 
     async def handle(exchange: Exchange) -> Answer:
-        await rig.library.plan(exchange.match["title"], exchange.match["path"], rig._never)
+        await rig.library.plan(exchange.match["title"], exchange.match["path"], rig.never)
         return Answer(200, {"content-length": "1"}, body)
 
     rig.guarded = rig.embargo.guard(handle)
