@@ -162,3 +162,33 @@ def test_new_titles_come_in_by_themselves_in_the_quiet_hours(house: House) -> No
     place = f"127.0.0.1:{relay.port}"
     until(lambda: all(ask(place, "HEAD", f"/ipfs/{cid}?format=raw").status == 200 for cid in allowed), 60)
     assert relay.metric("farcast_relay_pushed_bytes_total") > MIB
+
+
+def test_a_takedown_says_how_long_each_tier_took_and_outlives_a_restart(house: House) -> None:
+    film, place = house.films["watched"], f"127.0.0.1:{house.relay.port}"
+    assert ask(place, "GET", "/watch/watched/v0/seg-00000.m4s").status == 200
+    found = house.street.must("origin", "deny", "watched", "--home", house.origin.home)
+    tiers = {row["tier"]: row for row in found["tiers"]}
+    assert (tiers["origin"]["state"], tiers["relay"]["state"]) == ("gone", "gone")
+    assert 0 < tiers["relay"]["seconds"] < 30
+    assert tiers["cdn"]["name"] == house.meter.url
+    assert tiers["cdn"]["state"] == "gone", "this one asks the origin each time"
+    assert found["dropped_blocks"] > SEGMENTS
+    origin = f"127.0.0.1:{house.origin.port}"
+    for where in (place, origin):
+        for path in ("/watch/watched/v0/seg-00000.m4s", f"/ipfs/{film.root}?format=raw"):
+            assert ask(where, "GET", path).status == 410, (where, path)
+    house.street.boxes["relay"].stop()
+    relay = house.street.start("relay", "relay", "run", settings=house.settings)
+    others = house.films["kept"].cids | house.films["wanted"].cids
+    assert len(film.cids & others) == 1, "they share a playlist"
+    for cid in film.cids:
+        assert ask(place, "GET", f"/ipfs/{cid}?format=raw").status == (200 if cid in others else 410)
+    assert relay.metric("farcast_node_takedowns") == 1
+    house.street.run("origin", "retire", "watched", "--home", house.origin.home).refused(2, "watched")
+    house.street.run("origin", "purge", "kept", "--home", house.origin.home).refused(2, "retire")
+    retired = house.street.must("origin", "retire", "kept", "--home", house.origin.home)
+    assert {row["tier"]: row["state"] for row in retired["tiers"]}["relay"] == "knows"
+    purged = house.street.must("origin", "purge", "kept", "--home", house.origin.home)
+    assert purged["dropped_blocks"] > SEGMENTS
+    assert ask(origin, "GET", f"/ipfs/{house.films['kept'].root}?format=raw").status == 404
