@@ -31,11 +31,12 @@ from ..protocol.identity import Identity
 from .blocks.scrub import Scrubber
 from .blocks.store import DiskStore
 from .catalog.pace import Pace
+from .heap import trim
 from .home import Home
 from .http.bytes import DEFAULTS
 from .http.dial import HttpDialer
 from .http.exchange import Answer, Exchange, Hosts, Router
-from .http.governor import Governor
+from .http.governor import Governor, Rules
 from .http.head import Head
 from .http.hotset import HotSet
 from .http.listener import Listener, LocalListener, raise_descriptors
@@ -48,10 +49,12 @@ log = logging.getLogger(__name__)
 
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
 DRAIN_S = 2.0
-SYNC_S, EXPIRE_S, SCRUB_S = 60.0, 3_600.0, 60.0
+CONNECTIONS = 1 << 17
+"""What a process can bear at all; how many there may be says the contract."""
+SYNC_S, EXPIRE_S, SCRUB_S, TRIM_S = 60.0, 3_600.0, 10.0, 120.0
 USE_S = 5.0
-SCRUB_BYTES = 64 << 20
-"""Hashed again per minute at most: a 20 GB store is through in five hours."""
+SCRUB_BYTES = 10 << 20
+"""Hashed again every ten seconds at most: a 20 GB store is through in five hours."""
 
 
 def clock_ms() -> int:
@@ -77,14 +80,26 @@ class Box:
         self.spool = DiskSpool(
             home.path / "spool.db", self.registry, foreign_quota_bytes=settings.spool.foreign_quota_bytes
         )
-        self.dialer = HttpDialer(allow_private=settings.network.allow_private, network=self.links.name)
+        self.dialer = HttpDialer(
+            allow_private=settings.network.allow_private,
+            plain_blocks=settings.network.plain_blocks,
+            network=self.links.name,
+            registry=self.registry,
+        )
         self.token = settings.admin.token or _stored_token(home.path)
         self.http_metrics = HttpMetrics(self.registry)
         self.public = Router(Hosts(_names(settings.network.announce)))
         self.local = Router(Hosts(), token=self.token)
         self.lookup: Callable[[Head], Answer | None] = lambda _: None
         self.epoch: Callable[[], object] = object
-        self.governor = Governor(processes=settings.listen.workers)
+        contract = settings.contract
+        rules = Rules(
+            connections=contract.connections,
+            client_connections=contract.client_connections,
+            client_requests_s=contract.client_requests_s,
+            client_burst=contract.client_requests_s,
+        )
+        self.governor = Governor(rules, processes=settings.listen.workers)
         ram_bytes = settings.store.ram_bytes
         self.hot = HotSet(ram_bytes, damaged=self.store.recheck) if ram_bytes else None
         self.listener: Listener | None = None
@@ -101,8 +116,9 @@ class Box:
         self._closers: list[Callable[[], Awaitable[object]]] = []
         self.every("sync", SYNC_S, lambda: asyncio.to_thread(self.store.sync))
         self.every("expire", EXPIRE_S, lambda: asyncio.to_thread(self.spool.expire, clock_ms()))
-        scrubber = Scrubber(self.store)
-        self.every("scrub", SCRUB_S, lambda: asyncio.to_thread(scrubber.step, SCRUB_BYTES))
+        self.every("trim", TRIM_S, lambda: asyncio.to_thread(trim))
+        scrubber = Scrubber(self.store, self.registry)
+        self.every("scrub", SCRUB_S, lambda: asyncio.to_thread(scrubber.turn, SCRUB_BYTES, time.monotonic()))
         self.local.route("GET", "/metrics", self._metrics, open=True)
         self.local.route("GET", "/healthz", self._health, open=True)
 
@@ -199,14 +215,14 @@ class Box:
             self.http_metrics,
             host=listen.host,
             port=listen.port,
-            limits=DEFAULTS._replace(connections=max(1, listen.connections // listen.workers)),
+            limits=DEFAULTS._replace(connections=CONNECTIONS),
             epoch=self.epoch,
             governor=self.governor,
             hot=self.hot,
             held=self.store.has,
             workers=listen.workers,
         )
-        raise_descriptors(listen.connections)
+        raise_descriptors(self.settings.contract.connections)
         await self.listener.__aenter__()
         self.local_listener = LocalListener(self.local, self.http_metrics, host=admin.host, port=admin.port)
         await self.local_listener.__aenter__()

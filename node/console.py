@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, ParamSpec, Protocol, TextIO, TypeVar
+from typing import Annotated, Any, NoReturn, ParamSpec, TextIO, TypeVar
 
 import rich.console
 import typer
@@ -23,6 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..protocol.errors import FarcastError, UsageError
+from .report import Report, quiet
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,14 +40,6 @@ HomeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-
-
-class Report(Protocol):
-    """Tells how far long work is."""
-
-    def __call__(self, stage: str, done: float, total: float = 1.0) -> None:
-        """Say that of a stage's ``total`` so much is ``done``."""
-        ...
 
 
 class Console:
@@ -124,11 +117,6 @@ class Console:
                 self.say(f"{label}: {stage} {int(fraction * 100)}%")
 
         return report
-
-
-def quiet(stage: str, done: float, total: float = 1.0) -> None:
-    """Report to nobody."""
-    del stage, done, total
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:

@@ -51,7 +51,6 @@ class Listen(Table, frozen=True):
     host: Line
     port: Port
     workers: Annotated[int, Meta(ge=1, le=64)]
-    connections: Annotated[int, Meta(ge=16, le=1_000_000)]
 
 
 class Admin(Table, frozen=True):
@@ -92,18 +91,20 @@ class Contract(Table, frozen=True):
     lan_exempt: bool
     publishers: Lines
     listed: bool
-    connections: Annotated[int, Meta(ge=16, le=1_000_000)]
-    client_connections: Annotated[int, Meta(ge=1, le=100_000)]
-    client_requests_s: Annotated[int, Meta(ge=1, le=1_000_000)]
+    connections: Annotated[int, Meta(ge=0, le=1_000_000)]
+    client_connections: Annotated[int, Meta(ge=0, le=100_000)]
+    client_requests_s: Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
 class Network(Table, frozen=True):
     """``[network]``: who is dialled, what is announced."""
 
     allow_private: bool
+    map_ports: bool
     announce: Lines
     interfaces: Lines
     direct: bool
+    plain_blocks: bool
 
 
 class Mesh(Table, frozen=True):

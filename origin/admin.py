@@ -20,8 +20,8 @@ from urllib.request import Request, urlopen
 import msgspec
 
 from ..node.admin import admin_url
-from ..node.console import Report
 from ..node.http.exchange import Answer, Exchange, Router
+from ..node.report import Report
 from ..protocol.errors import FarcastError, LocalError, RefusedError, UsageError
 from .office import Office, Result
 

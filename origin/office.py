@@ -23,9 +23,9 @@ from prometheus_client import CollectorRegistry
 from ..node.blocks.store import DiskStore
 from ..node.catalog.replica import catalog_name
 from ..node.catalog.takedown import Takedown
-from ..node.console import Report
 from ..node.ffmpeg import find_ffmpeg
 from ..node.ladder.tiers import address
+from ..node.report import Report
 from ..node.settings import Settings
 from ..protocol.catalog import Catalog, Entry
 from ..protocol.cid import RAW, Cid

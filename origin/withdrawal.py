@@ -11,9 +11,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 from ..node.catalog.replica import catalog_name
-from ..node.console import Report
 from ..node.http.dial import HttpDialer
 from ..node.ladder.tiers import address
+from ..node.report import Report
 from ..protocol.cid import Cid
 from ..protocol.errors import FarcastError, RemoteError
 from ..protocol.keyring import Keyring

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,10 +14,6 @@ from ..node.console import Console, DebugOption, HomeOption, JsonOption, guarded
 from ..node.home import default_home
 from ..protocol.errors import LocalError, RemoteError, UsageError
 from .lines import status_lines
-
-if TYPE_CHECKING:
-    from ..node.home import Home
-    from ..node.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,21 +69,49 @@ def join(
     )
 
 
+@app.command(epilog="Example: farcast relay check 'farcast://origin.example:7433/join?root=...'")
+@guarded
+def check(
+    link: Annotated[
+        str | None,
+        typer.Argument(help="The origin's link or root.json: it then dials this box back. Spends no invite."),
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Before joining: is this box reachable, fast enough, with room, and right in its clock?"""
+    del debug
+    from .check import check as look
+
+    console = Console(as_json=as_json)
+    found = asyncio.run(look(home or default_home("relay", os.environ), link))
+    shown = ", ".join(found.published) or "nothing yet: set [network] announce to HOST:PORT"
+    console.result(
+        {
+            "verdict": found.verdict,
+            "ready": found.ready,
+            "findings": [finding._asdict() for finding in found.findings],
+            "published": found.published,
+        },
+        found.verdict,
+        *(finding.line for finding in found.findings),
+        "`farcast relay join` enrols this box, and the origin's directory then shows everybody its address:",
+        f"  {shown}",
+    )
+    if not found.ready:
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: farcast relay run")
 @guarded
 def run(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Serve until Ctrl-C."""
     del debug
-    from ..node.duty import Duty, do_duty
-    from .service import RelayService
-    from .standalone import StandaloneService, is_standalone
+    from ..node.duty import do_duty
+    from .standalone import relay_of
 
-    path = home or default_home("relay", os.environ)
-
-    def make(opened: Home, settings: Settings) -> Duty:
-        return (StandaloneService if is_standalone(path) else RelayService)(opened, settings)
-
-    do_duty(path, "relay", make, Console(as_json=as_json))
+    do_duty(home or default_home("relay", os.environ), "relay", relay_of, Console(as_json=as_json))
 
 
 @app.command(epilog="Example: farcast relay status --json")

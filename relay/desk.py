@@ -43,7 +43,7 @@ class RelayDesk:
             "reason": enrolment.reason,
             "listed": enrolment.wish,
             "reachability": self._reachability(),
-            "nat": relay.address_trouble,
+            "nat": relay.outside.sentence,
             "contract": contracted,
             "serving": self._serving(),
             "titles": len(relay.library.titles()),
@@ -74,10 +74,11 @@ class RelayDesk:
             tuple(enrolment.lost),
             tuple((fault.endpoint, fault.why) for fault in enrolment.faults if fault.lost != "both"),
             bool(relay.replica.checkpoint()),
-            str(contracted["wakes"] or ""),
+            str(contracted["wakes"] or "")[:16].replace("T", " "),
             relay.silent_s,
             int(self._metric("farcast_node_store_corrupt_blocks_total")),
-            address=relay.address_trouble,
+            trouble=enrolment.trouble,
+            address=relay.outside.trouble,
         )
 
     def _reachability(self) -> list[dict[str, str]]:

@@ -11,12 +11,13 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 
 from ..node.catalog.library import Fetch, Library
-from ..protocol.cid import Cid
+from ..protocol.cid import DAG_PB, Cid
 from ..protocol.errors import FarcastError, RefusedError, UnreachableError
 from ..protocol.ports import BlockStore
 from .absent import Absent
@@ -110,6 +111,10 @@ class Fill:
             except FarcastError:
                 continue
             self._roots[manifest.root_cid] = name
+            held = self._store.has(manifest.root_cid)
+            if held and name not in self._reach and len(self._reach) < TITLES_KEPT:
+                with suppress(FarcastError):  # a root that is held is answered without asking here
+                    await self.skeleton(name)
 
     def _follow(self) -> None:
         """Forget what a change of the catalog may have made wrong."""
@@ -128,6 +133,8 @@ class Fill:
     async def _reaches(self, cid: Cid, title: str | None, *, alone: bool) -> str | None:
         named = self.reaches(cid)
         if named is not None:
+            if cid.codec == DAG_PB and named not in self._reach:  # a root: what lies below it is asked next
+                await self.skeleton(named, alone=alone)
             return named
         hinted = title if title is not None and self._library.lists(title) else None
         now = self._clock()

@@ -11,9 +11,9 @@ import msgspec
 
 from ..node.admin import call_admin
 from ..node.blocks.store import DiskStore
-from ..node.console import Report
 from ..node.home import Home
 from ..node.http.exchange import Answer, Exchange, Router
+from ..node.report import Report
 from ..node.settings import Settings
 from ..protocol.errors import FarcastError, RefusedError, UsageError
 from .imports import Imported, Imports

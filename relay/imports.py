@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..node.blocks.store import DiskStore
-from ..node.console import Report, quiet
+from ..node.report import Report, quiet
 from ..protocol.car import Reader
 from ..protocol.cid import Cid
 from ..protocol.errors import LocalError, RemoteError, StoreFullError, UsageError

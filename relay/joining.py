@@ -7,19 +7,21 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from prometheus_client import CollectorRegistry
+
 from ..node.box import clock_ms
 from ..node.catalog.join import Joined, join, known_origin, read_given
 from ..node.catalog.trust import Trust
 from ..node.home import Home, write_whole
 from ..node.http.dial import HttpDialer
 from ..node.ladder.tiers import address
-from ..node.links import Links
 from ..node.settings import Settings
 from ..node.settingsfile import set_key
-from ..protocol.directory import PAYEE_PATTERN, Endpoint
+from ..protocol.directory import PAYEE_PATTERN
 from ..protocol.errors import UsageError
 from ..protocol.invite import Invite
-from .enrol import LEFT_FILE, PAYEE_FILE, Enrolment, announced
+from .enrol import LEFT_FILE, PAYEE_FILE, Enrolment
+from .outside import Outside
 
 
 class Enrolled(NamedTuple):
@@ -43,7 +45,7 @@ async def join_as_relay(path: Path, link: str, payee: str, *, unlisted: bool = F
     if isinstance(given, Invite) and given.kind != "relay":
         raise UsageError("this invite is for a viewer; ask the origin for `farcast origin invite --relay`")
     settings = Settings.load(path, os.environ)
-    endpoints = published(settings)
+    outside = outside_of(settings)
     if not re.fullmatch(PAYEE_PATTERN, payee):
         raise UsageError(f"--payee is lower-case letters, digits, dots and dashes, not {payee!r}")
     token = given.token if isinstance(given, Invite) else ""
@@ -63,7 +65,9 @@ async def join_as_relay(path: Path, link: str, payee: str, *, unlisted: bool = F
         await enrolment.renew(token)
         (path / LEFT_FILE).unlink(missing_ok=True)
 
-    joined = await join(path, "relay", settings, given, enrol)
+    async with outside.asked():
+        endpoints = outside.endpoints()
+        joined = await join(path, "relay", settings, given, enrol)
     assert enrolment is not None
     return Enrolled(
         joined,
@@ -74,12 +78,10 @@ async def join_as_relay(path: Path, link: str, payee: str, *, unlisted: bool = F
     )
 
 
-def published(settings: Settings) -> list[Endpoint]:
-    """Return what this relay's record names: what the settings announce, else the box's own addresses."""
-    return announced(settings.network.announce) or [
-        Endpoint(host, listening_port(settings), web=False)
-        for host in Links(settings.network.interfaces).addresses()[:8]
-    ]
+def outside_of(settings: Settings) -> Outside:
+    """Return this box as it is found from outside, for a command; raises as ``listening_port``."""
+    port = listening_port(settings) if not settings.network.announce else 0
+    return Outside(lambda: settings, lambda: port, lambda: None, CollectorRegistry())
 
 
 def listening_port(settings: Settings) -> int:

@@ -39,6 +39,9 @@ def speed(serving: dict[str, Any], contract: dict[str, Any]) -> str:
 
 def status_lines(found: dict[str, Any]) -> list[str]:
     """Return the lines, the verdict first."""
+    if found["standing"] == "standalone":
+        held = f"{size(found['store']['bytes'])}, {found['store']['blocks']} blocks"
+        return [found["verdict"], f"  holds           {held}"]
     contract, failures, store = found["contract"], found["failures"], found["store"]
     lines = [found["verdict"]]
     lines += [f"  reachable       {row['address']}: {row['result']}" for row in found["reachability"]]

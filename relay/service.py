@@ -20,11 +20,12 @@ from ..node.catalog.takedown import SWEEP_S, Takedown
 from ..node.catalog.trust import Trust
 from ..node.duty import Greeting
 from ..node.home import Home, write_whole
-from ..node.http.exchange import Answer, Exchange, Handler
+from ..node.http.exchange import Answer, Exchange
+from ..node.http.governor import Lan
+from ..node.http.governor import State as GovernorState
 from ..node.ladder.fetch import Fetcher
 from ..node.ladder.stream import Streams
 from ..node.ladder.tiers import address
-from ..node.page import Sheet
 from ..node.pulses.acks import Acks
 from ..node.pulses.batcher import Batcher
 from ..node.pulses.reception import Reception
@@ -40,7 +41,7 @@ from .contract import TICK_S, Contract, Traffic
 from .contractmetrics import ContractMetrics
 from .demand import Demand
 from .desk import RelayDesk
-from .enrol import LEFT_FILE, RENEW_S, Enrolment, announced, read_payee
+from .enrol import LEFT_FILE, RENEW_S, Enrolment, read_payee
 from .fill import Fill
 from .folders import TIDY_S, Folders
 from .gateways import Gateways
@@ -48,6 +49,9 @@ from .holdings import Holdings
 from .importdesk import ImportDesk
 from .larder import LOOK_S, Larder
 from .lastknown import LastKnown
+from .outside import LOOK_S as OUTSIDE_LOOK_S
+from .outside import Outside
+from .page import RelayPage
 from .pinning import RETRY_S, Pinner
 from .push import PUSH_S, Push
 from .reload import Reload
@@ -78,12 +82,13 @@ class RelayService:
         self._fetched_bytes = self._asked_bytes = 0
         self._heard_at = time.monotonic()
         self._left = False
-        self.address_trouble = ""
-        """What is wrong with this box's address as a whole, as far as the box itself can tell."""
+        self._told_state = ""
+        self.outside = Outside(lambda: box.settings, self._port, lambda: box.wake("enrol"), box.registry)
         self.contract = Contract(
             home.path, settings.contract, clock_ms, random.SystemRandom().random, self._traffic
         )
         self.contract.changed = self._hold_to_contract
+        self._told_state = self.contract.state
         ContractMetrics(self.contract, box.registry)
         box.dialer.carried = self._carried
         self.replica = Replica(home.path / "catalog", keyring)
@@ -112,6 +117,7 @@ class RelayService:
             self.replica, self.trust, self.library, box.dialer, self._origin, self._fetch, box.registry
         )
         self.follower.learned = self.fill.learn_roots
+        self._hold_to_contract()
         self.heads = LastKnown(self.replica, lambda: self.follower.behind, clock_ms, box.registry)
         self.takedown = Takedown(home.path / "takedown", self.replica, box.store, box.registry)
         denied = DenyFiles(settings.deny.files, box.registry)
@@ -123,14 +129,7 @@ class RelayService:
         self.pinner = Pinner(
             box.store, self.gateways, self.contract.fill, lambda cid: self.embargo.bars(cid, ""), box.registry
         )
-        self.demand = Demand()
-        self.watching = Watching(
-            self.library, self.fill, self.demand, clock_ms, box.registry, ahead=settings.fill.ahead
-        )
-        self.push = Push(
-            self.library, box.store, self.fill, self.demand, self._push_now, self._budget_left, clock_ms,
-            box.registry,
-        )  # fmt: skip
+        self._add_foresight(settings)
         self.holdings = Holdings(self)
         self.desk = RelayDesk(self)
         self.reload = Reload(home.path, settings, self._take_settings, box.registry)
@@ -214,11 +213,27 @@ class RelayService:
 
     def endpoints(self) -> list[Endpoint]:
         """Return the addresses that stand in the origin's public directory."""
-        named = announced(self.box.settings.network.announce)
-        if named:
-            return named
-        port = self.box.listener.port if self.box.listener else self.box.settings.listen.port
-        return [Endpoint(host, port, web=False) for host in self.box.links.addresses()[:8]]
+        return self.outside.endpoints()
+
+    def _port(self) -> int:
+        return self.box.listener.port if self.box.listener else self.box.settings.listen.port
+
+    async def _look_outside(self) -> None:
+        """Publish this box's addresses again where they are others than the origin knows."""
+        if self.endpoints() != self.enrolment.published and self.enrolment.published:
+            self.box.wake("enrol")
+
+    def _add_foresight(self, settings: Settings) -> None:
+        """Make the parts that bring in what nobody has asked for yet."""
+        box = self.box
+        self.demand = Demand()
+        self.watching = Watching(
+            self.library, self.fill, self.demand, clock_ms, box.registry, ahead=settings.fill.ahead
+        )
+        self.push = Push(
+            self.library, box.store, self.fill, self.demand, self._push_now, self._budget_left, clock_ms,
+            box.registry,
+        )  # fmt: skip
 
     def _add_routes(self) -> None:
         box = self.box
@@ -234,15 +249,11 @@ class RelayService:
             streams=Streams(box.store),
         )
         routes.add_to(box.public)
-        self.embargo.add_to(
-            box.public,
-            self._gated(hop(self.fill, routes.block)),
-            self._gated(self.watching.handler(routes.watch)),
-        )
-        box.public.route("GET", "/readyz", self._gated(routes.ready))
-        fast = self.watching.lookup(self.embargo.lookup(routes.lookup))
-        box.lookup = lambda head: fast(head) if self.contract.state == "serving" else None
-        box.epoch = lambda: (routes.epoch(), self.embargo.epoch(), self.contract.state)
+        self.embargo.add_to(box.public, hop(self.fill, routes.block), self.watching.handler(routes.watch))
+        box.public.route("GET", "/readyz", self._ready)
+        self._routes_ready = routes.ready
+        box.lookup = self.watching.lookup(self.embargo.lookup(routes.lookup))
+        box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         self.desk.add_to(box.local)
         self.holdings.add_to(box.local)
@@ -250,7 +261,7 @@ class RelayService:
         imports.add_to(box.local)
         self.pinner.add_to(box.local)
         box.on_close(imports.close)
-        Sheet(self.desk.status, box.token).add_to(box.local)
+        RelayPage(self.desk.status, box.token).add_to(box.local)
 
     def _add_work(self) -> None:
         settings, box = self.box.settings, self.box
@@ -262,6 +273,9 @@ class RelayService:
         box.every("folders", TIDY_S, self.folders.tidy)
         box.every("title-pins", PINS_S, self.holdings.keeper.resume)
         box.on_close(self.contract.keep)
+        if self.outside.mapper is not None:
+            box.serve("portmap", self.outside.mapper.run)
+        box.every("outside", OUTSIDE_LOOK_S, self._look_outside)
         box.every("contract", TICK_S, self.contract.tick)
         box.every("larder", LOOK_S, self.larder.look)
         box.serve("reload", self.reload.run)
@@ -288,7 +302,7 @@ class RelayService:
 
     def sent_bytes(self) -> int:
         """Return what this box sent to the Internet since it started."""
-        return sum(self.box.tally(name).sent_bytes for name in ("tcp", "tls", "quic")) + self._asked_bytes
+        return self.box.governor.wan.bytes + self._asked_bytes
 
     async def _follow(self) -> bool:
         found = await self.follower.refresh()
@@ -296,16 +310,12 @@ class RelayService:
             self._heard_at = time.monotonic()
         return found
 
-    def _gated(self, handler: Handler) -> Handler:
-        """Return ``handler``, asked only while the contract lets new transfers begin."""
-
-        async def handle(exchange: Exchange) -> Answer:
-            refusal = self.contract.refusal(on_link=self.box.links.on_link(exchange.peer))
-            if refusal is not None:
-                raise refusal
-            return await handler(exchange)
-
-        return handle
+    async def _ready(self, exchange: Exchange) -> Answer:
+        """``GET /readyz``: 503 also while nothing new is served."""
+        refusal = self.contract.refusal()
+        if refusal is not None:
+            raise refusal
+        return await self._routes_ready(exchange)
 
     def _push_now(self, now_ms: int) -> bool:
         return (
@@ -325,14 +335,21 @@ class RelayService:
 
     def _carried(self, address: str, sent_bytes: int, received_bytes: int) -> None:
         """Count what asking another box took; what is on a network of this box may be exempt."""
-        if self.contract.table.lan_exempt and self.box.links.on_link(address.rpartition(":")[0].strip("[]")):
+        if self.box.governor.local(address.rpartition(":")[0].strip("[]")):
             return
         self._fetched_bytes += received_bytes
         self._asked_bytes += sent_bytes
         self.contract.filled(received_bytes)
 
     def _hold_to_contract(self) -> None:
-        """Make the servers keep what the contract says now."""
+        """Make the servers keep what the contract says now, and tell the origin where that matters to it."""
+        contract, governor = self.contract, self.box.governor
+        governor.local = Lan() if contract.table.lan_exempt else Lan(())
+        governor.set_rules(contract.rules(), asyncio.get_running_loop().time())
+        governor.set_state(GovernorState(contract.state), contract.retry_after_s)
+        if contract.state != self._told_state:
+            self._told_state = contract.state
+            self.box.wake("enrol")
 
     def _take_settings(self, settings: Settings) -> None:
         """Hold to settings that were read again while serving."""

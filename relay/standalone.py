@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..node.box import Box
-from ..node.duty import Greeting
+from ..node.duty import Duty, Greeting
 from ..node.home import Home, write_whole
 from ..node.http.exchange import Answer, Exchange
 from ..node.ipfs.gateway import TrustlessGateway
@@ -114,3 +114,12 @@ class StandaloneService:
 async def _nothing(cid: Cid, title: str | None) -> NoReturn:
     del title
     raise RefusedError(f"{cid} is not here, and this relay fetches nothing", status=404, reason="not_held")
+
+
+def relay_of(home: Home, settings: Settings) -> Duty:
+    """Return the relay that lives in ``home``: one that joined an origin, or one on its own."""
+    if is_standalone(home.path):
+        return StandaloneService(home, settings)
+    from .service import RelayService
+
+    return RelayService(home, settings)

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+from prometheus_client import CollectorRegistry, Counter
+
 from ...protocol.cid import Cid
 from ...protocol.errors import RemoteError, UnreachableError
 from ...protocol.ports import Reply, Source
@@ -28,6 +30,8 @@ SECOND_SYN_S = 1.3
 """What it gets where TCP is known to work: a lost SYN is sent again after a second (RFC 6298)."""
 SILENCE_S = 8.0
 """A TCP connection that brings nothing for so long has failed; a relay that fills may need seconds."""
+PUBLIC_FIELDS = frozenset({"cache-control", "farcast-hop", "farcast-title"})
+"""The request headers that plain TCP may show to everybody on the way; any other keeps a block off it."""
 _OK = 200
 _REFUSALS = frozenset({400, 404, 410, 412, 429, 451, 503})
 """What a box may answer about a block; any other answer is somebody else's until its channel says so."""
@@ -53,11 +57,27 @@ class Bulk:
     def __init__(
         self,
         path: Callable[[Place], Path],
-        tcp: Callable[[], TcpCarrier],
+        tcp: Callable[[], TcpCarrier] | None,
         channel: Callable[[Source, Call], Awaitable[Reply]],
         ready: Callable[[Place], asyncio.Future[Channel] | None],
+        registry: CollectorRegistry | None,
     ) -> None:
-        """``channel`` asks a box over its authenticated channel; ``ready`` tells once QUIC reaches it."""
+        """``channel`` asks a box over its authenticated channel; ``ready`` tells once QUIC reaches it.
+
+        ``tcp`` gives the carrier of plain TCP; None: everything goes over the channel.
+        """
+        self._blocks = Counter(
+            "farcast_node_carried_blocks",
+            "Blocks that came from boxes, by carrier.",
+            ["carrier"],
+            registry=registry,
+        )
+        self._failures = Counter(
+            "farcast_node_carrier_failures",
+            "Blocks that a carrier failed to bring, by reason; another carrier was tried.",
+            ["carrier", "reason"],
+            registry=registry,
+        )
         self._path = path
         self._tcp = tcp
         self._channel = channel
@@ -78,6 +98,8 @@ class Bulk:
         place = Place(source.address, source.key)
         parse_address(source.address)
         path = self._path(place)
+        if self._tcp is None or not PUBLIC_FIELDS.issuperset(headers):
+            return await self._authenticated(source, path, call)
         if await self._turn(path) is Carrier.QUIC:
             return await self._by_quic_first(source, place, path, call, cid)
         return await self._by_tcp_first(source, place, path, call, cid)
@@ -87,6 +109,10 @@ class Bulk:
             return await self._plain(place, path, call, cid)
         except UnreachableError as error:
             if error.reason in ("private_address", "closed"):
+                raise
+            self._failures.labels("tcp", error.reason).inc()
+            if error.reason == "refused" and path.recently(Carrier.TCP, self._now()):
+                path.gone(Carrier.TCP)  # the box has ended: who waits should ask another at once
                 raise
             reply = await self._authenticated(source, path, call)
             pause_s = {"tampered": TAMPERED_S, "refused": FIRM_S}.get(error.reason, SOFT_S)
@@ -100,6 +126,7 @@ class Bulk:
         except UnreachableError as error:
             if error.reason in ("private_address", "closed"):
                 raise
+            self._failures.labels("quic", error.reason).inc()
             return await self._plain(place, path, call, cid)
 
     async def _authenticated(self, source: Source, path: Path, call: Call) -> Reply:
@@ -111,19 +138,25 @@ class Bulk:
             path.leave(flight, self._now())
             raise
         now = self._now()
-        if path.closed(Carrier.QUIC, now) or reply.status != _OK:
+        if reply.status != _OK:
             path.leave(flight, now)
+        elif path.closed(Carrier.QUIC, now):
+            path.leave(flight, now)
+            self._blocks.labels("tls").inc()
         else:
             path.arrived(flight, len(reply.body), now)
             path.finish(flight, now)
+            self._blocks.labels("quic").inc()
         self._wake(path)
         return reply
 
     async def _plain(self, place: Place, path: Path, call: Call, cid: Cid) -> Reply:
         """Ask over plain TCP; only an honest no, or the very bytes the CID names, come back."""
-        flight, ask, loop = path.begin(Carrier.TCP, self._now()), Ask(), asyncio.get_running_loop()
+        assert self._tcp is not None
+        carrier, ask, loop = self._tcp(), Ask(), asyncio.get_running_loop()
+        flight = path.begin(Carrier.TCP, loop.time())
         task = loop.create_task(
-            self._tcp().request(
+            carrier.request(
                 call.method,
                 f"http://{place.address}{call.path}",
                 b"",
@@ -145,7 +178,11 @@ class Bulk:
             raise
         else:
             path.works(Carrier.TCP)
-            (path.finish if reply.status == _OK else path.leave)(flight, self._now())
+            if reply.status == _OK:
+                path.finish(flight, self._now())
+                self._blocks.labels("tcp").inc()
+            else:
+                path.leave(flight, self._now())
             return reply
         finally:
             task.cancel()

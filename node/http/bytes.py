@@ -104,7 +104,9 @@ class ByteServer:
         self.tally = tally
         self.tls = tls
         self.limits = limits
-        self.epoch = epoch
+        self._epoch_now = epoch
+        self._epoch: object = None
+        self._epoch_at = -1.0
         self.governor = governor or Governor()
         self.hot = files.hot
         self.loop = asyncio.get_running_loop()
@@ -148,6 +150,14 @@ class ByteServer:
             self._sweep.cancel()
         self.readiness.close()
         self.replies.clear()
+
+    def epoch(self) -> object:
+        """Return what ready answers hold for: asked once a turn, for nothing else runs within one."""
+        now = self.readiness.now
+        if now != self._epoch_at:
+            self._epoch = self._epoch_now()
+            self._epoch_at = now
+        return self._epoch
 
     def reply(self, head: Head) -> Reply | None:
         """Answer ``head`` from what is ready; None where that is the router's."""

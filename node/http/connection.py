@@ -8,15 +8,12 @@ a client sends ahead waits in the kernel's buffer, whose size bounds it.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ...protocol.errors import LocalError
-from .files import Descriptor
 from .head import Head, parse_head
+from .outgoing import CUT, DONE, HELD, TURN, Outgoing
 from .readiness import ENDING, READ, WRITE
 from .reply import LINGER, Reply
 
@@ -24,40 +21,28 @@ if TYPE_CHECKING:
     from .bytes import ByteServer
 
 RECEIVE_BYTES = 8 << 10
-SEND_BYTES = 1 << 20
-BURST_BYTES = 4 << 20
-"""A fast reader gets at most this much before other connections have their turn."""
 BURST_REQUESTS = 32
-"""The same for requests sent one after another without waiting for answers."""
+"""Requests sent ahead, without waiting for answers, of which one connection may use up so many at a time."""
 SLOWEST_BYTES_S = 4 << 10
 LINGER_S = 2.0
-HOT_FROM_BYTES, HOT_TO_BYTES = 128 << 10, 2 << 20
-"""Answers of this size are sent from memory where their blocks are in it."""
 _TLS_RECORD = 0x16
-_MORE: int = getattr(socket, "MSG_MORE", 0)
-
-Piece = tuple[Descriptor | bytes, int, int]
-"""Where bytes come from (a file or memory), the offset, and how many are left."""
 
 
 class Connection:
     """One connection of the byte protocol: reads heads, sends answers, one at a time."""
 
     __slots__ = (
-        "_allowed",
         "_asked",
         "_buffer",
         "_draining",
         "_ended",
         "_ending",
         "_fd",
-        "_flow",
         "_in_head",
         "_keep",
         "_latest",
         "_local",
-        "_parts",
-        "_pending",
+        "_out",
         "_server",
         "_sock",
         "_timer",
@@ -73,11 +58,8 @@ class Connection:
         self._sock = sock
         self._fd = sock.fileno()
         self._buffer = received
-        self._pending: memoryview | bytes = b""
-        self._parts: deque[Piece] | None = None
         self._local = server.governor.local(peer)
-        self._flow = server.governor.lan if self._local else server.governor.wan
-        self._allowed = 0
+        self._out = Outgoing(server, sock, local=self._local)
         self._asked: Head | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._keep = self._unread = True
@@ -173,7 +155,7 @@ class Connection:
             return self._next()
         except Exception as error:  # noqa: BLE001 - a look-up's bug must not leave a client waiting
             # nothing more is read: what follows may not be what it looks like
-            self._release()
+            self._out.close()
             self._begin(self._server.problem(error, local=self._local))
             return True
 
@@ -193,9 +175,11 @@ class Connection:
 
     def _reply(self, reply: Reply) -> bool:
         server = self._server
-        if server.governor.guarded:
+        governor = server.governor
+        if governor.guarded_lan if self._local else governor.guarded:
             reply = server.governed(self.peer, reply, local=self._local)
-        if reply.parts and not self._open(reply):
+        if reply.parts and not self._out.open(reply):
+            server.replies.clear()
             self._move(secure=False)
             return False
         self._buffer = self._buffer[reply.size :]
@@ -235,31 +219,11 @@ class Connection:
         if self._reply(reply) and not self.busy:
             self._serve()
 
-    def _open(self, reply: Reply) -> bool:
-        """Find the bytes of ``reply``; a file that is gone or short is left to the router's handler."""
-        server = self._server
-        # measured: of small answers the copy costs more than sendfile, of large ones it empties the caches
-        hot = server.hot if HOT_FROM_BYTES <= reply.length <= HOT_TO_BYTES else None
-        parts = self._parts = deque[Piece]()
-        try:
-            for part in reply.parts:
-                path, offset, length = part
-                data = None if hot is None else hot.find(path)
-                if data is None or offset + length > len(data):
-                    parts.append((server.files.take(part), offset, length))
-                else:
-                    parts.append((data, offset, length))
-        except (OSError, LocalError):
-            self._release()
-            server.replies.clear()
-            return False
-        return True
-
     def _begin(self, reply: Reply) -> None:
         server = self._server
         server.tally.answered(reply.status)
         self._keep = reply.keep
-        self._pending = reply.head(server.date)
+        self._out.begin(reply.head(server.date))
         self.deadline = server.readiness.now + server.limits.stall_s
         self._latest = self.deadline + reply.length / SLOWEST_BYTES_S
         self.busy = True
@@ -267,114 +231,36 @@ class Connection:
 
     def _send(self) -> None:
         """Send until done, until the socket takes no more, or until others should have their turn."""
+        server = self._server
         try:
-            if (not self._pending or self._send_head()) and (
-                not self._parts or self._send_parts(self._parts)
-            ):
-                self._done()
-        except BlockingIOError:
-            self._wait()
+            state = self._out.send()
         except OSError:
             self.close()
-
-    def _send_head(self) -> bool:
-        """Send the head; where the first piece is in memory, with it. False where the socket is full."""
-        parts, pending = self._parts, self._pending
-        limited = self._server.governor.metered and not self._local
-        if parts and not limited and not isinstance(parts[0][0], Descriptor):
-            sent = self._send_both(parts)
-        else:
-            sent = self._sock.send(pending, _MORE if parts else 0)
-        if sent < len(pending):
-            self._pending = memoryview(pending)[sent:]
-            self._wait()
-            return False
-        self._pending = b""
-        return True
-
-    def _send_parts(self, parts: deque[Piece]) -> bool:
-        """Send the body; False where it is not out yet, and will go on by an event or a timer."""
-        server, burst = self._server, BURST_BYTES
-        limited = server.governor.metered and not self._local
-        while parts:
-            if burst <= 0:
-                self._wait()
-                server.readiness.again(self._fd)
-                return False
-            source, offset, left = parts[0]
-            size = min(SEND_BYTES, left)
-            if limited:
-                size = min(size, self._allowance())
-                if not size:
-                    return False
-            if isinstance(source, Descriptor):
-                sent = os.sendfile(self._fd, source.fd, offset, size)
-                if not sent:
-                    server.files.close()  # the file was cut while it was open: look again
-                    server.refused("truncated", local=self._local)
-                    self.reset()
-                    return False
-            else:
-                piece = memoryview(source)[offset : offset + size]
-                sent = self._sock.send(piece, _MORE if len(parts) > 1 else 0)
-            if limited:
-                self._allowed -= sent
-            self._sent(parts, sent)
-            burst -= sent
-        return True
-
-    def _send_both(self, parts: deque[Piece]) -> int:
-        """Send the head and the first piece, which is in memory, in one call; returns what of both."""
-        source, offset, left = parts[0]
-        assert not isinstance(source, Descriptor)
-        whole = not offset and left == len(source)
-        body = source if whole else memoryview(source)[offset : offset + left]
-        sent = self._sock.sendmsg((self._pending, body), (), _MORE if len(parts) > 1 else 0)
-        if sent > len(self._pending):
-            self._sent(parts, sent - len(self._pending))
-        return sent
-
-    def _sent(self, parts: deque[Piece], sent: int) -> None:
-        source, offset, left = parts[0]
-        server = self._server
-        server.tally.sent_bytes += sent
-        self._flow.bytes += sent
-        if sent == left:
-            parts.popleft()
-            if isinstance(source, Descriptor):
-                server.files.release(source)
-        else:
-            parts[0] = (source, offset + sent, left - sent)
-
-    def _allowance(self) -> int:
-        """Return how much of the upload rate is ours now; where none, come back when it is."""
-        if not self._allowed:
-            server = self._server
-            governor, now = server.governor, server.loop.time()
-            self._allowed = governor.quantum_bytes
-            wait_s = governor.owe(self._allowed, now)
-            if wait_s > 0:
-                self.deadline = now + wait_s + server.limits.stall_s
-                self._latest += wait_s
-                self._timer = server.loop.call_later(wait_s, self._resume)
-                return 0
-        return self._allowed
+            return
+        if state == DONE:
+            self._done()
+            return
+        now = server.readiness.now
+        self.deadline = min(now + server.limits.stall_s, self._latest)
+        if state == TURN:
+            server.readiness.again(self._fd)
+        elif state == HELD:
+            wait_s = self._out.wait_s
+            self._latest += wait_s
+            self.deadline = now + wait_s + server.limits.stall_s
+            self._timer = server.loop.call_later(wait_s, self._resume)
+        elif state == CUT:
+            server.files.close()  # look at the files again
+            server.refused("truncated", local=self._local)
+            self.reset()
 
     def _resume(self) -> None:
         self._timer = None
         self._server.readiness.now = self._server.loop.time()
         self._turn(0)
 
-    def _wait(self) -> None:
-        server = self._server
-        self.deadline = min(server.readiness.now + server.limits.stall_s, self._latest)
-
     def _done(self) -> None:
         self.busy = False
-        self._parts = None
-        if self._allowed:
-            self._server.governor.give_back(self._allowed)
-            self._allowed = 0
         if not self._keep:
             self._finish()
 
@@ -438,14 +324,5 @@ class Connection:
             self._timer = None
         self._fd = -1
         self.busy = False
-        if self._allowed:
-            self._server.governor.give_back(self._allowed)
-            self._allowed = 0
-        self._release()
+        self._out.close()
         self._server.forget(self)
-
-    def _release(self) -> None:
-        for source, _, _ in self._parts or ():
-            if isinstance(source, Descriptor):
-                self._server.files.release(source)
-        self._parts = None

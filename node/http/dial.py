@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from time import time
 from types import TracebackType
 from typing import Any, Self, cast
+
+from prometheus_client import CollectorRegistry
 
 from ...protocol.cid import Cid
 from ...protocol.errors import RefusedError, RemoteError, UnreachableError
@@ -21,7 +23,6 @@ from .address import HostPort, Place, authority, is_public, parse_address
 from .bulk import Bulk, Call
 from .channel import Channel
 from .datagram import Address
-from .download import Download
 from .paths import FIRM_S, Carrier, Path, Paths
 from .reach import by_quic, by_tls, by_web
 from .tcp import Ask, TcpCarrier
@@ -36,15 +37,24 @@ _UNAUTHORIZED = 401
 class HttpDialer:
     """Implements ``ports.Dialer`` for one box; close it when done."""
 
-    def __init__(self, *, allow_private: bool = False, network: Callable[[], str] = str) -> None:
+    def __init__(
+        self,
+        *,
+        allow_private: bool = False,
+        plain_blocks: bool = True,
+        network: Callable[[], str] = str,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
         """Dial public addresses only, unless ``allow_private`` (LAN, tests): then loopback too.
 
+        ``plain_blocks`` lets blocks come over plain TCP, where whoever sees the line sees which they are.
         ``network`` names the network this box is on now; what is learned of paths holds for that one.
         """
         self._allow_private = allow_private
         self._network = network
         self.paths = Paths()
-        self._bulk = Bulk(self.path, self._carrier, self._request, self._ready)
+        plain = self._carrier if plain_blocks else None
+        self._bulk = Bulk(self.path, plain, self._request, self._ready, registry)
         self._channels: dict[Place, Channel] = {}
         self._openings: dict[Place, asyncio.Task[Channel]] = {}
         self._tcp: TcpCarrier | None = None
@@ -81,34 +91,13 @@ class HttpDialer:
             message = f"{source.name} at {source.address} was silent for {timeout_s:g} s"
             raise UnreachableError(message, reason="timeout") from error
 
-    async def stream(self, source: Source, path: str) -> AsyncIterator[bytes]:
-        """Stream the body of a 200 answer to ``GET path``.
-
-        Bulk goes by TCP first: its kernel paces it (BBR) and holds the sender back where we are slow.
-
-        Raises:
-            UnreachableError, RemoteError: as ``request``, also while iterating.
-            RefusedError: any other status.
-
-        """
-        try:
-            async with asyncio.timeout(20.0):
-                reply, download = await self._download(source, path)
-        except TimeoutError as error:
-            message = f"{source.name} at {source.address} did not answer"
-            raise UnreachableError(message, reason="timeout") from error
-        if reply.status != 200:  # noqa: PLR2004 - OK
-            download.close()
-            raise refusal(source, path, reply)
-        return download
-
     async def get_block(
         self, source: Source, cid: Cid, *, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0
     ) -> bytes:
         """Return the block ``cid`` from ``source``, by the carrier that has proved fastest there.
 
-        Only the bytes a CID names can come back over plain
-        TCP from a box with a key; from elsewhere they are the caller's to verify.
+        Only the bytes a CID names can come back over plain TCP from a box with a key; from elsewhere they
+        are the caller's to verify. ``headers`` that not everybody may read keep it off plain TCP.
 
         Raises:
             UnreachableError, RemoteError: as ``request``.
@@ -298,23 +287,6 @@ class HttpDialer:
             limit_bytes=call.limit_bytes,
             ask=ask,
         )
-
-    async def _download(self, source: Source, path: str) -> tuple[Reply, Download]:
-        place = Place(source.address, source.key)
-        ask = Ask()
-        try:
-            return await self._carrier().download(
-                self._url(place, path), place.key, _with_host(place, {}), ask
-            )
-        except UnreachableError:
-            if ask.sent or not source.key:
-                raise
-        channel = await self._dial(place)
-        try:
-            return await channel.download(authority(place.address), path, {})
-        except BaseException:
-            channel.close()
-            raise
 
     def _ready(self, place: Place) -> asyncio.Future[Channel] | None:
         """Return the channel to ``place``, there already or on its way; None while QUIC is left alone."""

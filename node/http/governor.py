@@ -6,7 +6,7 @@ seam is stable: ``connect``/``disconnect`` around a connection, ``request`` befo
 whether new transfers are taken on; both may be set at any moment and hold from the next question on,
 for connections that are already open too. Carriers that wait use ``meter.Meter`` above this.
 
-* WAN and LAN: ``local(peer)`` (a ``Lan``, which may be replaced) says who is exempt from rate, client
+* WAN and LAN: ``local(peer)`` (a ``Lan``; may be replaced) says who is exempt from rate, client
   limits and hibernation; loopback, private and link-local addresses by default. The bytes of both
   sides are counted (``wan.bytes``, ``lan.bytes``: what the monthly volume is reckoned from).
 * The upload rate is one bucket of a second's worth of tokens for the whole process. With N
@@ -14,13 +14,13 @@ for connections that are already open too. Carriers that wait use ``meter.Meter`
 * A client is an IPv4 address or an IPv6 /64. Clients are kept in memory only, in a table of bounded
   size whose longest unseen leave first; one with an open connection stays.
 
-With nothing limited, ``guarded`` and ``metered`` are False and a hot path asks nothing else.
+With nothing limited, ``guarded``, ``guarded_lan`` and ``metered`` are False and a hot path asks nothing else.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
@@ -57,6 +57,17 @@ class Lan:
         return address is not None and any(
             address in network for network in self._networks if network.version == address.version
         )
+
+
+is_local = Lan()
+"""Who is on the LAN where nobody says otherwise."""
+
+
+def networks_of(local: Callable[[str], bool]) -> tuple[str, ...]:
+    """Return the networks that ``local`` stands for; of another predicate than a ``Lan``, all or none."""
+    if isinstance(local, Lan):
+        return local.networks
+    return LAN if local("127.0.0.1") else ()
 
 
 class Rules(NamedTuple):
@@ -159,7 +170,7 @@ class Governor:
     def __init__(
         self,
         rules: Rules | None = None,
-        local: Lan | None = None,
+        local: Callable[[str], bool] | None = None,
         *,
         processes: int = 1,
         clients: int = CLIENT_LIMIT,
@@ -170,11 +181,11 @@ class Governor:
         process count the bytes of all.
         """
         self._processes = processes
-        self.local = local or Lan()
+        self.local = local or is_local
         self.wan, self.lan = Flow(), Flow()
         self.connections = 0
-        self.guarded = False
-        """Whether ``request`` could refuse anybody."""
+        self.guarded = self.guarded_lan = False
+        """Whether ``request`` could refuse anybody on the WAN, on the LAN."""
         self.metered = False
         """Whether ``owe`` could hold anybody back."""
         self.quantum_bytes = MOST_QUANTUM_BYTES
@@ -281,9 +292,9 @@ class Governor:
 
     def _set_flags(self) -> None:
         self.metered = self._upload is not None
-        self.guarded = (
-            self.metered or self.state is not State.SERVING or self.rules.client_requests_s is not None
-        )
+        self.guarded_lan = self.state is State.PAUSED
+        limited = self.metered or self.rules.client_requests_s is not None
+        self.guarded = limited or self.state is not State.SERVING
 
     def _client(self, peer: str) -> _Client:
         key = _client_of(peer)

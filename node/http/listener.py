@@ -75,7 +75,7 @@ class Listener:
         self._epoch = epoch
         self._held = held
         self._files = FileCache(hot=hot)
-        self._workers: Workers | None = None
+        self.workers: Workers | None = None
         self._processes = workers
         self.governor = governor or Governor(processes=workers)
         self.meter = Meter(self.governor)
@@ -118,7 +118,7 @@ class Listener:
         self._servers = (byte_server, quic, api)
         metrics.watch(self.governor, self._files.hot)
         if extra:
-            workers = self._workers = Workers(extra, byte_server, self.governor, metrics)
+            workers = self.workers = Workers(extra, byte_server, self.governor, metrics)
             tally("tcp").connections = lambda: byte_server.open_connections + workers.connections
             workers.start()
         return self
@@ -134,9 +134,9 @@ class Listener:
 
     async def close(self, drain_s: float = DRAIN_S) -> None:
         """Stop accepting, let answers under way finish within ``drain_s``, close everything."""
-        if self._workers is not None:
-            await self._workers.close()
-            self._workers = None
+        if self.workers is not None:
+            await self.workers.close()
+            self.workers = None
         if self._servers is not None:
             (byte_server, quic, api), self._servers = self._servers, None
             await asyncio.gather(byte_server.close(drain_s), quic.close(drain_s))

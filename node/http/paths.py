@@ -31,7 +31,7 @@ QUIC_TRIAL_BLOCKS, QUIC_TRIAL_FLIGHTS = 3, 2
 LANES = (3, 6)
 """TCP connections to one place: enough for a sender that paces, and for one that backs off at every loss."""
 LANE_GAIN = 1.2
-LANE_BLOCKS = 8
+LANE_BLOCKS = 6
 LANE_RECHECK_BLOCKS = 256
 CLOSED_PLACES = 2
 """Places that only UDP fails to reach, after which a network is taken for one that blocks UDP."""
@@ -229,6 +229,10 @@ class Path:
     def recently(self, carrier: Carrier, now: float) -> bool:
         """Say whether ``carrier`` reached the place within the last minute."""
         return now - self._connected_at[carrier] < RECENTLY_S
+
+    def gone(self, carrier: Carrier) -> None:
+        """Note that nobody listens any more where a connection came about before."""
+        self._connected_at[carrier] = float("-inf")
 
     def works(self, carrier: Carrier) -> None:
         """Note that ``carrier`` brought an answer, or that its failure was not its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Awaitable
 
@@ -55,8 +56,10 @@ async def _why(shake: Awaitable[None], timeout_s: float, protocol: str) -> str:
         return str(error)
     except TimeoutError:
         return f"{protocol}: no answer within {timeout_s:g} s"
-    except OSError as error:  # ssl.SSLError too
-        return f"{protocol}: {error.strerror or error}"
+    except ssl.SSLError as error:
+        return f"{protocol}: something else answers there ({error.reason or 'no TLS'})"
+    except OSError as error:
+        return f"{protocol}: {os.strerror(error.errno) if error.errno else error}"
     return ""
 
 

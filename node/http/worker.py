@@ -21,7 +21,7 @@ from .bytes import ByteServer, Limits
 from .connection import Connection
 from .exchange import Answer, Router
 from .files import FileCache
-from .governor import Governor, Lan, Rules, State
+from .governor import Governor, Lan, Rules, State, networks_of
 from .head import Head
 from .ranges import FilePart
 from .reply import Reply
@@ -131,7 +131,7 @@ class Worker:
             holds.client_requests_s,
             holds.client_burst,
         )
-        if holds.lan != governor.local.networks:
+        if holds.lan != networks_of(governor.local):
             governor.local = Lan(holds.lan)
         if rules != governor.rules:
             governor.set_rules(rules, self._loop.time())

@@ -17,7 +17,7 @@ from contextlib import suppress
 from ...protocol.errors import FarcastError
 from .bytes import ByteServer
 from .exchange import Answer
-from .governor import Governor
+from .governor import Governor, networks_of
 from .head import parse_head
 from .ranges import negotiate
 from .tally import HttpMetrics, Tally
@@ -92,7 +92,7 @@ class Workers:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "farcast.node.http.worker"),
+                *("-P", "-m", "farcast.node.http.worker"),
                 *(str(number) for number in (listener.fileno(), theirs.fileno())),
                 str(self._server.limits.connections),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -133,6 +133,7 @@ class Workers:
             await asyncio.sleep(HOLDS_S)
 
     def _say(self, link: Link) -> None:
+        self._server.readiness.now = asyncio.get_running_loop().time()
         epoch = self._server.epoch()
         if epoch != self._seen:
             self._seen = epoch
@@ -148,7 +149,7 @@ class Workers:
             rules.client_connections,
             rules.client_requests_s,
             rules.client_burst,
-            governor.local.networks,
+            networks_of(governor.local),
         )
         if self._told.get(link) != holds:
             with suppress(OSError):  # a worker that has just ended is started again

@@ -6,14 +6,16 @@ A viewer's node has the overview and a player; other boxes have one sheet of wha
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping
 from importlib.resources import files
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from typing import TYPE_CHECKING, Any
 
 from ...protocol.errors import RefusedError
 from ..http.exchange import Answer, Exchange, Router
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
@@ -39,17 +41,25 @@ Facts = Mapping[str, object]
 class Assets:
     """Renders templates and serves the files they name, below one path token."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, more: Mapping[str, Callable[..., str]] | None = None) -> None:
+        """Serve below ``token``; ``more`` are further filters of a role's own template."""
         self._base = f"/{token}"
-        self._templates = Environment(
+        self._more = more or {}
+
+    @functools.cached_property
+    def _templates(self) -> Environment:
+        from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+        templates = Environment(
             loader=PackageLoader("farcast.node.page", "."),
             autoescape=select_autoescape(["j2", "html"]),
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        filters: dict[str, Any] = self._templates.filters
-        filters |= {"count": _count, "size": _size, "clock": _clock}
+        filters: dict[str, Any] = templates.filters
+        filters |= {"count": _count, "size": _size, "clock": _clock, **self._more}
+        return templates
 
     def render(self, exchange: Exchange, template: str, **values: object) -> Answer:
         """Answer a template; it knows ``base`` (path) and ``here`` (the same with scheme and host)."""

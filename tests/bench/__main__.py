@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-BENCHES = ("publish", "ingest", "http1", "loss", "memory", "cold")
+BENCHES = ("publish", "ingest", "http1", "evict", "loss", "memory", "cold")
 BUILD = Path("build")
 
 Run = Callable[[Sequence[str]], list[dict[str, Any]]]

@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry
 from farcast.node.blocks.store import DiskStore
 from farcast.node.catalog.library import Library
 from farcast.node.http.exchange import Hosts, Router
+from farcast.node.http.governor import Governor, Rules
 from farcast.node.http.hotset import HotSet
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
@@ -45,6 +46,7 @@ SERVER_CORE = 0
 CLIENT_CORE = 1
 MIB = 1 << 20
 RAM_BYTES = 256 * MIB
+LIMITS = Rules(connections=4_096, client_connections=256, client_requests_s=500)
 
 
 class Case(NamedTuple):
@@ -295,9 +297,10 @@ async def _serve(folder: Path, port: int) -> None:
     metrics, router = HttpMetrics(CollectorRegistry()), Router(Hosts())
     routes.add_to(router)
     ram_bytes = int(os.environ.get("FARCAST_STORE_RAM_BYTES", RAM_BYTES))
+    hot = HotSet(ram_bytes) if ram_bytes else None
     listener = Listener(
         router, routes.lookup, publisher, metrics, host="127.0.0.1", port=port,
-        epoch=routes.epoch, hot=HotSet(ram_bytes) if ram_bytes else None, held=store.has,
+        epoch=routes.epoch, governor=Governor(LIMITS), hot=hot, held=store.has,
     )  # fmt: skip
     async with listener:
         await asyncio.Event().wait()

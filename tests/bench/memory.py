@@ -90,6 +90,7 @@ def _relay(folder: Path, size_bytes: int) -> Generator[tuple[Box, list[Cid]], No
         "FARCAST_CATALOG_POLL_S": "30",
         "FARCAST_STORE_QUOTA_BYTES": "40 GB",
         "FARCAST_STORE_RAM_BYTES": str(RAM_BYTES),
+        "FARCAST_CONTRACT_CONNECTIONS": str(CONNECTIONS + 100),
     }
     try:
         origin, relay = street.home("origin"), street.home("relay")

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from farcast.node.console import quiet
+from farcast.node.report import quiet
 from farcast.relay.importdesk import import_car
 from farcast.relay.imports import label_of
 from farcast.relay.standalone import make_standalone

@@ -92,7 +92,7 @@ async def _serving(tmp_path: Path) -> AsyncGenerator[tuple[Served, list[Stream]]
     )  # fmt: skip
     async with listener:
         served.port = listener.port
-        served.workers = listener._workers
+        served.workers = listener.workers
         streams = await _open(served)
         try:
             yield served, streams

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from farcast.node.console import quiet
 from farcast.node.http.exchange import Hosts, Router
 from farcast.node.http.listener import LocalListener
 from farcast.node.http.tally import HttpMetrics
+from farcast.node.report import quiet
 from farcast.node.settings import Settings
 from farcast.origin.admin import OriginAdmin, call_running
 from farcast.origin.keys import init

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from farcast.node.console import quiet
 from farcast.node.ffmpeg import find_ffmpeg
+from farcast.node.report import quiet
 from farcast.node.settings import Settings
 from farcast.origin.keys import init
 from farcast.origin.office import Office, parse_endpoint

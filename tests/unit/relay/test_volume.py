@@ -151,7 +151,7 @@ def test_whatever_happens_a_month_is_the_one_it_is_in_and_nothing_is_counted_twi
 
 def test_a_year_of_relays_is_spread_over_its_months_and_each_uses_what_it_has() -> None:
     """Relays whose volume lasts a third of a month: awake in turn from the second month on, all year."""
-    dice, count, step_ms = random.Random(7), 60, HOUR_MS
+    dice, count, step_ms = random.Random(7), 40, HOUR_MS
     limit, speed = 100 * GB, 100 * GB / (10 * 86_400)
     relays = [Volume(Terms(limit, "both", 1, BERLIN), JANUARY) for _ in range(count)]
     starts = [period_at(JANUARY, 1, BERLIN).start_ms]
