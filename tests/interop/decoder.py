@@ -869,7 +869,7 @@ def _checkpoint(data: bytes, given: Given) -> Field:
 def _base64(letters: str, *, exact: bool = True) -> bytes:
     try:
         data = base64.b64decode(letters, validate=True)
-    except binascii.Error:
+    except ValueError:
         refuse("not base64")
     if exact and base64.b64encode(data).decode() != letters:
         refuse("base64 with bits left over")

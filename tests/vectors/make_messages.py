@@ -180,7 +180,7 @@ def _spoilt(kind: Kind, signer: Identity, body: bytes) -> Iterator[tuple[str, by
     sig = signer.sign(kind, body)
     for how, misshapen, reason in _misshapen(body):
         yield how, encode(Signed(misshapen, signer.sign(kind, misshapen))), reason
-    domain: Kind = "rotation"
+    domain: Kind = "receipt" if kind == "rotation" else "rotation"
     yield "signed in another domain", encode(Signed(body, signer.sign(domain, body))), "bad_signature"
     yield "signed with no domain", encode(Signed(body, signer.sign_raw(body))), "bad_signature"
     other = Identity(digest("stranger"))
