@@ -51,10 +51,10 @@ RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
 DRAIN_S = 2.0
 CONNECTIONS = 1 << 17
 """What a process can bear at all; how many there may be says the contract."""
-SYNC_S, EXPIRE_S, SCRUB_S, TRIM_S, HOT_S = 60.0, 3_600.0, 60.0, 120.0, 1.0
+SYNC_S, EXPIRE_S, SCRUB_S, TRIM_S, HOT_S = 60.0, 3_600.0, 10.0, 120.0, 1.0
 USE_S = 5.0
-SCRUB_BYTES = 64 << 20
-"""Hashed again per minute at most: a 20 GB store is through in five hours."""
+SCRUB_BYTES = 10 << 20
+"""Hashed again every ten seconds at most: a 20 GB store is through in five hours."""
 
 
 def clock_ms() -> int:
@@ -80,7 +80,12 @@ class Box:
         self.spool = DiskSpool(
             home.path / "spool.db", self.registry, foreign_quota_bytes=settings.spool.foreign_quota_bytes
         )
-        self.dialer = HttpDialer(allow_private=settings.network.allow_private, network=self.links.name)
+        self.dialer = HttpDialer(
+            allow_private=settings.network.allow_private,
+            plain_blocks=settings.network.plain_blocks,
+            network=self.links.name,
+            registry=self.registry,
+        )
         self.token = settings.admin.token or _stored_token(home.path)
         self.http_metrics = HttpMetrics(self.registry)
         self.public = Router(Hosts(_names(settings.network.announce)))
@@ -90,9 +95,9 @@ class Box:
         contract = settings.contract
         rules = Rules(
             connections=contract.connections,
-            client_connections=contract.client_connections,
-            client_requests_s=contract.client_requests_s,
-            client_burst=contract.client_requests_s,
+            client_connections=contract.client_connections or None,
+            client_requests_s=contract.client_requests_s or None,
+            client_burst=contract.client_requests_s or Rules().client_burst,
         )
         self.governor = Governor(rules, processes=settings.listen.workers)
         ram_bytes = settings.store.ram_bytes
@@ -114,8 +119,8 @@ class Box:
         if self.hot is not None:
             self.every("hot", HOT_S, self._sweep_hot)
         self.every("trim", TRIM_S, lambda: asyncio.to_thread(trim))
-        scrubber = Scrubber(self.store)
-        self.every("scrub", SCRUB_S, lambda: asyncio.to_thread(scrubber.step, SCRUB_BYTES))
+        scrubber = Scrubber(self.store, self.registry)
+        self.every("scrub", SCRUB_S, lambda: asyncio.to_thread(scrubber.turn, SCRUB_BYTES, time.monotonic()))
         self.local.route("GET", "/metrics", self._metrics, open=True)
         self.local.route("GET", "/healthz", self._health, open=True)
 

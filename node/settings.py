@@ -92,17 +92,19 @@ class Contract(Table, frozen=True):
     publishers: Lines
     listed: bool
     connections: Annotated[int, Meta(ge=16, le=1_000_000)]
-    client_connections: Annotated[int, Meta(ge=1, le=100_000)]
-    client_requests_s: Annotated[int, Meta(ge=1, le=1_000_000)]
+    client_connections: Annotated[int, Meta(ge=0, le=100_000)]
+    client_requests_s: Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
 class Network(Table, frozen=True):
     """``[network]``: who is dialled, what is announced."""
 
     allow_private: bool
+    map_ports: bool
     announce: Lines
     interfaces: Lines
     direct: bool
+    plain_blocks: bool
 
 
 class Mesh(Table, frozen=True):

@@ -15,6 +15,7 @@ from ..node.http.dial import HttpDialer
 from ..node.ladder.tiers import address
 from ..protocol.directory import Endpoint, RelayRecord
 from ..protocol.enrol import Fault
+from ..protocol.errors import RefusedError
 from ..protocol.ports import Source, TierName
 
 AT_ONCE = 16
@@ -51,6 +52,22 @@ class DialBack:
         for fault in found:
             self._dials.labels(fault.lost if fault else "nothing").inc()
         return [fault for fault in found if fault]
+
+    async def check(self, key: bytes, host: str, port: int) -> tuple[str, str]:
+        """Dial one address for a box that is not enrolled; returns why TLS and QUIC failed, empty if not.
+
+        Raises:
+            RefusedError: 429 while too many are being dialled.
+
+        """
+        if self._turns.locked():
+            message = "the origin is dialling other relays; try again soon"
+            raise RefusedError(message, status=429, retry_after_s=5, reason="busy")
+        async with self._turns:
+            place = address(Endpoint(host, port, web=False))
+            source = Source(TierName.RELAY, "relay", place, key)
+            tcp, udp = await self._dialer.reach(source, timeout_s=DIAL_S)
+            return tcp[:WHY_CHARS], udp[:WHY_CHARS]
 
     async def _dial(self, key: bytes, endpoint: Endpoint) -> Fault | None:
         place = address(endpoint)

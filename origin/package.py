@@ -66,7 +66,7 @@ def write_playlists(folder: Path, streams: list[Stream], language: str) -> None:
 
 
 def package(folder: Path, store: DiskStore, progress: Progress) -> Packaged:
-    """Put a folder into the store, durably, every block hashed once.
+    """Put a folder into the store, every block hashed once; ``store.sync()`` makes all of it durable.
 
     ``progress`` is called from several threads, one at a time.
 

@@ -50,16 +50,19 @@ class OriginBox:
             clock_ms,
             box.registry,
         )
-        self.service.dialback = DialBack(box.dialer, box.registry).faults
+        self.service.dialback = DialBack(box.dialer, box.registry)
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
         denied = DenyFiles(settings.deny.files, box.registry)
         self.embargo = Embargo(self.library, self.office.takedown, denied, box.registry)
         self.routing = Routing(
-            self.service, self.library, self.held, lambda: self.keys.keyring, clock_ms, box.registry
-        )
+            self.service, self.library, self.held, lambda: self.office.keys.keyring, clock_ms, box.registry,
+            self.embargo.denies,
+        )  # fmt: skip
         self.broadcast: Broadcast | None = None
         if settings.uplink.enabled:
             self.broadcast = Broadcast(self, clock_ms)
+        self._hosts = box.public.allowed
+        box.public.allowed = self._answers_for
         self._add_routes()
         self._add_work()
 
@@ -94,6 +97,14 @@ class OriginBox:
                 f"  metrics    {box.metrics_url}",
             ],
         )
+
+    def _answers_for(self, host: str) -> bool:
+        """Say whether ``host`` is a name of this origin: of its settings, or announced since it started."""
+        if self._hosts(host):
+            return True
+        name = host.lower()
+        known = {endpoint.host.lower() for endpoint in self.office.keys.keyring.endpoints}
+        return name in known or name.rpartition(":")[0] in known
 
     async def held(self, cid: Cid, title: str | None = None) -> bytes:
         """Return a block of ours; raises ``RefusedError`` 404 for any other."""

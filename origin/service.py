@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -20,16 +21,19 @@ from ..node.http.signed import SignedHandler, signed
 from ..protocol.batch import BATCH_LIMIT_BYTES
 from ..protocol.catalog import Catalog
 from ..protocol.codec import encode
-from ..protocol.directory import RelayRecord, open_record
+from ..protocol.directory import open_record
 from ..protocol.enrol import (
+    CHECK_LIMIT_BYTES,
     DAYS_AHEAD,
     ENROL_LIMIT_BYTES,
+    CheckAnswer,
     DeviceAnswer,
     Fault,
     RelayAnswer,
     RelayRequest,
     TicketAnswer,
     TicketWish,
+    open_check_request,
     open_device_request,
     open_relay_request,
     open_ticket_request,
@@ -37,6 +41,7 @@ from ..protocol.enrol import (
 from ..protocol.errors import RefusedError
 from ..protocol.ticket import DAY_GRACE_MS, DAY_MS, Holder, TicketGrant, TicketOffice
 from .accounts import Accounts
+from .dialback import DialBack
 from .keys import Keys
 from .log import CatalogLog
 from .roster import Roster
@@ -44,6 +49,7 @@ from .roster import Roster
 MEDIA_TYPE = "application/vnd.farcast+msgpack"
 TID_BYTES = 16
 BEACON_BYTES = 32
+CHECKS_AT_ONCE = 4
 POSTS_AT_ONCE = 32
 """Posts of pulses being stored at one time; the next are told to come back."""
 TICKETS_A_DAY = 256
@@ -106,8 +112,9 @@ class OriginService:
         self._clock_ms = clock_ms
         self._tickets = TicketOffice(keys.ticket, keys.ticket_secret)
         self._metrics = _Metrics(registry)
-        self.dialback: Callable[[RelayRecord], Awaitable[list[Fault] | None]] | None = None
-        """Dials a relay's endpoints back; set by whoever has a dialler."""
+        self.dialback: DialBack | None = None
+        """Dials relays back; set by whoever has a dialler."""
+        self._checking = 0
         self._posting = 0
         self._asked: dict[bytes, int] = {}
         self._asked_day = 0
@@ -117,6 +124,7 @@ class OriginService:
         router.route("POST", "/v1/devices", self._private(self.enrol_device))
         router.route("POST", "/v1/tickets", self._private(self.issue_tickets))
         router.route("POST", "/v1/relays", self._private(self.enrol_relay))
+        router.route("POST", "/v1/relays/check", self.check_relay)
         router.route("POST", "/v1/pulses", self.take_pulses)
 
     @property
@@ -180,8 +188,23 @@ class OriginService:
         await asyncio.to_thread(self._enrol_relay, request, signer)
         faults = None
         if self.dialback is not None and request.wish in ("listed", "unlisted"):
-            faults = await self.dialback(open_record(request.record))
+            faults = await self.dialback.faults(open_record(request.record))
         return _answer(encode(await asyncio.to_thread(self._relay_answer, signer, faults)))
+
+    async def check_relay(self, exchange: Exchange) -> Answer:
+        """``POST /v1/relays/check``: dial the asker back, and send as much as he sent."""
+        if self.dialback is None or self._checking >= CHECKS_AT_ONCE:
+            raise RefusedError("other relays are being checked", status=429, retry_after_s=10, reason="busy")
+        self._checking += 1
+        try:
+            began = monotonic()
+            request = open_check_request(await exchange.read(CHECK_LIMIT_BYTES))
+            read_ms = round((monotonic() - began) * 1_000)
+            tcp, udp = await self.dialback.check(request.key, exchange.peer, request.port)
+            seen = CheckAnswer(1, exchange.peer[:64], tcp, udp, self._clock_ms(), read_ms, request.padding)
+            return _answer(encode(seen))
+        finally:
+            self._checking -= 1
 
     async def take_pulses(self, exchange: Exchange) -> Answer:
         """``POST /v1/pulses``: a carrier's batch or a plain post; 200 and the ack once it is durable."""

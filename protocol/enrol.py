@@ -11,12 +11,14 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from .codec import Message, decode
-from .manifest import Key
+from .manifest import Count, Key
 from .ticket import Day, TicketGrant
 
 DAYS_AHEAD = 14
 """A node keeps tickets for at most this many days to come, so that it can be offline."""
 ENROL_LIMIT_BYTES = 16 << 10
+PADDING_LIMIT_BYTES = 2 << 20
+CHECK_LIMIT_BYTES = PADDING_LIMIT_BYTES + 4_096
 
 Token = Annotated[str, Meta(min_length=16, max_length=64, pattern=r"^[A-Za-z0-9_-]+\Z")]
 TokenOrNone = Annotated[str, Meta(pattern=r"^([A-Za-z0-9_-]{16,64})?\Z")]
@@ -97,6 +99,34 @@ class RelayAnswer(Message, frozen=True):
     faults: Annotated[list[Fault], Meta(max_length=8)]
 
 
+class CheckRequest(Message, frozen=True):
+    """``POST /v1/relays/check``: dial me back where this comes from, at ``port``, as the owner of ``key``.
+
+    Signed by nobody: whoever asks can only have his own address dialled. ``padding`` measures the way up.
+    """
+
+    v: Literal[1]
+    key: Key
+    port: Annotated[int, Meta(ge=1, le=65_535)]
+    padding: Annotated[bytes, Meta(max_length=PADDING_LIMIT_BYTES)]
+
+
+class CheckAnswer(Message, frozen=True):
+    """What the origin saw: the asker's address, and why TLS and QUIC did not come through (empty: they did).
+
+    ``at_ms`` is the origin's clock, ``read_ms`` how long the request's body took to arrive, ``padding``
+    as long as the request's.
+    """
+
+    v: Literal[1]
+    seen: Annotated[str, Meta(max_length=64)]
+    tcp: Annotated[str, Meta(max_length=200)]
+    udp: Annotated[str, Meta(max_length=200)]
+    at_ms: Count
+    read_ms: Count
+    padding: Annotated[bytes, Meta(max_length=PADDING_LIMIT_BYTES)]
+
+
 def open_device_request(data: bytes) -> DeviceRequest:
     """Decode the body of ``POST /v1/devices``; raises ``RemoteError``."""
     return decode(DeviceRequest, data, limit_bytes=ENROL_LIMIT_BYTES)
@@ -125,3 +155,13 @@ def open_ticket_answer(data: bytes) -> TicketAnswer:
 def open_relay_answer(data: bytes) -> RelayAnswer:
     """Decode the answer to ``POST /v1/relays``; raises ``RemoteError``."""
     return decode(RelayAnswer, data, limit_bytes=ENROL_LIMIT_BYTES)
+
+
+def open_check_request(data: bytes) -> CheckRequest:
+    """Decode the body of ``POST /v1/relays/check``; raises ``RemoteError``."""
+    return decode(CheckRequest, data, limit_bytes=CHECK_LIMIT_BYTES)
+
+
+def open_check_answer(data: bytes) -> CheckAnswer:
+    """Decode the answer to ``POST /v1/relays/check``; raises ``RemoteError``."""
+    return decode(CheckAnswer, data, limit_bytes=CHECK_LIMIT_BYTES)

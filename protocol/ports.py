@@ -94,10 +94,6 @@ class Dialer(Protocol):
         """
         ...
 
-    async def stream(self, source: Source, path: str) -> AsyncIterator[bytes]:
-        """Stream the body of a 200 answer to ``GET path``; raises as ``request`` and on any other status."""
-        ...
-
 
 class BlockDialer(Protocol):
     """Fetches blocks from boxes and CDN addresses, by whatever carries them fastest."""

@@ -1,6 +1,6 @@
 """The operator's contract at work: rates by time of day, the month's volume, pause; and who must wait.
 
-The cores decide (``volume``, ``period``, ``bucket``); this shell feeds them the traffic of every
+The cores decide (``volume``, ``period``, the governor's bucket); this shell feeds them the traffic of every
 second, keeps what must survive in ``contract.json``, and tells the servers what holds now.
 """
 
@@ -17,9 +17,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from ..node.http.governor import Bucket, Rules
 from ..node.settings import Contract as Table
 from ..protocol.errors import RefusedError
-from .bucket import Bucket
 from .contractfile import ContractFile, Kept
 from .period import QuietHours
 from .volume import Terms, Volume
@@ -74,7 +74,7 @@ class Contract:
         kept = self._file.read()
         self.paused_ms = kept.paused_ms
         self.volume = Volume(self._terms(), clock_ms(), kept.usage)
-        self._down = Bucket(self.rates().down_bps, time.monotonic())
+        self._down: Bucket | None = None
         self._seen = traffic()
         self._speeds: list[Traffic] = [self._seen]
         self._kept = kept
@@ -83,7 +83,8 @@ class Contract:
         self._keeping = asyncio.Lock()
         self.changed: Callable[[], None] = lambda: None
         """Called when state, rates or terms have become others."""
-        self._last: tuple[State, Rates] = (self.state, self.rates())
+        self._last = self._holds()
+        self._limit_fills(self.rates().down_bps / 8)
 
     @property
     def state(self) -> State:
@@ -110,25 +111,32 @@ class Contract:
             table.quiet_rate_up_bps or table.rate_up_bps, table.quiet_rate_down_bps or table.rate_down_bps
         )
 
-    def refusal(self, *, on_link: bool = False) -> RefusedError | None:
-        """Return why a new transfer is not begun now, None where it is.
+    @property
+    def retry_after_s(self) -> float:
+        """When a client that is not served now should come back."""
+        return PAUSED_RETRY_S if self.paused_ms else self._wakes_in_s()
 
-        ``on_link`` says that the client is on a network of this box: volume does not hold for it
-        where the contract exempts the LAN.
-        """
+    def rules(self) -> Rules:
+        """Return what the servers keep now; once the last of the volume is gone, nothing goes out."""
+        table, up_bytes_s = self.table, self.rates().up_bps // 8 or None
+        return Rules(
+            upload_bytes_s=1 if self.volume.exhausted else up_bytes_s,
+            connections=table.connections,
+            client_connections=table.client_connections or None,
+            client_requests_s=table.client_requests_s or None,
+            client_burst=table.client_requests_s or Rules().client_burst,
+        )
+
+    def refusal(self) -> RefusedError | None:
+        """Return why nothing is begun now, neither serving nor filling; None where it is."""
         match self.state:
             case "serving":
                 return None
             case "paused":
                 message = "the operator has paused this relay; ask another one"
-                return RefusedError(message, status=503, retry_after_s=PAUSED_RETRY_S, reason="paused")
             case "hibernating":
-                if on_link and self.table.lan_exempt:
-                    return None
                 message = "this relay has used its month's volume and sleeps; ask another one"
-                return RefusedError(
-                    message, status=503, retry_after_s=self._wakes_in_s(), reason="hibernating"
-                )
+        return RefusedError(message, status=503, retry_after_s=self.retry_after_s, reason=self.state)
 
     async def fill(self) -> None:
         """Wait until the rate down lets a fill begin.
@@ -140,7 +148,7 @@ class Contract:
         refusal = self.refusal()
         if refusal is not None:
             raise refusal
-        wait_s = self._down.wait_s(time.monotonic())
+        wait_s = self._down.owed_s(time.monotonic()) if self._down else 0.0
         if wait_s > FILL_WAIT_S:
             message = "this relay fetches as fast as its operator lets it already; ask another one"
             raise RefusedError(message, status=503, retry_after_s=wait_s, reason="rate_down")
@@ -149,7 +157,9 @@ class Contract:
 
     def filled(self, size_bytes: int) -> None:
         """Hear that so many bytes came from the Internet."""
-        self._down.spend(size_bytes, time.monotonic())
+        if self._down is not None:
+            self._down.fill(time.monotonic())
+            self._down.level -= size_bytes
 
     def change(self, table: Table) -> None:
         """Hold to other terms from now on."""
@@ -231,9 +241,18 @@ class Contract:
         now_ms = self._clock_ms()
         return max(60.0, min(86_400.0, (self.volume.wakes_ms(now_ms) - now_ms) / 1_000))
 
+    def _holds(self) -> tuple[State, Rates, bool]:
+        return self.state, self.rates(), self.volume.exhausted
+
+    def _limit_fills(self, bytes_s: float) -> None:
+        if not bytes_s:
+            self._down = None
+        elif self._down is None or self._down.rate != bytes_s:
+            self._down = Bucket(bytes_s, bytes_s, time.monotonic())
+
     def _tell(self, *, always: bool = False) -> None:
-        now = (self.state, self.rates())
-        self._down.change(now[1].down_bps, time.monotonic())
+        now = self._holds()
+        self._limit_fills(self.rates().down_bps / 8)
         if always or now != self._last:
             self._last = now
             self.changed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ..node.ladder.tiers import address
 from ..protocol.codec import encode
 from ..protocol.directory import Endpoint, RelayRecord
 from ..protocol.enrol import Fault, RelayAnswer, RelayRequest, Wish, open_relay_answer
-from ..protocol.errors import UnreachableError, UsageError
+from ..protocol.errors import RefusedError, UnreachableError, UsageError
 from ..protocol.identity import Identity
 from ..protocol.ports import Source
 
@@ -61,9 +62,14 @@ class Enrolment:
         self._payee = payee
         self._clock_ms = clock_ms
         self._wish = wish
+        self._renewing = asyncio.Lock()
         self.standing = "unknown"
         self.reason = ""
         """Why the origin refused this relay, in its words."""
+        self.published: list[Endpoint] = []
+        """What the box wanted published at the last renewal."""
+        self.trouble = ""
+        """Why the origin did not take the newest record, empty where it did or did not answer."""
         self.listed = False
         """Whether the origin's directory has it, as of the last answer."""
         self.faults: list[Fault] = []
@@ -87,20 +93,21 @@ class Enrolment:
             RefusedError: where the origin says no (a spent invite, an unknown relay).
 
         """
-        endpoints = self._endpoints()
-        if not endpoints:
-            raise UsageError("this relay has no address to publish; set [network] announce to HOST:PORT")
-        answer = await self._post(endpoints, token, wish or self._wish())
-        lost = {fault.endpoint for fault in answer.faults if fault.lost == "both"}
-        reached = [endpoint for endpoint in endpoints if address(endpoint) not in lost]
-        if reached and len(reached) < len(endpoints):
-            # viewers are told only of what works; all are tried again at the next renewal
-            faults = answer.faults
-            answer = await self._post(reached, "", wish or self._wish())
-            answer = msgspec.structs.replace(answer, faults=[*faults, *answer.faults][:8])
-        self.standing, self.reason = answer.standing, answer.reason
-        self.listed, self.faults = answer.listed, answer.faults
-        return self.standing
+        async with self._renewing:
+            endpoints = self.published = self._endpoints()
+            if not endpoints:
+                raise UsageError("this relay has no address to publish; set [network] announce to HOST:PORT")
+            answer = await self._post(endpoints, token, wish or self._wish())
+            lost = {fault.endpoint for fault in answer.faults if fault.lost == "both"}
+            reached = [endpoint for endpoint in endpoints if address(endpoint) not in lost]
+            if reached and len(reached) < len(endpoints):
+                # viewers are told only of what works; all are tried again at the next renewal
+                faults = answer.faults
+                answer = await self._post(reached, "", wish or self._wish())
+                answer = msgspec.structs.replace(answer, faults=[*faults, *answer.faults][:8])
+            self.standing, self.reason = answer.standing, answer.reason
+            self.listed, self.faults = answer.listed, answer.faults
+            return self.standing
 
     async def _post(self, endpoints: list[Endpoint], token: str, wish: Wish) -> RelayAnswer:
         """Post a record of these endpoints.
@@ -124,7 +131,13 @@ class Enrolment:
             except UnreachableError as error:
                 failure = error
                 continue
-            return open_relay_answer(expect(reply, 200, 202))
+            try:
+                answer = open_relay_answer(expect(reply, 200, 202))
+            except RefusedError as error:
+                self.trouble = str(error)
+                raise
+            self.trouble = ""
+            return answer
         raise failure
 
 

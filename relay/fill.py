@@ -11,12 +11,13 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 
 from ..node.catalog.library import Fetch, Library
-from ..protocol.cid import Cid
+from ..protocol.cid import DAG_PB, Cid
 from ..protocol.errors import FarcastError, RefusedError, UnreachableError
 from ..protocol.ports import BlockStore
 from .absent import Absent
@@ -63,6 +64,8 @@ class Fill:
         """Asked before a block of a title is fetched; raises ``RefusedError`` where it may not be."""
         self.came: Callable[[str, int], Awaitable[None]] = _heard
         """Told of the bytes of a title that were fetched."""
+        self.learned: Callable[[str, frozenset[Cid]], Awaitable[None]] = _heard
+        """Told of every block of a title, once they are known."""
 
     async def block(self, cid: Cid, title: str | None, *, alone: bool = False) -> bytes:
         """Return a block from the store or, where a catalog root reaches it, from a tier above.
@@ -89,6 +92,14 @@ class Fill:
                 return name
         return self._roots.get(cid)
 
+    def holds(self, cid: Cid) -> bool:
+        """Say whether a block is here."""
+        return self._store.has(cid)
+
+    def of(self, title: str) -> Fetch:
+        """Return what fetches a title's blocks."""
+        return self._fetch(title, alone=False)
+
     async def learn_roots(self) -> None:
         """Fetch the manifests of newly listed titles, so that their roots can be asked for."""
         self._follow()
@@ -100,6 +111,10 @@ class Fill:
             except FarcastError:
                 continue
             self._roots[manifest.root_cid] = name
+            held = self._store.has(manifest.root_cid)
+            if held and name not in self._reach and len(self._reach) < TITLES_KEPT:
+                with suppress(FarcastError):  # a root that is held is answered without asking here
+                    await self.skeleton(name)
 
     def _follow(self) -> None:
         """Forget what a change of the catalog may have made wrong."""
@@ -118,6 +133,8 @@ class Fill:
     async def _reaches(self, cid: Cid, title: str | None, *, alone: bool) -> str | None:
         named = self.reaches(cid)
         if named is not None:
+            if cid.codec == DAG_PB and named not in self._reach:  # a root: what lies below it is asked next
+                await self.skeleton(named, alone=alone)
             return named
         hinted = title if title is not None and self._library.lists(title) else None
         now = self._clock()
@@ -138,7 +155,9 @@ class Fill:
             self.strangers.clear()
             if len(self._reach) > TITLES_KEPT:
                 self._reach.popitem(last=False)
-        self._reach.move_to_end(title)
+            await self.learned(title, known)
+        else:
+            self._reach.move_to_end(title)
         return known
 
     def _fetch(self, title: str, *, alone: bool) -> Fetch:
@@ -164,5 +183,5 @@ def _lacking(cid: Cid) -> RefusedError:
     return RefusedError(f"the origin lacks the block {cid}", status=404, reason="missing")
 
 
-async def _heard(_title: str, _size_bytes: int) -> None:
+async def _heard(_title: str, _what: object) -> None:
     """Hear and do nothing."""

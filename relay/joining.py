@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry
 
 from ..node.box import clock_ms
 from ..node.catalog.join import Joined, join, known_origin, read_given
@@ -13,13 +16,13 @@ from ..node.catalog.trust import Trust
 from ..node.home import Home, write_whole
 from ..node.http.dial import HttpDialer
 from ..node.ladder.tiers import address
-from ..node.links import Links
 from ..node.settings import Settings
 from ..node.settingsfile import set_key
-from ..protocol.directory import PAYEE_PATTERN, Endpoint
+from ..protocol.directory import PAYEE_PATTERN
 from ..protocol.errors import UsageError
 from ..protocol.invite import Invite
-from .enrol import LEFT_FILE, PAYEE_FILE, Enrolment, announced
+from .enrol import LEFT_FILE, PAYEE_FILE, Enrolment
+from .outside import Outside
 
 
 class Enrolled(NamedTuple):
@@ -32,8 +35,17 @@ class Enrolled(NamedTuple):
     faults: list[str]
 
 
-async def join_as_relay(path: Path, link: str, payee: str, *, unlisted: bool = False) -> Enrolled:
+async def join_as_relay(
+    path: Path,
+    link: str,
+    payee: str,
+    *,
+    unlisted: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Enrolled:
     """Join and enrol; a relay does not listen yet, so that the origin reaches nothing is no fault.
+
+    ``tell`` hears, before anything is sent, what everybody will see.
 
     Raises:
         UsageError: a viewer's invite, a bad setting; ``RemoteError`` where the origin refuses.
@@ -43,7 +55,7 @@ async def join_as_relay(path: Path, link: str, payee: str, *, unlisted: bool = F
     if isinstance(given, Invite) and given.kind != "relay":
         raise UsageError("this invite is for a viewer; ask the origin for `farcast origin invite --relay`")
     settings = Settings.load(path, os.environ)
-    endpoints = published(settings)
+    outside = outside_of(settings)
     if not re.fullmatch(PAYEE_PATTERN, payee):
         raise UsageError(f"--payee is lower-case letters, digits, dots and dashes, not {payee!r}")
     token = given.token if isinstance(given, Invite) else ""
@@ -60,10 +72,15 @@ async def join_as_relay(path: Path, link: str, payee: str, *, unlisted: bool = F
             home.identity, dialer, lambda: known_origin(trust), lambda: endpoints, payee, clock_ms,
             lambda: "listed" if listed else "unlisted",
         )  # fmt: skip
+        if listed:
+            shown = ", ".join(address(endpoint) for endpoint in endpoints)
+            tell(f"the origin's directory will show everybody this box's address: {shown}")
         await enrolment.renew(token)
         (path / LEFT_FILE).unlink(missing_ok=True)
 
-    joined = await join(path, "relay", settings, given, enrol)
+    async with outside.asked():
+        endpoints = outside.endpoints()
+        joined = await join(path, "relay", settings, given, enrol)
     assert enrolment is not None
     return Enrolled(
         joined,
@@ -74,12 +91,10 @@ async def join_as_relay(path: Path, link: str, payee: str, *, unlisted: bool = F
     )
 
 
-def published(settings: Settings) -> list[Endpoint]:
-    """Return what this relay's record names: what the settings announce, else the box's own addresses."""
-    return announced(settings.network.announce) or [
-        Endpoint(host, listening_port(settings), web=False)
-        for host in Links(settings.network.interfaces).addresses()[:8]
-    ]
+def outside_of(settings: Settings) -> Outside:
+    """Return this box as it is found from outside, for a command; raises as ``listening_port``."""
+    port = listening_port(settings) if not settings.network.announce else 0
+    return Outside(lambda: settings, lambda: port, lambda: None, CollectorRegistry())
 
 
 def listening_port(settings: Settings) -> int:

@@ -21,7 +21,7 @@ from ..node.pulses.spool import DiskSpool
 from ..node.settings import Settings
 from ..protocol.errors import UnreachableError, UsageError
 from .enrol import LEFT_FILE, Enrolment, read_payee
-from .joining import published
+from .joining import outside_of
 
 SPOOL_FILE = "spool.db"
 
@@ -76,7 +76,7 @@ def _waiting(path: Path) -> int:
 
 async def _tell(home: Home, settings: Settings, dialer: HttpDialer, trust: Trust) -> None:
     enrolment = Enrolment(
-        home.identity, dialer, lambda: known_origin(trust), lambda: published(settings),
+        home.identity, dialer, lambda: known_origin(trust), outside_of(settings).endpoints,
         read_payee(home.path), clock_ms,
     )  # fmt: skip
     try:

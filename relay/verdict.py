@@ -25,6 +25,8 @@ class Standing(NamedTuple):
     stale_s: float = 0.0
     damaged_blocks: int = 0
     disk_full: bool = False
+    trouble: str = ""
+    """Why the origin did not take the newest record, empty where it did."""
     address: str = ""
     """What is wrong with this box's address as a whole, such as carrier-grade NAT; empty if nothing."""
 
@@ -41,7 +43,7 @@ def verdict(now: Standing) -> str:
             f"Hibernating until {now.wakes}, because this month's volume is used or saved for later; "
             "a larger [contract] volume_bytes and SIGHUP wake it at once"
         )
-    return _not_serving(now) or _degraded(now) or _well(now)
+    return _not_serving(now) or _not_reachable(now) or _degraded(now) or _well(now)
 
 
 def _not_serving(now: Standing) -> str:
@@ -50,8 +52,14 @@ def _not_serving(now: Standing) -> str:
         return f"Not serving: the origin refused this relay{because}; ask its team, or join another origin"
     if now.standing == "pending":
         return "Waiting for the origin to approve this relay (`farcast origin relays approve`)"
+    if now.trouble:
+        return f"Not serving: the origin does not take this relay's record ({now.trouble}); mend that"
     if not now.catalog:
         return "Not serving: no catalog yet, because the origin has not answered; is this box online?"
+    return ""
+
+
+def _not_reachable(now: Standing) -> str:
     if now.lost and len(now.lost) >= len(now.endpoints):
         address, why = now.lost[0]
         mend = now.address or "forward TCP and UDP of that port to this box and open them in its firewall"
@@ -70,7 +78,7 @@ def _upstream(now: Standing) -> str:
         minutes = int(now.stale_s // 60)
         return f"Degraded: the origin has not answered for {minutes} minutes; what is held is served on"
     if now.standing != "approved":
-        return f"Degraded: the origin's directory does not list this relay ({now.standing})"
+        return "Degraded: the origin has not answered yet whether it lists this relay; look again in a minute"
     return ""
 
 

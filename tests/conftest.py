@@ -42,6 +42,12 @@ def peers_required() -> bool:
     return os.environ.get("FARCAST_REQUIRE_PEERS") == "1"
 
 
+def installed(program: str, *folders: str | Path) -> str | None:
+    """Return where a program is, None where it is nowhere that ``need`` looks."""
+    places = (*map(str, folders), str(PEERS), os.environ.get("PATH", ""), "/usr/sbin", "/sbin")
+    return shutil.which(program, path=os.pathsep.join(places))
+
+
 @pytest.fixture(scope="session")
 def need() -> Need:
     """Return ``need(program, *folders) -> path``: skips where the program is in none of them.
@@ -50,8 +56,7 @@ def need() -> Need:
     """
 
     def find(program: str, *folders: str | Path) -> str:
-        places = (*map(str, folders), str(PEERS), os.environ.get("PATH", ""), "/usr/sbin", "/sbin")
-        path = shutil.which(program, path=os.pathsep.join(places))
+        path = installed(program, *folders)
         if path is None:
             how = HOW_TO_INSTALL.get(program, f"apt-get install {program}")
             reason = f"{program} is not installed: {how}"

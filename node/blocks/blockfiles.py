@@ -3,7 +3,7 @@
 Hot paths: plain ``os`` calls on strings, measured faster than ``pathlib``.
 """
 
-# ruff: noqa: PTH103, PTH104, PTH108, PTH120, PTH123
+# ruff: noqa: PTH103, PTH104, PTH108, PTH112, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from ...protocol.cid import Cid
 
 BLOCK_LIMIT_BYTES = 2 << 20
 """No block anywhere is larger (design: Content)."""
-_FOLDERS = 3  # cd, ab, blocks
+_FOLDERS = 2  # ab, blocks
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class BlockFiles:
-    """A folder of blocks in a two-level fan-out by digest, and the drafts on their way in or out."""
+    """A folder of blocks in 256 folders by digest, and the drafts on their way in or out."""
 
     def __init__(self, folder: Path) -> None:
         """Open ``folder``; drafts a crash left are removed."""
@@ -34,13 +35,24 @@ class BlockFiles:
 
     def place(self, cid: Cid) -> str:
         """Return where the block lies when it is here."""
-        fan = cid.digest[:2].hex()
-        return f"{self._root}/{fan[:2]}/{fan[2:]}/{cid}"
+        return f"{self._root}/{cid.digest[:1].hex()}/{cid}"
+
+    def flatten(self) -> None:
+        """Move blocks out of the second level of folders (``ab/cd``) that older stores had. Blocking."""
+        for above in Path(self._root).glob("[0-9a-f][0-9a-f]"):
+            for folder in above.glob("[0-9a-f][0-9a-f]"):
+                for file in folder.iterdir():
+                    file.rename(above / file.name)
+                folder.rmdir()
+            self.sync_file(str(above))
 
     def read(self, cid: Cid) -> bytes | None:
-        """Return the file's bytes, at most one more than a block may have; None where it cannot be read."""
+        """Return the file's bytes, at most one more than a block may have; None where it cannot be read.
+
+        A link somebody put there is not followed: what it points to may change after we looked.
+        """
         try:
-            with open(self.place(cid), "rb", buffering=0) as file:
+            with open(os.open(self.place(cid), _READ), "rb", buffering=0) as file:
                 return file.read(BLOCK_LIMIT_BYTES + 1)
         except OSError:
             return None
@@ -66,6 +78,9 @@ class BlockFiles:
         except FileNotFoundError:
             os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
             os.rename(draft, place)
+        except IsADirectoryError:  # somebody's, in the place of a block
+            self.unlink([self.displace(cid)])
+            os.rename(draft, place)
 
     def displace(self, cid: Cid) -> str:
         """Move a block away from its place, atomically; returns the draft it is now."""
@@ -75,10 +90,16 @@ class BlockFiles:
         return draft
 
     def unlink(self, files: Iterable[str]) -> None:
-        """Delete files, present or not."""
+        """Delete files, present or not; a folder in the place of one goes with all that is in it."""
         for file in files:
-            with suppress(FileNotFoundError):
+            try:
                 os.unlink(file)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                if not os.path.isdir(file):
+                    raise
+                shutil.rmtree(file, ignore_errors=True)
 
     def sync(self, cids: Iterable[Cid]) -> set[Cid]:
         """Bring blocks and the folders above them to the disk; returns those for which that worked."""

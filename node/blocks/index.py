@@ -1,14 +1,15 @@
 """The index of the block store: one SQLite row for every block, what pins it and how it came.
 
-Not thread-safe but for ``touched``, which anybody may set entries of: the store calls everything
-else under its lock. Uses, settled arrivals and finished departures wait in memory and are written
-down inside the next transaction there is anyway, so reading a block never writes.
+Not thread-safe: the store calls all but ``sync`` under its lock. Uses, moves between queues, settled
+arrivals and finished departures wait in memory and are written down inside the next transaction
+there is anyway, so reading a block never writes.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from enum import IntEnum
 from pathlib import Path
@@ -19,8 +20,8 @@ import sqlite_utils
 
 from ..database import open_database, transaction
 
-FLUSH_TOUCHES = 1_024
-"""Uses written down at most in one transaction, so that none is long."""
+FLUSH_PLACES = 1_024
+"""Uses and moves written down at most in one transaction, so that none is long."""
 
 
 class State(IntEnum):
@@ -39,12 +40,23 @@ class Brought(NamedTuple):
 
 
 class Arriving(NamedTuple):
-    """A row to be: ``use`` is its number in the order of uses, ``tier`` 0 for blocks made on this box."""
+    """A row to be: ``turn`` is its number in the order of its ``queue``; ``tier`` 0: made on this box."""
 
     key: bytes
     size_bytes: int
-    use: int
+    turn: int
     tier: int
+    queue: int
+
+
+class Row(NamedTuple):
+    """A block as it waits for eviction: in which queue, and how often used there."""
+
+    key: bytes
+    size_bytes: int
+    queue: int
+    frequency: int
+    pins: int
 
 
 MIGRATIONS = sqlite_utils.Migrations("store")
@@ -67,6 +79,21 @@ def _blocks(db: sqlite_utils.Database) -> None:
     db.table("brought").create({"tier": int, "blocks": int, "bytes": int}, pk="tier", strict=True)
 
 
+@MIGRATIONS(name="0002_queues")
+def _queues(db: sqlite_utils.Database) -> None:
+    # what an older store held begins in the main queue (1), in the order of its last uses
+    for statement in (
+        "DROP INDEX block_coldest",
+        "DROP INDEX block_pinned",
+        "ALTER TABLE block RENAME COLUMN last_used TO turn",
+        "ALTER TABLE block ADD COLUMN queue INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE block ADD COLUMN frequency INTEGER NOT NULL DEFAULT 0",
+    ):
+        db.conn.execute(statement)
+    db.table("ghost").create({"turn": int, "cid": bytes, "size": int}, pk="turn", strict=True)
+    db.table("note").create({"name": str, "value": int}, pk="name", not_null={"value"}, strict=True)
+
+
 class BlockIndex:
     """The rows of one ``index.db``; a key is a binary CID."""
 
@@ -74,7 +101,7 @@ class BlockIndex:
         """Open or create the index; raises ``LocalError`` where it is damaged."""
         self._path = path
         self._conn = open_database(path, MIGRATIONS, synchronous="NORMAL")
-        self.touched: dict[bytes, int] = {}
+        self._places: dict[bytes, tuple[int, int, int]] = {}
         self._settled: list[bytes] = []
         self._gone: list[bytes] = []
 
@@ -84,30 +111,34 @@ class BlockIndex:
 
     # -- what is there
 
-    def sizes(self) -> dict[bytes, int]:
-        """Return every block with its size in bytes."""
-        return dict(self._conn.execute("SELECT cid, size FROM block"))
+    def rows(self) -> Iterator[Row]:
+        """Yield every block, the first in its queue first."""
+        query = "SELECT cid, size, queue, frequency, pins FROM block ORDER BY turn"
+        return map(Row._make, self._conn.execute(query))
+
+    def ghosts(self) -> list[tuple[bytes, int]]:
+        """Return what was remembered of blocks that had left at the last clean end, the oldest first."""
+        return self._conn.execute("SELECT cid, size FROM ghost ORDER BY turn").fetchall()
+
+    def note(self, name: str) -> int:
+        """Return a number kept under ``name``, 0 where there is none."""
+        row = self._conn.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
 
     def unsettled(self) -> list[tuple[bytes, State]]:
         """Return the rows that claim nothing: what a crash left open."""
         rows = self._conn.execute("SELECT cid, state FROM block WHERE state <> 1").fetchall()
         return [(key, State(state)) for key, state in rows]
 
-    def newest_use(self) -> int:
-        """Return the highest use number."""
-        [(newest,)] = self._conn.execute("SELECT coalesce(max(last_used), 0) FROM block")
+    def newest_turn(self) -> int:
+        """Return the highest turn."""
+        [(newest,)] = self._conn.execute("SELECT coalesce(max(turn), 0) FROM block")
         return int(newest)
 
     def brought(self) -> dict[int, Brought]:
         """Return what each tier number brought; blocks made on this box belong to none."""
         rows = self._conn.execute("SELECT tier, blocks, bytes FROM brought")
         return {tier: Brought(blocks, size) for tier, blocks, size in rows}
-
-    def coldest(self, limit: int) -> list[tuple[bytes, int]]:
-        """Return the least recently used unpinned blocks and their sizes, as far as written down."""
-        return self._conn.execute(
-            "SELECT cid, size FROM block WHERE pins = 0 AND state < 2 ORDER BY last_used LIMIT ?", (limit,)
-        ).fetchall()
 
     # -- how blocks come and go
 
@@ -116,10 +147,10 @@ class BlockIndex:
         pinned: set[bytes] = set()
         with self._transaction() as conn:
             self._write_down()
-            for key, size_bytes, use, tier in rows:
+            for key, size_bytes, turn, tier, queue in rows:
                 [(pins,)] = conn.execute("SELECT count(*) FROM pin WHERE cid = ?", (key,))
-                row = (key, size_bytes, use, pins, tier, State.ARRIVING)
-                conn.execute("INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?, ?, ?)", row)
+                row = (key, size_bytes, turn, pins, tier, State.ARRIVING, queue, 0)
+                conn.execute("INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
                 if pins:
                     pinned.add(key)
                 if tier:
@@ -134,6 +165,10 @@ class BlockIndex:
         """Note that an arrival is on the disk."""
         self._settled.append(key)
 
+    def wait(self, key: bytes, queue: int, frequency: int, turn: int = 0) -> None:
+        """Note where a block waits for eviction; with a ``turn`` it went to the end of that queue."""
+        self._places[key] = (queue, frequency, turn or self._places.get(key, (0, 0, 0))[2])
+
     def leave(self, keys: list[bytes]) -> None:
         """Announce that these blocks' files go next."""
         with self._transaction() as conn:
@@ -145,10 +180,21 @@ class BlockIndex:
         self._gone += keys
 
     def flush(self) -> bool:
-        """Write down what waits in memory; True where uses are left for another call."""
+        """Write down what waits in memory; True where places are left for another call."""
         with self._transaction():
             self._write_down()
-        return len(self.touched) >= FLUSH_TOUCHES
+        return bool(self._places)
+
+    def keep_ghosts(self, ghosts: Iterable[tuple[bytes, int]]) -> None:
+        """Remember keys of blocks that left, with their sizes, the oldest first, instead of all before."""
+        with self._transaction() as conn:
+            conn.execute("DELETE FROM ghost")
+            conn.executemany("INSERT INTO ghost (cid, size) VALUES (?, ?)", ghosts)
+
+    def keep_note(self, name: str, value: int) -> None:
+        """Keep a number under ``name``."""
+        with self._transaction() as conn:
+            conn.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, value))
 
     def sync(self) -> None:
         """Return when every transaction so far is on the disk; may be called without the lock. Blocking.
@@ -173,22 +219,18 @@ class BlockIndex:
             conn.executemany("INSERT OR IGNORE INTO pin VALUES (?, ?)", ((label, key) for key in keys))
             self._recount(keys)
 
-    def unpin(self, label: str) -> None:
-        """Remove every pin of ``label``."""
+    def unpin(self, label: str) -> list[bytes]:
+        """Remove every pin of ``label``; returns the keys that nothing else pins."""
         with self._transaction() as conn:
             keys = [key for (key,) in conn.execute("SELECT cid FROM pin WHERE label = ?", (label,))]
             conn.execute("DELETE FROM pin WHERE label = ?", (label,))
             self._recount(keys)
+            query = "SELECT 1 FROM pin WHERE cid = ?"
+            return [key for key in keys if conn.execute(query, (key,)).fetchone() is None]
 
     def pins(self) -> list[tuple[str, bytes]]:
         """Return every pin as label and key."""
         return self._conn.execute("SELECT label, cid FROM pin ORDER BY label, cid").fetchall()
-
-    def pinned_bytes(self) -> int:
-        """Return how many bytes of the blocks held are pinned."""
-        query = "SELECT coalesce(sum(size), 0) FROM block WHERE pins > 0 AND state < 2"
-        [(total,)] = self._conn.execute(query)
-        return int(total)
 
     # -- the inside
 
@@ -196,12 +238,13 @@ class BlockIndex:
         return transaction(self._conn, self._path)
 
     def _write_down(self) -> None:
-        uses: list[tuple[int, bytes]] = []
-        with suppress(KeyError):
-            while len(uses) < FLUSH_TOUCHES:
-                key, use = self.touched.popitem()
-                uses.append((use, key))
-        self._conn.executemany("UPDATE block SET last_used = ? WHERE cid = ?", uses)
+        for key in list(itertools.islice(self._places, FLUSH_PLACES)):
+            queue, frequency, turn = self._places.pop(key)
+            self._conn.execute(
+                "UPDATE block SET queue = ?1, frequency = ?2, turn = CASE ?3 WHEN 0 THEN turn ELSE ?3 END "
+                "WHERE cid = ?4",
+                (queue, frequency, turn, key),
+            )
         settled, self._settled = self._settled, []
         gone, self._gone = self._gone, []
         self._conn.executemany(

@@ -18,7 +18,7 @@ from ..http.dial import HttpDialer
 from ..http.problem import expect
 from ..ladder.tiers import address, origin_sources
 from ..settings import Settings
-from .rootfile import FILE_LIMIT_BYTES, find_root, read_root
+from .rootfile import FILE_LIMIT_BYTES, Hint, find_root, read_root
 from .trust import Trust
 
 REQUEST_TIMEOUT_S = 8.0
@@ -153,7 +153,15 @@ async def join(
             home.close()
 
 
-async def _given_root(dialer: HttpDialer, invite: Invite, sources: list[Source]) -> bytes:
+async def known_root(dialer: Dialer, given: bytes | Invite) -> Hint:
+    """Return whose origin ``given`` names, and trust or write nothing; raises as ``join``."""
+    if isinstance(given, bytes):
+        return read_root(given, None)
+    plain = Source(TierName.RELAY, given.address, f"http://{given.address}")
+    return read_root(await _given_root(dialer, given, [plain]), given.root)
+
+
+async def _given_root(dialer: Dialer, invite: Invite, sources: list[Source]) -> bytes:
     """Return the root.json that ``invite`` names, from the origin itself; says why it cannot be had."""
     failures: list[FarcastError] = []
     fetch = trust_fetch(dialer, lambda: sources, failures.append)

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from time import time
 from types import TracebackType
 from typing import Any, Self, cast
 
+from prometheus_client import CollectorRegistry, Gauge
+
 from ...protocol.cid import Cid
-from ...protocol.errors import RefusedError, RemoteError, UnreachableError
+from ...protocol.errors import RemoteError, UnreachableError
 from ...protocol.identity import Identity
 from ...protocol.ports import Reply, Source
 from ...protocol.request import authorization, read_challenge
 from .address import HostPort, Place, authority, is_public, parse_address
 from .bulk import Bulk, Call
-from .channel import Channel
-from .datagram import Address
-from .download import Download
 from .paths import FIRM_S, Carrier, Path, Paths
+from .problem import expect
+from .quic.channel import Channel
+from .quic.session import Address
 from .reach import by_quic, by_tls, by_web
 from .tcp import Ask, TcpCarrier
 
@@ -36,15 +39,32 @@ _UNAUTHORIZED = 401
 class HttpDialer:
     """Implements ``ports.Dialer`` for one box; close it when done."""
 
-    def __init__(self, *, allow_private: bool = False, network: Callable[[], str] = str) -> None:
+    def __init__(
+        self,
+        *,
+        allow_private: bool = False,
+        plain_blocks: bool = True,
+        network: Callable[[], str] = str,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
         """Dial public addresses only, unless ``allow_private`` (LAN, tests): then loopback too.
 
+        ``plain_blocks`` lets blocks come over plain TCP, where whoever sees the line sees which they are.
         ``network`` names the network this box is on now; what is learned of paths holds for that one.
         """
         self._allow_private = allow_private
         self._network = network
         self.paths = Paths()
-        self._bulk = Bulk(self.path, self._carrier, self._request, self._ready)
+        plain = self._carrier if plain_blocks else None
+        self.bulk = Bulk(self.path, plain, self._request, self._ready, registry)
+        ways = Gauge(
+            "farcast_node_paths",
+            "Ways to boxes, by what carries their blocks.",
+            ["carrier"],
+            registry=registry,
+        )
+        for carrier in Carrier:
+            ways.labels(carrier.name.lower()).set_function(partial(self.paths.favouring, carrier))
         self._channels: dict[Place, Channel] = {}
         self._openings: dict[Place, asyncio.Task[Channel]] = {}
         self._tcp: TcpCarrier | None = None
@@ -81,34 +101,13 @@ class HttpDialer:
             message = f"{source.name} at {source.address} was silent for {timeout_s:g} s"
             raise UnreachableError(message, reason="timeout") from error
 
-    async def stream(self, source: Source, path: str) -> AsyncIterator[bytes]:
-        """Stream the body of a 200 answer to ``GET path``.
-
-        Bulk goes by TCP first: its kernel paces it (BBR) and holds the sender back where we are slow.
-
-        Raises:
-            UnreachableError, RemoteError: as ``request``, also while iterating.
-            RefusedError: any other status.
-
-        """
-        try:
-            async with asyncio.timeout(20.0):
-                reply, download = await self._download(source, path)
-        except TimeoutError as error:
-            message = f"{source.name} at {source.address} did not answer"
-            raise UnreachableError(message, reason="timeout") from error
-        if reply.status != 200:  # noqa: PLR2004 - OK
-            download.close()
-            raise refusal(source, path, reply)
-        return download
-
     async def get_block(
         self, source: Source, cid: Cid, *, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0
     ) -> bytes:
         """Return the block ``cid`` from ``source``, by the carrier that has proved fastest there.
 
-        Only the bytes a CID names can come back over plain
-        TCP from a box with a key; from elsewhere they are the caller's to verify.
+        Only the bytes a CID names can come back over plain TCP from a box with a key; from elsewhere they
+        are the caller's to verify. ``headers`` that not everybody may read keep it off plain TCP.
 
         Raises:
             UnreachableError, RemoteError: as ``request``.
@@ -117,14 +116,13 @@ class HttpDialer:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                reply = await self._bulk.get(source, cid, dict(headers or {}))
+                reply = await self.bulk.get(source, cid, dict(headers or {}))
         except TimeoutError as error:
             message = f"{source.name} at {source.address} did not bring {cid} within {timeout_s:g} s"
             raise UnreachableError(message, reason="timeout") from error
-        if reply.status != 200:  # noqa: PLR2004 - OK
-            raise refusal(source, f"/ipfs/{cid}", reply)
-        self.carried(source.address, 0, len(reply.body))
-        return reply.body
+        body = expect(reply, 200)
+        self.carried(source.address, 0, len(body))
+        return body
 
     def path(self, place: Place) -> Path:
         """Return what is known of the way to ``place`` from the network this box is on."""
@@ -299,23 +297,6 @@ class HttpDialer:
             ask=ask,
         )
 
-    async def _download(self, source: Source, path: str) -> tuple[Reply, Download]:
-        place = Place(source.address, source.key)
-        ask = Ask()
-        try:
-            return await self._carrier().download(
-                self._url(place, path), place.key, _with_host(place, {}), ask
-            )
-        except UnreachableError:
-            if ask.sent or not source.key:
-                raise
-        channel = await self._dial(place)
-        try:
-            return await channel.download(authority(place.address), path, {})
-        except BaseException:
-            channel.close()
-            raise
-
     def _ready(self, place: Place) -> asyncio.Future[Channel] | None:
         """Return the channel to ``place``, there already or on its way; None while QUIC is left alone."""
         channel = self._channels.get(place)
@@ -409,13 +390,3 @@ def _with_host(place: Place, headers: dict[str, str]) -> dict[str, str]:
 async def _cancel(task: asyncio.Task[Reply]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def refusal(source: Source, path: str, reply: Reply) -> RefusedError:
-    """Return the error of an answer that is a no, with its Retry-After where that is in seconds."""
-    after = reply.headers.get("retry-after", "")
-    return RefusedError(
-        f"{source.name} at {source.address} answered {reply.status} for {path}",
-        status=reply.status,
-        retry_after_s=float(after) if after.isascii() and after.isdigit() else None,
-    )

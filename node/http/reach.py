@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Awaitable
 
 from ...protocol.errors import FarcastError
-from .channel import Channel
-from .datagram import Address
+from .quic.channel import Channel
+from .quic.session import Address
 from .tcp import KeyMismatchError, KeyPin
 
 
@@ -55,8 +56,10 @@ async def _why(shake: Awaitable[None], timeout_s: float, protocol: str) -> str:
         return str(error)
     except TimeoutError:
         return f"{protocol}: no answer within {timeout_s:g} s"
-    except OSError as error:  # ssl.SSLError too
-        return f"{protocol}: {error.strerror or error}"
+    except ssl.SSLError as error:
+        return f"{protocol}: something else answers there ({error.reason or 'no TLS'})"
+    except OSError as error:
+        return f"{protocol}: {os.strerror(error.errno) if error.errno else error}"
     return ""
 
 

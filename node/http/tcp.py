@@ -26,7 +26,6 @@ from ...protocol.errors import RemoteError, UnreachableError
 from ...protocol.identity import peer_id
 from ...protocol.ports import Reply
 from .address import is_public
-from .download import Download
 from .tls import peer_key
 
 CONNECTIONS = 256
@@ -111,20 +110,6 @@ class TcpCarrier:
             raise _unreachable(url, error) from error
         finally:
             response.close() if not response.content.at_eof() else response.release()
-
-    async def download(
-        self, url: str, key: bytes, headers: Mapping[str, str], ask: Ask
-    ) -> tuple[Reply, Download]:
-        """Begin a GET whose body is read as it comes; the reply has no body; raises as ``request``."""
-        response = await self._open("GET", url, key, b"", headers, ask)
-
-        async def read() -> bytes:
-            try:
-                return await response.content.readany()
-            except (ClientError, OSError) as error:
-                raise _unreachable(url, error) from error
-
-        return Reply(response.status, _fields(response), b""), Download(read, response.close)
 
     async def close(self) -> None:
         """Close every connection."""

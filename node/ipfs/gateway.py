@@ -23,6 +23,8 @@ from .headers import block_headers, car_headers, with_path
 from .terms import Terms
 
 CARS_AT_ONCE = 64
+WALKED_LIMIT = 1 << 20
+"""Blocks that all CARs under way may have behind them together: each is remembered until its CAR ends."""
 CAR_RETRY_S = 2.0
 IN_THREAD_BYTES = 32 << 10
 """A node larger than this is not parsed on the event loop."""
@@ -58,6 +60,7 @@ class TrustlessGateway:
         self._denied = denied
         self._headers = dict(headers or {})
         self._cars = 0
+        self._walked = 0
 
     def add_to(self, router: Router) -> None:
         """Add the gateway's routes to ``router``."""
@@ -161,9 +164,8 @@ class TrustlessGateway:
             headers, path, roots,
             named=exchange.match["cid"], location=terms.location, here=exchange.path,
         ) | self._headers  # fmt: skip
-        if self._cars >= CARS_AT_ONCE:
-            message = "this box sends as many CARs as it can; ask for single blocks, or again soon"
-            raise RefusedError(message, status=429, retry_after_s=CAR_RETRY_S, reason="too_many_cars")
+        if self._cars >= CARS_AT_ONCE or self._walked >= WALKED_LIMIT:
+            raise _too_many()
         return Answer(200, headers, self._sections(root, path, terms, errand))
 
     async def _promise(
@@ -190,17 +192,23 @@ class TrustlessGateway:
         self, root: Cid, path: Sequence[str], terms: Terms, errand: _Errand
     ) -> AsyncIterator[bytes]:
         self._cars += 1
+        walked = 0
         try:
             yield car.header([root])
             walk = Selection(root, path, terms.scope, span=terms.span, dups=terms.dups)
             while walk.wants is not None:
                 cid, fresh = walk.wants, walk.fresh
+                walked += 1
+                self._walked += 1
+                if self._walked > WALKED_LIMIT:
+                    raise _too_many()
                 data = await self._bring(cid, errand)
                 if fresh:
                     yield car.section(cid, data)
                 await _give(walk, data)
         finally:
             self._cars -= 1
+            self._walked -= walked
 
     # -- blocks for a walk
 
@@ -252,6 +260,11 @@ class TrustlessGateway:
         if self._denied(cid):
             message = f"{cid} was taken down; this box does not serve it"
             raise RefusedError(message, status=410, reason="denied")
+
+
+def _too_many() -> RefusedError:
+    message = "this box sends as many CARs as it can; ask for single blocks, or again soon"
+    return RefusedError(message, status=429, retry_after_s=CAR_RETRY_S, reason="too_many_cars")
 
 
 async def _give(walk: Walk[T], data: bytes) -> None:

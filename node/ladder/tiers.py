@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ...protocol.cid import Cid
 from ...protocol.directory import Endpoint, RelayRecord
@@ -95,10 +95,6 @@ class Dialers:
         return await self._of(source).request(
             source, method, path, body=body, headers=headers, limit_bytes=limit_bytes, timeout_s=timeout_s
         )
-
-    async def stream(self, source: Source, path: str) -> AsyncIterator[bytes]:
-        """Stream a body; raises as ``Dialer.stream``."""
-        return await self._of(source).stream(source, path)
 
     def _of(self, source: Source) -> Dialer:
         return self._lan if source.tier is TierName.MESH else self._wan

@@ -41,8 +41,10 @@ Facts = Mapping[str, object]
 class Assets:
     """Renders templates and serves the files they name, below one path token."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, more: Mapping[str, Callable[..., str]] | None = None) -> None:
+        """Serve below ``token``; ``more`` are further filters of a role's own template."""
         self._base = f"/{token}"
+        self._more = more or {}
 
     @functools.cached_property
     def _templates(self) -> Environment:
@@ -56,7 +58,7 @@ class Assets:
             lstrip_blocks=True,
         )
         filters: dict[str, Any] = templates.filters
-        filters |= {"count": _count, "size": _size, "clock": _clock}
+        filters |= {"count": _count, "size": _size, "clock": _clock, **self._more}
         return templates
 
     def render(self, exchange: Exchange, template: str, **values: object) -> Answer:

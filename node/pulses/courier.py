@@ -25,6 +25,10 @@ ACK_TIDS = 64
 CARRIERS_ASKED = 4
 """Carriers of one ticket's pulses asked for acks in a round, those that promised last first."""
 REQUEST_TIMEOUT_S = 5.0
+CONTACT_MS = 900_000
+"""With nothing to hand over, an uplink that worked so lately is taken to work still."""
+LOOK_FIRST_MS, LOOK_LAST_MS = 2_000, 16_000
+"""Between two rounds while something waits, or the uplink is gone: each time twice as long."""
 HANDED_AGAIN_MS = 3_600_000
 """A carrier that promised and brought no ack for so long is asked again."""
 
@@ -55,6 +59,8 @@ class Courier:
         self._clock_ms = clock_ms
         self.allowed = True
         self.reachable = False
+        self._count = 0
+        self._look_at_ms, self._look_ms = 0, LOOK_FIRST_MS
         self._handed = Counter(
             "farcast_node_pulses_handed", "Own pulses handed over, by way.", ["way"], registry=registry
         )
@@ -64,8 +70,15 @@ class Courier:
         if not self.allowed:
             self.reachable = False
             return
+        count = (await asyncio.to_thread(self._spool.waiting)).count
+        news, self._count = count != self._count, count
+        if not news and self._clock_ms() < self._look_at_ms:
+            return  # asking again what is known would be most of what an idle box sends
         way = await self._hand_over()
         self.reachable = way is not None
+        self._look_ms = LOOK_FIRST_MS if news else min(2 * self._look_ms, LOOK_LAST_MS)
+        at_rest = self.reachable and not count
+        self._look_at_ms = self._clock_ms() + (CONTACT_MS if at_rest else self._look_ms)
         if way == "origin":
             await self._carry_foreign()  # with no relay to take them, they go in batches of our own
         if self.reachable:

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 
-from farcast.tests.bench import http1
+from farcast.tests.bench import http1, served
 
 FIGURES = ("hostile_p99",)
 GOALS = {"hostile_p99": 0.5}
@@ -51,7 +51,7 @@ def run(only: Sequence[str] | None = None) -> list[dict[str, object]]:
         root = Path(folder)
         root.chmod(0o755)
         http1.make_files(root / "files")
-        with http1.ours(root) as server:
+        with served.relay(root / "files") as server:
             http1.wrk(server, CASE)
             calm: list[http1.Sample] = []
             hostile: list[http1.Sample] = []
@@ -86,7 +86,7 @@ def run(only: Sequence[str] | None = None) -> list[dict[str, object]]:
 
 @contextmanager
 def _attack(port: int) -> Generator[None]:
-    command = http1.pinned(http1.CLIENT_CORE, [sys.executable, __file__, "--attack", str(port)])
+    command = served.pinned(served.CLIENT_CORE, [sys.executable, __file__, "--attack", str(port)])
     with subprocess.Popen(command) as attackers:
         try:
             time.sleep(WARM_S)

@@ -17,7 +17,8 @@ from farcast.origin.office import Office
 from farcast.protocol.cid import Cid
 from farcast.protocol.manifest import Manifest, open_manifest, seal_manifest
 from farcast.protocol.unixfs import Entry, FileWriter, directory
-from farcast.tests.wire.street import FILM, Box, Street, draw, until
+from farcast.tests.interop.front import FRONTS, Authority, Front
+from farcast.tests.wire.street import FILM, Box, Street, ask, draw, until
 
 BULK_BYTES = 50 << 20
 
@@ -29,7 +30,10 @@ class Coast:
     street: Street
     origin: Box
     relay: Box
+    authority: Authority
     fronts: dict[str, int]
+    """Ports of the front proxies that are installed here, and run."""
+    proxies: list[Front]
     film: dict[str, Any]
     bulk: tuple[Cid, Cid]
     """Root and file of the title ``bulk``: ``film.bin`` alone, of ``BULK_BYTES``."""
@@ -53,13 +57,19 @@ class Coast:
     def close(self) -> None:
         """End every process."""
         self.street.close()
+        for proxy in self.proxies:
+            proxy.stop()
 
 
-def settle(folder: Path) -> Coast:
-    """Publish, and bring origin and relay up; the relay announces a front proxy of each kind as well."""
-    street = Street(folder)
+def settle(folder: Path, programs: dict[str, str]) -> Coast:
+    """Publish, and bring up an origin, a relay, and in front of it the proxies of ``programs``."""
+    street, authority = Street(folder), Authority(folder)
+    # the origin dials a relay's web endpoint back, and must trust the private authority as a public one
+    street.settings["SSL_CERT_FILE"] = str(authority.path)
     home = street.home("origin")
-    ports = {name: free_port() for name in ("origin", "relay", "caddy", "nginx")}
+    ports = {name: free_port() for name in ("origin", "relay", *programs)}
+    fronts = {name: ports[name] for name in programs}
+    proxies: list[Front] = []
     try:
         endpoint = f"127.0.0.1:{ports['origin']}"
         street.must("origin", "init", "--name", "Coast", "--endpoint", endpoint, "--home", home)
@@ -68,22 +78,26 @@ def settle(folder: Path) -> Coast:
         published = street.must("origin", "publish", film, "--preset", "ultrafast", "--home", home)
         bulk, digest = _publish_bulk(home)
         link = street.must("origin", "invite", "--relay", "--home", home)["link"]
-        origin = street.start(
-            "origin", "origin", "run", settings={"FARCAST_LISTEN_PORT": str(ports["origin"])}
-        )
-        places = [
-            f"127.0.0.1:{ports['relay']}",
-            *(f"https://localhost:{ports[name]}" for name in ("caddy", "nginx")),
-        ]
-        settings = {"FARCAST_LISTEN_PORT": str(ports["relay"]), "FARCAST_NETWORK_ANNOUNCE": ",".join(places)}
+        listen = {"FARCAST_LISTEN_PORT": str(ports["origin"])}
+        origin = street.start("origin", "origin", "run", settings=listen)
+        for name, program in programs.items():
+            (folder / name).mkdir()
+            proxies.append(FRONTS[name](program, folder / name, authority, ports[name], ports["relay"]))
+        places = [f"127.0.0.1:{ports['relay']}", *(f"https://localhost:{port}" for port in fronts.values())]
+        settings = {
+            "FARCAST_LISTEN_PORT": str(ports["relay"]),
+            "FARCAST_NETWORK_ANNOUNCE": ",".join(places),
+        }
         ran = street.run("relay", "join", link, "--home", street.home("relay"), settings=settings)
         assert ran.code == 0, ran
         relay = street.start("relay", "relay", "run", settings=settings)
-        until(lambda: relay.api("/api/status")["titles"] == 2, 30)
-        fronts = {name: ports[name] for name in ("caddy", "nginx")}
-        return Coast(street, origin, relay, fronts, published, bulk, digest)
+        until(lambda: relay.api("/api/status")["standing"] == "approved", 30)
+        until(lambda: ask(f"127.0.0.1:{relay.port}", "GET", f"/ipfs/{bulk[0]}?format=raw").status == 200, 30)
+        return Coast(street, origin, relay, authority, fronts, proxies, published, bulk, digest)
     except BaseException:
         street.close()
+        for proxy in proxies:
+            proxy.stop()
         raise
 
 

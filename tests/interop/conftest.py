@@ -6,7 +6,9 @@ from collections.abc import Generator
 
 import pytest
 
+from farcast.tests.conftest import installed
 from farcast.tests.interop.coast import Coast, settle
+from farcast.tests.interop.front import FRONTS
 from farcast.tests.interop.trustless import VECTORS, Relay, made, running
 
 
@@ -21,7 +23,8 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Generator[Relay]:
 
 @pytest.fixture(scope="session")
 def coast(tmp_path_factory: pytest.TempPathFactory) -> Generator[Coast]:
-    """Bring an origin and a relay up, with titles to fetch."""
-    coast = settle(tmp_path_factory.mktemp("coast"))
+    """Bring an origin and a relay up, with titles to fetch, and what is here of front proxies."""
+    programs = {name: path for name in FRONTS if (path := installed(name)) is not None}
+    coast = settle(tmp_path_factory.mktemp("coast"), programs)
     yield coast
     coast.close()

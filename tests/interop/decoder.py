@@ -1183,6 +1183,22 @@ PLAIN: dict[str, tuple[Check, int]] = {
         ),
         MAX_ENROL,
     ),
+    "check-request": (
+        array(v=V1, key=KEY, port=number(1, 65_535), padding=blob(0, 2 << 20)),
+        (2 << 20) + 4_096,
+    ),
+    "check-answer": (
+        array(
+            v=V1,
+            seen=text(64),
+            tcp=text(200),
+            udp=text(200),
+            at_ms=COUNT,
+            read_ms=COUNT,
+            padding=blob(0, 2 << 20),
+        ),
+        (2 << 20) + 4_096,
+    ),
     "line": (LINE, 512),
     "envelopes": (many(BIN), MAX_MESSAGE),
 }

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
+import ifaddr
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -20,6 +21,8 @@ from farcast.tests.wire.street import ROOT, until
 
 FILES = ROOT / "config" / "front"
 START_S, STOP_S = 20.0, 10.0
+_SIX = "::1" in {str(found.ip[0]) for adapter in ifaddr.get_adapters() for found in adapter.ips}
+"""``localhost`` may mean this one first."""
 _DAY = dt.timedelta(days=1)
 
 
@@ -113,6 +116,7 @@ def nginx(program: str, folder: Path, authority: Authority, port: int, upstream:
     for old, new in (
         ("127.0.0.1:7433;", f"127.0.0.1:{upstream};"),
         ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        ("    listen [::]:443 ssl http2;\n", f"    listen [::1]:{port} ssl http2;\n" if _SIX else ""),
         ("server_name relay.example", "server_name localhost"),
         (f"{live}/fullchain.pem", str(authority.certificate)),
         (f"{live}/privkey.pem", str(authority.key)),
@@ -128,6 +132,9 @@ def nginx(program: str, folder: Path, authority: Authority, port: int, upstream:
     return Front(
         [program, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"], {}, folder, port
     )
+
+
+FRONTS = {"caddy": caddy, "nginx": nginx}
 
 
 def _write(path: Path, data: bytes) -> Path:

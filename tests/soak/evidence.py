@@ -107,7 +107,7 @@ def stored(home: Path) -> Stored:
 def torn_blocks(home: Path) -> list[str]:
     """Return the block files of a box, running or not, that are not what their names say."""
     torn: list[str] = []
-    for path in (home / "blocks").glob("??/??/*"):
+    for path in (home / "blocks").glob("??/*"):
         try:
             cid, data = Cid.parse(path.name), path.read_bytes()
         except RemoteError:
@@ -126,7 +126,7 @@ def store_faults(home: Path) -> list[str]:
     try:
         held = store.cids()
         faults = [f"{home.name}: block {cid} is damaged" for cid in held if not store.check(cid)]
-        stray = {path.name for path in store.folder.glob("??/??/*")} - {str(cid) for cid in held}
+        stray = {path.name for path in store.folder.glob("??/*")} - {str(cid) for cid in held}
         return faults + [f"{home.name}: {name} is a file no index row names" for name in sorted(stray)]
     finally:
         store.close()

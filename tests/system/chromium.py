@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -23,6 +24,7 @@ FLAGS = (
     "--remote-debugging-port=0", "--autoplay-policy=no-user-gesture-required",
 )  # fmt: skip
 START_TIMEOUT_S, CALL_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 20.0, 10.0
+AXE_CORE = Path(__file__).parents[2] / "node" / "page" / "node_modules" / "axe-core" / "axe.min.js"
 _SOCKET = re.compile(rb"ws://\S+")
 
 
@@ -79,8 +81,21 @@ class Tab:
             assert time.monotonic() < deadline, f"{timeout_s:g} s passed until {expression}"
             await asyncio.sleep(0.05)
 
-    async def look(self, scheme: str, path: Path, *, width: int = 1100, height: int = 820) -> None:
-        """Save a picture of the page in a light or dark ``scheme``."""
+    async def axe(self) -> list[str]:
+        """Return the violations that axe-core finds on the page; skips where it is not installed."""
+        source = AXE_CORE.read_text("utf-8") if AXE_CORE.is_file() else ""
+        if not source:
+            pytest.skip("axe-core is not here: `make page` brings it where npm is installed")
+        await self.call("Page.setBypassCSP", enabled=True)
+        await self.evaluate(source + "; true")
+        found = await self.evaluate("axe.run().then(found => JSON.stringify(found.violations))")
+        return [
+            f"{violation['id']}: {violation['help']}: {[node['html'] for node in violation['nodes']]}"
+            for violation in json.loads(found)
+        ]
+
+    async def scheme(self, scheme: str, *, width: int = 1100, height: int = 820) -> None:
+        """Show the page in a light or dark ``scheme``, so wide and so high."""
         await self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -90,6 +105,10 @@ class Tab:
         )
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         await self.call("Emulation.setEmulatedMedia", features=features)
+
+    async def look(self, scheme: str, path: Path, *, width: int = 1100, height: int = 820) -> None:
+        """Save a picture of the page in a light or dark ``scheme``."""
+        await self.scheme(scheme, width=width, height=height)
         shot = await self.call("Page.captureScreenshot", format="png")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(shot["data"]))  # noqa: ASYNC240 - a few bytes, in a test
@@ -122,11 +141,11 @@ class Tab:
 
 
 @asynccontextmanager
-async def tab_in(program: str, profile: Path) -> AsyncGenerator[Tab]:
-    """Start the browser with an empty profile and open one tab; it is gone afterwards."""
+async def tab_in(program: str, profile: Path, *flags: str) -> AsyncGenerator[Tab]:
+    """Start the browser with an empty profile and ``flags`` and open one tab; it is gone afterwards."""
     profile.mkdir()  # noqa: ASYNC240 - a few bytes, in a test
     browser = subprocess.Popen(  # noqa: ASYNC220 - it starts at once, and its first line is awaited below
-        [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+        [program, *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

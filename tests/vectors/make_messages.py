@@ -681,6 +681,14 @@ def _enrolment(book: Book, record: bytes) -> None:
         "nine faults": [2, "approved", "", True, [["a:1", "both", ""]] * 9],
     }.items():
         book.bad(f"relay answer: {how}", "relay-answer", encode(fields), "malformed")
+    check = enrol.CheckRequest(1, WHO["relay"].key, 4433, b"\0" * 5)
+    book.unsigned("check request", "check-request", check)
+    book.bad("check request: port 0", "check-request", encode([1, check.key, 0, b""]), "malformed")
+    seen = enrol.CheckAnswer(1, "192.0.2.7", "", "UDP: no answer within 4 s", T0, 1_500, b"\0" * 5)
+    book.unsigned("check answer", "check-answer", seen)
+    book.bad(
+        "check answer: a long address", "check-answer", encode([1, "a" * 65, "", "", T0, 0, b""]), "malformed"
+    )
     book.bad("relay request: too large", "relay-request", 16_385, "too_large")
     proof = RequestProof(
         1,

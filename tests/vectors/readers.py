@@ -288,6 +288,8 @@ READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "ticket-answer": _unsigned(enrol.open_ticket_answer),
     "relay-request": _unsigned(enrol.open_relay_request),
     "relay-answer": _unsigned(enrol.open_relay_answer),
+    "check-request": _unsigned(enrol.open_check_request),
+    "check-answer": _unsigned(enrol.open_check_answer),
     "envelopes": _unsigned(lambda data: decode(list[bytes], data)),
     "checkpoint": _checkpoint,
     "compact-checkpoint": _compact,

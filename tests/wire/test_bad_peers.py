@@ -71,8 +71,7 @@ def files(town: Town) -> list[str]:
 def block(box: Box, data: bytes) -> Path:
     """Return the file in which ``box`` holds the raw block ``data``."""
     cid = Cid.of(0x55, data)
-    fan = cid.digest[:2].hex()
-    return box.home / "blocks" / fan[:2] / fan[2:] / str(cid)
+    return box.home / "blocks" / cid.digest[:1].hex() / str(cid)
 
 
 # -- blocks and manifests

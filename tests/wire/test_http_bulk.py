@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from farcast.node.http import bulk, paths
 from farcast.node.http.address import Place
@@ -18,7 +19,7 @@ from farcast.node.http.listener import Listener
 from farcast.node.http.paths import LANES, Carrier
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import RefusedError, UnreachableError
-from farcast.protocol.ports import Source
+from farcast.protocol.ports import Reply, Source
 from farcast.tests.wire.talkingbox import BOX, TalkingBox, UdpRelay
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -62,7 +63,19 @@ async def way(box: TalkingBox, tcp: Serve | None = None) -> AsyncGenerator[Sourc
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
         lambda: UdpRelay(("127.0.0.1", box.port)), local_addr=("127.0.0.1", port)
     )
-    server = await asyncio.start_server(tcp, "127.0.0.1", port) if tcp else None
+    serving = set[asyncio.Task[None]]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        assert tcp is not None
+        serving.add(task)
+        try:
+            await tcp(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port) if tcp else None
     try:
         yield box.source._replace(address=f"127.0.0.1:{port}")
     finally:
@@ -70,6 +83,9 @@ async def way(box: TalkingBox, tcp: Serve | None = None) -> AsyncGenerator[Sourc
         if server is not None:
             server.close()
             await server.wait_closed()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 def through(box: TalkingBox, pause_s: list[float]) -> Serve:
@@ -91,7 +107,10 @@ def through(box: TalkingBox, pause_s: list[float]) -> Serve:
                 pass  # one end left; the other is told by the close below
             target.close()
 
-        await asyncio.gather(copy(reader, back, [0.0]), copy(there, writer, pause_s))
+        try:
+            await asyncio.gather(copy(reader, back, [0.0]), copy(there, writer, pause_s))
+        finally:
+            back.close()
 
     return serve
 
@@ -102,6 +121,12 @@ async def test_a_block_comes_by_plain_tcp_on_connections_that_are_kept(
     for _ in range(3):
         assert await dialer.get_block(box.source, box.cid) == box.block
     assert (box.answers("tcp"), box.answers("tls"), box.answers("quic")) == (3, 0, 0)
+
+
+async def test_who_wants_no_plain_blocks_gets_them_over_the_channel(box: TalkingBox) -> None:
+    async with HttpDialer(allow_private=True, plain_blocks=False) as dialer:
+        assert await dialer.get_block(box.source, box.cid) == box.block
+    assert (box.answers("tcp"), box.answers("quic")) == (0, 1)
 
 
 async def test_many_blocks_at_once_share_a_few_connections(box: TalkingBox, dialer: HttpDialer) -> None:
@@ -123,6 +148,15 @@ async def test_many_blocks_at_once_share_a_few_connections(box: TalkingBox, dial
 async def test_a_title_goes_along_as_a_hint(box: TalkingBox, dialer: HttpDialer) -> None:
     await dialer.get_block(box.source, box.cid, headers={"farcast-title": "film"})
     assert "farcast-title" in box.last_fields
+    assert box.answers("tcp") == 1
+
+
+async def test_what_not_everybody_may_read_never_goes_along_in_the_clear(
+    box: TalkingBox, dialer: HttpDialer
+) -> None:
+    assert await dialer.get_block(box.source, box.cid, headers={"authorization": "Farcast x"}) == box.block
+    assert "authorization" in box.last_fields
+    assert (box.answers("tcp"), box.answers("quic")) == (0, 1)
 
 
 async def test_where_tcp_is_closed_quic_brings_the_block_at_once(box: TalkingBox, dialer: HttpDialer) -> None:
@@ -214,21 +248,44 @@ async def test_slow_tcp_loses_to_quic_and_a_closed_one_is_used_again_once_it_rec
     box: TalkingBox, dialer: HttpDialer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paths, "SLOW_BYTES_S", 20e6)  # else it takes a minute of a really slow path
-    async with way(box, through(box, [0.01])) as source:
+    async with way(box, through(box, [0.03])) as source:
         path = dialer.path(Place(source.address, source.key))
-        await asyncio.gather(*(dialer.get_block(source, box.cid) for _ in range(20)))
+        await asyncio.gather(*(dialer.get_block(source, box.cid) for _ in range(14)))
         assert path.favourite is Carrier.QUIC
         assert path.switches == 1
     monkeypatch.setattr(bulk, "FIRM_S", 0.2)
     async with way(box) as source:
         await dialer.get_block(source, box.cid)
-        assert box.answers("tcp") < 20
+        assert box.answers("tcp") < 14
         await asyncio.sleep(0.25)
         port = int(source.address.rpartition(":")[2])
         before = box.answers("tcp")
         async with await asyncio.start_server(through(box, [0.0]), "127.0.0.1", port):
             assert await dialer.get_block(source, box.cid) == box.block
         assert box.answers("tcp") == before + 1
+
+
+async def test_a_challenger_that_hangs_costs_a_block_little_and_loses(
+    box: TalkingBox, dialer: HttpDialer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[Source]()
+
+    async def hang(source: Source, call: bulk.Call) -> Reply:
+        del call
+        asked.append(source)
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    monkeypatch.setattr(paths, "SLOW_BYTES_S", 20e6)
+    monkeypatch.setattr(dialer.bulk, "_channel", hang)
+    async with way(box, through(box, [0.02])) as source:
+        for _ in range(6):
+            async with asyncio.timeout(5):
+                assert await dialer.get_block(source, box.cid) == box.block
+        path = dialer.path(Place(source.address, source.key))
+    assert len(asked) == 1
+    assert path.favourite is Carrier.TCP
+    assert all(meter.flights == 0 for meter in path.meters.values())
 
 
 async def test_where_udp_is_blocked_blocks_never_wait_for_it(box: TalkingBox, dialer: HttpDialer) -> None:
@@ -267,6 +324,46 @@ async def test_nobody_there_is_unreachable_and_blames_no_carrier(dialer: HttpDia
         await dialer.get_block(source, box.cid)
     path = dialer.path(Place(source.address, source.key))
     assert not path.closed(Carrier.TCP, monotonic())
+
+
+async def test_a_box_that_ended_is_told_at_once_and_looked_for_again_by_every_carrier(
+    tmp_path: Path, dialer: HttpDialer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = TalkingBox(tmp_path)
+    async with Listener(box.router, lambda _: None, BOX, box.metrics, host="127.0.0.1", port=0) as listener:
+        box.port = listener.port
+        assert await dialer.get_block(box.source, box.cid) == box.block
+    asked = list[Source]()
+
+    async def channel(source: Source, call: bulk.Call) -> Reply:
+        del call
+        asked.append(source)
+        raise UnreachableError("nobody there")
+
+    monkeypatch.setattr(dialer.bulk, "_channel", channel)
+    for tries in (0, 1):
+        with pytest.raises(UnreachableError):
+            await dialer.get_block(box.source, box.cid)
+        assert len(asked) == tries
+
+
+async def test_what_carried_blocks_and_what_failed_to_is_counted(box: TalkingBox) -> None:
+    registry = CollectorRegistry()
+    async with HttpDialer(allow_private=True, registry=registry) as dialer:
+        await dialer.get_block(box.source, box.cid)
+        async with way(box) as source:
+            await dialer.get_block(source, box.cid)
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    }
+    assert samples == {
+        ("farcast_node_carried_blocks_total", "tcp"): 1,
+        ("farcast_node_carried_blocks_total", "quic"): 1,
+        ("farcast_node_carrier_failures_total", "tcp", "refused"): 1,
+    }
 
 
 async def test_private_addresses_are_never_asked_for_blocks_unless_allowed(box: TalkingBox) -> None:

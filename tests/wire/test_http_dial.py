@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry
 from farcast.node.http.dial import HttpDialer
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
-from farcast.protocol.errors import FarcastError, RefusedError, RemoteError, UnreachableError
+from farcast.protocol.errors import FarcastError, RemoteError, UnreachableError
 from farcast.protocol.ports import Source, TierName
-from farcast.tests.wire.talkingbox import BOX, DEVICE, SIZE, TalkingBox, UdpRelay
+from farcast.tests.wire.talkingbox import BOX, DEVICE, SIZE, TalkingBox
 
 Box = TalkingBox
 
@@ -163,8 +163,6 @@ async def test_private_addresses_are_never_dialled_unless_allowed(box: Box) -> N
         with pytest.raises(UnreachableError) as caught:
             await dialer.request(source, "GET", "/ipfs/x")
         assert caught.value.reason == "private_address"
-        with pytest.raises(UnreachableError):
-            await dialer.stream(source, "/ipfs/x")
     assert box.answers("quic") + box.answers("tls") + box.answers("tcp") == 0
     await dialer.close()
 
@@ -175,12 +173,6 @@ async def test_a_cdn_is_asked_plainly_without_redirects_or_negotiation(box: Box,
     assert reply.headers["x-fields"] == "host"
     assert (await dialer.request(box.cdn, "GET", "/redirect")).status == 302
     assert box.answers("tcp") == 2
-
-
-async def test_a_refusal_says_when_to_come_back(box: Box, dialer: HttpDialer) -> None:
-    with pytest.raises(RefusedError) as caught:
-        await dialer.stream(box.source, "/ipfs/busy")
-    assert (caught.value.status, caught.value.retry_after_s) == (429, 3.0)
 
 
 @pytest.mark.parametrize("keyed", [True, False])
@@ -202,30 +194,6 @@ async def test_silence_ends_at_the_deadline_and_frees_the_handler(
         await dialer.request(box.source if keyed else box.cdn, "GET", "/wait", timeout_s=0.5)
     assert caught.value.reason == "timeout"
     await asyncio.wait_for(box.ended.wait(), 5)
-
-
-async def test_a_stream_arrives_whole_by_tls_and_by_quic(box: Box, dialer: HttpDialer) -> None:
-    assert b"".join([chunk async for chunk in await dialer.stream(box.source, "/ipfs/huge")]) == box.block * 3
-    assert box.answers("tls") == 1
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(
-        lambda: UdpRelay(("127.0.0.1", box.port)), local_addr=("127.0.0.1", port)
-    )
-    source = box.source._replace(address=f"127.0.0.1:{port}")
-    assert b"".join([chunk async for chunk in await dialer.stream(source, "/ipfs/huge")]) == box.block * 3
-    assert box.answers("quic") == 1
-    transport.close()
-
-
-async def test_a_stream_left_early_frees_everything(box: Box, dialer: HttpDialer) -> None:
-    stream = await dialer.stream(box.source, "/ipfs/huge")
-    assert await anext(stream)
-    await stream.aclose()  # type: ignore[attr-defined]
-    with pytest.raises(StopAsyncIteration):
-        await anext(stream)
 
 
 async def test_a_signed_request_proves_its_key_once(box: Box, dialer: HttpDialer) -> None:

@@ -54,7 +54,10 @@ from prometheus_client import CollectorRegistry
 from farcast.node.blocks.store import DiskStore
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import RemoteError
+from farcast.node.blocks import batch as batches
 home, quota = Path(sys.argv[1]) / "home", 25_000
+in_a_batch = sys.argv[2] == "in a batch"
+batches.GROUP_BLOCKS = batches.ANCHOR_BLOCKS = 2
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
 
 def block(number):
@@ -78,6 +81,17 @@ def work(say):
     say(5)
     store.close()
 
+def work_in_a_batch(say):
+    store = DiskStore(home, quota, CollectorRegistry())
+    store.put(*block(4))
+    say(4)
+    with store.batch() as batch:  # evicts what is there, and what its own first group brought
+        for number in (6, 7, 8, 4):
+            batch.put(*block(number))
+    store.sync()
+    say(8)
+    store.close()
+
 def die_at(point):
     left = [point]
     def hook(event, arguments):
@@ -92,7 +106,8 @@ def run(point):
     pid = os.fork()
     if pid == 0:
         die_at(point)
-        work(lambda number: os.write(writer, number.to_bytes(1, "big", signed=True)))
+        chosen = work_in_a_batch if in_a_batch else work
+        chosen(lambda number: os.write(writer, number.to_bytes(1, "big", signed=True)))
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as said:
@@ -106,7 +121,7 @@ while True:
     home.mkdir()
     status, words = run(point)
     again = 0
-    while True:  # the start after the crash is killed at every point too
+    while not in_a_batch:  # the start after the crash is killed at every point too
         again += 1
         pid = os.fork()
         if pid == 0:
@@ -123,7 +138,7 @@ while True:
         data = Path(place).read_bytes()
         assert cid.matches(data) and len(data) == size, point
     assert store.held_bytes == sum(path.stat().st_size for path in files.values()) <= quota, point
-    if words and words[-1] in (1, 5):
+    if words and words[-1] in (1, 5, 8):
         assert store.has(block(words[-1])[0]), (point, words)
     if words == [1, 2, 3, -2]:
         assert not store.has(block(2)[0]), point
@@ -132,6 +147,27 @@ while True:
     if status == 0:
         print(point - 1, flush=True)
         break
+"""
+
+BATCH_CHILD = """
+import random, sys
+from pathlib import Path
+from prometheus_client import CollectorRegistry
+from farcast.node.blocks.store import DiskStore
+from farcast.protocol.cid import RAW, Cid
+home, quota, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+rng = random.Random(seed)
+store = DiskStore(home, quota, CollectorRegistry())
+print("ready", flush=True)
+while True:
+    with store.batch() as batch:
+        for _ in range(rng.choice([1, 20, 70])):
+            data = rng.randbytes(rng.choice([1, 5_000, 20_000]))
+            cid = Cid.of(RAW, data)
+            batch.put(cid, data)
+            print("taken", cid, flush=True)
+    store.sync()
+    print("put", cid, flush=True)
 """
 
 SPOOL_CHILD = """
@@ -196,23 +232,28 @@ def files_under(home: Path) -> dict[str, Path]:
     return {path.name: path for path in (home / "blocks").rglob("*") if path.is_file()}
 
 
-def test_a_store_killed_before_every_file_operation_is_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["one by one", "in a batch"])
+def test_a_store_killed_before_every_file_operation_is_whole(tmp_path: Path, way: str) -> None:
     environ = {**os.environ, "PYTHONPATH": str(ROOT / ".src")}
-    command = [sys.executable, "-c", EVERY_POINT, str(tmp_path)]
+    command = [sys.executable, "-c", EVERY_POINT, str(tmp_path), way]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environ
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 30
+    assert int(done.stdout) > 20
 
 
 @pytest.mark.parametrize("quota_bytes", [10**9, 1_500_000])
-def test_a_store_killed_at_any_moment_is_whole(tmp_path: Path, quota_bytes: int) -> None:
+@pytest.mark.parametrize("script", [STORE_CHILD, BATCH_CHILD], ids=["one by one", "in batches"])
+def test_a_store_killed_at_any_moment_is_whole(tmp_path: Path, script: str, quota_bytes: int) -> None:
     promised: set[Cid] = set()
     for seed in range(ROUNDS):
+        taken: set[Cid] = set()
         dropped: set[Cid] = set()
-        for word, name in killed(STORE_CHILD, tmp_path, quota_bytes, seed + quota_bytes):
-            (promised if word == "put" else dropped).add(Cid.parse(name))
+        for word, name in killed(script, tmp_path, quota_bytes, seed + quota_bytes):
+            {"put": promised, "taken": taken, "dropping": dropped}[word].add(Cid.parse(name))
+            if word == "put":  # a batch that has ended keeps all that it took
+                promised |= taken
         promised -= dropped
         registry = CollectorRegistry()
         store = DiskStore(tmp_path, quota_bytes, registry)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from farcast.protocol.codec import Message, encode
 from farcast.protocol.enrol import (
     DAYS_AHEAD,
+    CheckAnswer,
+    CheckRequest,
     DeviceAnswer,
     DeviceRequest,
     Fault,
@@ -17,6 +19,8 @@ from farcast.protocol.enrol import (
     TicketAnswer,
     TicketRequest,
     TicketWish,
+    open_check_answer,
+    open_check_request,
     open_device_answer,
     open_device_request,
     open_relay_answer,
@@ -34,6 +38,8 @@ CASES: list[tuple[Message, Callable[[bytes], Message]]] = [
     (TicketRequest(1, [TicketWish(20_000, KEY)]), open_ticket_request),
     (TicketAnswer(1, [TicketGrant(b"ticket", KEY)]), open_ticket_answer),
     (RelayRequest(2, "", b"record", "unlisted"), open_relay_request),
+    (CheckRequest(1, KEY, 7433, b"pad"), open_check_request),
+    (CheckAnswer(1, "192.0.2.1", "", "silent", 5, 6, b"pad"), open_check_answer),
     (RelayAnswer(2, "pending", "", False, [Fault("a:1", "udp", "silent")]), open_relay_answer),
 ]
 

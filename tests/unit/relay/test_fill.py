@@ -13,6 +13,7 @@ from farcast.node.blocks.store import DiskStore
 from farcast.protocol.catalog import Entry
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import RefusedError, UnreachableError
+from farcast.protocol.manifest import open_manifest
 from farcast.relay.fill import Fill
 from farcast.tests.unit.node.reel import Reel, film
 
@@ -127,3 +128,17 @@ async def test_a_title_taken_off_the_list_is_filled_no_more(tmp_path: Path) -> N
         for title in (None, "film"):
             error = await refused(lambda t=title: r.fill.block(r.reel.cids("v0/seg-00000.m4s")[0], t))  # type: ignore[misc]
             assert error.status == 404
+
+
+async def test_who_asks_for_a_root_may_ask_for_what_lies_below_it(tmp_path: Path) -> None:
+    leaf, other = (film(segments=3).cids(f"v0/seg-0000{number}.m4s")[0] for number in (0, 1))
+    async with rig(tmp_path) as r:
+        await r.fill.learn_roots()
+        root = open_manifest(r.reel.blocks[r.reel.catalog.titles()["film"].cid]).root_cid
+        await refused(lambda: r.fill.block(leaf, None))
+        assert await r.fill.block(root, None) == r.reel.blocks[root]
+        assert await r.fill.block(leaf, None) == r.reel.blocks[leaf], "as an IPFS client does, with no hint"
+    async with rig(tmp_path) as again:
+        assert again.store.has(root), "so that it is answered without the fill"
+        await again.fill.learn_roots()
+        assert await again.fill.block(other, None) == again.reel.blocks[other]

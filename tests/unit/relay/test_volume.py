@@ -51,9 +51,9 @@ def test_new_transfers_stop_while_there_is_room_for_those_under_way() -> None:
 
 def test_a_month_used_up_ends_with_the_month_and_its_bytes_are_forgotten() -> None:
     volume = Volume(terms(), JANUARY)
-    for _ in range(48):
+    for minute in range(1, 49):
         volume.count(2 * GB, 200_000_000)
-        volume.tick(volume._ticked_ms + HOUR_MS // 60, 0.5)
+        volume.tick(JANUARY + minute * HOUR_MS // 60, 0.5)
     assert volume.state(JANUARY + HOUR_MS) == "spent"
     assert volume.wakes_ms(JANUARY + HOUR_MS) == volume.usage.end_ms == JANUARY + 31 * DAY_MS
     volume.tick(JANUARY + 31 * DAY_MS, 0.5)
@@ -151,7 +151,7 @@ def test_whatever_happens_a_month_is_the_one_it_is_in_and_nothing_is_counted_twi
 
 def test_a_year_of_relays_is_spread_over_its_months_and_each_uses_what_it_has() -> None:
     """Relays whose volume lasts a third of a month: awake in turn from the second month on, all year."""
-    dice, count, step_ms = random.Random(7), 60, HOUR_MS
+    dice, count, step_ms = random.Random(7), 40, HOUR_MS
     limit, speed = 100 * GB, 100 * GB / (10 * 86_400)
     relays = [Volume(Terms(limit, "both", 1, BERLIN), JANUARY) for _ in range(count)]
     starts = [period_at(JANUARY, 1, BERLIN).start_ms]

@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from prometheus_client import CollectorRegistry
 
+from farcast.node.blocks.batch import GROUP_BLOCKS
 from farcast.node.blocks.blockfiles import BLOCK_LIMIT_BYTES, BlockFiles
+from farcast.node.blocks.s3fifo import Queue
 from farcast.node.blocks.store import SPARE_BYTES, UNSYNCED_BLOCKS, DiskStore
 from farcast.protocol.cid import IDENTITY, RAW, Cid
 from farcast.protocol.errors import LocalError, RemoteError, StoreFullError
@@ -53,7 +57,7 @@ def test_a_block_put_is_read_back_and_lies_under_its_digest(store: DiskStore, tm
     assert store.has(cid)
     assert store.get(cid) == data
     fan = cid.digest.hex()
-    assert store.path(cid) == (str(tmp_path / "blocks" / fan[:2] / fan[2:4] / str(cid)), KB)
+    assert store.path(cid) == (str(tmp_path / "blocks" / fan[:2] / str(cid)), KB)
     assert (store.held_bytes, store.held_blocks, store.cids()) == (KB, 1, [cid])
 
 
@@ -87,7 +91,7 @@ def test_an_empty_block_is_a_block(store: DiskStore) -> None:
     assert store.path(cid) is not None
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "grow", "remove"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "grow", "remove", "folder", "link"])
 def test_a_corrupt_block_is_dropped_counted_and_may_come_again(tmp_path: Path, damage: str) -> None:
     store, registry = open_store(tmp_path)
     cid, data = block(1)
@@ -102,6 +106,13 @@ def test_a_corrupt_block_is_dropped_counted_and_may_come_again(tmp_path: Path, d
             file.write_bytes(data[:-1])
         case "grow":
             file.write_bytes(data + b"\0")
+        case "folder":
+            file.unlink()
+            (file / "inside").mkdir(parents=True)
+        case "link":  # to the very bytes, for now
+            (tmp_path / "elsewhere").write_bytes(data)
+            file.unlink()
+            file.symlink_to(tmp_path / "elsewhere")
         case _:
             file.unlink()
     assert store.get(cid) is None
@@ -111,34 +122,206 @@ def test_a_corrupt_block_is_dropped_counted_and_may_come_again(tmp_path: Path, d
     assert store.put(cid, data)
     assert store.get(cid) == data
     assert store.recheck(cid)
+    assert files_under(tmp_path) == {str(cid)}
     store.close()
 
 
-def test_the_least_recently_used_block_leaves_first(store: DiskStore) -> None:
+def test_a_folder_in_the_place_of_a_block_to_come_makes_room_for_it(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path)
+    cid, data = block(1)
+    (tmp_path / "blocks" / cid.digest[:1].hex() / str(cid) / "inside").mkdir(parents=True)
+    assert store.put(cid, data)
+    assert store.get(cid) == data
+    store.close()
+
+
+def test_a_batch_is_there_when_it_ends_and_durable_after_a_sync(tmp_path: Path) -> None:
+    store, registry = open_store(tmp_path, 10_000 * KB)
+    store.put(*block(0))
+    with store.batch() as batch:
+        assert [batch.put(*block(number)) for number in (0, 1, 2, 1)] == [False, True, True, False]
+        for number in range(3, 3 + 3 * GROUP_BLOCKS):
+            assert batch.put(*block(number), hashed=True)
+        with pytest.raises(RemoteError) as caught:
+            batch.put(block(500)[0], b"other")
+        assert caught.value.reason == "hash_mismatch"
+    count = 3 + 3 * GROUP_BLOCKS
+    assert all(store.get(block(number)[0]) == block(number)[1] for number in range(count))
+    assert store.held_blocks == count
+    assert list(store._unsynced) == [block(0)[0].encode()]
+    store.sync()
+    assert store._index.unsettled() == []
+    assert store._reserved == 0
+    assert registry.get_sample_value("farcast_node_store_blocks") == count
+    store.close()
+
+
+def test_a_batch_given_up_leaves_no_draft_and_no_room_taken(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path, 10_000 * KB)
+
+    def give_up() -> None:
+        with store.batch() as batch:
+            for number in range(GROUP_BLOCKS + 5):
+                batch.put(*block(number))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        give_up()
+    assert store.held_blocks in (0, GROUP_BLOCKS)
+    assert len(files_under(tmp_path)) == store.held_blocks
+    assert store._reserved == 0
+    store.close()
+
+
+def test_a_batch_that_finds_no_room_says_so_and_keeps_the_books(tmp_path: Path) -> None:
+    store, registry = open_store(tmp_path)
+    blocks = [block(number) for number in range(12)]
+    store.pin("film", [cid for cid, _ in blocks])
+
+    def put_all() -> None:
+        with store.batch() as batch:
+            for cid, data in blocks:
+                batch.put(cid, data)
+
+    for _ in range(2):  # ten of twelve have landed by then
+        with pytest.raises(StoreFullError, match="quota_bytes"):
+            put_all()
+    assert store._reserved == 0
+    assert len(files_under(tmp_path)) == store.held_blocks
+    assert store.held_blocks == 10
+    assert registry.get_sample_value("farcast_node_store_refused_blocks_total", {"reason": "store_full"}) == 4
+    store.close()
+
+
+def test_a_batch_larger_than_the_quota_evicts_what_it_brought_itself(store: DiskStore) -> None:
+    with store.batch() as batch:
+        for number in range(30):
+            assert batch.put(*block(number))
+    assert store.held_bytes == 10 * KB
+    assert store.has(block(29)[0])
+
+
+def test_a_disk_that_fails_to_keep_a_batch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, registry = open_store(tmp_path)
+
+    def fails(files: BlockFiles, name: str) -> bool:
+        del files, name
+        return False
+
+    monkeypatch.setattr(BlockFiles, "sync_file", fails)
+    with pytest.raises(LocalError, match="does not keep") as caught, store.batch() as batch:
+        batch.put(*block(1))
+    assert caught.value.reason == "disk_failed"
+    assert (
+        registry.get_sample_value("farcast_node_store_refused_blocks_total", {"reason": "disk_failed"}) == 1
+    )
+    assert files_under(tmp_path) == set()
+    assert store._reserved == 0
+    monkeypatch.undo()
+    store.close()
+
+
+def use(store: DiskStore, cid: Cid, times: int = 2) -> None:
+    for _ in range(times):
+        assert store.path(cid)
+
+
+def test_what_is_used_again_stays_and_what_passes_through_once_leaves(store: DiskStore) -> None:
     blocks = [block(number) for number in range(10)]
     for cid, data in blocks:
         store.put(cid, data)
-    store.get(blocks[0][0])
-    store.path(blocks[1][0])
-    for number in range(100, 108):
+    use(store, blocks[0][0])
+    assert [store.get(blocks[1][0]) for _ in range(2)] == [blocks[1][1]] * 2
+    store.path(blocks[2][0], use=False)
+    store.path(blocks[2][0])
+    for number in range(100, 160):
         cid, data = block(number)
         store.put(cid, data)
         assert store.held_bytes <= 10 * KB
     assert [store.has(cid) for cid, _ in blocks] == [True, True, *[False] * 8]
 
 
-def test_order_of_use_survives_a_restart(tmp_path: Path) -> None:
+def test_a_block_that_comes_back_soon_stays(store: DiskStore) -> None:
+    for number in range(12):
+        store.put(*block(number))
+    assert not store.has(block(0)[0])
+    store.put(*block(0))
+    for number in range(100, 160):
+        store.put(*block(number))
+    assert store.has(block(0)[0])
+
+
+def test_queues_uses_and_ghosts_survive_a_restart(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path)
+    for number in range(11):
+        store.put(*block(number))  # the last evicts the first
+    use(store, block(1)[0])
+    store.close()
+    store, _ = open_store(tmp_path)
+    store.put(*block(0))  # known to have left a moment ago
+    for number in range(100, 130):
+        store.put(*block(number))
+    kept = [store.has(block(number)[0]) for number in range(11)]
+    assert kept == [True, True, *[False] * 9]
+    store.close()
+    store, _ = open_store(tmp_path)
+    for number in range(200, 230):
+        store.put(*block(number))
+    assert [store.has(block(number)[0]) for number in range(11)] == kept
+    store.close()
+
+
+def test_after_a_crash_the_queues_are_as_last_written_down(tmp_path: Path) -> None:
+    store, _ = open_store(tmp_path)
+    for number in range(10):
+        store.put(*block(number))
+    use(store, block(3)[0])
+    store.sync()
+    store._index.close()  # as a crash would
+    store, _ = open_store(tmp_path)
+    for number in range(100, 130):
+        store.put(*block(number))
+    assert [store.has(block(number)[0]) for number in range(10)] == [number == 3 for number in range(10)]
+    store.close()
+
+
+def test_a_store_of_the_time_before_queues_and_flat_folders_is_taken_over(tmp_path: Path) -> None:
     store, _ = open_store(tmp_path)
     blocks = [block(number) for number in range(10)]
     for cid, data in blocks:
         store.put(cid, data)
-    store.path(blocks[0][0])
+    store.pin("film", [blocks[9][0]])
     store.close()
+    with closing(sqlite3.connect(tmp_path / "index.db")) as db:
+        for statement in (
+            "DROP TABLE ghost",
+            "DROP TABLE note",
+            "ALTER TABLE block DROP COLUMN queue",
+            "ALTER TABLE block DROP COLUMN frequency",
+            "ALTER TABLE block RENAME COLUMN turn TO last_used",
+            "CREATE INDEX block_coldest ON block(last_used) WHERE pins = 0 AND state < 2",
+            "CREATE INDEX block_pinned ON block(size) WHERE pins > 0 AND state < 2",
+            "DELETE FROM _sqlite_migrations WHERE name = '0002_queues'",
+        ):
+            db.execute(statement)
+        for age, (cid, _) in enumerate(reversed(blocks)):
+            db.execute("UPDATE block SET last_used = ? WHERE cid = ?", (age, cid.encode()))
+        db.commit()
+    for file in [file for file in (tmp_path / "blocks").glob("??/*") if file.is_file()]:
+        folder = file.parent / Cid.parse(file.name).digest[1:2].hex()
+        folder.mkdir(exist_ok=True)
+        file.rename(folder / file.name)
     store, _ = open_store(tmp_path)
-    cid, data = block(100)
-    store.put(cid, data)
-    assert store.has(blocks[0][0])
-    assert not store.has(blocks[1][0])
+    assert all(store.get(cid) == data for cid, data in blocks)
+    assert {path.parent.name for path in (tmp_path / "blocks").rglob("baf*")} == {
+        cid.digest[:1].hex() for cid, _ in blocks
+    }
+    assert not [folder for folder in (tmp_path / "blocks").glob("??/??") if folder.is_dir()]
+    store._used.clear()
+    for number in range(100, 103):
+        store.put(*block(number))
+    # the least recently used that nothing pins make room for a tenth of new ones, then new ones do
+    assert [number for number in range(10) if not store.has(blocks[number][0])] == [7, 8]
     store.close()
 
 
@@ -147,7 +330,7 @@ def test_eviction_finds_victims_when_everything_was_just_used(store: DiskStore) 
     for cid, data in blocks:
         store.put(cid, data)
     for cid, _ in blocks:
-        store.path(cid)
+        use(store, cid)
     cid, data = block(100, 5 * KB)
     assert store.put(cid, data)
     assert [store.has(cid) for cid, _ in blocks] == [False] * 5 + [True] * 5
@@ -390,6 +573,22 @@ class StoreMachine(RuleBasedStateMachine):
         """Drop one block, held or not."""
         self.store.drop(block(number, size)[0])
 
+    @rule(numbers=st.lists(st.integers(0, 11), max_size=5), size=st.sampled_from([KB, 2 * KB]))
+    def put_batch(self, numbers: list[int], size: int) -> None:
+        """Put blocks in a batch, or find that pins leave no room."""
+        try:
+            with self.store.batch() as batch:
+                for number in numbers:
+                    batch.put(*block(number, size))
+        except StoreFullError:
+            assert self.pins
+
+    @rule(number=st.integers(0, 11), size=st.sampled_from([KB, 2 * KB, 4 * KB]))
+    def get(self, number: int, size: int) -> None:
+        """Use one block, held or not."""
+        cid, data = block(number, size)
+        assert self.store.get(cid) == (data if self.store.has(cid) else None)
+
     @rule(label=st.sampled_from("ab"), number=st.integers(0, 11), size=st.sampled_from([KB, 2 * KB, 4 * KB]))
     def pin(self, label: str, number: int, size: int) -> None:
         """Pin one block, held or not."""
@@ -428,7 +627,8 @@ class StoreMachine(RuleBasedStateMachine):
         sizes = self.sizes()
         assert self.store.held_bytes == sum(sizes.values()) <= 10 * KB
         assert files_under(self.home) == {str(cid) for cid in sizes}
-        assert self.store._pinned_bytes == sum(size for cid, size in sizes.items() if cid in self.pinned())
+        pinned = sum(size for cid, size in sizes.items() if cid in self.pinned())
+        assert self.store._fifo.bytes_in(Queue.PINNED) == pinned
         assert {label: set(cids) for label, cids in self.store.pinned().items()} == self.pins
 
     def teardown(self) -> None:

@@ -206,6 +206,22 @@ async def test_cars_at_once_are_bounded_and_counted_down(
     assert (await gateway.answer(request(target))).status == 200
 
 
+async def test_all_cars_together_remember_only_so_many_blocks(
+    store: DiskStore, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, every = published(origin)
+    monkeypatch.setattr(module, "WALKED_LIMIT", len(every) + 2)
+    gateway = TrustlessGateway(store, origin.fill)
+    target = f"/ipfs/{root}?format=car"
+    slow = (await gateway.answer(request(target))).body
+    assert isinstance(slow, AsyncIterator)
+    for _ in range(4):  # its header and three blocks
+        await anext(slow)
+    await refused(whole(await gateway.answer(request(target))), 429, "too_many_cars")
+    assert len([part async for part in slow]) == len(every) - 3
+    assert len(car.Reader().push(await whole(await gateway.answer(request(target))))) == len(every)
+
+
 async def test_large_nodes_do_not_hold_up_the_loop(store: DiskStore, origin: Origin) -> None:
     names = {f"name {number:05}": Entry(ABSENT, 1, 1) for number in range(3_000)}
     made, entry = folder(names)

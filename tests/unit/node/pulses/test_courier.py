@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.pulses.acks import Acks
 from farcast.node.pulses.batcher import Batcher
-from farcast.node.pulses.courier import Courier
+from farcast.node.pulses.courier import CONTACT_MS, LOOK_LAST_MS, Courier
 from farcast.node.pulses.spool import DiskSpool
 from farcast.protocol.batch import Ack, PulsePost, TidAck, seal_receipt
 from farcast.protocol.codec import decode, encode
@@ -40,10 +40,11 @@ class Carrier:
         self.up, self.full = True, False
         self.seqs: list[int] = []
         self.acks: list[bytes] = []
-        self.asked = 0
+        self.asked = self.pinged = 0
 
     def answer(self, path: str, body: bytes) -> Reply:
         """Do what a relay does."""
+        self.pinged += path == "/healthz"
         if path == "/v1/pulses" and self.full:
             return Reply(429, {}, b"")
         if path == "/v1/pulses":
@@ -69,8 +70,9 @@ class Town:
         batcher = Batcher(self.spool, ORIGIN, self, list, acks, lambda: NOON_MS, registry)
         self.courier = Courier(
             self.spool, self, acks, lambda: [self.one.source, self.two.source],
-            lambda: [self.origin.source], batcher, lambda: NOON_MS, registry,
+            lambda: [self.origin.source], batcher, lambda: self.now_ms, registry,
         )  # fmt: skip
+        self.now_ms = NOON_MS
         self._signer = PulseSigner(GRANT.ticket, GRANT.key, SESSION)
 
     def watch(self) -> None:
@@ -78,6 +80,11 @@ class Town:
         pulse = self._signer.sign(NOON_MS, 0, 1, Viewing(ACTIVE, bytes(32), 0, 0, [], bytes(16)))
         item = SpooledPulse(TID, self._signer.seq, pulse, GRANT.ticket, NOON_MS, own=True)
         assert self.spool.add([item]) == 1
+
+    async def round(self) -> None:
+        """Make a round that is due."""
+        self.now_ms += LOOK_LAST_MS
+        await self.courier.errand()
 
     def acked(self, upto: int) -> bytes:
         """Return the origin's ack of numbers 1 to ``upto``, each later one newer."""
@@ -116,27 +123,59 @@ def town(tmp_path: Path) -> Iterator[Town]:
 
 async def test_a_carrier_that_knows_less_does_not_keep_the_others_from_being_asked(town: Town) -> None:
     town.watch()
-    await town.courier.errand()
+    await town.round()
     town.one.acks, town.one.full = [town.acked(1)], True
     town.watch()
-    await town.courier.errand()
+    await town.round()
     assert (town.one.seqs, town.two.seqs) == ([1], [1, 2])
     assert [item.seq for item in town.spool.pending(10)] == [2]  # the first relay has only heard of 1
     town.two.acks = [town.acked(2)]
-    await town.courier.errand()
+    await town.round()
     assert town.spool.pending(10) == []
 
 
 async def test_the_origin_is_asked_for_acks_only_while_no_carrier_answers(town: Town) -> None:
     town.origin.acks = [town.acked(1)]
     town.watch()
-    await town.courier.errand()
-    await town.courier.errand()
+    await town.round()
+    await town.round()
     assert (town.one.asked, town.two.asked, town.origin.asked) == (2, 0, 0)
     town.one.up = False
-    await town.courier.errand()  # the second relay takes it too, and has nothing to say yet
+    await town.round()  # the second relay takes it too, and has nothing to say yet
     assert (town.two.asked, town.origin.asked) == (1, 0)
     town.two.up = False
-    await town.courier.errand()
+    await town.round()
     assert town.origin.asked == 1
     assert town.spool.pending(10) == []
+
+
+async def test_with_nothing_to_hand_over_an_uplink_that_works_is_left_alone(town: Town) -> None:
+    await town.courier.errand()
+    for _ in range(30):
+        town.now_ms += 2_000
+        await town.courier.errand()
+    assert (town.courier.reachable, town.one.pinged) == (True, 1)
+    town.watch()
+    town.now_ms += 2_000
+    await town.courier.errand()
+    assert town.one.seqs == [1], "news goes at once"
+    town.one.acks = [town.acked(1)]
+    await town.round()
+    await town.round()
+    pinged = town.one.pinged
+    town.now_ms += CONTACT_MS
+    await town.courier.errand()
+    assert town.one.pinged == pinged + 1
+
+
+async def test_an_uplink_that_is_gone_is_looked_for_ever_less_often_and_found_within_seconds(
+    town: Town,
+) -> None:
+    town.one.up = town.two.up = town.origin.up = False
+    for _ in range(120):
+        town.now_ms += 2_000
+        await town.courier.errand()
+    assert not town.courier.reachable
+    town.one.up = True
+    await town.round()
+    assert town.courier.reachable
