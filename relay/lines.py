@@ -38,8 +38,8 @@ def speed(serving: dict[str, Any], contract: dict[str, Any]) -> str:
 
 
 def status_lines(found: dict[str, Any]) -> list[str]:
-    """Return the lines, the verdict first; a relay without an origin has no contract and few of them."""
-    if "contract" not in found:
+    """Return the lines, the verdict first; a relay without an origin has few of them."""
+    if found["standing"] == "standalone":
         held = f"{size(found['store']['bytes'])}, {found['store']['blocks']} blocks"
         labels = ", ".join(found["imports"]) or "none"
         return [
