@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from ..node.box import Box, clock_ms
+from ..node.box import Box
 from ..node.catalog.denyfiles import LOOK_S as DENY_LOOK_S
 from ..node.catalog.denyfiles import DenyFiles
 from ..node.duty import Duty, Greeting
 from ..node.home import Home, write_whole
 from ..node.http.exchange import Answer, Exchange
-from ..node.http.governor import Lan, State
 from ..node.ipfs.gateway import TrustlessGateway
 from ..node.page import Sheet
 from ..node.settings import Settings
 from ..protocol.cid import Cid
 from ..protocol.errors import RefusedError
-from .contract import TICK_S, Contract, Traffic
-from .contractmetrics import ContractMetrics
 from .gateways import Gateways
 from .importdesk import ImportDesk
 from .pinning import RETRY_S, Pinner
 from .reload import Reload
+from .warden import Warden
 
 STANDALONE_FILE = "standalone"
 """Marks the home of a relay that was made without an origin; joining one later ends that."""
@@ -54,16 +50,10 @@ class StandaloneService:
 
     def __init__(self, home: Home, settings: Settings) -> None:
         self.box = box = Box(home, settings)
-        self._fetched_bytes = self._asked_bytes = 0
-        box.dialer.carried = self._carried
-        self.contract = Contract(
-            home.path, settings.contract, clock_ms, random.SystemRandom().random, self._traffic
-        )
-        self.contract.changed = self._hold_to_contract
-        self._hold_to_contract()
-        ContractMetrics(self.contract, box.registry)
+        self.warden = Warden(box)
+        self.contract = self.warden.contract
         self.denied = DenyFiles(settings.deny.files, box.registry)
-        self.reload = Reload(home.path, settings, self._take_settings, box.registry)
+        self.reload = Reload(home.path, settings, self.warden.change, box.registry)
         self.desk = ImportDesk(box.store)
         gateways = Gateways(settings.ipfs.pin_from, box.dialer, box.registry)
         self.pinner = Pinner(box.store, gateways, self.contract.fill, self.denied.denies, box.registry)
@@ -79,7 +69,7 @@ class StandaloneService:
     def _add_routes(self) -> None:
         box = self.box
         box.public.route("GET", "/healthz", self._health)
-        box.public.route("GET", "/readyz", self._ready)
+        box.public.route("GET", "/readyz", self.warden.ready(self._health))
         box.local.route("GET", "/api/status", self._status)
         box.local.route("POST", "/api/pause", self._pause)
         box.local.route("POST", "/api/resume", self._resume)
@@ -90,9 +80,7 @@ class StandaloneService:
     def _add_work(self) -> None:
         box = self.box
         box.on_close(self.desk.close)
-        box.on_close(self.contract.keep)
         box.on_close(self.pinner.close)
-        box.every("contract", TICK_S, self.contract.tick)
         box.every("deny", DENY_LOOK_S, lambda: asyncio.to_thread(self.denied.refresh))
         box.every("pins", RETRY_S, self.pinner.resume)
         box.serve("reload", self.reload.run)
@@ -159,13 +147,6 @@ class StandaloneService:
             200, {"content-type": "text/plain; charset=utf-8", "cache-control": "no-store"}, b"ok\n"
         )
 
-    async def _ready(self, exchange: Exchange) -> Answer:
-        """``GET /readyz``: 503 while nothing new is served."""
-        refusal = self.contract.refusal()
-        if refusal is not None:
-            raise refusal
-        return await self._health(exchange)
-
     async def _pause(self, exchange: Exchange) -> Answer:
         del exchange
         await self.contract.pause()
@@ -177,33 +158,8 @@ class StandaloneService:
         return self._switched()
 
     def _switched(self) -> Answer:
-        connections = sum(self.box.tally(name).connections() for name in ("tcp", "quic"))
-        return Answer.json({"state": self.contract.state, "connections": connections, "origin_told": None})
-
-    def _traffic(self) -> Traffic:
-        return Traffic(self.box.governor.wan.bytes + self._asked_bytes, self._fetched_bytes)
-
-    def _carried(self, address: str, sent_bytes: int, received_bytes: int) -> None:
-        """Count what asking another box took; what is on a network of this box may be exempt."""
-        if self.box.governor.local(address.rpartition(":")[0].strip("[]")):
-            return
-        self._asked_bytes += sent_bytes
-        self._fetched_bytes += received_bytes
-        self.contract.filled(received_bytes)
-
-    def _hold_to_contract(self) -> None:
-        """Make the servers keep what the contract says now."""
-        contract, governor = self.contract, self.box.governor
-        governor.local = Lan() if contract.table.lan_exempt else Lan(())
-        governor.set_rules(contract.rules(), asyncio.get_running_loop().time())
-        governor.set_state(State(contract.state), contract.retry_after_s)
-
-    def _take_settings(self, settings: Settings) -> None:
-        """Hold to settings that were read again while serving."""
-        self.box.settings = settings
-        self.box.store.quota_bytes = settings.store.quota_bytes
-        logging.getLogger().setLevel(settings.log.level.upper())
-        self.contract.change(settings.contract)
+        state, connections = self.contract.state, self.warden.connections()
+        return Answer.json({"state": state, "connections": connections, "origin_told": None})
 
 
 async def _nothing(cid: Cid, title: str | None) -> NoReturn:
