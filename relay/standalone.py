@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -54,7 +53,7 @@ class StandaloneService:
         self.warden = Warden(box)
         self.contract = self.warden.contract
         self.denied = DenyFiles(settings.deny.files, box.registry)
-        self.reload = Reload(home.path, settings, self._take_settings, box.registry)
+        self.reload = Reload(home.path, settings, self.warden.change, box.registry)
         self.desk = ImportDesk(box.store)
         gateways = Gateways(settings.ipfs.pin_from, box.dialer, box.registry)
         self.pinner = Pinner(box.store, gateways, self.contract.fill, self.denied.denies, box.registry)
@@ -159,15 +158,8 @@ class StandaloneService:
         return self._switched()
 
     def _switched(self) -> Answer:
-        connections = sum(self.box.tally(name).connections() for name in ("tcp", "quic"))
-        return Answer.json({"state": self.contract.state, "connections": connections, "origin_told": None})
-
-    def _take_settings(self, settings: Settings) -> None:
-        """Hold to settings that were read again while serving."""
-        self.box.settings = settings
-        self.box.store.quota_bytes = settings.store.quota_bytes
-        logging.getLogger().setLevel(settings.log.level.upper())
-        self.warden.change(settings.contract)
+        state, connections = self.contract.state, self.warden.connections()
+        return Answer.json({"state": state, "connections": connections, "origin_told": None})
 
 
 async def _nothing(cid: Cid, title: str | None) -> NoReturn:

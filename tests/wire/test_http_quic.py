@@ -24,6 +24,7 @@ from farcast.node.http.meter import Meter
 from farcast.node.http.quic import aioquic_engine, datagram, qh3_engine
 from farcast.node.http.quic.channel import Channel
 from farcast.node.http.quic.gate import GateLimits
+from farcast.node.http.quic.session import Address
 from farcast.node.http.tls import peer_key
 from farcast.protocol.errors import RemoteError, UnreachableError
 from farcast.protocol.identity import Identity
@@ -299,6 +300,24 @@ async def test_small_answers_do_not_wait_for_bulk(box: Box) -> None:
         assert small[2] == b"x"
         assert sum(each.done() for each in bulk) < 20
         assert [body == box.whole for _, _, body in await asyncio.gather(*bulk)] == [True] * 40
+
+
+async def test_many_streams_at_once_still_go_out_by_the_batch(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    send = datagram.Endpoint._send
+
+    def counted(self: datagram.Endpoint, batch: list[bytes], address: Address | None, local: bytes) -> bool:
+        if len(batch[0]) > 1_000:  # a body's, no acknowledgement
+            batches.append(len(batch))
+        return send(self, batch, address, local)
+
+    monkeypatch.setattr(datagram.Endpoint, "_send", counted)
+    async with dialled(box) as channel:
+        answers = await asyncio.gather(*(get(channel, "/file") for _ in range(24)))
+        assert all(body == box.whole for _, _, body in answers)
+    assert sum(batches) / len(batches) > 12  # streams that take turns by the packet gave three
 
 
 async def test_browsers_past_their_limit_wait_and_others_do_not(tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ from aioquic.quic.connection import QuicConnection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from farcast.node.http.files import CHUNK_BYTES
 from farcast.node.http.quic import peer
 from farcast.node.http.quic.gate import GateLimits
 from farcast.node.http.quic.ids import Ids, read_ids
-from farcast.node.http.quic.link import CHUNK_BYTES, LINK_BYTES
+from farcast.node.http.quic.link import LINK_BYTES
 from farcast.node.http.quic.peer import Peer
 from farcast.node.http.quic.qh3_engine import Qh3Session
 from farcast.node.http.quic.server import QuicServer

@@ -13,15 +13,14 @@ from .session import Address, Closed, Event, Headers, Session
 
 LINK_BYTES = 8 << 20
 """Bytes of all streams of one connection that may wait for their first sending."""
-TURN_BYTES = 512 << 10
-"""What is queued in all before the next bulk stream has its turn.
+TURN_BYTES = 64 << 10
+"""What may still be queued when the next bulk stream has its turn: a piece of its body.
 
 An engine takes packets from its streams in turn, each of a size of its own, and datagrams of unlike
-size do not go out in one system call; few streams at a time also finish earlier than all at once.
+size do not go out in one system call; one stream after another also finishes earlier than all at once.
 """
 SMALL_BYTES = 16 << 10
 """A piece up to this size waits for no turn."""
-CHUNK_BYTES = 256 << 10
 STALL_S = 30.0
 
 Spend = Callable[[int], Awaitable[None]]
@@ -86,7 +85,6 @@ class Link:
                 self.endpoint.send([data for data, _ in out[start:at]], address, self._local)
                 start = at
         self._arm()
-        # what only the peer can set free may not keep the other streams from their turns
         self._stuck_bytes = self.session.queued() if self.session.starved else 0
         if self._writers:
             self._wake()
@@ -171,23 +169,22 @@ class Link:
 
     def _full(self, stream: int, size_bytes: int) -> bool:
         session = self.session
-        if session.queued(stream) >= session.stream_bytes:
+        if session.queued(stream) >= session.stream_bytes or session.queued() >= LINK_BYTES:
             return True
-        return self._free() <= 0 and (size_bytes > SMALL_BYTES or session.queued() >= LINK_BYTES)
+        return size_bytes > SMALL_BYTES and not self._idle()
 
-    def _free(self) -> int:
-        """Return the bytes that may be queued now, besides small pieces."""
-        return min(LINK_BYTES, TURN_BYTES + self._stuck_bytes) - self.session.queued()
+    def _idle(self) -> bool:
+        """Whether a bulk stream may have its turn; what only the peer can set free keeps no other from it."""
+        return self.session.queued() <= min(LINK_BYTES, TURN_BYTES + self._stuck_bytes)
 
     def _wake(self) -> None:
-        """Give the writers that have waited longest their turn."""
-        free = self._free()
+        """Give the writer that has waited longest its turn."""
+        if not self._idle():
+            return
         for stream, writer in self._writers.items():
-            if free <= 0:
-                return
             if not writer.done() and self.session.queued(stream) < self.session.stream_bytes:
                 writer.set_result(None)
-                free -= CHUNK_BYTES
+                return
 
     def _let_open(self, count: int) -> None:
         for opener in islice(self._openers, count):

@@ -95,7 +95,7 @@ async def test_the_names_of_what_was_asked_for_are_bounded(tmp_path: Path) -> No
     hot = HotSet(10 * BLOCK_BYTES)
     for number in range(3 * ASKED_KEPT):
         hot.find(str(tmp_path / str(number)))
-    assert len(hot._asked) <= ASKED_KEPT
+    assert hot.asked <= ASKED_KEPT
 
 
 async def test_parts_are_streamed_from_memory_where_they_are_in_it(tmp_path: Path) -> None:
