@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter
@@ -20,8 +21,8 @@ from ...protocol.errors import RemoteError, UnreachableError
 from ...protocol.ports import Reply, Source
 from ...protocol.unixfs import BLOCK_LIMIT_BYTES
 from .address import Place, authority, parse_address
-from .channel import Channel
-from .paths import FIRM_S, SOFT_S, TAMPERED_S, Carrier, Path
+from .paths import FIRM_S, SOFT_S, TAMPERED_S, Carrier, Flight, Path
+from .quic.channel import Channel
 from .tcp import Ask, TcpCarrier
 
 HEAD_START_S = 0.3
@@ -45,6 +46,14 @@ class Call(NamedTuple):
     body: bytes
     headers: dict[str, str]
     limit_bytes: int
+
+
+class _Want(NamedTuple):
+    source: Source
+    place: Place
+    path: Path
+    call: Call
+    cid: Cid
 
 
 class TamperedError(UnreachableError):
@@ -98,63 +107,78 @@ class Bulk:
         place = Place(source.address, source.key)
         parse_address(source.address)
         path = self._path(place)
+        want = _Want(source, place, path, call, cid)
         if self._tcp is None or not PUBLIC_FIELDS.issuperset(headers):
-            return await self._authenticated(source, path, call)
-        if await self._turn(path) is Carrier.QUIC:
-            return await self._by_quic_first(source, place, path, call, cid)
-        return await self._by_tcp_first(source, place, path, call, cid)
-
-    async def _by_tcp_first(self, source: Source, place: Place, path: Path, call: Call, cid: Cid) -> Reply:
+            return await self._authenticated(want, path.begin(Carrier.QUIC, self._now()))
+        flight = await self._turn(path)
         try:
-            return await self._plain(place, path, call, cid)
+            patience_s = path.patience_s(flight)
+            if patience_s is None:
+                return await self._by(want, flight)
+            return await self._tried(want, flight, patience_s)
+        finally:
+            path.leave(flight, self._now())  # where it never began
+            self._wake(path)
+
+    async def _tried(self, want: _Want, flight: Flight, patience_s: float) -> Reply:
+        """Let a challenger bring a block; once it is late the favourite is asked too, and the first wins."""
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(self._by(want, flight))]
+        try:
+            await asyncio.wait(tasks, timeout=patience_s)
+            if not tasks[0].done():
+                second = want.path.begin(flight.carrier.other, self._now())
+                tasks.append(loop.create_task(self._by(want, second)))
+            for first in asyncio.as_completed(tasks):
+                with suppress(UnreachableError):
+                    return await first
+            return await tasks[0]  # both failed: this says why
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _by(self, want: _Want, flight: Flight) -> Reply:
+        """Bring a block by the flight's carrier, or by the other one where that fails."""
+        path, by_tcp = want.path, flight.carrier is Carrier.TCP
+        try:
+            return await (self._plain if by_tcp else self._authenticated)(want, flight)
         except UnreachableError as error:
             if error.reason in ("private_address", "closed"):
                 raise
-            self._failures.labels("tcp", error.reason).inc()
+            self._failures.labels(flight.carrier.name.lower(), error.reason).inc()
+            if not by_tcp:
+                return await self._plain(want, path.begin(Carrier.TCP, self._now()))
             if error.reason == "refused" and path.recently(Carrier.TCP, self._now()):
                 path.gone(Carrier.TCP)  # the box has ended: who waits should ask another at once
                 raise
-            reply = await self._authenticated(source, path, call)
+            reply = await self._authenticated(want, path.begin(Carrier.QUIC, self._now()))
             pause_s = {"tampered": TAMPERED_S, "refused": FIRM_S}.get(error.reason, SOFT_S)
             path.fails(Carrier.TCP, pause_s, self._now())  # the box is there, so it was the carrier
-            self._wake(path)
             return reply
 
-    async def _by_quic_first(self, source: Source, place: Place, path: Path, call: Call, cid: Cid) -> Reply:
-        try:
-            return await self._authenticated(source, path, call)
-        except UnreachableError as error:
-            if error.reason in ("private_address", "closed"):
-                raise
-            self._failures.labels("quic", error.reason).inc()
-            return await self._plain(place, path, call, cid)
-
-    async def _authenticated(self, source: Source, path: Path, call: Call) -> Reply:
+    async def _authenticated(self, want: _Want, flight: Flight) -> Reply:
         """Ask over the box's channel: by QUIC, or by TLS where UDP is blocked, which is not measured."""
-        flight = path.begin(Carrier.QUIC, self._now())
+        path = want.path
         try:
-            reply = await self._channel(source, call)
-        except BaseException:
+            reply = await self._channel(want.source, want.call)
+            now = self._now()
+            if reply.status == _OK and path.closed(Carrier.QUIC, now):
+                self._blocks.labels("tls").inc()
+            elif reply.status == _OK:
+                path.arrived(flight, len(reply.body), now)
+                path.finish(flight, now)
+                self._blocks.labels("quic").inc()
+            return reply
+        finally:
             path.leave(flight, self._now())
-            raise
-        now = self._now()
-        if reply.status != _OK:
-            path.leave(flight, now)
-        elif path.closed(Carrier.QUIC, now):
-            path.leave(flight, now)
-            self._blocks.labels("tls").inc()
-        else:
-            path.arrived(flight, len(reply.body), now)
-            path.finish(flight, now)
-            self._blocks.labels("quic").inc()
-        self._wake(path)
-        return reply
+            self._wake(path)
 
-    async def _plain(self, place: Place, path: Path, call: Call, cid: Cid) -> Reply:
+    async def _plain(self, want: _Want, flight: Flight) -> Reply:
         """Ask over plain TCP; only an honest no, or the very bytes the CID names, come back."""
         assert self._tcp is not None
+        call, place, path = want.call, want.place, want.path
         carrier, ask, loop = self._tcp(), Ask(), asyncio.get_running_loop()
-        flight = path.begin(Carrier.TCP, loop.time())
         task = loop.create_task(
             carrier.request(
                 call.method,
@@ -169,22 +193,17 @@ class Bulk:
             )
         )
         try:
-            if await self._connects(task, ask, place, path):
-                reply = await self._checked(task, ask, place, cid)
-            else:
-                raise UnreachableError(f"{place.address} answers by QUIC, not by TCP", reason="late")  # noqa: TRY301 - beside its rival
-        except BaseException:
-            path.leave(flight, self._now())
-            raise
-        else:
+            if not await self._connects(task, ask, place, path):
+                message = f"{place.address} answers by QUIC, not by TCP"
+                raise UnreachableError(message, reason="late")
+            reply = await self._checked(task, ask, place, want.cid)
             path.works(Carrier.TCP)
             if reply.status == _OK:
                 path.finish(flight, self._now())
                 self._blocks.labels("tcp").inc()
-            else:
-                path.leave(flight, self._now())
             return reply
         finally:
+            path.leave(flight, self._now())
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             self._wake(path)
@@ -227,12 +246,12 @@ class Bulk:
             path.connected(Carrier.TCP, loop.time())
         return ask.sent or task.done() or rival is None
 
-    async def _turn(self, path: Path) -> Carrier:
-        """Return the carrier of the next block, once it has room for one."""
+    async def _turn(self, path: Path) -> Flight:
+        """Begin the next block by the carrier the path chooses, once that has room for it."""
         while True:
             carrier = path.choose(self._now())
             if carrier is Carrier.QUIC or path.has_lane():
-                return carrier
+                return path.begin(carrier, self._now())
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._queues.setdefault(path, deque()).append(turn)
             await turn

@@ -8,22 +8,24 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from time import time
 from types import TracebackType
 from typing import Any, Self, cast
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from ...protocol.cid import Cid
-from ...protocol.errors import RefusedError, RemoteError, UnreachableError
+from ...protocol.errors import RemoteError, UnreachableError
 from ...protocol.identity import Identity
 from ...protocol.ports import Reply, Source
 from ...protocol.request import authorization, read_challenge
 from .address import HostPort, Place, authority, is_public, parse_address
 from .bulk import Bulk, Call
-from .channel import Channel
-from .datagram import Address
 from .paths import FIRM_S, Carrier, Path, Paths
+from .problem import expect
+from .quic.channel import Channel
+from .quic.session import Address
 from .reach import by_quic, by_tls, by_web
 from .tcp import Ask, TcpCarrier
 
@@ -54,7 +56,15 @@ class HttpDialer:
         self._network = network
         self.paths = Paths()
         plain = self._carrier if plain_blocks else None
-        self._bulk = Bulk(self.path, plain, self._request, self._ready, registry)
+        self.bulk = Bulk(self.path, plain, self._request, self._ready, registry)
+        ways = Gauge(
+            "farcast_node_paths",
+            "Ways to boxes, by what carries their blocks.",
+            ["carrier"],
+            registry=registry,
+        )
+        for carrier in Carrier:
+            ways.labels(carrier.name.lower()).set_function(partial(self.paths.favouring, carrier))
         self._channels: dict[Place, Channel] = {}
         self._openings: dict[Place, asyncio.Task[Channel]] = {}
         self._tcp: TcpCarrier | None = None
@@ -106,14 +116,13 @@ class HttpDialer:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                reply = await self._bulk.get(source, cid, dict(headers or {}))
+                reply = await self.bulk.get(source, cid, dict(headers or {}))
         except TimeoutError as error:
             message = f"{source.name} at {source.address} did not bring {cid} within {timeout_s:g} s"
             raise UnreachableError(message, reason="timeout") from error
-        if reply.status != 200:  # noqa: PLR2004 - OK
-            raise refusal(source, f"/ipfs/{cid}", reply)
-        self.carried(source.address, 0, len(reply.body))
-        return reply.body
+        body = expect(reply, 200)
+        self.carried(source.address, 0, len(body))
+        return body
 
     def path(self, place: Place) -> Path:
         """Return what is known of the way to ``place`` from the network this box is on."""
@@ -381,13 +390,3 @@ def _with_host(place: Place, headers: dict[str, str]) -> dict[str, str]:
 async def _cancel(task: asyncio.Task[Reply]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def refusal(source: Source, path: str, reply: Reply) -> RefusedError:
-    """Return the error of an answer that is a no, with its Retry-After where that is in seconds."""
-    after = reply.headers.get("retry-after", "")
-    return RefusedError(
-        f"{source.name} at {source.address} answered {reply.status} for {path}",
-        status=reply.status,
-        retry_after_s=float(after) if after.isascii() and after.isdigit() else None,
-    )

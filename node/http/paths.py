@@ -27,6 +27,8 @@ QUIC_GAIN, TCP_GAIN = 1.3, 1.0
 """How many times faster than the favourite a challenger must be; TCP is the cheaper one."""
 HOPELESS, HOPELESS_BYTES = 0.25, 512 << 10
 """A challenger below this share of the favourite's rate loses as soon as so much should have come."""
+PATIENCE, PATIENCE_BYTES, PATIENCE_S = 3.0, 1 << 20, (0.5, 4.0)
+"""A trial costs nobody more than three times what the favourite takes for a block, within these seconds."""
 QUIC_TRIAL_BLOCKS, QUIC_TRIAL_FLIGHTS = 3, 2
 LANES = (3, 6)
 """TCP connections to one place: enough for a sender that paces, and for one that backs off at every loss."""
@@ -193,13 +195,14 @@ class Trial:
 class Flight:
     """One block on its way by ``carrier``."""
 
-    __slots__ = ("carrier", "size_bytes", "trial")
+    __slots__ = ("carrier", "over", "size_bytes", "trial")
 
     def __init__(self, carrier: Carrier, trial: Trial | None) -> None:
         """Begin, as one of a trial's blocks or not."""
         self.carrier = carrier
         self.size_bytes = 0
         self.trial = trial
+        self.over = False
 
 
 class Path:
@@ -263,7 +266,7 @@ class Path:
         return self.meters[Carrier.TCP].flights < self.lanes.limit
 
     def begin(self, carrier: Carrier, now: float) -> Flight:
-        """Start a block by ``carrier``; a flight ends once: by ``finish``, ``break_off`` or ``leave``."""
+        """Start a block by ``carrier``; it ends by ``finish`` or ``leave``, whichever comes first."""
         trial = self._trial
         if trial is not None and (trial.carrier is not carrier or not trial.to_start):
             trial = None
@@ -274,6 +277,13 @@ class Path:
             trial.to_start -= 1
             trial.meter.begin(now)
         return Flight(carrier, trial)
+
+    def patience_s(self, flight: Flight) -> float | None:
+        """Return after how long a trial's block is wanted from the favourite too; None for any other."""
+        standing = self.meters[self.favourite].rate
+        if flight.trial is None or not standing or flight.carrier is self.favourite:
+            return None
+        return min(max(PATIENCE * PATIENCE_BYTES / standing, PATIENCE_S[0]), PATIENCE_S[1])
 
     def arrived(self, flight: Flight, size_bytes: int, now: float) -> None:
         """Count bytes of a block as they come."""
@@ -287,7 +297,7 @@ class Path:
     def finish(self, flight: Flight, now: float) -> None:
         """End a flight that brought its block, or, with no bytes, an honest no."""
         self.works(flight.carrier)
-        if not flight.size_bytes:
+        if flight.over or not flight.size_bytes:
             self.leave(flight, now)
             return
         self._stop(flight, now, whole=True)
@@ -297,19 +307,17 @@ class Path:
         elif flight.carrier is self.favourite:
             self._calm += 1
 
-    def break_off(self, flight: Flight, first_s: float, now: float) -> None:
-        """End a flight that failed; its carrier is left alone as ``fails`` says."""
-        self._stop(flight, now, whole=False)
-        self.fails(flight.carrier, first_s, now)
-
     def leave(self, flight: Flight, now: float) -> None:
-        """End a flight nobody waits for any more; the time it took without its block counts."""
+        """End a flight that failed, or that nobody waits for any more; the time it took counts."""
+        if flight.over:
+            return
         self._stop(flight, now, whole=False)
         if flight.trial is not None:
             flight.trial.to_start += 1
             self._judge(flight.trial)
 
     def _stop(self, flight: Flight, now: float, *, whole: bool) -> None:
+        flight.over = True
         self.meters[flight.carrier].end(now)
         if flight.carrier is Carrier.TCP:
             self.lanes.end(now, whole=whole)
@@ -354,6 +362,10 @@ class Paths:
     def __len__(self) -> int:
         """How many are remembered."""
         return len(self._paths)
+
+    def favouring(self, carrier: Carrier) -> int:
+        """Return how many of them have ``carrier`` as their favourite."""
+        return sum(path.favourite is carrier for path in self._paths.values())
 
     def at(self, network: str, place: object, now: float) -> Path:
         """Return the path from ``network`` to ``place``; a new one knows whether UDP is blocked there."""

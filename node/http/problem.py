@@ -64,7 +64,8 @@ def expect(reply: Reply, *statuses: int) -> bytes:
     """Return the body of an answer that has one of ``statuses``.
 
     Raises:
-        RefusedError: with the sentence and reason of the problem document it carries otherwise.
+        RefusedError: otherwise, with the sentence and reason of the problem document it carries, and its
+            Retry-After where that is in seconds.
 
     """
     if reply.status in statuses:
@@ -74,4 +75,10 @@ def expect(reply: Reply, *statuses: int) -> bytes:
     except msgspec.MsgspecError:
         document = _Document()
     detail = document.detail or f"the answer was {reply.status} {phrase(reply.status)}"
-    raise RefusedError(detail[:400], status=reply.status, reason=document.reason[:40])
+    after = reply.headers.get("retry-after", "")
+    raise RefusedError(
+        detail[:400],
+        status=reply.status,
+        retry_after_s=float(after[:9]) if after.isascii() and after.isdigit() else None,
+        reason=document.reason[:40],
+    )

@@ -63,7 +63,19 @@ async def way(box: TalkingBox, tcp: Serve | None = None) -> AsyncGenerator[Sourc
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
         lambda: UdpRelay(("127.0.0.1", box.port)), local_addr=("127.0.0.1", port)
     )
-    server = await asyncio.start_server(tcp, "127.0.0.1", port) if tcp else None
+    serving = set[asyncio.Task[None]]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        assert tcp is not None
+        serving.add(task)
+        try:
+            await tcp(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port) if tcp else None
     try:
         yield box.source._replace(address=f"127.0.0.1:{port}")
     finally:
@@ -71,6 +83,9 @@ async def way(box: TalkingBox, tcp: Serve | None = None) -> AsyncGenerator[Sourc
         if server is not None:
             server.close()
             await server.wait_closed()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 def through(box: TalkingBox, pause_s: list[float]) -> Serve:
@@ -92,7 +107,10 @@ def through(box: TalkingBox, pause_s: list[float]) -> Serve:
                 pass  # one end left; the other is told by the close below
             target.close()
 
-        await asyncio.gather(copy(reader, back, [0.0]), copy(there, writer, pause_s))
+        try:
+            await asyncio.gather(copy(reader, back, [0.0]), copy(there, writer, pause_s))
+        finally:
+            back.close()
 
     return serve
 
@@ -247,6 +265,29 @@ async def test_slow_tcp_loses_to_quic_and_a_closed_one_is_used_again_once_it_rec
         assert box.answers("tcp") == before + 1
 
 
+async def test_a_challenger_that_hangs_costs_a_block_little_and_loses(
+    box: TalkingBox, dialer: HttpDialer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[Source]()
+
+    async def hang(source: Source, call: bulk.Call) -> Reply:
+        del call
+        asked.append(source)
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    monkeypatch.setattr(paths, "SLOW_BYTES_S", 20e6)
+    monkeypatch.setattr(dialer.bulk, "_channel", hang)
+    async with way(box, through(box, [0.02])) as source:
+        for _ in range(6):
+            async with asyncio.timeout(5):
+                assert await dialer.get_block(source, box.cid) == box.block
+        path = dialer.path(Place(source.address, source.key))
+    assert len(asked) == 1
+    assert path.favourite is Carrier.TCP
+    assert all(meter.flights == 0 for meter in path.meters.values())
+
+
 async def test_where_udp_is_blocked_blocks_never_wait_for_it(box: TalkingBox, dialer: HttpDialer) -> None:
     async with await asyncio.start_server(through(box, [0.0]), "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
@@ -299,7 +340,7 @@ async def test_a_box_that_ended_is_told_at_once_and_looked_for_again_by_every_ca
         asked.append(source)
         raise UnreachableError("nobody there")
 
-    monkeypatch.setattr(dialer._bulk, "_channel", channel)
+    monkeypatch.setattr(dialer.bulk, "_channel", channel)
     for tries in (0, 1):
         with pytest.raises(UnreachableError):
             await dialer.get_block(box.source, box.cid)

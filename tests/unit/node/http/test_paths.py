@@ -156,7 +156,7 @@ def test_a_closed_carrier_is_left_alone_while_the_other_is_open(steps: list[str]
                 path.finish(path.begin(carrier, now), now)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["begin", "arrive", "finish", "break", "leave"]), st.floats(0, 5))))
+@given(st.lists(st.tuples(st.sampled_from(["begin", "arrive", "finish", "leave"]), st.floats(0, 5))))
 def test_whatever_happens_to_flights_none_is_counted_for_ever(steps: list[tuple[str, float]]) -> None:
     path, now, flying = Path(), 0.0, list[Flight]()
     for step, passed_s in [*steps, *[("leave", 0.0)] * len(steps)]:
@@ -169,10 +169,9 @@ def test_whatever_happens_to_flights_none_is_counted_for_ever(steps: list[tuple[
                 path.arrived(flight, MIB, now)
                 continue
             del flying[0]
-            if step == "break":
-                path.break_off(flight, SOFT_S, now)
-            else:
-                (path.finish if step == "finish" else path.leave)(flight, now)
+            (path.finish if step == "finish" else path.leave)(flight, now)
+            path.leave(flight, now)  # a flight ends once
+            path.finish(flight, now)
     assert not flying
     assert path.has_lane()
     assert all(meter.flights == 0 and meter.busy_s >= 0 for meter in path.meters.values())
@@ -208,6 +207,20 @@ def test_a_rival_whose_trial_is_left_at_once_has_not_lost() -> None:
     flight = world.path.begin(QUIC, world.now)
     world.path.leave(flight, world.now + 30)  # half a minute without a block is an answer
     assert world.path.choose(world.now + 30) is TCP
+
+
+def test_only_a_trials_block_is_soon_wanted_from_the_favourite_too() -> None:
+    world = World({TCP: flat(8), QUIC: flat(60)}, demand=1)
+    while world.path.choose(world.now) is TCP:
+        world.run(1)
+        flight = world.path.begin(TCP, world.now)
+        assert world.path.patience_s(flight) is None
+        world.path.leave(flight, world.now)
+    trial = world.path.begin(QUIC, world.now)
+    patience_s = world.path.patience_s(trial)
+    assert patience_s is not None
+    assert 2.9 < patience_s < 3.3  # three times a block of 1 MiB at 1 MB/s
+    assert world.path.patience_s(world.path.begin(TCP, world.now)) is None
 
 
 def test_an_honest_no_says_nothing_about_the_carrier() -> None:
@@ -246,3 +259,4 @@ def test_what_is_remembered_is_bounded_and_the_used_stays() -> None:
         paths.udp_failed(str(place), place)
         assert paths.at("home", "used", 0) is kept
     assert len(paths) == PATHS
+    assert (paths.favouring(TCP), paths.favouring(QUIC)) == (PATHS, 0)
