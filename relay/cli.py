@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,11 @@ app = typer.Typer(
     help="Run a relay: cache and serve an origin's titles.",
     rich_markup_mode=None,
 )
+
+PinArgument = Annotated[
+    str, typer.Argument(metavar="TITLE|CID", help="A title's id, as `farcast list` shows it, or a CID.")
+]
+TITLE_PATTERN = "[a-z0-9][a-z0-9-]{0,62}"
 
 
 @app.command(epilog="Example: farcast relay join 'farcast://origin.example:7433/join?root=...' --payee anna")
@@ -170,7 +176,7 @@ def _switch(home: Path | None, action: str, console: Console) -> None:
         found,
         words.get(found["state"], hibernating),
         f"  connections  {found['connections']} open",
-        f"  directory    {told}",
+        *([] if found["origin_told"] is None else [f"  directory    {told}"]),
     )
 
 
@@ -231,59 +237,86 @@ def import_(
     )
 
 
-CidArgument = Annotated[str, typer.Argument(metavar="CID", help="A file's or folder's CID.")]
+@app.command(epilog="Example: farcast relay holdings")
+@guarded
+def holdings(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """List the titles held here: how much of each, whether pinned, and the hour it was last asked for."""
+    del debug
+    from ..node.admin import call_admin
+
+    console, path = Console(as_json=as_json), home or default_home("relay", os.environ)
+    found = call_admin(path, "GET", "/api/holdings", role="relay")
+    rows = [
+        (
+            row["title"],
+            row["publisher"],
+            f"{row['held_percent']:.0f} %",
+            f"{row['bytes'] / 1e6:.1f} MB",
+            "pinned" if row["pinned"] else "",
+            row["last_asked"] or "",
+        )
+        for row in found["titles"]
+    ]
+    console.table(["title", "publisher", "held", "size", "", "last asked"], rows)
+    console.result(
+        found, *([] if rows else ["Nothing of any title is held yet; what viewers ask for comes in"])
+    )
 
 
-@app.command(epilog="Example: farcast relay pin bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku")
+@app.command(epilog="Example: farcast relay pin big-buck-bunny")
 @guarded
 def pin(
-    cid: CidArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+    what: PinArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
 ) -> None:
-    """Bring a file or folder from the gateways of [ipfs] pin_from, verified, and keep it."""
+    """Bring a whole title, or a CID from the gateways of [ipfs] pin_from, and keep it."""
     del debug
     import time
 
     from ..node.admin import call_admin
 
-    console, path, name = Console(as_json=as_json), home or default_home("relay", os.environ), _cid(cid)
-    found = call_admin(path, "POST", f"/api/pins/{name}", role="relay")
+    console, path = Console(as_json=as_json), home or default_home("relay", os.environ)
+    name, place = _pin_place(what)
+    found = call_admin(path, "POST", place, role="relay")
     with console.progress(f"pinning {name}") as report:
         while not found["whole"] and not found["error"]:
             report(
                 f"{found['held_blocks']} of {found['blocks']} blocks", found["held_blocks"], found["blocks"]
             )
             time.sleep(0.2)
-            found = call_admin(path, "GET", f"/api/pins/{name}", role="relay")
+            found = call_admin(path, "GET", place, role="relay")
     if found["error"]:
         message = f"{found['error']}; `farcast relay pin {name}` goes on from here"
         raise LocalError(message, reason="not_whole")
     console.result(found, f"Pinned {name}: {found['blocks']} blocks, {found['bytes'] / 1e6:.1f} MB")
 
 
-@app.command(
-    epilog="Example: farcast relay unpin bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
-)
+@app.command(epilog="Example: farcast relay unpin big-buck-bunny")
 @guarded
 def unpin(
-    cid: CidArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+    what: PinArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
 ) -> None:
     """Give up what `pin` brought; its blocks stay while there is room."""
     del debug
     from ..node.admin import call_admin
 
-    path, name = home or default_home("relay", os.environ), _cid(cid)
-    found = call_admin(path, "DELETE", f"/api/pins/{name}", role="relay")
+    path = home or default_home("relay", os.environ)
+    name, place = _pin_place(what)
+    found = call_admin(path, "DELETE", place, role="relay")
     Console(as_json=as_json).result(found, f"{name} is no longer pinned")
 
 
-def _cid(text: str) -> str:
-    """Read a CID as people copy it, with or without /ipfs/ in front; raises ``UsageError``."""
+def _pin_place(what: str) -> tuple[str, str]:
+    """Return what is pinned, as a CID or a title's id, and where the relay is asked for it."""
     from ..protocol.cid import Cid
 
+    text = what.removeprefix("ipfs://").removeprefix("/ipfs/").rstrip("/")
     try:
-        return str(Cid.parse(text.removeprefix("ipfs://").removeprefix("/ipfs/").rstrip("/")))
+        cid = str(Cid.parse(text))
     except RemoteError as error:
-        raise UsageError(str(error)) from error
+        if re.fullmatch(TITLE_PATTERN, what):
+            return what, f"/api/title-pins/{what}"
+        raise UsageError(f"{what!r} is neither a title's id nor a CID ({error})") from error
+    return cid, f"/api/pins/{cid}"
 
 
 @app.callback()

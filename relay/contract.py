@@ -124,6 +124,7 @@ class Contract:
             connections=table.connections,
             client_connections=table.client_connections or None,
             client_requests_s=table.client_requests_s or None,
+            client_burst=table.client_requests_s or Rules().client_burst,
         )
 
     def refusal(self) -> RefusedError | None:

@@ -57,12 +57,12 @@ class ContractMetrics(Collector):
         month.add_metric(("down",), volume.usage.down_bytes)
         yield month
         limits = GaugeMetricFamily(
-            "farcast_relay_contract_rate_bits_per_second",
+            "farcast_relay_contract_rate_bytes_per_second",
             "The rate limit of this hour, 0 for none.",
             labels=("direction",),
         )
-        limits.add_metric(("up",), rates.up_bps)
-        limits.add_metric(("down",), rates.down_bps)
+        limits.add_metric(("up",), rates.up_bps / 8)
+        limits.add_metric(("down",), rates.down_bps / 8)
         yield limits
         states = GaugeMetricFamily(
             "farcast_relay_contract_state", "1 for the state the relay is in.", labels=("state",)

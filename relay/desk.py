@@ -95,7 +95,7 @@ class RelayDesk:
         relay = self._relay
         speed = relay.contract.speed()
         return {
-            "connections": relay.connections(),
+            "connections": relay.warden.connections(),
             "up_bps": speed.up_bps,
             "down_bps": speed.down_bps,
         }
@@ -150,7 +150,7 @@ class RelayDesk:
         told = await self._relay.membership.tell()
         facts = self._relay.contract.facts()
         return Answer.json(
-            {"state": facts["state"], "connections": self._relay.connections(), "origin_told": told}
+            {"state": facts["state"], "connections": self._relay.warden.connections(), "origin_told": told}
         )
 
 

@@ -64,6 +64,8 @@ class Fill:
         """Asked before a block of a title is fetched; raises ``RefusedError`` where it may not be."""
         self.came: Callable[[str, int], Awaitable[None]] = _heard
         """Told of the bytes of a title that were fetched."""
+        self.learned: Callable[[str, frozenset[Cid]], Awaitable[None]] = _heard
+        """Told of every block of a title, once they are known."""
 
     async def block(self, cid: Cid, title: str | None, *, alone: bool = False) -> bytes:
         """Return a block from the store or, where a catalog root reaches it, from a tier above.
@@ -89,6 +91,14 @@ class Fill:
             if cid in known:
                 return name
         return self._roots.get(cid)
+
+    def holds(self, cid: Cid) -> bool:
+        """Say whether a block is here."""
+        return self._store.has(cid)
+
+    def of(self, title: str) -> Fetch:
+        """Return what fetches a title's blocks."""
+        return self._fetch(title, alone=False)
 
     async def learn_roots(self) -> None:
         """Fetch the manifests of newly listed titles, so that their roots can be asked for."""
@@ -145,7 +155,9 @@ class Fill:
             self.strangers.clear()
             if len(self._reach) > TITLES_KEPT:
                 self._reach.popitem(last=False)
-        self._reach.move_to_end(title)
+            await self.learned(title, known)
+        else:
+            self._reach.move_to_end(title)
         return known
 
     def _fetch(self, title: str, *, alone: bool) -> Fetch:
@@ -171,5 +183,5 @@ def _lacking(cid: Cid) -> RefusedError:
     return RefusedError(f"the origin lacks the block {cid}", status=404, reason="missing")
 
 
-async def _heard(_title: str, _size_bytes: int) -> None:
+async def _heard(_title: str, _what: object) -> None:
     """Hear and do nothing."""

@@ -31,22 +31,29 @@ from ..protocol.directory import Endpoint
 from ..protocol.errors import RemoteError, UsageError
 from ..protocol.ports import Source
 from .carried import Carried
+from .demand import Demand
 from .desk import RelayDesk
 from .enrol import LEFT_FILE
 from .fill import Fill
+from .folders import TIDY_S, Folders
 from .gateways import Gateways
+from .holdings import Holdings
 from .importdesk import ImportDesk
 from .larder import LOOK_S, Larder
 from .lastknown import LastKnown
 from .membership import Membership
 from .page import RelayPage
 from .pinning import RETRY_S, Pinner
+from .push import PUSH_S, Push
 from .reload import Reload
 from .upstream import PEERS, Upstream, fill_ladder, hop
 from .warden import Warden
+from .watching import Watching
 
 log = logging.getLogger(__name__)
 
+PINS_S = 60.0
+"""How often pinned titles that are not whole are gone on with."""
 USE_BYTES = 64 << 10
 """Sending so much is use; what other boxes' looks for news cost is less."""
 
@@ -79,6 +86,8 @@ class RelayService:
         self.larder = Larder(Carried(settings.contract.publishers), self.library, box.store)
         self.warden.metrics.publishers = self.larder.shares
         self.fill.admit, self.fill.came = self.larder.admit, self.larder.came
+        self.folders = Folders(self.library, box.store)
+        self.fill.learned = self.folders.learned
         self.acks = Acks(box.spool, keyring, box.registry)
         self.reception = Reception(box.spool, box.identity, keyring, clock_ms, box.registry)
         self.batcher = Batcher(
@@ -100,6 +109,8 @@ class RelayService:
         self.pinner = Pinner(
             box.store, self.gateways, self.contract.fill, lambda cid: self.embargo.bars(cid, ""), box.registry
         )
+        self._add_foresight(settings)
+        self.holdings = Holdings(self)
         self.desk = RelayDesk(self)
         self.reload = Reload(home.path, settings, self._take_settings, box.registry)
         self._add_routes()
@@ -138,10 +149,6 @@ class RelayService:
         """Whose titles this relay carries."""
         return self.larder.carried
 
-    def connections(self) -> int:
-        """How many connections the public port has open."""
-        return sum(self.box.tally(name).connections() for name in ("tcp", "quic"))
-
     async def _fetch(self, cid: Cid) -> bytes:
         await self.contract.fill()
         return await self.fetcher.block(cid)
@@ -168,6 +175,18 @@ class RelayService:
         """Return the addresses that stand in the origin's public directory."""
         return self.membership.outside.endpoints()
 
+    def _add_foresight(self, settings: Settings) -> None:
+        """Make the parts that bring in what nobody has asked for yet."""
+        box = self.box
+        self.demand = Demand()
+        self.watching = Watching(
+            self.library, self.fill, self.demand, clock_ms, box.registry, ahead=settings.fill.ahead
+        )
+        self.push = Push(
+            self.library, box.store, self.fill, self.demand, self._push_now, self._budget_left, clock_ms,
+            box.registry,
+        )  # fmt: skip
+
     def _add_routes(self) -> None:
         box = self.box
         routes = PublicRoutes(
@@ -182,12 +201,13 @@ class RelayService:
             streams=Streams(box.store),
         )
         routes.add_to(box.public)
-        self.embargo.add_to(box.public, hop(self.fill, routes.block), routes.watch)
+        self.embargo.add_to(box.public, hop(self.fill, routes.block), self.watching.handler(routes.watch))
         box.public.route("GET", "/readyz", self.warden.ready(routes.ready))
-        box.lookup = self.embargo.lookup(routes.lookup)
+        box.lookup = self.watching.lookup(self.embargo.lookup(routes.lookup))
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         self.desk.add_to(box.local)
+        self.holdings.add_to(box.local)
         imports = ImportDesk(box.store)
         imports.add_to(box.local)
         self.pinner.add_to(box.local)
@@ -196,8 +216,13 @@ class RelayService:
 
     def _add_work(self) -> None:
         settings, box = self.box.settings, self.box
+        box.on_close(self.holdings.keeper.close)
         box.on_close(self.fetcher.close)
         box.on_close(self.pinner.close)
+        box.serve("watching", self.watching.run)
+        box.every("push", PUSH_S, self.push.step)
+        box.every("folders", TIDY_S, self.folders.tidy)
+        box.every("title-pins", PINS_S, self.holdings.keeper.resume)
         box.every("larder", LOOK_S, self.larder.look)
         box.serve("reload", self.reload.run)
         box.follow(self._follow, lambda: box.http_metrics.sent_bytes() // USE_BYTES)
@@ -213,14 +238,22 @@ class RelayService:
             self.membership.heard()
         return found
 
+    def _push_now(self, now_ms: int) -> bool:
+        return (
+            self.box.settings.fill.push and self.contract.state == "serving" and self.contract.quiet(now_ms)
+        )
+
+    def _budget_left(self, publisher: str) -> int | None:
+        """Return the bytes a publisher may still take here; None for as much as there is."""
+        if not self.carried.carries(publisher):
+            return 0
+        budget = self.carried.budget(publisher)
+        return None if budget is None else budget - self.larder.held_bytes(publisher)
+
     def _take_settings(self, settings: Settings) -> None:
         """Hold to settings that were read again while serving."""
-        box = self.box
-        box.settings = settings
-        box.store.quota_bytes = settings.store.quota_bytes
-        logging.getLogger().setLevel(settings.log.level.upper())
+        self.warden.change(settings)
         self.larder.change(Carried(settings.contract.publishers))
         self.gateways.change(settings.ipfs.pin_from)
-        self.warden.change(settings.contract)
         self.membership.wake()
-        box.wake("larder")
+        self.box.wake("larder")

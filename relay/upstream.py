@@ -24,9 +24,8 @@ HOP = "farcast-hop"
 ORDER = (TierName.RELAY, TierName.CDN, TierName.MESH, TierName.SATELLITE)
 PEERS = frozenset({TierName.RELAY})
 DEADLINE_S = 20.0
-TUNING = Tuning(hedge_min_s=1.0, hedge_max_s=2.0)
-"""A relay waits longer than a viewer before it asks twice: the owner may be filling for everybody, and a
-viewer who cannot wait has asked somebody else by then."""
+TUNING = Tuning(hedge_min_s=0.1, hedge_max_s=0.5)
+"""A relay waits a little longer than a viewer before it asks twice: doubling costs the origin most."""
 
 
 def fill_ladder() -> Ladder:

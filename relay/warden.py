@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 
 from ..node.box import Box, clock_ms
 from ..node.http.exchange import Answer, Exchange, Handler
 from ..node.http.governor import Lan, State
-from ..node.settings import Contract as Table
+from ..node.settings import Settings
 from .contract import TICK_S, Contract, Traffic
 from .contractmetrics import ContractMetrics
 
@@ -43,9 +44,16 @@ class Warden:
 
         return handle
 
-    def change(self, table: Table) -> None:
-        """Hold to other terms from now on."""
-        self.contract.change(table)
+    def change(self, settings: Settings) -> None:
+        """Hold to settings that were read again while serving."""
+        self._box.settings = settings
+        self._box.store.quota_bytes = settings.store.quota_bytes
+        logging.getLogger().setLevel(settings.log.level.upper())
+        self.contract.change(settings.contract)
+
+    def connections(self) -> int:
+        """How many connections the public port has open."""
+        return sum(self._box.tally(name).connections() for name in ("tcp", "quic"))
 
     def _traffic(self) -> Traffic:
         return Traffic(self._box.governor.wan.bytes + self._asked_bytes, self._fetched_bytes)

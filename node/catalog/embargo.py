@@ -7,14 +7,14 @@ block that was taken down with one title is served all the same where a listed t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter
 
 from ...protocol.cid import Cid
 from ...protocol.errors import FarcastError, RefusedError, RemoteError
-from ..http.exchange import Answer, Exchange, Handler, Router
+from ..http.exchange import Answer, Body, Exchange, Handler, Router
 from ..http.head import Head
 from .denyfiles import DenyFiles
 from .library import Library
@@ -96,8 +96,7 @@ class Embargo:
             try:
                 self._check_file(title, path)
             except RefusedError:
-                if isinstance(answer.body, AsyncGenerator):
-                    await answer.body.aclose()
+                await _let_go(answer.body)
                 raise
             return answer
 
@@ -120,16 +119,17 @@ class Embargo:
             self._refuse("catalog", f"/ipfs/{cid}")
 
     def _check_file(self, title: str, path: str) -> None:
-        if self._files.lists and self._file_denied(title, path):
+        if self._files.lists and self._denies_file(title, path):
             self._refuse("file", f"{path} of {title}")
 
-    def _file_denied(self, title: str, path: str) -> bool:
+    def _denies_file(self, title: str, path: str) -> bool | None:
+        """Say whether a deny file names a title's file or a part of it; None while the parts are unknown."""
         with suppress(FarcastError):
             if self._files.denies(self._library.manifest(title).root_cid, path):
                 return True
         plan = self._library.planned(title, path)
         if plan is None:
-            return False
+            return None
         return self._files.denies(Cid.parse(plan.etag.strip('"'))) or any(
             self._files.denies(leaf.cid) for leaf in plan.leaves
         )
@@ -140,17 +140,19 @@ class Embargo:
             self._verdicts.clear()
         known = self._verdicts.get(path)
         if known is None:
-            known = self._look_closely(path)
+            found = self._look_closely(path)
+            if found is None:  # its first answer shows its parts, and then there is a verdict
+                return False
             if len(self._verdicts) >= VERDICTS_KEPT:
                 self._verdicts.clear()
-            self._verdicts[path] = known
+            known = self._verdicts[path] = found
         return known
 
-    def _look_closely(self, path: str) -> bool:
+    def _look_closely(self, path: str) -> bool | None:
         kind, _, rest = path[1:].partition("/")
         name, _, below = rest.partition("/")
         if kind == "watch":
-            return bool(self._files.lists) and self._file_denied(name, below)
+            return self._denies_file(name, below) if self._files.lists else False
         if kind != "ipfs":
             return False
         try:
@@ -163,6 +165,12 @@ class Embargo:
         self._refused.labels(by).inc()
         reason = "taken_down" if by == "catalog" else "denied"
         raise RefusedError(f"{what} was taken down", status=410, reason=reason)
+
+
+async def _let_go(body: Body) -> None:
+    close: Callable[[], Awaitable[None]] | None = getattr(body, "aclose", None)
+    if close is not None:
+        await close()
 
 
 async def _as_far_as_known(cid: Cid, title: str | None) -> bool:

@@ -67,7 +67,7 @@ class Takedown:
         self._done: set[Cid] = set()
         self._spared: frozenset[Cid] = frozenset()
         self._examined: set[Cid] = set()
-        self._entries = -1
+        self._entries: int = -1
         self.version = 0
         """Grows with every change of what is gone: who remembers answers looks again."""
         self.dropped: list[Callable[[Collection[Cid]], None]] = []
@@ -153,8 +153,9 @@ class Takedown:
                 spared.update(cid for cid in reach if cid in self)
                 if whole:
                     self._examined.add(manifest)
-        if spared != self._spared:
-            self._spared = frozenset(spared)
+        found = frozenset(spared)
+        if found != self._spared:
+            self._spared = found
             self.version += 1
         self._entries = catalog.size
 

@@ -37,6 +37,7 @@ class Patient:
     url: str
     port: int
     pid: int
+    standalone: bool = False
     settings_trouble: str = ""
     trust_trouble: str = ""
 
@@ -88,8 +89,21 @@ def examine(home: Path, environ: Mapping[str, str]) -> Patient:
     except (FarcastError, OSError) as error:
         trust_trouble = str(error)
     url, port, pid = _running(home)
+    standalone = (home / "standalone").is_file() and not (home / "trust").exists()
     return Patient(
-        home, role, settings, identity, hint, keyring, origin, url, port, pid, settings_trouble, trust_trouble
+        home,
+        role,
+        settings,
+        identity,
+        hint,
+        keyring,
+        origin,
+        url,
+        port,
+        pid,
+        standalone,
+        settings_trouble,
+        trust_trouble,
     )
 
 

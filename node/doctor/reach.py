@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
+import msgspec
+
 from ...protocol.errors import FarcastError, RemoteError, UnreachableError, UsageError
-from ...protocol.ports import Source
+from ...protocol.ports import Reply, Source
 from ..http.address import authority, is_public, parse_address
 from ..http.listener import bind_pair
 from ..http.quic.channel import Channel
@@ -24,6 +26,7 @@ CHECKPOINT_BYTES = 98_304
 FAST_S, WRONG_S = 10.0, 120.0
 """Seconds a clock may be off before it is worth a word, and before pulses are refused."""
 _PATH = "/healthz"
+_WELL = ("Ready", "Serving")
 
 Resolve = Callable[[str, int], Awaitable[list[tuple[int, tuple[str, int]]]]]
 """Resolves a name to (family, socket address), off the event loop and not in its executor."""
@@ -58,11 +61,8 @@ class Origin:
     async def check_origin(self) -> Finding:
         """Say whether the origin answers, as itself."""
         patient, name = self._patient, "origin"
-        if patient.trust_trouble:
-            return bad(name, patient.trust_trouble, "do what it says, or join again in a new home")
-        if not patient.origin:
-            joining = "farcast relay join LINK" if patient.role == "relay" else "farcast join LINK"
-            return bad(name, "this box has joined no origin", f"run `{joining}`")
+        if patient.standalone or patient.trust_trouble or not patient.origin:
+            return self._no_origin()
         quic, tls = await asyncio.gather(asyncio.shield(self._quic), asyncio.shield(self._tls))
         if not (quic.trouble and tls.trouble):
             by = " and ".join(way for way, one in (("QUIC", quic), ("TLS", tls)) if not one.trouble)
@@ -82,6 +82,15 @@ class Origin:
             "look at this machine's network and firewall; if they are fine the origin is down",
         )
 
+    def _no_origin(self) -> Finding:
+        name, patient = "origin", self._patient
+        if patient.standalone:
+            return ok(name, "a standalone relay follows no origin")
+        if patient.trust_trouble:
+            return bad(name, patient.trust_trouble, "do what it says, or join again in a new home")
+        joining = "farcast relay join LINK" if patient.role == "relay" else "farcast join LINK"
+        return bad(name, "this box has joined no origin", f"run `{joining}`")
+
     def _own_endpoint(self, tls: Probed) -> Finding:
         if not self._patient.running:
             return warning("origin", "this origin does not run, so nobody reaches it", "farcast origin run")
@@ -94,6 +103,8 @@ class Origin:
     async def check_udp(self) -> Finding:
         """Say whether QUIC gets through."""
         name = "udp"
+        if self._patient.standalone:
+            return ok(name, "a standalone relay asks nobody")
         quic, tls = await asyncio.gather(asyncio.shield(self._quic), asyncio.shield(self._tls))
         if not quic.trouble:
             return ok(name, "QUIC reaches the origin")
@@ -108,6 +119,8 @@ class Origin:
     async def check_clock(self) -> Finding:
         """Say how far this clock is from the origin's, or at least that it is not behind the catalog."""
         name = "clock"
+        if self._patient.standalone:
+            return ok(name, "nothing a standalone relay does depends on its clock")
         tls = await asyncio.shield(self._tls)
         now = self._clock()
         theirs = _seconds(tls.date)
@@ -212,37 +225,47 @@ async def check_running(patient: Patient) -> Finding:
     if not patient.running:
         return warning(name, f"no box runs in {patient.home}", run)
     base, _, _ = patient.url.rpartition("/")
-    carrier = TcpCarrier(allow_private=True)
     try:
-        reply = await carrier.request(
-            "GET", f"{base}{_PATH}", b"", body=b"", headers={}, limit_bytes=ANSWER_LIMIT_BYTES, ask=Ask()
-        )
+        reply = await _get(f"{base}{_PATH}", b"", {})
+        found = reply if patient.role == "origin" else await _get(f"{patient.url}/api/status", b"", {})
     except RemoteError as error:
         mend = f"end process {patient.pid} and start it again: {run}"
         return bad(name, f"process {patient.pid} runs but does not answer: {error}", mend)
-    finally:
-        await carrier.close()
-    if reply.status != 200:  # noqa: PLR2004 - OK
-        return bad(name, f"the box answers {reply.status}", f"start it again: {run}")
+    if (reply.status, found.status) != (200, 200):
+        return bad(name, f"the box answers {max(reply.status, found.status)}", f"start it again: {run}")
+    said = _verdict(found.body) if patient.role != "origin" else ""
+    if said and not said.startswith(_WELL):
+        return warning(name, f"the box runs and says: {said}", f"`{run.removesuffix('run')}status` says more")
     return ok(name, f"the box runs as process {patient.pid} and answers")
 
 
 async def _ask_tls(where: str, key: bytes, host: str) -> str:
     """Return the date in the answer of the box with ``key`` at ``where``; without a key, in plain HTTP."""
+    reply = await _get(f"{'https' if key else 'http'}://{where}{_PATH}", key, {"host": host})
+    return reply.headers.get("date", "")
+
+
+async def _get(url: str, key: bytes, headers: dict[str, str]) -> Reply:
+    """Make one GET on a connection of its own."""
     carrier = TcpCarrier(allow_private=True)
     try:
-        reply = await carrier.request(
-            "GET",
-            f"{'https' if key else 'http'}://{where}{_PATH}",
-            key,
-            body=b"",
-            headers={"host": host},
-            limit_bytes=ANSWER_LIMIT_BYTES,
-            ask=Ask(),
+        return await carrier.request(
+            "GET", url, key, body=b"", headers=headers, limit_bytes=ANSWER_LIMIT_BYTES, ask=Ask()
         )
     finally:
         await carrier.close()
-    return reply.headers.get("date", "")
+
+
+def _verdict(status: bytes) -> str:
+    """Return what a running box says of itself in one line, empty where that cannot be read."""
+    try:
+        return msgspec.json.decode(status, type=_Status).verdict
+    except msgspec.MsgspecError:
+        return ""
+
+
+class _Status(msgspec.Struct, frozen=True):
+    verdict: str
 
 
 def _seconds(date: str) -> float | None:

@@ -42,6 +42,11 @@ class HotSet:
         return len(self._held)
 
     @property
+    def asked(self) -> int:
+        """How many names of blocks are remembered that may get in."""
+        return len(self._asked)
+
+    @property
     def held_bytes(self) -> int:
         """Bytes of the blocks held."""
         return self._fifo.held_bytes

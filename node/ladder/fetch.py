@@ -79,7 +79,7 @@ class Fetcher:
         self._pushed: OrderedDict[Cid, TierName] = OrderedDict()
         self._listed_at = float("-inf")
         self._closed = False
-        self.barred: Callable[[Cid, str], bool] = lambda *_: False
+        self.barred: Callable[[Cid, str], bool] = _nothing_barred
         """Says which blocks of a title may not be kept any more, even where they are on their way."""
 
     async def block(
@@ -364,6 +364,11 @@ class Fetcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _nothing_barred(cid: Cid, title: str) -> bool:
+    del cid, title
+    return False
 
 
 def _way(tier: Tier) -> _Way:

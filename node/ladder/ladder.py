@@ -31,6 +31,8 @@ from .roster import Listing, Roster
 LOST_S, SILENT_S = 1.0, 3.0
 """A flight silent for this long is lost: in a tier whose pace is known, and in one where it is not."""
 UNWATCHED_SILENT_S = 10.0
+EQUAL_S = 1.0
+"""What an equal gets before anybody else is asked: it may be filling for all the others."""
 LATE_TWICE = 2
 PROBE_BUFFER_S = 0.5
 """With less than this in the player's buffer nothing doubtful is tried first."""
@@ -338,7 +340,7 @@ class Ladder:
         nobody is well, who failed longest ago is asked.
         """
         late = want.failures + Counter(one.source.tier for one in want.asked() if one.overdue)
-        avoid = {tier for tier, times in late.items() if times >= LATE_TWICE} | want.shun
+        avoid = want.shun | {tier for tier, times in late.items() if times >= LATE_TWICE}
         ask = partial(self._roster.choose, want.cid, want.size, now, busy=want.busy(), metered=metered)
         for shunned in (avoid, want.shun):
             source = ask(probe=False, avoid=shunned)
@@ -354,7 +356,10 @@ class Ladder:
     def _patience_s(self, tier: TierName, health: Health, want: Want) -> float:
         shortest, longest = self._tuning.hedge_min_s, self._tuning.hedge_max_s
         delay = min(max(self._roster.paces[tier].p95(longest), shortest), longest)
-        if not self._roster.listing(tier).watched and health.rate_bytes_s:
+        listing = self._roster.listing(tier)
+        if listing.own:
+            delay = max(delay, EQUAL_S)
+        if not listing.watched and health.rate_bytes_s:
             delay = max(delay, 2 * health.expected_s(want.size))
         if want.buffer_s is not None:
             delay = min(delay, max(want.buffer_s / 3, shortest))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ...protocol.cid import Cid
 from ...protocol.errors import FarcastError
 from ..blocks.store import DiskStore
 from ..catalog.library import Fetch, Library
-from ..ladder.fetch import Fetcher
 
 AT_ONCE = 4
 LABEL = "keep/"
@@ -25,20 +24,30 @@ class Kept(NamedTuple):
     error: str
 
 
+class Blocks(Protocol):
+    """Where a keeper gets blocks from."""
+
+    async def block(self, cid: Cid, *, title: str = "") -> bytes:
+        """Return a block of ``title``, verified; raises ``RemoteError``."""
+        ...
+
+
 class Keeper:
     """Fetches what is to be kept, a few blocks at a time, and goes on after a restart."""
 
-    def __init__(self, store: DiskStore, library: Library, fetcher: Fetcher) -> None:
+    def __init__(self, store: DiskStore, library: Library, fetcher: Blocks, *, label: str = LABEL) -> None:
+        """Pin under ``label`` and the title."""
         self._store = store
         self._library = library
         self._fetcher = fetcher
+        self._label = label
         self._work: dict[str, asyncio.Task[None]] = {}
         self._errors: dict[str, str] = {}
 
     async def keep(self, title: str) -> Kept:
         """Pin a title's blocks and start to fetch what is missing; raises ``RefusedError`` for no title."""
         blocks = await self._library.blocks(title, self._fetch(title))
-        await asyncio.to_thread(self._store.pin, LABEL + title, blocks)
+        await asyncio.to_thread(self._store.pin, self._label + title, blocks)
         if title not in self._work or self._work[title].done():
             self._errors.pop(title, None)
             self._work[title] = asyncio.ensure_future(self._bring(title, blocks))
@@ -56,15 +65,15 @@ class Keeper:
         work = self._work.pop(title, None)
         if work is not None:
             work.cancel()
-        await asyncio.to_thread(self._store.unpin, LABEL + title)
+        await asyncio.to_thread(self._store.unpin, self._label + title)
         return await self.progress(title)
 
     async def resume(self) -> None:
         """Go on with every kept title that is not whole: after a restart, or when a tier came back."""
         for label in await asyncio.to_thread(self._store.pinned):
-            if not label.startswith(LABEL):
+            if not label.startswith(self._label):
                 continue
-            title = label.removeprefix(LABEL)
+            title = label.removeprefix(self._label)
             try:
                 state = await self.progress(title)
                 if state.held_blocks < state.blocks:

@@ -143,13 +143,17 @@ def _work(film: Path) -> None:
     for line in sys.stdin:
         started_s, cpu_s = time.perf_counter(), time.process_time()
         store = DiskStore(Path(line.strip()), 64 << 30, CollectorRegistry())
-        packaged = package(film, store, lambda *_: None)
+        packaged = package(film, store, _quiet)
         store.sync()
         store.pin("bench", packaged.cids)
         store.close()
         cost = time.perf_counter() - started_s, time.process_time() - cpu_s
         sys.stdout.write(f"{packaged.root} {cost[0]} {cost[1]}\n")
         sys.stdout.flush()
+
+
+def _quiet(stage: str, done: float, total: float) -> None:
+    """Show nothing."""
 
 
 def _kubo(kubo: str, repo: Path, film: Path, empty: Path, *, sync: bool) -> tuple[str, Cost]:

@@ -137,7 +137,8 @@ def test_what_an_origins_commands_print_is_what_the_page_shows(scripts: _Scripts
     scripts("farcast origin publish", str(film), "--dry-run", at=1)
     scripts("farcast origin publish", str(film), "--preset", "ultrafast")
     scripts("farcast origin list")
-    scripts("farcast origin retire", "film")
+    for at, action in enumerate(("retire", "deny", "purge")):
+        scripts(f"farcast origin {action}", "film", at=at)
     for at, action in enumerate(("add", "list", "revoke", "erase")):
         name = () if action == "list" else ("alice",)
         scripts(f"farcast origin account {action}", *name, at=at, heading="farcast origin account add")

@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -91,19 +92,21 @@ def supply(tmp_path_factory: pytest.TempPathFactory) -> Generator[Supply]:
         meter.close()
 
 
+async def _connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect, again where the listener's backlog is full."""
+    for _ in range(5):
+        with suppress(OSError):
+            return await asyncio.open_connection(host, port)
+        await asyncio.sleep(0.2)
+    return await asyncio.open_connection(host, port)
+
+
 async def _viewer(place: str, path: str, *, pause_s: float = 0.0) -> tuple[float, int, bytes]:
     """Ask for a file; returns seconds until its first byte, the status, and the body's SHA-256."""
     host, _, port = place.rpartition(":")
     await asyncio.sleep(pause_s)
     began = time.monotonic()
-    for attempt in range(5):
-        try:
-            reader, writer = await asyncio.open_connection(host, int(port))
-            break
-        except OSError:
-            if attempt == 4:
-                raise
-            await asyncio.sleep(0.2)
+    reader, writer = await _connect(host, int(port))
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nhost: {place}\r\n\r\n".encode())
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)

@@ -16,7 +16,7 @@ from farcast.tests.wire.pantry import Meter, Stocked, office, stock
 from farcast.tests.wire.street import Box, Street, ask, until
 
 MIB = 1 << 20
-NAMES = ("north", "east", "south")
+NAMES: tuple[str, ...] = ("north", "east", "south")
 SEGMENTS = 6
 LAST = f"v0/seg-{SEGMENTS - 1:05d}.m4s"
 
@@ -53,9 +53,8 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Generator[Ring]:
         street.start("origin", "origin", "run", settings=_listen(port))
         settings = {name: _listen(free_port()) for name in NAMES}
         with ThreadPoolExecutor(3) as pool:
-            relays = dict(
-                zip(NAMES, pool.map(lambda name: _relay(street, name, settings[name]), NAMES), strict=True)
-            )
+            started = {name: pool.submit(_relay, street, name, settings[name]) for name in settings}
+        relays = {name: job.result() for name, job in started.items()}
         until(lambda: all(_listed(relay) == len(NAMES) for relay in relays.values()))
         yield Ring(street, meter, relays, settings, film, files)
     finally:
@@ -123,10 +122,8 @@ def test_a_dead_relay_costs_a_viewer_little_and_its_blocks_come_from_beyond(ring
     for name in ("north", "east"):
         relay = ring.relays[name]
         relay.stop()
-        for path in (relay.home / "blocks").glob("??/*"):
-            path.unlink()
-        for path in relay.home.glob("index.db*"):
-            path.unlink()
+        for file in [*(relay.home / "blocks").glob("??/*"), *relay.home.glob("index.db*")]:
+            file.unlink()
         ring.relays[name] = ring.street.start(name, "relay", "run", settings=ring.settings[name])
     until(lambda: all(_listed(ring.relays[name]) == len(NAMES) for name in ("north", "east")))
     for path, data in ring.files.items():

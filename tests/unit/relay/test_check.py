@@ -8,6 +8,7 @@ from farcast.protocol.enrol import CheckAnswer
 from farcast.relay import check as module
 from farcast.relay.check import (
     Checked,
+    Door,
     Finding,
     look_at_clock,
     look_at_disk,
@@ -22,8 +23,8 @@ GOOD, FAIR = Finding("disk", "good", "room"), Finding("speed", "fair", "slow", "
 BAD, UNTRIED = Finding("clock", "bad", "wrong", "set it"), Finding("reachable", "untried", "nobody", "ask")
 
 
-def door(sentence: str = "", trouble: str = "") -> module._Door:
-    return module._Door(7_433, sentence, trouble)
+def door(sentence: str = "", trouble: str = "") -> Door:
+    return Door(7_433, sentence, trouble)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_reach_is_judged_by_both_protocols() -> None:
     ],
 )
 def test_what_stands_between_is_named(
-    answer: CheckAnswer, own: list[str], given: module._Door, mark: str, words: str
+    answer: CheckAnswer, own: list[str], given: Door, mark: str, words: str
 ) -> None:
     found = look_at_nat(answer, own, given)
     assert (found.name, found.mark) == ("address", mark)

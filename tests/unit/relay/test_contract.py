@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
+from farcast.node.http.governor import Governor
 from farcast.node.settings import Settings
 from farcast.protocol.errors import RefusedError, UsageError
 from farcast.relay.contract import KEEP_S, Contract, Rates, Traffic, zone_of
@@ -106,7 +107,7 @@ async def test_a_spent_volume_hibernates_and_a_larger_one_wakes_it(world: World,
     assert refusal is not None
     assert refusal.retry_after_s == 86_400, "at most a day: the operator may change his mind"
     contract.change(msgspec.structs.replace(contract.table, volume_bytes=20 * GB))
-    assert contract.state == "serving"
+    assert contract.facts()["state"] == "serving"
 
 
 def test_rates_follow_the_hour(world: World, tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ async def test_every_number_is_a_metric(world: World, tmp_path: Path) -> None:
     assert sample(registry, "month_bytes", direction="up") == 3 * GB
     assert sample(registry, "internet_bytes_total", direction="down") == GB
     assert sample(registry, "resets_timestamp_seconds") == datetime(2026, 12, 1, tzinfo=UTC).timestamp()
-    assert sample(registry, "rate_bits_per_second", direction="up") == 20_000_000
+    assert sample(registry, "rate_bytes_per_second", direction="up") == 2_500_000
     assert sample(registry, "state", state="serving") == 1
     assert sample(registry, "connections", of="client") == 256
     assert sample(registry, "publisher_bytes", publisher="12D3KooWann", kind="held") == 7
@@ -194,3 +195,14 @@ def test_the_zone_is_the_named_one_or_the_machines(monkeypatch: pytest.MonkeyPat
     assert str(zone_of("")) == "Asia/Kathmandu"
     monkeypatch.setenv("TZ", "/no/such")
     assert zone_of("") == UTC
+
+
+def test_what_is_not_limited_is_no_limit_of_nought(world: World, tmp_path: Path) -> None:
+    """A box refuses nobody by default: 0 in the settings is no rule, and one connection is not all."""
+    rules = world.contract(tmp_path).rules()
+    assert (rules.upload_bytes_s, rules.client_requests_s) == (None, None)
+    assert rules.connections == 12_000
+    governor = Governor(rules)
+    for _ in range(200):
+        assert governor.connect("11.22.33.44") is None
+        assert governor.request("11.22.33.44", 0.0, transfer=True) is None

@@ -9,7 +9,8 @@ CONTRACT = {
     "rate_up_bps": 20_000_000, "rate_down_bps": 0,
 }  # fmt: skip
 STATUS = {
-    "verdict": "Serving", "contract": CONTRACT, "nat": "the router maps 192.0.2.7:7433 to this box (PCP)",
+    "verdict": "Serving", "standing": "approved", "contract": CONTRACT,
+    "nat": "the router maps 192.0.2.7:7433 to this box (PCP)",
     "reachability": [{"address": "relay.example:7433", "result": "reachable"}],
     "serving": {"connections": 12, "up_bps": 8_400_000, "down_bps": 0},
     "store": {"bytes": 2_521_200, "blocks": 42, "quota_bytes": 20_000_000_000},
@@ -38,8 +39,16 @@ def test_without_a_limit_it_says_so() -> None:
 
 
 def test_a_relay_without_an_origin_says_what_it_has() -> None:
-    found = {"verdict": "Serving 1 imported root, standalone", "store": {"bytes": 5, "blocks": 1}}
-    assert status_lines(found) == [found["verdict"], "  holds           5 B, 1 blocks"]
+    found = {
+        "verdict": "Serving 1 imported root, standalone", "standing": "standalone", "contract": CONTRACT,
+        "store": {"bytes": 5, "blocks": 1}, "imports": ["a.car"],
+    }  # fmt: skip
+    assert status_lines(found) == [
+        found["verdict"],
+        "  this month      61.2 GB of 500 GB (12 %) until 2026-12-01",
+        "  holds           5 B, 1 blocks",
+        "  imports         a.car",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -37,7 +38,7 @@ class Router:
 def outside(router: Router, changes: list[str], **network: object) -> Outside:
     found = Settings.load(None, {})
     settings = msgspec.structs.replace(found.network, **network)
-    loaded = Settings(**{**vars(found), "network": settings})
+    loaded = replace(found, network=settings)
     result = Outside(
         lambda: loaded, lambda: 7_433, lambda: changes.append("changed"), CollectorRegistry(),
         ways=lambda: [router],

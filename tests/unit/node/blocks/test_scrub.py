@@ -104,7 +104,7 @@ def test_it_goes_on_after_a_restart_where_it_was(tmp_path: Path) -> None:
     store = DiskStore(tmp_path, 10**9, CollectorRegistry())
     again = Scrubber(store, CollectorRegistry())
     assert again.folder == at
-    steps = []
+    steps: list[Scrubbed] = []
     while not steps or not steps[-1].wrapped:
         steps.append(again.step(8 * SIZE))
     before = {cid for cid in store.cids() if cid.digest[0] < at}

@@ -203,7 +203,12 @@ def test_a_batch_larger_than_the_quota_evicts_what_it_brought_itself(store: Disk
 
 def test_a_disk_that_fails_to_keep_a_batch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, registry = open_store(tmp_path)
-    monkeypatch.setattr(BlockFiles, "sync_file", lambda _files, _name: False)
+
+    def fails(files: BlockFiles, name: str) -> bool:
+        del files, name
+        return False
+
+    monkeypatch.setattr(BlockFiles, "sync_file", fails)
     with pytest.raises(LocalError, match="does not keep") as caught, store.batch() as batch:
         batch.put(*block(1))
     assert caught.value.reason == "disk_failed"

@@ -182,8 +182,8 @@ def test_exactly_what_no_listed_title_needs_is_gone(
         denied = data.draw(st.lists(st.sampled_from(sorted(titles)), unique=True))
         for title in denied:
             shelf.deny(title)
-        live = set().union(*(names for title, names in titles.items() if title not in denied))
-        bad = set().union(*(titles[title] for title in denied)) - live
+        live = set[str]().union(*(names for title, names in titles.items() if title not in denied))
+        bad = set[str]().union(*(titles[title] for title in denied)) - live
         assert {name for name in "abcdefg" if leaf(name) in shelf.takedown} == bad
         assert {name for name in "abcdefg" if shelf.store.has(leaf(name))} == live
         again = shelf.open()

@@ -64,6 +64,18 @@ async def test_a_whole_home_that_joined_nobody_has_one_thing_wrong(tmp_path: Pat
     assert "farcast relay join LINK" in found.lines()[1]
 
 
+async def test_a_standalone_relay_misses_no_origin(tmp_path: Path) -> None:
+    patient = home_of(tmp_path)
+    (patient.home / "standalone").touch()
+    found = await diagnose(examine(patient.home, {"FARCAST_LISTEN_PORT": "0"}))
+    assert found.ok, found
+    assert [finding.name for finding in found.findings if "standalone relay" in finding.sentence] == [
+        "origin",
+        "udp",
+        "clock",
+    ]
+
+
 async def test_a_check_that_hangs_or_breaks_is_a_finding_and_keeps_nobody_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

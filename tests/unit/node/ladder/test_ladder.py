@@ -576,5 +576,15 @@ def test_a_relay_goes_on_trying_where_the_origin_is_only_away() -> None:
     (start,) = starts(made.take())
     made.failed(start.flight, "unreachable", 0.002)
     effects = run_until(made, 40.0)
-    assert [one for at, one in effects if isinstance(one, GiveUp)] == [GiveUp(cid(1), "unreachable")]
+    assert [one for _, one in effects if isinstance(one, GiveUp)] == [GiveUp(cid(1), "unreachable")]
     assert any(isinstance(one, Start) and one.source == ORIGIN for _, one in effects)
+
+
+def test_an_equal_has_a_second_before_the_cdn_is_asked_too() -> None:
+    number = next(number for number in range(50) if _first(number) != CDN)
+    made = relayed()
+    made.want(cid(number), 0.0)
+    made.take()
+    begun = [(at, one.source) for at, one in run_until(made, 3.0) if isinstance(one, Start)]
+    assert 1.0 <= begun[0][0] <= 1.05
+    assert begun[0][1] != _first(number)
