@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from farcast.node.http.files import CHUNK_BYTES
-from farcast.node.http.quic import peer
+from farcast.node.http.quic import link, peer
 from farcast.node.http.quic.gate import GateLimits
 from farcast.node.http.quic.ids import Ids, read_ids
 from farcast.node.http.quic.link import LINK_BYTES
@@ -139,17 +139,19 @@ def _with_token(initial: bytes, retry: bytes) -> bytes:
 
 @pytest.mark.parametrize("make", [_initial, _nameless_initial])
 async def test_a_client_that_never_answers_gets_at_most_three_times_what_it_sent(
-    box: Box, make: Callable[[Box], bytes]
+    box: Box, make: Callable[[Box], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(peer, "HANDSHAKE_S", 2.0)
     if make is _nameless_initial:  # its engine loads first
         box.server._engines.choose(NAMELESS)
         await until(lambda: box.server._engines.choose(NAMELESS) is not None)
     with closing(_udp()) as silent:
         initial = make(box)
         silent.sendto(initial, box.address)
-        await asyncio.sleep(2.5)  # long enough for every repetition that a lost answer calls for
+        await asyncio.sleep(2.5)  # past every repetition, and past its dropping
         got = sum(map(len, _received(silent)))
     assert 0 < got <= 3 * len(initial)
+    assert "slow_handshake" in box.reasons
 
 
 async def test_past_a_number_of_handshakes_an_address_must_be_proven_and_no_session_is_made(
@@ -282,7 +284,10 @@ async def test_requests_reset_by_their_client_leave_no_task_and_no_stream(
     assert not box.server.tasks
 
 
-async def test_a_client_that_stops_reading_bounds_what_waits_for_it_and_what_is_left_of_it(box: Box) -> None:
+async def test_a_client_that_stops_reading_bounds_what_waits_for_it_and_is_given_up(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "STALL_S", 2.0)
     rude = Rude(box)
     await asyncio.wait_for(rude.opened.wait(), 5)
     for _ in range(20):
@@ -295,6 +300,8 @@ async def test_a_client_that_stops_reading_bounds_what_waits_for_it_and_what_is_
     sent = box.metrics.carrier("quic").sent_bytes
     await asyncio.sleep(0.5)
     assert box.metrics.carrier("quic").sent_bytes == sent
+    await until(lambda: not box.server.tasks)
+    assert set(box.reasons) == {"client_gone"}
     rude.close()
     await until(lambda: not box.server._sessions)
     assert not box.server.tasks

@@ -9,7 +9,7 @@ from itertools import islice
 
 from ....protocol.errors import UnreachableError
 from .datagram import Endpoint
-from .session import Address, Closed, Event, Headers, Session
+from .session import NO_ERROR, Address, Closed, Event, Headers, Session
 
 LINK_BYTES = 8 << 20
 """Bytes of all streams of one connection that may wait for their first sending."""
@@ -30,7 +30,7 @@ Spend = Callable[[int], Awaitable[None]]
 class Link:
     """Drives ``session`` over ``endpoint`` and gives every event to ``handle``.
 
-    ``remote`` is None where the endpoint is a connected socket.
+    ``connected`` says that the endpoint's socket is: it then names no address when it sends.
     """
 
     def __init__(self, session: Session, endpoint: Endpoint, handle: Callable[[Event], None]) -> None:
@@ -48,6 +48,7 @@ class Link:
         self._soon = False
         self._blocked = False
         self._stuck_bytes = 0
+        self._turned_at = 0.0
         self._writers: dict[int, asyncio.Future[None]] = {}
         self._openers: deque[asyncio.Future[None]] = deque()
 
@@ -141,8 +142,8 @@ class Link:
     def abandon(self, stream: int) -> None:
         """Wake the writer of a stream that the peer has stopped; it then fails."""
         writer = self._writers.pop(stream, None)
-        if writer is not None and not writer.done():
-            writer.set_exception(UnreachableError("the peer wants no more of this answer", reason="stopped"))
+        if writer is not None:
+            writer.cancel()
 
     def close(self, code: int) -> None:
         """Say goodbye and stop; ``handle`` gets ``Closed``."""
@@ -152,20 +153,34 @@ class Link:
         self.flush()
         self._end(Closed(code, "closed here"))
 
+    def drop(self) -> None:
+        """Stop without a word; ``handle`` gets ``Closed``."""
+        if not self._ended:
+            self._end(Closed(NO_ERROR, "dropped here"))
+
     async def _room(self, stream: int, size_bytes: int) -> None:
         while self._full(stream, size_bytes):
             writer = self._writers[stream] = self._loop.create_future()
             try:
-                async with asyncio.timeout(STALL_S):
-                    await writer
-            except TimeoutError as error:
-                raise UnreachableError("the peer takes nothing any more", reason="stalled") from error
+                await self._turn(stream, writer)
             finally:
                 self._writers.pop(stream, None)
             if not self.closed and self.session.queued(stream) < self.session.stream_bytes:
                 return
         if self.closed:
             raise UnreachableError("the connection is closed", reason="closed")
+
+    async def _turn(self, stream: int, writer: asyncio.Future[None]) -> None:
+        """Wait for ``writer``, as long as its own bytes move, or with none of its own anybody's."""
+        while not writer.done():
+            before = self.session.queued(stream)
+            await asyncio.wait((writer,), timeout=STALL_S)
+            left = self.session.queued(stream)
+            moved = left < before if before else self._loop.time() - self._turned_at < STALL_S
+            if not writer.done() and not moved:
+                raise UnreachableError("the peer takes nothing any more", reason="stalled")
+        if writer.cancelled():
+            raise UnreachableError("the peer wants no more of this answer", reason="stopped")
 
     def _full(self, stream: int, size_bytes: int) -> bool:
         session = self.session
@@ -184,6 +199,7 @@ class Link:
         for stream, writer in self._writers.items():
             if not writer.done() and self.session.queued(stream) < self.session.stream_bytes:
                 writer.set_result(None)
+                self._turned_at = self._loop.time()
                 return
 
     def _let_open(self, count: int) -> None:
@@ -197,7 +213,7 @@ class Link:
 
     def _step(self) -> None:
         self._soon = False
-        while (event := self.session.next_event()) is not None:
+        while not self._ended and (event := self.session.next_event()) is not None:
             if isinstance(event, Closed):
                 self.flush()
                 self._end(event)

@@ -125,9 +125,9 @@ class Peer:
         await self.server.meter.spend(self._address, size_bytes)
 
     def give_up(self, reason: str) -> None:
-        """Drop a session whose handshake is not done, and count why."""
+        """Drop a session whose handshake is not done, and count why; nobody unproven is told."""
         self.server.router.refused(reason)
-        self.link.close(NO_ERROR)
+        self.link.drop()
 
     def _closed(self, _: Closed) -> None:
         self._settle()

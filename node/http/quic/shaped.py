@@ -118,6 +118,13 @@ class ShapedSession:
         if self._sends(stream, end=True):
             with suppress(Exception):  # each engine refuses in its own way what is over
                 self._shape.reset_stream(stream, code)
+            # both HTTP layers keep a stream until its halves are over, and are told of no reset of ours
+            streams: dict[int, Any] = getattr(self._http, "_stream", {})
+            known = streams.get(stream)
+            if known is not None:
+                known.sending_ended = True
+                if known.is_ended():
+                    del streams[stream]
 
     def stop(self, stream: int, code: int) -> None:
         """Tell the peer to send no more on ``stream``; harmless where it has ended."""
