@@ -94,9 +94,10 @@ class Box:
         self.epoch: Callable[[], object] = object
         contract = settings.contract
         rules = Rules(
-            connections=contract.connections or None,  # 0: no limit
+            connections=contract.connections,
             client_connections=contract.client_connections or None,
             client_requests_s=contract.client_requests_s or None,
+            client_burst=contract.client_requests_s or Rules().client_burst,
         )
         self.governor = Governor(rules, processes=settings.listen.workers)
         ram_bytes = settings.store.ram_bytes

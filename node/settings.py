@@ -91,7 +91,7 @@ class Contract(Table, frozen=True):
     lan_exempt: bool
     publishers: Lines
     listed: bool
-    connections: Annotated[int, Meta(ge=0, le=1_000_000)]
+    connections: Annotated[int, Meta(ge=16, le=1_000_000)]
     client_connections: Annotated[int, Meta(ge=0, le=100_000)]
     client_requests_s: Annotated[int, Meta(ge=0, le=1_000_000)]
 

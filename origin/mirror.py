@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter
 
 from ..node.blocks.store import DiskStore
-from ..node.console import Report
+from ..node.report import Report
 from ..protocol import car
 from ..protocol.cid import DAG_PB, Cid
 from ..protocol.errors import FarcastError, LocalError

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import NamedTuple
 
 from ..node.catalog.library import Fetch, Library
+from ..protocol.catalog import Entry
 from ..protocol.cid import SHA2_256, Cid
 from ..protocol.errors import FarcastError
 
@@ -46,7 +48,10 @@ class Reach:
         """Learn what the catalog lists now; a title that cannot be read is left out until it can."""
         titles: dict[Cid, _Title] = {}
         left = BLOCKS_LIMIT
-        entries = [self._library.entry(title) for title in self._library.titles()]
+        entries: list[Entry] = []
+        for title in self._library.titles():
+            with suppress(FarcastError):  # listed again after it was taken down: as little here as elsewhere
+                entries.append(self._library.entry(title))
         for entry in sorted(entries, key=lambda entry: entry.at_ms, reverse=True):
             found = self._titles.get(entry.cid)
             if found is None or len(found.blocks) > left:

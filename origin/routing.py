@@ -48,8 +48,11 @@ class Routing:
         keyring: Callable[[], Keyring],
         clock_ms: Callable[[], int],
         registry: CollectorRegistry,
+        denied: Callable[[Cid], bool] = lambda _: False,
     ) -> None:
+        """Name who has what ``library`` reaches, blocks of ``fetch``; nobody for what a file ``denied``."""
         self._heads = heads
+        self._denied = denied
         self._keyring = keyring
         self._clock_ms = clock_ms
         self._reach = Reach(library, fetch)
@@ -93,7 +96,7 @@ class Routing:
             async with asyncio.timeout(REFRESH_WAIT_S):
                 await self.refresh()
         found: list[Provider] = []
-        if cid in self._reach:
+        if cid in self._reach and not self._denied(cid):
             found = list(self._wanted(cid, Wanted(exchange.query)))
         self._answers.labels("found" if found else "unknown").inc()
         records = [one.record() for one in found]

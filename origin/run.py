@@ -55,8 +55,9 @@ class OriginBox:
         denied = DenyFiles(settings.deny.files, box.registry)
         self.embargo = Embargo(self.library, self.office.takedown, denied, box.registry)
         self.routing = Routing(
-            self.service, self.library, self.held, lambda: self.office.keys.keyring, clock_ms, box.registry
-        )
+            self.service, self.library, self.held, lambda: self.office.keys.keyring, clock_ms, box.registry,
+            self.embargo.denies,
+        )  # fmt: skip
         self.broadcast: Broadcast | None = None
         if settings.uplink.enabled:
             self.broadcast = Broadcast(self, clock_ms)

@@ -32,6 +32,7 @@ _V0_CHARS = 46
 _V1_BYTES = 36
 _COMMON = {b"\x01\x55\x12\x20": RAW, b"\x01\x70\x12\x20": DAG_PB}
 """The first four bytes of nearly every CID there is."""
+_PREFIXES = {codec: prefix for prefix, codec in _COMMON.items()}
 _VARINT_LIMIT_BYTES = 9
 _CACHED_NAMES = 16_384
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -114,6 +115,8 @@ class Cid:
 
     def encode(self) -> bytes:
         """Return the binary CIDv1."""
+        if self.hash_code == SHA2_256 and self.codec in _PREFIXES and len(self.digest) == _SHA2_256_BYTES:
+            return _PREFIXES[self.codec] + self.digest
         return b"".join(
             (b"\x01", varint(self.codec), varint(self.hash_code), varint(len(self.digest)), self.digest)
         )

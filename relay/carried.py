@@ -58,6 +58,10 @@ class Budgets:
         for title in [title for title in self._used if title not in shares]:
             del self._used[title]
 
+    def publishers(self) -> list[str]:
+        """Return the publishers of the titles known, in order."""
+        return sorted({share.publisher for share in self._shares.values()})
+
     def held_bytes(self, publisher: str) -> int:
         """Return what titles of ``publisher`` take."""
         return sum(share.size_bytes for share in self._shares.values() if share.publisher == publisher)

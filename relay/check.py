@@ -106,7 +106,7 @@ async def check(path: Path, link: str | None) -> Checked:
         shown = [row["address"] for row in found["reachability"]]
         port = parse_address(shown[0]).port if shown else settings.listen.port
         findings.append(Finding("port", "good", "the relay that runs here has it"))
-        findings += await _outside(settings, read_identity(path), link, _Door(port, found["nat"], ""))
+        findings += await _outside(settings, read_identity(path), link, Door(port, found["nat"], ""))
         return Checked(findings, shown)
     outside = outside_of(settings)
     identity = read_identity(path) if (path / KEY_FILE).exists() else Identity(os.urandom(32))
@@ -123,14 +123,14 @@ async def check(path: Path, link: str | None) -> Checked:
         findings.append(Finding("port", "good", f"TCP and UDP {listener.port} are free"))
         async with outside.asked():
             endpoints = outside.endpoints()
-            door = _Door(endpoints[0].port, outside.sentence, outside.trouble)
+            door = Door(endpoints[0].port, outside.sentence, outside.trouble)
             findings += await _outside(settings, identity, link, door)
     finally:
         await listener.close(0.5)
     return Checked(findings, [address(endpoint) for endpoint in endpoints])
 
 
-class _Door(NamedTuple):
+class Door(NamedTuple):
     """The port the origin is to dial, what the router said of it, and what is wrong with the address."""
 
     port: int
@@ -177,7 +177,7 @@ def _disk_speed(folder: Path, size_bytes: int) -> float:
         draft.unlink(missing_ok=True)
 
 
-async def _outside(settings: Settings, identity: Identity, link: str | None, door: _Door) -> list[Finding]:
+async def _outside(settings: Settings, identity: Identity, link: str | None, door: Door) -> list[Finding]:
     if link is None:
         return [
             Finding("reachable", "untried", "nobody dialled", "give the origin's link: `relay check LINK`")
@@ -246,7 +246,7 @@ def look_at_reach(answer: CheckAnswer) -> list[Finding]:
     return [Finding("reachable", "fair", f"at {answer.seen} by {open_way} alone ({why})", mend)]
 
 
-def look_at_nat(answer: CheckAnswer, own: list[str], door: _Door) -> Finding:
+def look_at_nat(answer: CheckAnswer, own: list[str], door: Door) -> Finding:
     """Name what stands between this box and the Internet, with the router's own word where it gave one."""
     reached = not (answer.tcp and answer.udp)
     if answer.seen in own:

@@ -42,7 +42,7 @@ def join(
 
     console = Console(as_json=as_json)
     path = home or default_home("relay", os.environ)
-    found = asyncio.run(join_as_relay(path, link, payee, unlisted=unlisted))
+    found = asyncio.run(join_as_relay(path, link, payee, unlisted=unlisted, tell=console.warn))
     shown = "not in the directory" if unlisted else "the directory shows this address to everybody"
     standing = found.standing + (f": {found.reason}" if found.reason else "")
     console.result(
@@ -170,7 +170,7 @@ def _switch(home: Path | None, action: str, console: Console) -> None:
         found,
         words.get(found["state"], hibernating),
         f"  connections  {found['connections']} open",
-        f"  directory    {told}",
+        *([] if found["origin_told"] is None else [f"  directory    {told}"]),
     )
 
 

@@ -83,8 +83,8 @@ class Contract:
         self._keeping = asyncio.Lock()
         self.changed: Callable[[], None] = lambda: None
         """Called when state, rates or terms have become others."""
-        self._last: tuple[State, Rates] = (self.state, self.rates())
-        self._limit_fills(self._last[1].down_bps / 8)
+        self._last = self._holds()
+        self._limit_fills(self.rates().down_bps / 8)
 
     @property
     def state(self) -> State:
@@ -117,13 +117,14 @@ class Contract:
         return PAUSED_RETRY_S if self.paused_ms else self._wakes_in_s()
 
     def rules(self) -> Rules:
-        """Return what the servers keep now."""
-        table, up_bps = self.table, self.rates().up_bps
+        """Return what the servers keep now; once the last of the volume is gone, nothing goes out."""
+        table, up_bytes_s = self.table, self.rates().up_bps // 8 or None
         return Rules(
-            upload_bytes_s=up_bps // 8 or None,
-            connections=table.connections or None,
+            upload_bytes_s=1 if self.volume.exhausted else up_bytes_s,
+            connections=table.connections,
             client_connections=table.client_connections or None,
             client_requests_s=table.client_requests_s or None,
+            client_burst=table.client_requests_s or Rules().client_burst,
         )
 
     def refusal(self) -> RefusedError | None:
@@ -240,6 +241,9 @@ class Contract:
         now_ms = self._clock_ms()
         return max(60.0, min(86_400.0, (self.volume.wakes_ms(now_ms) - now_ms) / 1_000))
 
+    def _holds(self) -> tuple[State, Rates, bool]:
+        return self.state, self.rates(), self.volume.exhausted
+
     def _limit_fills(self, bytes_s: float) -> None:
         if not bytes_s:
             self._down = None
@@ -247,8 +251,8 @@ class Contract:
             self._down = Bucket(bytes_s, bytes_s, time.monotonic())
 
     def _tell(self, *, always: bool = False) -> None:
-        now = (self.state, self.rates())
-        self._limit_fills(now[1].down_bps / 8)
+        now = self._holds()
+        self._limit_fills(self.rates().down_bps / 8)
         if always or now != self._last:
             self._last = now
             self.changed()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,12 +15,22 @@ from .contract import Contract
 _STATES = ("serving", "paused", "hibernating")
 
 
+class PublisherShare(NamedTuple):
+    """What a relay holds of a publisher (his peer id), and may; ``budget_bytes`` None is no bound."""
+
+    publisher: str
+    held_bytes: int
+    budget_bytes: int | None
+
+
 class ContractMetrics(Collector):
     """Reads the contract when scraped."""
 
     def __init__(self, contract: Contract, registry: CollectorRegistry) -> None:
         """Report to ``registry``."""
         self._contract = contract
+        self.publishers: Callable[[], list[PublisherShare]] = list
+        """Returns what is held of each publisher that the contract bounds."""
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
@@ -46,12 +57,12 @@ class ContractMetrics(Collector):
         month.add_metric(("down",), volume.usage.down_bytes)
         yield month
         limits = GaugeMetricFamily(
-            "farcast_relay_contract_rate_bits_per_second",
+            "farcast_relay_contract_rate_bytes_per_second",
             "The rate limit of this hour, 0 for none.",
             labels=("direction",),
         )
-        limits.add_metric(("up",), rates.up_bps)
-        limits.add_metric(("down",), rates.down_bps)
+        limits.add_metric(("up",), rates.up_bps / 8)
+        limits.add_metric(("down",), rates.down_bps / 8)
         yield limits
         states = GaugeMetricFamily(
             "farcast_relay_contract_state", "1 for the state the relay is in.", labels=("state",)
@@ -59,6 +70,27 @@ class ContractMetrics(Collector):
         for name in _STATES:
             states.add_metric((name,), int(name == state))
         yield states
+        table = contract.table
+        clients = GaugeMetricFamily(
+            "farcast_relay_contract_connections",
+            "Most connections at once; of a client, 0 for no limit.",
+            labels=("of",),
+        )
+        clients.add_metric(("all",), table.connections)
+        clients.add_metric(("client",), table.client_connections)
+        yield clients
+        yield _gauge("client_requests_per_second", "Of one client, 0 for no limit.", table.client_requests_s)
+        held = GaugeMetricFamily(
+            "farcast_relay_contract_publisher_bytes",
+            "What is held of a publisher, and his budget (+Inf for none).",
+            labels=("publisher", "kind"),
+        )
+        for share in self.publishers():
+            held.add_metric((share.publisher, "held"), share.held_bytes)
+            held.add_metric(
+                (share.publisher, "budget"), inf if share.budget_bytes is None else share.budget_bytes
+            )
+        yield held
         traffic = contract.traffic
         wan = CounterMetricFamily(
             "farcast_relay_contract_internet_bytes",

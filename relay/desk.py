@@ -32,7 +32,7 @@ class RelayDesk:
     def status(self) -> dict[str, Any]:
         """Return everything an operator wants to know, the verdict first. Blocking."""
         relay = self._relay
-        box, enrolment, contract = relay.box, relay.enrolment, relay.contract
+        box, enrolment, contract = relay.box, relay.membership.enrolment, relay.contract
         contracted = contract.facts()
         return {
             "verdict": verdict(self._standing(contracted)),
@@ -43,7 +43,7 @@ class RelayDesk:
             "reason": enrolment.reason,
             "listed": enrolment.wish,
             "reachability": self._reachability(),
-            "nat": relay.outside.sentence,
+            "nat": relay.membership.outside.sentence,
             "contract": contracted,
             "serving": self._serving(),
             "titles": len(relay.library.titles()),
@@ -64,7 +64,7 @@ class RelayDesk:
         }
 
     def _standing(self, contracted: dict[str, object]) -> Standing:
-        relay, enrolment = self._relay, self._relay.enrolment
+        relay, enrolment = self._relay, self._relay.membership.enrolment
         return Standing(
             str(contracted["state"]),
             enrolment.standing,
@@ -75,15 +75,15 @@ class RelayDesk:
             tuple((fault.endpoint, fault.why) for fault in enrolment.faults if fault.lost != "both"),
             bool(relay.replica.checkpoint()),
             str(contracted["wakes"] or "")[:16].replace("T", " "),
-            relay.silent_s,
+            relay.membership.silent_s,
             int(self._metric("farcast_node_store_corrupt_blocks_total")),
             trouble=enrolment.trouble,
-            address=relay.outside.trouble,
+            address=relay.membership.outside.trouble,
         )
 
     def _reachability(self) -> list[dict[str, str]]:
         """Return each published address with what the origin found when it dialled it."""
-        enrolment = self._relay.enrolment
+        enrolment = self._relay.membership.enrolment
         faults = {fault.endpoint: fault.why for fault in enrolment.faults}
         good = "reachable" if enrolment.standing != "unknown" else "not tried yet"
         return [
@@ -95,7 +95,7 @@ class RelayDesk:
         relay = self._relay
         speed = relay.contract.speed()
         return {
-            "connections": relay.connections(),
+            "connections": relay.warden.connections(),
             "up_bps": speed.up_bps,
             "down_bps": speed.down_bps,
         }
@@ -142,15 +142,15 @@ class RelayDesk:
     async def _leave(self, exchange: Exchange) -> Answer:
         del exchange
         relay = self._relay
-        await relay.leave()
+        await relay.membership.leave()
         name = relay.trust.hint.name if relay.trust.hint else ""
         return Answer.json({"name": name, "pulses_waiting": relay.box.spool.waiting().count})
 
     async def _told(self) -> Answer:
-        told = await self._relay.tell_origin()
+        told = await self._relay.membership.tell()
         facts = self._relay.contract.facts()
         return Answer.json(
-            {"state": facts["state"], "connections": self._relay.connections(), "origin_told": told}
+            {"state": facts["state"], "connections": self._relay.warden.connections(), "origin_told": told}
         )
 
 

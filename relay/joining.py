@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,8 +35,17 @@ class Enrolled(NamedTuple):
     faults: list[str]
 
 
-async def join_as_relay(path: Path, link: str, payee: str, *, unlisted: bool = False) -> Enrolled:
+async def join_as_relay(
+    path: Path,
+    link: str,
+    payee: str,
+    *,
+    unlisted: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Enrolled:
     """Join and enrol; a relay does not listen yet, so that the origin reaches nothing is no fault.
+
+    ``tell`` hears, before anything is sent, what everybody will see.
 
     Raises:
         UsageError: a viewer's invite, a bad setting; ``RemoteError`` where the origin refuses.
@@ -62,6 +72,9 @@ async def join_as_relay(path: Path, link: str, payee: str, *, unlisted: bool = F
             home.identity, dialer, lambda: known_origin(trust), lambda: endpoints, payee, clock_ms,
             lambda: "listed" if listed else "unlisted",
         )  # fmt: skip
+        if listed:
+            shown = ", ".join(address(endpoint) for endpoint in endpoints)
+            tell(f"the origin's directory will show everybody this box's address: {shown}")
         await enrolment.renew(token)
         (path / LEFT_FILE).unlink(missing_ok=True)
 

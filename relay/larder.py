@@ -10,6 +10,7 @@ from ..protocol.cid import Cid
 from ..protocol.errors import FarcastError, RefusedError
 from ..protocol.identity import peer_id
 from .carried import Budgets, Carried, Share
+from .contractmetrics import PublisherShare
 
 LOOK_S = 60.0
 
@@ -50,6 +51,13 @@ class Larder:
     def held_bytes(self, publisher: str) -> int:
         """Return what is held of ``publisher``, as of the last look and what came since."""
         return self._budgets.held_bytes(publisher)
+
+    def shares(self) -> list[PublisherShare]:
+        """Return what is held of each publisher known, and his budget."""
+        return [
+            PublisherShare(publisher, self._budgets.held_bytes(publisher), self.carried.budget(publisher))
+            for publisher in self._budgets.publishers()
+        ]
 
     def admit(self, title: str) -> None:
         """Let a block of ``title`` be fetched.

@@ -38,10 +38,16 @@ def speed(serving: dict[str, Any], contract: dict[str, Any]) -> str:
 
 
 def status_lines(found: dict[str, Any]) -> list[str]:
-    """Return the lines, the verdict first."""
+    """Return the lines, the verdict first; a relay without an origin has few of them."""
     if found["standing"] == "standalone":
         held = f"{size(found['store']['bytes'])}, {found['store']['blocks']} blocks"
-        return [found["verdict"], f"  holds           {held}"]
+        labels = ", ".join(found["imports"]) or "none"
+        return [
+            found["verdict"],
+            f"  this month      {volume(found['contract'])}",
+            f"  holds           {held}",
+            f"  imports         {labels}",
+        ]
     contract, failures, store = found["contract"], found["failures"], found["store"]
     lines = [found["verdict"]]
     lines += [f"  reachable       {row['address']}: {row['result']}" for row in found["reachability"]]

@@ -95,6 +95,7 @@ class Pinner:
         self._denied = denied
         self._metrics = _Metrics(registry)
         self._pins: dict[Cid, _Pin] = {}
+        self._leaving: set[Cid] = set()
         self._turn = asyncio.Semaphore(JOBS_AT_ONCE)
         self._count()
 
@@ -115,6 +116,9 @@ class Pinner:
         if not self._gateways.sources:
             message = "pinning by CID is off; name an IPFS gateway in settings.toml, [ipfs] pin_from"
             raise RefusedError(message, status=403, reason="pinning_off")
+        if cid in self._leaving:
+            message = f"{cid} is just being given up; pin it again in a moment"
+            raise RefusedError(message, status=409, reason="leaving")
         if self._denied(cid):
             raise RefusedError(f"{cid} is taken down and not brought back", status=410, reason="denied")
         if cid not in self._pins and len(self._pins) >= PINS_LIMIT:
@@ -127,8 +131,12 @@ class Pinner:
         """Give a pin up; its blocks stay while there is room. Raises ``RefusedError`` 404 for no pin."""
         pin = self._known(cid)
         del self._pins[cid]
-        await pin.stop()
-        await asyncio.to_thread(self._store.unpin, f"{LABEL}{cid}")
+        self._leaving.add(cid)
+        try:
+            await pin.stop()
+            await asyncio.to_thread(self._store.unpin, f"{LABEL}{cid}")
+        finally:
+            self._leaving.discard(cid)
         self._count()
         return pin.facts()
 
@@ -147,6 +155,8 @@ class Pinner:
                 continue
             cid = Cid.parse(label.removeprefix(LABEL))
             pin = self._pins.get(cid)
+            if cid in self._leaving:
+                continue
             if pin is None or not (pin.at_work or (pin.whole and all(map(self._store.has, cids)))):
                 self._begin(cid)
 
@@ -178,6 +188,10 @@ class Pinner:
             pin.error = str(error) if isinstance(error, FarcastError) else f"{error.strerror or error}"
             self._metrics.failures.labels(getattr(error, "reason", "disk")).inc()
             log.info("pin: %s", pin.error)
+        except Exception as error:
+            log.exception("a pin failed")
+            pin.error = f"a bug in Farcast ({type(error).__name__}: {error}); the relay's log shows where"
+            self._metrics.failures.labels("bug").inc()
         finally:
             self._metrics.blocks.inc(job.blocks)
             self._metrics.bytes.inc(job.bytes)

@@ -211,7 +211,8 @@ class S3Fifo(Generic[K]):
 
     def restore(self, key: K, place: Place) -> None:
         """Take in a thing as it was before a restart, last in its queue; ``evict`` what is too much."""
-        self.discard(key)
+        if key in self._entries or key in self._ghosts:
+            self.discard(key)
         frequency = min(place.frequency, MOST_FREQUENCY)
         self._enter(key, place.size_bytes, _QUEUES.index(place.queue), frequency)
 

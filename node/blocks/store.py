@@ -144,7 +144,7 @@ class DiskStore(BlockStore):
     @property
     def pinned_bytes(self) -> int:
         """Bytes of the blocks held that are pinned."""
-        return self._pinned_bytes
+        return self._fifo.bytes_in(Queue.PINNED)
 
     @property
     def held_blocks(self) -> int:

@@ -21,8 +21,8 @@ from ...protocol.errors import RemoteError, UnreachableError
 from ...protocol.ports import Reply, Source
 from ...protocol.unixfs import BLOCK_LIMIT_BYTES
 from .address import Place, authority, parse_address
-from .channel import Channel
 from .paths import FIRM_S, SOFT_S, TAMPERED_S, Carrier, Flight, Path
+from .quic.channel import Channel
 from .tcp import Ask, TcpCarrier
 
 HEAD_START_S = 0.3

@@ -22,10 +22,10 @@ from ...protocol.ports import Reply, Source
 from ...protocol.request import authorization, read_challenge
 from .address import HostPort, Place, authority, is_public, parse_address
 from .bulk import Bulk, Call
-from .channel import Channel
-from .datagram import Address
 from .paths import FIRM_S, Carrier, Path, Paths
 from .problem import expect
+from .quic.channel import Channel
+from .quic.session import Address
 from .reach import by_quic, by_tls, by_web
 from .tcp import Ask, TcpCarrier
 

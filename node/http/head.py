@@ -24,6 +24,9 @@ _CACHED_FIELDS_BYTES = 2 << 10
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,24}) ([!-~]{1,8192}) HTTP/1\.([01])")
 _FIELD_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00-\x08\x0a-\x1f\x7f]*)")
+_HTTP2 = (
+    b"PRI"  # opens an HTTP/2 connection (RFC 9113 section 3.4), after which another parser waits for frames
+)
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])?(?::[0-9]{0,5})?")
 _SINGLE = frozenset(
@@ -96,7 +99,7 @@ def parse_head(data: bytes) -> Head | None:
         return None
     line_end = data.find(b"\r\n", 0, end + 2)
     line = _REQUEST_LINE.fullmatch(data, 0, line_end)
-    if line is None:
+    if line is None or line[1] == _HTTP2:
         raise _bad("a malformed request line")
     block = data[line_end + 2 : end]
     fields = _cached_fields(block) if len(block) <= _CACHED_FIELDS_BYTES else _fields(block)
@@ -128,6 +131,7 @@ def split_target(target: str, host: str) -> Target:
         scheme, mark, rest = target.partition("://")
         if not mark or scheme.lower() not in ("http", "https"):
             raise _bad("a request target that is no path")
+        _host(host)  # the target names the host, but a Host that is none is refused all the same
         cut = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
         host, target = rest[:cut], rest[cut:]
         if not target.startswith("/"):

@@ -22,7 +22,7 @@ from .governor import Governor
 from .handover import ToApi
 from .hotset import HotSet
 from .meter import Meter
-from .quic import QuicServer
+from .quic.server import QuicServer
 from .tally import HttpMetrics
 from .tls import make_certificate, server_context
 from .workers import Workers
@@ -112,7 +112,7 @@ class Listener:
             governor=self.governor,
             held=self._held,
         )
-        quic = QuicServer(self._router, certificate, files=files, tally=tally("quic"))
+        quic = QuicServer(self._router, certificate, files=files, tally=tally("quic"), meter=self.meter)
         byte_server.listen(tcp)
         quic.listen(udp)
         self._servers = (byte_server, quic, api)

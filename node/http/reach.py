@@ -8,8 +8,8 @@ import ssl
 from collections.abc import Awaitable
 
 from ...protocol.errors import FarcastError
-from .channel import Channel
-from .datagram import Address
+from .quic.channel import Channel
+from .quic.session import Address
 from .tcp import KeyMismatchError, KeyPin
 
 

@@ -20,7 +20,7 @@ class Signpost(http.server.ThreadingHTTPServer):
         self.routing = routing
         self.port = port
         self.asked = 0
-        self._thread = threading.Thread(target=self.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -123,6 +124,17 @@ def test_kubo_gets_a_whole_title_by_its_root_over_plain_http(
         assert part == files["master.m3u8"][1500:2500]
 
 
+def test_the_shipped_front_speaks_http_2(coast: Coast, front_port: int) -> None:
+    trust = ssl.create_default_context(cafile=str(coast.authority.path))
+    trust.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        socket.create_connection(("localhost", front_port), 10) as plain,
+        trust.wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        assert secure.selected_alpn_protocol() == "h2"
+        assert secure.version() in ("TLSv1.2", "TLSv1.3")
+
+
 def test_kubo_gets_a_whole_title_over_the_shipped_front(
     coast: Coast, need: Need, front_port: int, tmp_path: Path
 ) -> None:
@@ -148,6 +160,8 @@ def test_the_shipped_front_serves_what_is_public_and_nothing_else(coast: Coast, 
         assert fields(plain, block).items() <= fields(secure, block).items()
         large = get(secure, "/watch/bulk/film.bin")
         assert hashlib.file_digest(large, "sha256").hexdigest() == coast.bulk_sha256
+        spilled = (path for path in coast.street.folder.glob("*/proxy/**/*") if path.is_file())
+        assert not list(spilled)  # a body goes through memory, whatever its size
         for path in ("/metrics", "/", "/api/status", f"/{coast.relay.token}/", "/v1", "/v1/trustX"):
             answer = get(secure, path)
             assert answer.status == 404, path

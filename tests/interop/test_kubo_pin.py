@@ -41,10 +41,6 @@ def settings(coast: Coast, kubo: Daemon) -> dict[str, str]:
         "FARCAST_IPFS_PIN_FROM": kubo.gateway,
     }
     street = coast.street
-    link = street.must("origin", "invite", "--home", coast.origin.home)["link"]
-    assert (
-        street.run("relay", "join", link + "", "--home", street.home("pinner"), settings=settings).code == 2
-    )
     link = street.must("origin", "invite", "--relay", "--home", coast.origin.home)["link"]
     assert street.run("relay", "join", link, "--home", street.home("pinner"), settings=settings).code == 0
     return settings
@@ -88,6 +84,27 @@ def test_a_relay_killed_while_it_pins_goes_on_by_itself_and_then_serves(
     assert box.api("/api/pins") == []
     ran = coast.street.run("relay", "unpin", cid, "--home", box.home)
     ran.refused(1, "is not pinned here")
+    assert box.stop() == 0
+
+
+def test_a_relay_without_an_origin_pins_too_and_serves_kubo_by_cid(
+    coast: Coast, kubo: Daemon, tmp_path: Path
+) -> None:
+    files = folder(tmp_path / "film", 3 << 20)
+    cid = kubo.run("add", "-Q", "-r", str(tmp_path / "film")).decode().strip()
+    street, deny = coast.street, tmp_path / "deny"
+    deny.write_text("")
+    street.must("relay", "init", "--standalone", "--home", street.home("alone"))
+    terms = {"FARCAST_IPFS_PIN_FROM": kubo.gateway, "FARCAST_DENY_FILES": str(deny)}
+    box = street.start("alone", "relay", "run", settings=terms)
+    assert street.must("relay", "pin", cid, "--home", box.home)["whole"]
+    status = box.api("/api/status")
+    assert status["verdict"] == "Serving 0 imported and 1 pinned root, standalone"
+    assert [pin["cid"] for pin in status["pins"]] == [cid]
+    assert served(box, cid) == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    deny.write_text(f"/ipfs/{cid}\n")
+    until(lambda: ask(f"127.0.0.1:{box.port}", "GET", f"/ipfs/{cid}?format=raw").status == 410)
+    street.run("relay", "pin", cid, "--home", box.home).refused(1, "taken down")
     assert box.stop() == 0
 
 

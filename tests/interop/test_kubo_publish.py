@@ -183,7 +183,7 @@ class _Say(BaseHTTPRequestHandler):
 @pytest.fixture
 def garbage() -> Generator[Garbage]:
     server = Garbage(("127.0.0.1", 0), _Say)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
     server.shutdown()

@@ -141,11 +141,11 @@ class Tab:
 
 
 @asynccontextmanager
-async def tab_in(program: str, profile: Path) -> AsyncGenerator[Tab]:
-    """Start the browser with an empty profile and open one tab; it is gone afterwards."""
+async def tab_in(program: str, profile: Path, *flags: str) -> AsyncGenerator[Tab]:
+    """Start the browser with an empty profile and ``flags`` and open one tab; it is gone afterwards."""
     profile.mkdir()  # noqa: ASYNC240 - a few bytes, in a test
     browser = subprocess.Popen(  # noqa: ASYNC220 - it starts at once, and its first line is awaited below
-        [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+        [program, *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -41,7 +41,7 @@ STATUS: dict[str, Any] = {
     ],
     "failures": {"damaged_blocks": 0.0, "rejected_blocks": 2}, "pulses_waiting": 118, "version": "0.1.0",
 }  # fmt: skip
-STATES = {
+STATES: dict[str, dict[str, Any]] = {
     "serving": {},
     "unreachable": {
         "verdict": "Not reachable: the origin cannot connect to relay.example:7433 (TCP: Connection "

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.http.bytes import Limits
 from farcast.node.http.exchange import Answer, Exchange, FilePart, Hosts, Router
+from farcast.node.http.governor import Governor, Lan, Rules, State
 from farcast.node.http.head import Head
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
@@ -92,9 +93,11 @@ class Box:
 
 
 @asynccontextmanager
-async def _running(box: Box, limits: Limits = QUICK) -> AsyncGenerator[Listener, None]:
+async def _running(
+    box: Box, limits: Limits = QUICK, governor: Governor | None = None
+) -> AsyncGenerator[Listener, None]:
     async with Listener(
-        box.router, box.lookup, BOX, box.metrics, host="127.0.0.1", port=0, limits=limits
+        box.router, box.lookup, BOX, box.metrics, host="127.0.0.1", port=0, limits=limits, governor=governor
     ) as listener:
         box.port = listener.port
         yield listener
@@ -400,3 +403,118 @@ async def test_counts_tell_carrier_status_and_bytes(box: Box) -> None:
     }
     assert samples["farcast_node_http_requests_total", "tcp", "2xx"] == 2
     assert samples["farcast_node_http_sent_bytes_total", "tcp"] >= len(box.whole)
+
+
+async def _ask(
+    stream: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: bytes
+) -> tuple[int, str, int]:
+    """Ask on an open connection; returns status, Retry-After and size of the body."""
+    reader, writer = stream
+    writer.write(GET % (path, b""))
+    async with asyncio.timeout(10):
+        status, headers, _ = _split(await reader.readuntil(b"\r\n\r\n"))
+        size = int(headers["content-length"])
+        await reader.readexactly(size)
+    return status, headers.get("retry-after", ""), size
+
+
+async def test_a_client_over_its_requests_is_told_when_to_come_back_and_keeps_its_connection(
+    tmp_path: Path,
+) -> None:
+    box = Box(tmp_path)
+    governor = Governor(Rules(client_requests_s=20, client_burst=3), Lan(()))
+    async with _running(box, governor=governor):
+        stream = await asyncio.open_connection("127.0.0.1", box.port)
+        answers = [await _ask(stream, b"/small") for _ in range(4)]
+        assert [status for status, _, _ in answers] == [200, 200, 200, 429]
+        assert answers[3][1] == "1"
+        await asyncio.sleep(0.2)
+        assert (await _ask(stream, b"/slow/1"))[0] == 200  # aiohttp's path keeps the same rule
+        answers = [await _ask(stream, b"/slow/1") for _ in range(5)]
+        assert (429, "1") in {(status, retry) for status, retry, _ in answers}
+        assert box.refused("client_requests") >= 2
+        stream[1].close()
+
+
+async def test_one_address_has_so_many_connections_and_gets_one_back_by_closing_one(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    governor = Governor(Rules(client_connections=2), Lan(()))
+    async with _running(box, governor=governor):
+        streams = [await asyncio.open_connection("127.0.0.1", box.port) for _ in range(2)]
+        assert (await _ask(streams[0], b"/slow/1"))[0] == 200  # one of them is aiohttp's by now
+        assert (await _ask(streams[1], b"/small"))[0] == 200
+        assert _split(await _talk(box, b""))[0] == 429
+        for _, writer in streams:
+            writer.close()
+        await _until(lambda: not governor.connections)
+        assert _split(await _talk(box, _close(b"/small")))[0] == 200
+
+
+async def test_the_upload_rate_is_shared_and_counted(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    governor = Governor(Rules(upload_bytes_s=1_000_000), Lan(()))
+    async with _running(box, governor=governor):
+        streams = [await asyncio.open_connection("127.0.0.1", box.port, limit=1 << 20) for _ in range(4)]
+        started = asyncio.get_running_loop().time()
+        sizes = [size for _, _, size in await asyncio.gather(*(_ask(each, b"/segment") for each in streams))]
+        took_s = asyncio.get_running_loop().time() - started
+        assert sizes == [len(box.whole)] * 4
+        assert governor.wan.bytes == 4 * len(box.whole)
+        # 1.48 MB at 1 MB/s, a second's worth of it at once; what is waited for comes in quanta of 64 KiB
+        assert 0.3 < took_s < 3
+        assert (await _ask(streams[0], b"/parts"))[2] == len(box.whole)  # aiohttp's path, by the meter
+        assert governor.wan.bytes == 5 * len(box.whole)
+        for _, writer in streams:
+            writer.close()
+
+
+async def test_a_pause_lets_what_is_under_way_finish_and_begins_nothing(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    governor = Governor()
+    async with _running(box, Limits(), governor) as _:
+        reader, writer = await asyncio.open_connection("127.0.0.1", box.port, limit=1 << 16)
+        writer.write(GET % (b"/long", b""))
+        await reader.readuntil(b"\r\n\r\n")
+        governor.set_state(State.PAUSED, 9)
+        other = await asyncio.open_connection("127.0.0.1", box.port)
+        assert (await _ask(other, b"/segment"))[:2] == (503, "9")
+        assert (await _ask(other, b"/slow/1"))[0] == 200  # no transfer
+        async with asyncio.timeout(20):
+            assert len(await reader.readexactly(64 << 20)) == 64 << 20
+        governor.set_state(State.SERVING)
+        again = await asyncio.open_connection("127.0.0.1", box.port)
+        assert (await _ask(again, b"/segment"))[0] == 200
+        for each in (writer, other[1], again[1]):
+            each.close()
+
+
+async def test_hostile_clients_are_told_of_once_a_minute_and_without_their_address(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        for _ in range(5):
+            await _talk(box, b"nonsense\r\n\r\n")
+    assert box.refused("bad_request") == 5
+    lines = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
+    assert lines == ["refused a client on the LAN: bad_request"]
+    assert "127.0.0" not in caplog.text
+
+
+async def test_a_flood_of_requests_whose_answers_nobody_reads_stays_in_the_kernel(box: Box) -> None:
+    """Requests sent ahead are not read while an answer waits, and others are served meanwhile."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, ("127.0.0.1", box.port))
+    sent = 0
+    with suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(0.4):
+            while True:
+                await loop.sock_sendall(sock, (GET % (b"/segment", b"")) * 100)
+                sent += 100
+    assert sent < 200_000  # the kernel pushed back
+    for _ in range(10):
+        assert _split(await _talk(box, _close(b"/segment")))[2] == box.whole
+    await _until(lambda: box.refused("stalled"))
+    sock.close()

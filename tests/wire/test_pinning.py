@@ -41,7 +41,7 @@ class Gateway(ThreadingHTTPServer):
         self.way = ""
         self.pause_s = 0.0
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self._thread = threading.Thread(target=self.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
     def handle_error(self, request: object, client_address: object) -> None:

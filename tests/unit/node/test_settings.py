@@ -149,6 +149,44 @@ def test_what_a_box_cannot_announce(text: str) -> None:
         Settings.load(None, {"FARCAST_NETWORK_ANNOUNCE": text})
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["http://127.0.0.1:5001", "http://[::1]:5001/", "http://localhost:5001", "https://kubo.example", ""],
+)
+def test_where_a_kubo_may_be_commanded(text: str) -> None:
+    assert Settings.load(None, {"FARCAST_KUBO_RPC": text}).kubo.rpc == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://192.0.2.7:5001",
+        "http://kubo.example",
+        "127.0.0.1:5001",
+        "http://a@127.0.0.1",
+        "http://127.0.0.1/api",
+    ],
+)
+def test_a_kubo_that_others_may_listen_to_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="expected an https or a loopback URL"):
+        Settings.load(None, {"FARCAST_KUBO_RPC": text})
+
+
+def test_pins_come_from_base_urls_alone() -> None:
+    places = "http://127.0.0.1:8080,https://gateway.example"
+    assert Settings.load(None, {"FARCAST_IPFS_PIN_FROM": places}).ipfs.pin_from == places.split(",")
+    assert Settings.load(None, {}).ipfs.pin_from == []
+    for text in (
+        "gateway.example",
+        "https://gateway.example/ipfs",
+        "ipfs://gateway",
+        "https://a b",
+        "https://g?x",
+    ):
+        with pytest.raises(UsageError, match="expected base URLs of IPFS gateways"):
+            Settings.load(None, {"FARCAST_IPFS_PIN_FROM": text})
+
+
 def test_a_home_that_is_a_file_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is a file, but a home is a folder"):

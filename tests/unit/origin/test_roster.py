@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from farcast.origin.accounts import Accounts
 from farcast.origin.roster import DIRECTORY_TTL_MS, MAX_PENDING, RESIGN_MS, Roster
 from farcast.protocol.directory import Endpoint, RelayRecord, open_directory
+from farcast.protocol.enrol import Fault, Wish
 from farcast.protocol.errors import RefusedError, RemoteError, UsageError
 from farcast.protocol.identity import Identity
 
@@ -163,3 +165,64 @@ def test_judging_needs_exactly_one_relay(roster: Roster) -> None:
     for wanted, words in (("nobody", "no relay of"), ("12D3KooW", "2 relays of"), ("", "2 relays of")):
         with pytest.raises(UsageError, match=words):
             roster.judge(wanted, "approved")
+
+
+def test_why_a_relay_was_refused_is_kept_until_it_is_approved(roster: Roster) -> None:
+    roster.enrol("", record(), RELAY.key, NOW_MS)
+    roster.judge(RELAY.peer_id, "refused", "two in one house")
+    found = roster.relay(RELAY.key)
+    assert found is not None
+    assert (found.standing, found.reason) == ("refused", "two in one house")
+    roster.judge(RELAY.peer_id, "approved")
+    found = roster.relay(RELAY.key)
+    assert found is not None
+    assert found.reason == ""
+    assert roster.relay(OTHER.key) is None
+
+
+@pytest.mark.parametrize("wish", ["unlisted", "paused", "left"])
+def test_who_does_not_wish_to_be_listed_is_not_and_stays_enrolled(
+    accounts: Accounts, roster: Roster, wish: Wish
+) -> None:
+    roster.enrol(accounts.invite("relay", NOW_MS), record(), RELAY.key, NOW_MS, wish)
+    assert (listed(roster), roster.is_relay(RELAY.key)) == ([], True)
+    assert roster.enrol("", record(at_ms=NOW_MS + 1), RELAY.key, NOW_MS + 1, "listed") == "approved"
+    assert listed(roster, NOW_MS + 1) == [RELAY.key]
+
+
+def test_a_relay_that_nobody_reaches_is_left_out_until_somebody_does(
+    accounts: Accounts, roster: Roster
+) -> None:
+    roster.enrol(accounts.invite("relay", NOW_MS), record(), RELAY.key, NOW_MS)
+    roster.mark(RELAY.key, [Fault("relay.example:7433", "udp", "silent")], NOW_MS)
+    assert listed(roster) == [RELAY.key], "by one protocol it is reached"
+    roster.mark(RELAY.key, [Fault("relay.example:7433", "both", "refused")], NOW_MS)
+    assert listed(roster) == []
+    assert roster.relays()[0].faults[0].why == "refused"
+    roster.mark(RELAY.key, [], NOW_MS)
+    assert listed(roster) == [RELAY.key]
+
+
+def test_books_of_before_the_wishes_are_read_on(tmp_path: Path) -> None:
+    path = tmp_path / "accounts.db"
+    conn = sqlite3.connect(path)
+    conn.executescript(
+        """CREATE TABLE relay (key BLOB PRIMARY KEY, record BLOB NOT NULL, standing TEXT NOT NULL,
+           payee TEXT NOT NULL, enrolled_ms INTEGER NOT NULL, created_ms INTEGER NOT NULL) STRICT;
+           CREATE TABLE account (pseudonym BLOB PRIMARY KEY, name TEXT, created_ms INTEGER NOT NULL) STRICT;
+           CREATE TABLE invite (hash BLOB PRIMARY KEY, kind TEXT, used_by BLOB, expires_ms INTEGER) STRICT;
+           CREATE TABLE _sqlite_migrations (id INTEGER PRIMARY KEY, migration_set TEXT, name TEXT,
+           applied_at TEXT);
+           INSERT INTO _sqlite_migrations (migration_set, name, applied_at)
+           VALUES ('accounts', '0001_accounts', '2026-11-01');"""
+    )
+    conn.execute(
+        "INSERT INTO relay VALUES (?, ?, 'approved', '', ?, ?)", (RELAY.key, record(), NOW_MS, NOW_MS)
+    )
+    conn.commit()
+    conn.close()
+    accounts = Accounts(path)
+    try:
+        assert listed(Roster(accounts, CATALOG)) == [RELAY.key]
+    finally:
+        accounts.close()

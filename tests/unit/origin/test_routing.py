@@ -45,7 +45,11 @@ class World:
         endpoints = [Endpoint("203.0.113.1", 7433, web=False), Endpoint("films.example", 7433, web=False)]
         keyring = Keyring(1, "Acme", BOX.key, [CATALOG.key], keys, keys, keys, [PUBLISHER.key], endpoints, [])
         self.library = Library(self, self.store, lambda: keyring)
-        routing = Routing(self, self.library, self.held, lambda: keyring, lambda: self.now_ms, self.registry)
+        self.denied = set[Cid]()
+        routing = Routing(
+            self, self.library, self.held, lambda: keyring, lambda: self.now_ms, self.registry,
+            self.denied.__contains__,
+        )  # fmt: skip
         self.router = Router(Hosts())
         routing.add_to(self.router)
 
@@ -146,8 +150,10 @@ async def test_nobody_is_named_for_what_no_listed_title_has(world: World) -> Non
     _, newer, fresh = world.publish("film", version=2)
     assert await world.named(root) == await world.named(leaf) == []
     assert await world.named(newer) == await world.named(fresh) == [BOX.peer_id]
+    world.denied.add(fresh)
+    assert await world.named(fresh) == []
     world.change("deny", "film", manifest)
-    assert await world.named(newer) == await world.named(fresh) == []
+    assert await world.named(newer) == []
     counted = [
         world.registry.get_sample_value("farcast_origin_routing_answers_total", {"result": result})
         for result in ("found", "unknown")
@@ -243,3 +249,14 @@ async def test_a_title_that_cannot_be_read_leaves_the_others_known(world: World)
     world.store.drop(broken)
     assert await world.named(lost) == []
     assert await world.named(root) == [BOX.peer_id]
+
+
+async def test_what_is_listed_again_after_a_takedown_stays_out_of_reach_and_harms_nobody(
+    world: World,
+) -> None:
+    manifest, root, _ = world.publish("film")
+    _, other, _ = world.publish("other")
+    world.change("deny", "film", manifest)
+    world.change("publish", "film", manifest)
+    assert await world.named(root) == []
+    assert await world.named(other) == [BOX.peer_id]

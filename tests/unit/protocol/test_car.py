@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,16 @@ def test_what_is_written_is_read_again_however_it_is_cut(blocks: list[tuple[Cid,
     reader.finish()
     assert found == blocks
     assert reader.roots == tuple(roots)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=50), st.sampled_from([0, 1])), max_size=6))
+def test_what_is_read_is_written_again_byte_for_byte(parts: list[tuple[bytes, int]]) -> None:
+    blocks = [(Cid(DAG_PB, sha256(data).digest(), version=version), data) for data, version in parts]
+    data = whole([cid for cid, _ in blocks], blocks)
+    reader = car.Reader()
+    found = reader.push(data)
+    assert found == blocks
+    assert whole(list(reader.roots or ()), found) == data
 
 
 def test_the_header_is_the_one_of_the_specification() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farcast.protocol import hamt
@@ -49,6 +49,7 @@ def entries(count: int) -> list[Link]:
     return [Link(f"name {number}", Cid.of(RAW, b"%d" % number), number) for number in range(count)]
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 600), st.sampled_from([8, 16, 256, 1024]), st.randoms(use_true_random=False))
 def test_shards_do_not_depend_on_the_order_of_names(count: int, fanout: int, random: Random) -> None:
     links = entries(count)

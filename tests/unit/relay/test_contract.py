@@ -9,11 +9,12 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
+from farcast.node.http.governor import Governor
 from farcast.node.settings import Settings
 from farcast.protocol.errors import RefusedError, UsageError
 from farcast.relay.contract import KEEP_S, Contract, Rates, Traffic, zone_of
 from farcast.relay.contractfile import FILE, ContractFile, Kept
-from farcast.relay.contractmetrics import ContractMetrics
+from farcast.relay.contractmetrics import ContractMetrics, PublisherShare
 from farcast.relay.volume import Usage
 
 NOON = round(datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp() * 1_000)
@@ -100,12 +101,13 @@ async def test_a_spent_volume_hibernates_and_a_larger_one_wakes_it(world: World,
     world.traffic = Traffic(10 * GB, 0)
     await contract.tick()
     assert contract.state == "hibernating"
+    assert contract.rules().upload_bytes_s == 1, "even what was under way ends at the very end"
     assert contract.facts()["wakes"] == "2026-12-01T00:00+00:00"
     refusal = contract.refusal()
     assert refusal is not None
     assert refusal.retry_after_s == 86_400, "at most a day: the operator may change his mind"
     contract.change(msgspec.structs.replace(contract.table, volume_bytes=20 * GB))
-    assert contract.state == "serving"
+    assert contract.facts()["state"] == "serving"
 
 
 def test_rates_follow_the_hour(world: World, tmp_path: Path) -> None:
@@ -147,7 +149,8 @@ async def test_fills_wait_for_the_rate_down_and_are_refused_where_that_is_long(
 async def test_every_number_is_a_metric(world: World, tmp_path: Path) -> None:
     contract = world.contract(tmp_path, volume_bytes=100 * GB, rate_up_bps=20_000_000)
     registry = CollectorRegistry()
-    ContractMetrics(contract, registry)
+    metrics = ContractMetrics(contract, registry)
+    metrics.publishers = lambda: [PublisherShare("12D3KooWann", 7, None)]
     world.traffic = Traffic(3 * GB, GB)
     await contract.tick()
     assert sample(registry, "limit_bytes") == 100 * GB
@@ -156,8 +159,11 @@ async def test_every_number_is_a_metric(world: World, tmp_path: Path) -> None:
     assert sample(registry, "month_bytes", direction="up") == 3 * GB
     assert sample(registry, "internet_bytes_total", direction="down") == GB
     assert sample(registry, "resets_timestamp_seconds") == datetime(2026, 12, 1, tzinfo=UTC).timestamp()
-    assert sample(registry, "rate_bits_per_second", direction="up") == 20_000_000
+    assert sample(registry, "rate_bytes_per_second", direction="up") == 2_500_000
     assert sample(registry, "state", state="serving") == 1
+    assert sample(registry, "connections", of="client") == 256
+    assert sample(registry, "publisher_bytes", publisher="12D3KooWann", kind="held") == 7
+    assert sample(registry, "publisher_bytes", publisher="12D3KooWann", kind="budget") == float("inf")
     await contract.pause()
     assert (sample(registry, "state", state="paused"), sample(registry, "state", state="serving")) == (1, 0)
     contract.change(msgspec.structs.replace(contract.table, volume_bytes=0))
@@ -189,3 +195,14 @@ def test_the_zone_is_the_named_one_or_the_machines(monkeypatch: pytest.MonkeyPat
     assert str(zone_of("")) == "Asia/Kathmandu"
     monkeypatch.setenv("TZ", "/no/such")
     assert zone_of("") == UTC
+
+
+def test_what_is_not_limited_is_no_limit_of_nought(world: World, tmp_path: Path) -> None:
+    """A box refuses nobody by default: 0 in the settings is no rule, and one connection is not all."""
+    rules = world.contract(tmp_path).rules()
+    assert (rules.upload_bytes_s, rules.client_requests_s) == (None, None)
+    assert rules.connections == 12_000
+    governor = Governor(rules)
+    for _ in range(200):
+        assert governor.connect("11.22.33.44") is None
+        assert governor.request("11.22.33.44", 0.0, transfer=True) is None

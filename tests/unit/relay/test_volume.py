@@ -51,9 +51,9 @@ def test_new_transfers_stop_while_there_is_room_for_those_under_way() -> None:
 
 def test_a_month_used_up_ends_with_the_month_and_its_bytes_are_forgotten() -> None:
     volume = Volume(terms(), JANUARY)
-    for _ in range(48):
+    for minute in range(1, 49):
         volume.count(2 * GB, 200_000_000)
-        volume.tick(volume._ticked_ms + HOUR_MS // 60, 0.5)
+        volume.tick(JANUARY + minute * HOUR_MS // 60, 0.5)
     assert volume.state(JANUARY + HOUR_MS) == "spent"
     assert volume.wakes_ms(JANUARY + HOUR_MS) == volume.usage.end_ms == JANUARY + 31 * DAY_MS
     volume.tick(JANUARY + 31 * DAY_MS, 0.5)

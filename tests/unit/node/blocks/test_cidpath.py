@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from farcast.node import cli
 from farcast.node.blocks.cidpath import add, cid_of
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import LocalError, UsageError
-from farcast.protocol.unixfs import content, leaves, resolve
+from farcast.protocol.unixfs import content, leaves, listing, resolve
 
 MIB = 1 << 20
 
@@ -68,6 +73,24 @@ def test_the_cid_is_the_one_kubo_gives(folder: Path, tmp_path: Path, need: Calla
         text=True,
     )
     assert str(cid_of(folder)) == done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", ["smallest sharded folder", "sharded folder of many alphabets"])
+def test_a_folder_too_large_for_one_block_is_sharded_as_kubo_does(
+    name: str,
+    tmp_path: Path,
+    vectors: Callable[[str], Any],
+    vector_script: Callable[[str], ModuleType],
+) -> None:
+    files = vector_script("make_cids").folders()[name]
+    for file, data in files.items():
+        (tmp_path / file).write_bytes(data)
+    blocks: dict[Cid, bytes] = {}
+    root = add(tmp_path, blocks.__setitem__).cid
+    assert str(root) == vectors("cids")["folders"][name]
+    assert {link.name for link in listing(root, blocks.get)} == files.keys()
+    done = CliRunner().invoke(cli.app, ["cid", str(tmp_path), "--json"])
+    assert json.loads(done.stdout)["cid"] == str(root)
 
 
 def test_nothing_there_is_a_usage_error(tmp_path: Path) -> None:

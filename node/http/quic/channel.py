@@ -7,33 +7,31 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator
 
-from ...protocol.errors import RemoteError, UnreachableError
-from ...protocol.identity import peer_id
-from ...protocol.ports import Reply
-from .datagram import Address, Endpoint
-from .download import Download
-from .h3 import (
+from ....protocol.errors import RemoteError, UnreachableError
+from ....protocol.identity import peer_id
+from ....protocol.ports import Reply
+from ..tls import peer_key
+from .datagram import Endpoint
+from .link import Link
+from .qh3_engine import Qh3Session
+from .session import (
     NO_ERROR,
     REQUEST_CANCELLED,
+    Address,
     Closed,
     Data,
     Event,
     Head,
     Opened,
     Reset,
-    Session,
     Stopped,
 )
-from .link import Link
-from .tls import peer_key
 
 HANDSHAKE_S = 4.0
 SILENCE_S = 1.0
 """Asked and nothing heard for this long: the peer may have restarted, so others dial again."""
 REQUESTS = 64
 _CHUNK_BYTES = 256 << 10
-_HIGH_BYTES = 4 << 20
-_LOW_BYTES = 1 << 20
 
 
 class Channel:
@@ -48,7 +46,7 @@ class Channel:
         self._asked_at = 0.0
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._endpoint = Endpoint(sock, self._received, self._lost)
-        session = Session.client(remote, self._loop.time())
+        session = Qh3Session.client(remote, self._loop.time())
         self._link = Link(session, self._endpoint, self._event)
         self._link.connected = True
         self._link.flush()
@@ -94,11 +92,6 @@ class Channel:
         """Whether requests are under way."""
         return bool(self._calls)
 
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes of answers that nobody has read yet."""
-        return sum(call.buffered_bytes for call in self._calls.values())
-
     async def request(
         self,
         method: str,
@@ -130,28 +123,10 @@ class Channel:
             finally:
                 self._end(call)
 
-    async def download(self, authority: str, path: str, headers: dict[str, str]) -> tuple[Reply, Download]:
-        """Begin a GET whose body is read as it comes; the channel is then for this one only.
-
-        The reply has no body. While the reader lags, the socket is not read.
-        """
-        call = await self._begin("GET", authority, path, b"", headers)
-        call.endpoint = self._endpoint
-        try:
-            status, fields = await call.head
-        except BaseException:
-            self._release(call)
-            raise
-        return Reply(status, fields, b""), Download(call.read, lambda: self._release(call))
-
     def close(self) -> None:
         """End the connection; requests under way fail."""
         self._link.close(NO_ERROR)
         self._endpoint.close()
-
-    def _release(self, call: _Call) -> None:
-        self._end(call)
-        self.close()
 
     async def _begin(
         self, method: str, authority: str, path: str, body: bytes, headers: dict[str, str]
@@ -169,9 +144,8 @@ class Channel:
             fields.append((b"content-length", str(len(body)).encode()))
         if self._asked_at <= self._link.heard_at:
             self._asked_at = self._loop.time()
-        stream = self._link.session.open(fields, end=not body)
+        stream = await self._link.open(fields, end=not body)
         call = self._calls[stream] = _Call(stream, sized=method != "HEAD")
-        self._link.soon()
         if body:
             try:
                 await self._link.pump(stream, _slices(body))
@@ -240,10 +214,8 @@ class _Call:
         self.stream = stream
         self.head: asyncio.Future[tuple[int, dict[str, str]]] = asyncio.get_running_loop().create_future()
         self.over = False
-        self.endpoint: Endpoint | None = None
         self._sized = sized
         self._chunks: deque[bytes] = deque()
-        self.buffered_bytes = 0
         self._left: int | None = None
         self._error: RemoteError | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -257,11 +229,8 @@ class _Call:
             self._take_head(event)
         elif event.data:
             self._chunks.append(event.data)
-            self.buffered_bytes += len(event.data)
             if self._left is not None:
                 self._left -= len(event.data)
-            if self.endpoint is not None and self.buffered_bytes > _HIGH_BYTES:
-                self.endpoint.pause()
         if event.ended:
             self.over = True
             if self._left:
@@ -286,11 +255,7 @@ class _Call:
                 return b""
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        chunk = self._chunks.popleft()
-        self.buffered_bytes -= len(chunk)
-        if self.endpoint is not None and self.buffered_bytes < _LOW_BYTES:
-            self.endpoint.resume()
-        return chunk
+        return self._chunks.popleft()
 
     def _take_head(self, event: Head) -> None:
         if self.head.done():  # trailers

@@ -15,13 +15,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
-Address = tuple[str, int] | tuple[str, int, int, int]
+from .session import Address
+
 Receive = Callable[[list[bytes], Address, bytes], None]
 """Called with the datagrams of one read, their sender, and the address of ours they came to."""
 
 RECEIVE_BYTES = 1 << 16
 READS = 32
-"""Reads in a row before other work has its turn."""
+READ_BYTES = 256 << 10
+"""Reads in a row, and bytes, before other work has its turn: a sender waits for the acknowledgement."""
 SEGMENTS = 64
 SEGMENTED_BYTES = 64_000
 QUEUE_BYTES = 4 << 20
@@ -52,7 +54,6 @@ class Endpoint:
         self._queue: deque[tuple[list[bytes], Address | None, bytes]] = deque()
         self._queued_bytes = 0
         self._woken: list[Callable[[], None]] = []
-        self._paused = False
         self.dropped = 0
         self.segmented = _tune(sock)
         self._loop.add_reader(sock, self._readable)
@@ -88,18 +89,6 @@ class Endpoint:
             if self._queue or not self._send(batch, address, local):
                 self._enqueue(batch, address, local)
 
-    def pause(self) -> None:
-        """Stop reading: the kernel's buffer fills, then datagrams are lost, then the sender slows down."""
-        if not self._paused and not self.closed:
-            self._paused = True
-            self._loop.remove_reader(self._sock)
-
-    def resume(self) -> None:
-        """Read again."""
-        if self._paused and not self.closed:
-            self._paused = False
-            self._loop.add_reader(self._sock, self._readable)
-
     def close(self) -> None:
         """Close the socket; what is queued is not sent."""
         if not self.closed:
@@ -110,27 +99,47 @@ class Endpoint:
         self._woken.clear()
 
     def _readable(self) -> None:
+        """Read what is there, and deliver what came from one sender in a row together."""
+        datagrams: list[bytes] = []
+        sender: tuple[Address, bytes] | None = None
+        left = READ_BYTES
         for _ in range(READS):
-            try:
-                data, ancillary, _, address = self._sock.recvmsg(RECEIVE_BYTES, _ANCILLARY_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._lost(error)
-                return
-            segment, local = 0, b""
-            for level, kind, value in ancillary:
-                if (level, kind) == (socket.SOL_UDP, _UDP_GRO):
-                    segment = int.from_bytes(value[:4], sys.byteorder)
-                elif (level, kind) in _PACKET_INFO:
-                    local = value
+            read = self._read()
+            if read is None:
+                break
+            data, segment, address, local = read
+            if sender is not None and sender != (address, local):
+                self._receive(datagrams, *sender)
+                datagrams = []
+                if self.closed:
+                    return
+            sender = (address, local)
             if 0 < segment < len(data):
-                datagrams = [data[at : at + segment] for at in range(0, len(data), segment)]
+                datagrams += [data[at : at + segment] for at in range(0, len(data), segment)]
             else:
-                datagrams = [data]
-            self._receive(datagrams, address, local)
-            if self._paused or self.closed:
-                return
+                datagrams.append(data)
+            left -= len(data)
+            if left <= 0:
+                break
+        if sender is not None:
+            self._receive(datagrams, *sender)
+
+    def _read(self) -> tuple[bytes, int, Address, bytes] | None:
+        """Return one read: bytes, size of each datagram in them, sender, our address; None: no more."""
+        try:
+            data, ancillary, _, address = self._sock.recvmsg(RECEIVE_BYTES, _ANCILLARY_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self._lost(error)
+            return None
+        segment, local = 0, b""
+        for level, kind, value in ancillary:
+            if (level, kind) == (socket.SOL_UDP, _UDP_GRO):
+                segment = int.from_bytes(value[:4], sys.byteorder)
+            elif (level, kind) in _PACKET_INFO:
+                local = value
+        return data, segment, address, local
 
     def _send(self, batch: list[bytes], address: Address | None, local: bytes) -> bool:
         """Send one batch; False where the kernel takes no more now. What it refuses is lost."""

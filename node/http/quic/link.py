@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import islice
 
-from ...protocol.errors import UnreachableError
-from .datagram import Address, Endpoint
-from .h3 import Closed, Event, Session
+from ....protocol.errors import UnreachableError
+from .datagram import Endpoint
+from .session import Address, Closed, Event, Headers, Session
 
-STREAM_BYTES = 384 << 10
-"""Bytes of one stream that may wait for their first sending; the engine itself bounds nothing."""
 LINK_BYTES = 8 << 20
-"""The same for all streams of one connection."""
+"""Bytes of all streams of one connection that may wait for their first sending."""
+TURN_BYTES = 64 << 10
+"""What may still be queued when the next bulk stream has its turn: a piece of its body.
+
+An engine takes packets from its streams in turn, each of a size of its own, and datagrams of unlike
+size do not go out in one system call; one stream after another also finishes earlier than all at once.
+"""
+SMALL_BYTES = 16 << 10
+"""A piece up to this size waits for no turn."""
 STALL_S = 30.0
+
+Spend = Callable[[int], Awaitable[None]]
+"""Returns once so many bytes may be sent."""
 
 
 class Link:
@@ -27,7 +38,7 @@ class Link:
         self.session = session
         self.endpoint = endpoint
         self.connected = False
-        self.closed = False
+        self._ended = False
         self.heard_at = 0.0
         self._handle = handle
         self._loop = asyncio.get_running_loop()
@@ -36,14 +47,25 @@ class Link:
         self._timer_at: float | None = None
         self._soon = False
         self._blocked = False
+        self._stuck_bytes = 0
         self._writers: dict[int, asyncio.Future[None]] = {}
+        self._openers: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be sent any more, even where ``handle`` has not been told yet."""
+        return self._ended or self.session.closed
 
     def receive(self, datagrams: list[bytes], address: Address, local: bytes) -> None:
-        """Take in datagrams that came from ``address`` to ``local``."""
+        """Take in datagrams that came from ``address`` to ``local``.
+
+        What they make possible is sent once this turn of the loop is over: a datagram that answers
+        one acknowledgement costs as much as a batch that answers all that are waiting.
+        """
         self._local = local
         self.heard_at = self._loop.time()
         self.session.receive(datagrams, address, self.heard_at)
-        self._step()
+        self.soon()
 
     def flush(self) -> None:
         """Send what may be sent now, arm the timer, and wake writers with room."""
@@ -63,17 +85,42 @@ class Link:
                 self.endpoint.send([data for data, _ in out[start:at]], address, self._local)
                 start = at
         self._arm()
+        self._stuck_bytes = self.session.queued() if self.session.starved else 0
         if self._writers:
             self._wake()
+        if self._openers:
+            self._let_open(max(0, self.session.room))
 
     def soon(self) -> None:
         """Flush once this turn of the loop is over, however often it is asked."""
-        if not self._soon and not self.closed:
+        if not self._soon and not self._ended:
             self._soon = True
             self._loop.call_soon(self._step)
 
-    async def pump(self, stream: int, chunks: AsyncIterator[bytes]) -> int:
-        """Send a body and its end, as fast as the peer takes it; returns its size.
+    async def open(self, headers: Headers, *, end: bool) -> int:
+        """Open a stream with a request head, once the peer lets us.
+
+        Raises:
+            UnreachableError: ``closed``, or ``stalled`` where the peer allows none for ``STALL_S``.
+
+        """
+        deadline = self._loop.time() + STALL_S
+        while not self.closed and self.session.room <= 0:
+            opener = self._loop.create_future()
+            self._openers.append(opener)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await opener
+            except TimeoutError as error:
+                raise UnreachableError("the peer allows no more requests", reason="stalled") from error
+            finally:
+                self._openers.remove(opener)
+        stream = self.session.open(headers, end=end)
+        self.soon()
+        return stream
+
+    async def pump(self, stream: int, chunks: AsyncIterator[bytes], spend: Spend | None = None) -> int:
+        """Send a body and its end, as fast as the peer takes it and ``spend`` lets go; returns its size.
 
         Raises:
             UnreachableError: the peer stopped the stream, left, or took nothing for ``STALL_S``.
@@ -81,7 +128,9 @@ class Link:
         """
         total = 0
         async for chunk in chunks:
-            await self._room(stream)
+            if spend is not None:
+                await spend(len(chunk))
+            await self._room(stream, len(chunk))
             self.session.send(stream, chunk, end=False)
             total += len(chunk)
             self.soon()
@@ -97,14 +146,14 @@ class Link:
 
     def close(self, code: int) -> None:
         """Say goodbye and stop; ``handle`` gets ``Closed``."""
-        if self.closed:
+        if self._ended:
             return
         self.session.close(code)
         self.flush()
         self._end(Closed(code, "closed here"))
 
-    async def _room(self, stream: int) -> None:
-        while self._full(stream):
+    async def _room(self, stream: int, size_bytes: int) -> None:
+        while self._full(stream, size_bytes):
             writer = self._writers[stream] = self._loop.create_future()
             try:
                 async with asyncio.timeout(STALL_S):
@@ -113,18 +162,34 @@ class Link:
                 raise UnreachableError("the peer takes nothing any more", reason="stalled") from error
             finally:
                 self._writers.pop(stream, None)
+            if not self.closed and self.session.queued(stream) < self.session.stream_bytes:
+                return
         if self.closed:
             raise UnreachableError("the connection is closed", reason="closed")
 
-    def _full(self, stream: int) -> bool:
-        return self.session.queued(stream) >= STREAM_BYTES or self.session.queued() >= LINK_BYTES
+    def _full(self, stream: int, size_bytes: int) -> bool:
+        session = self.session
+        if session.queued(stream) >= session.stream_bytes or session.queued() >= LINK_BYTES:
+            return True
+        return size_bytes > SMALL_BYTES and not self._idle()
+
+    def _idle(self) -> bool:
+        """Whether a bulk stream may have its turn; what only the peer can set free keeps no other from it."""
+        return self.session.queued() <= min(LINK_BYTES, TURN_BYTES + self._stuck_bytes)
 
     def _wake(self) -> None:
-        if self.session.queued() >= LINK_BYTES:
+        """Give the writer that has waited longest its turn."""
+        if not self._idle():
             return
         for stream, writer in self._writers.items():
-            if not writer.done() and self.session.queued(stream) < STREAM_BYTES:
+            if not writer.done() and self.session.queued(stream) < self.session.stream_bytes:
                 writer.set_result(None)
+                return
+
+    def _let_open(self, count: int) -> None:
+        for opener in islice(self._openers, count):
+            if not opener.done():
+                opener.set_result(None)
 
     def _unblock(self) -> None:
         self._blocked = False
@@ -138,11 +203,11 @@ class Link:
                 self._end(event)
                 return
             self._handle(event)
-        if not self.closed:
+        if not self._ended:
             self.flush()
 
     def _arm(self) -> None:
-        at = None if self.closed else self.session.wake_at
+        at = None if self._ended else self.session.wake_at
         if self._timer is not None and at != self._timer_at:
             self._timer.cancel()
             self._timer = None
@@ -156,10 +221,11 @@ class Link:
         self._step()
 
     def _end(self, event: Closed) -> None:
-        self.closed = True
+        self._ended = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         for stream in list(self._writers):
             self.abandon(stream)
+        self._let_open(len(self._openers))
         self._handle(event)

@@ -6,15 +6,18 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from ...protocol.errors import RefusedError, RemoteError, UnreachableError
-from .address import plain
-from .api import BODILESS, READ_TIMEOUT_S, SLOWEST_BYTES_S, too_large
-from .datagram import Address, Endpoint
-from .exchange import Answer, Exchange
-from .h3 import (
+from ....protocol.errors import RefusedError, RemoteError, UnreachableError
+from ..address import plain
+from ..api import BODILESS, READ_TIMEOUT_S, SLOWEST_BYTES_S, too_large
+from ..exchange import Answer, Exchange
+from ..head import FIELD_LIMIT, HEAD_LIMIT_BYTES
+from .datagram import Endpoint
+from .link import Link
+from .session import (
     EXCESSIVE_LOAD,
     INTERNAL_ERROR,
     NO_ERROR,
+    Address,
     Closed,
     Data,
     Event,
@@ -27,16 +30,16 @@ from .h3 import (
     Session,
     Stopped,
 )
-from .head import FIELD_LIMIT, HEAD_LIMIT_BYTES
-from .link import Link
 
 if TYPE_CHECKING:
-    from .quic import QuicServer
+    from .server import QuicServer
 
 BODY_BYTES = 8 << 20
 """What one request body may hold unread; a handler's own limit is usually smaller."""
 UNREAD_BYTES = 128 << 20
 """The same for all requests of the server."""
+HANDSHAKE_S = 5.0
+"""What a handshake may take before its session is dropped."""
 RESETS = 100
 """Cancelled requests forgiven a connection, besides four for each one it let finish."""
 
@@ -62,13 +65,28 @@ class _Request:
 class Peer:
     """One client: its session, and the requests it has open."""
 
-    def __init__(self, server: QuicServer, endpoint: Endpoint, session: Session, address: Address) -> None:
+    def __init__(
+        self,
+        server: QuicServer,
+        endpoint: Endpoint,
+        session: Session,
+        address: Address,
+        *,
+        network: str,
+        named: bool,
+    ) -> None:
+        """Answer the client at ``address`` in ``network``, ``named`` by a connection id or not."""
         self.server = server
         self.link = Link(session, endpoint, self._event)
         self.ids: set[bytes] = set()
+        self.network = network
+        self.named = named
         self._address = plain(str(address[0]))
         self._requests: dict[int, _Request] = {}
-        self._proven = False
+        self._connected = False
+        self._late: asyncio.TimerHandle | None = server.loop.call_later(
+            HANDSHAKE_S, self.give_up, "slow_handshake"
+        )
         self._finished = self._resets = 0
 
     def _event(self, event: Event) -> None:
@@ -79,7 +97,8 @@ class Peer:
         elif isinstance(event, Reset | Stopped):
             self._cancel(event.stream)
         elif isinstance(event, Opened):
-            self._prove()
+            self._settle()
+            self._connect()
         elif isinstance(event, IdIssued):
             self.server.name(self, event.id)
         elif isinstance(event, IdRetired):
@@ -87,13 +106,34 @@ class Peer:
         else:
             self._closed(event)
 
-    def _prove(self) -> None:
-        if not self._proven:
-            self._proven = True
-            self.server.proven()
+    def _settle(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+            self.server.settled(self)
+
+    def _connect(self) -> None:
+        """Take the client on, now that it has proven its address, unless the contract has no place for it."""
+        refusal = self.server.meter.connect(self._address)
+        if refusal is None:
+            self._connected = True
+        else:
+            self.server.router.refused(refusal.reason)
+            self.link.close(EXCESSIVE_LOAD)
+
+    async def _spend(self, size_bytes: int) -> None:
+        await self.server.meter.spend(self._address, size_bytes)
+
+    def give_up(self, reason: str) -> None:
+        """Drop a session whose handshake is not done, and count why."""
+        self.server.router.refused(reason)
+        self.link.close(NO_ERROR)
 
     def _closed(self, _: Closed) -> None:
-        self._prove()
+        self._settle()
+        if self._connected:
+            self._connected = False
+            self.server.meter.disconnect(self._address)
         if self.link.session.faults:
             self.server.router.refused("quic_engine_fault")
         for request in list(self._requests.values()):
@@ -205,7 +245,7 @@ class Peer:
         self.link.session.send_head(stream, fields, end=empty)
         if not empty:
             async with aclosing(server.files.stream(answer)) as chunks:
-                server.tally.sent_bytes += await self.link.pump(stream, chunks)
+                server.tally.sent_bytes += await self.link.pump(stream, chunks, self._spend)
 
     async def _read(self, stream: int, request: _Request, limit: int, declared: str | None) -> bytes:
         request.limit = min(limit, BODY_BYTES)

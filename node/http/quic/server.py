@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from typing import NamedTuple
+from collections import Counter
 
-from .datagram import Address, Endpoint
-from .exchange import Router
-from .files import FileCache
-from .gate import Gate, Refuse, Respond
-from .h3 import ID_BYTES, NO_ERROR, Ids, Session, read_ids, server_configuration
+from ..exchange import Router
+from ..files import FileCache
+from ..governor import Governor
+from ..meter import Meter
+from ..tally import Tally
+from ..tls import Certificate
+from .datagram import Endpoint
+from .engines import Engines
+from .gate import Gate, GateLimits, Load, Refuse, Respond, network
+from .ids import ID_BYTES, Ids, read_ids
 from .peer import Peer
-from .tally import Tally
-from .tls import Certificate
+from .session import NO_ERROR, Address
 
 LAST_S = 0.1
-
-
-class QuicLimits(NamedTuple):
-    """Bounds of one server: sessions, and those unproven before a client must prove its address."""
-
-    sessions: int = 1_024
-    unproven: int = 64
 
 
 class QuicServer:
@@ -36,21 +33,25 @@ class QuicServer:
         *,
         files: FileCache,
         tally: Tally,
-        limits: QuicLimits | None = None,
+        limits: GateLimits | None = None,
+        meter: Meter | None = None,
     ) -> None:
-        """Answer through ``router`` as the owner of ``certificate``."""
+        """Answer through ``router`` as the owner of ``certificate``, as far as ``meter`` allows."""
+        self.meter = meter or Meter(Governor())
         self.router = router
         self.files = files
         self.tally = tally
         self.loop = asyncio.get_running_loop()
         self.tasks: set[asyncio.Task[None]] = set()
         self.unread_bytes = 0
-        self._gate = Gate(secrets.token_bytes(32), **(limits or QuicLimits())._asdict())
-        self._configuration = server_configuration(certificate)
+        self._gate = Gate(secrets.token_bytes(32), limits or GateLimits())
+        self._engines = Engines(certificate)
         self._peers: dict[bytes, Peer] = {}
         self._sessions: set[Peer] = set()
+        self._unnamed = 0
+        self._neighbours: Counter[str] = Counter()
+        self._handshakes: dict[Peer, None] = {}  # the oldest first
         tally.connections = lambda: len(self._sessions)
-        self._unproven = 0
         self._closing = False
         self._endpoint: Endpoint | None = None
 
@@ -75,6 +76,7 @@ class QuicServer:
             peer.link.close(NO_ERROR)
         if self._endpoint is not None:
             self._endpoint.close()
+        await self._engines.close()
 
     @property
     def closing(self) -> bool:
@@ -92,15 +94,20 @@ class QuicServer:
             del self._peers[id]
         peer.ids.discard(id)
 
-    def proven(self) -> None:
-        """Count one handshake as done, or as given up."""
-        self._unproven -= 1
+    def settled(self, peer: Peer) -> None:
+        """Count the handshake of ``peer`` as done, or as given up."""
+        del self._handshakes[peer]
+        self._neighbours[peer.network] -= 1
+        if not self._neighbours[peer.network]:
+            del self._neighbours[peer.network]
 
     def forget(self, peer: Peer) -> None:
         """Drop a closed session."""
         for id_ in list(peer.ids):
             self.unname(peer, id_)
-        self._sessions.discard(peer)
+        if peer in self._sessions:
+            self._sessions.remove(peer)
+            self._unnamed -= not peer.named
 
     def _received(self, datagrams: list[bytes], address: Address, local: bytes) -> None:
         batch: list[bytes] = []
@@ -125,15 +132,10 @@ class QuicServer:
         endpoint = self._endpoint
         if endpoint is None or self._closing:
             return None
-        verdict = self._gate.judge(
-            ids,
-            size_bytes,
-            address,
-            sessions=len(self._sessions),
-            unproven=self._unproven,
-            noise=secrets.token_bytes(ID_BYTES),
-            now=self.loop.time(),
-        )
+        here = network(address[0])
+        load = Load(len(self._sessions), self._unnamed, len(self._handshakes), self._neighbours[here])
+        noise = secrets.token_bytes(ID_BYTES)
+        verdict = self._gate.judge(ids, size_bytes, address, load, noise=noise, now=self.loop.time())
         if isinstance(verdict, Respond):
             endpoint.send([verdict.packet], address, local)
             self.router.refused("unproven_address" if ids.initial else "unknown_version")
@@ -141,10 +143,17 @@ class QuicServer:
         if isinstance(verdict, Refuse):
             self.router.refused(verdict.reason)
             return None
-        session = Session.server(self._configuration, verdict.original, verdict.retried)
-        peer = Peer(self, endpoint, session, address)
-        self._unproven += 1
+        engine = self._engines.choose(ids)
+        if engine is None:
+            return None
+        session = engine.accept(verdict.original, verdict.retried)
+        peer = Peer(self, endpoint, session, address, network=here, named=bool(ids.source))
+        self._handshakes[peer] = None
+        self._neighbours[here] += 1
+        self._unnamed += not peer.named
         self._sessions.add(peer)
         self.name(peer, ids.destination)
         self.name(peer, session.id)
+        if len(self._handshakes) > self._gate.limits.handshakes:
+            next(iter(self._handshakes)).give_up("too_many_handshakes")
         return peer

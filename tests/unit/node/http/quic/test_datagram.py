@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farcast.node.http import datagram
-from farcast.node.http.datagram import SEGMENTED_BYTES, SEGMENTS, Address, Endpoint, batches
+from farcast.node.http.quic import datagram
+from farcast.node.http.quic.datagram import SEGMENTED_BYTES, SEGMENTS, Endpoint, batches
+from farcast.node.http.quic.session import Address
 
 _SO_NO_CHECK = 11
 
@@ -66,28 +67,6 @@ async def test_an_endpoint_answers_from_the_address_it_was_asked_at() -> None:
                 data, sender = await loop.sock_recvfrom(client, 100)
             assert (data, sender[0]) == (b"hello", asked)
     endpoint.close()
-
-
-async def test_a_paused_endpoint_reads_nothing_until_it_is_resumed() -> None:
-    got: list[bytes] = []
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.setblocking(False)
-    sock.bind(("127.0.0.1", 0))
-
-    def keep(datagrams: list[bytes], _: Address, __: bytes) -> None:
-        got.extend(datagrams)
-
-    endpoint = Endpoint(sock, keep)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        endpoint.pause()
-        client.sendto(b"later", endpoint.address)
-        await asyncio.sleep(0.05)
-        assert got == []
-        endpoint.resume()
-        await asyncio.sleep(0.05)
-    assert got == [b"later"]
-    endpoint.close()
-    assert endpoint.closed
 
 
 async def test_a_connected_endpoint_is_told_when_its_peer_is_gone() -> None:

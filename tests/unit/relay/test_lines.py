@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from farcast.relay.lines import rate, size, status_lines, volume
+
+CONTRACT = {
+    "used_bytes": 61_200_000_000, "limit_bytes": 500_000_000_000, "resets": "2026-12-01T00:00+01:00",
+    "rate_up_bps": 20_000_000, "rate_down_bps": 0,
+}  # fmt: skip
+STATUS = {
+    "verdict": "Serving", "standing": "approved", "contract": CONTRACT,
+    "nat": "the router maps 192.0.2.7:7433 to this box (PCP)",
+    "reachability": [{"address": "relay.example:7433", "result": "reachable"}],
+    "serving": {"connections": 12, "up_bps": 8_400_000, "down_bps": 0},
+    "store": {"bytes": 2_521_200, "blocks": 42, "quota_bytes": 20_000_000_000},
+    "holdings": [{"publisher": "12D3KooWann", "titles": 1, "bytes": 2_521_200, "budget_bytes": 10**9}],
+    "failures": {"damaged_blocks": 1.0, "rejected_blocks": 2}, "pulses_waiting": 3, "version": "0.1.0",
+}  # fmt: skip
+
+
+def test_the_verdict_is_first_and_every_number_is_there() -> None:
+    assert status_lines(STATUS) == [
+        "Serving",
+        "  reachable       relay.example:7433: reachable",
+        "  network         the router maps 192.0.2.7:7433 to this box (PCP)",
+        "  this month      61.2 GB of 500 GB (12 %) until 2026-12-01",
+        "  serving now     12 connections, up 8.4 Mbit/s of 20 Mbit/s, down 0 bit/s",
+        "  holds           2.52 MB of 20 GB, 42 blocks",
+        "    12D3KooWann  1 titles, 2.52 MB of 1 GB",
+        "  failures        1 damaged blocks, 2 rejected",
+        "  pulses waiting  3",
+        "  version         0.1.0",
+    ]
+
+
+def test_without_a_limit_it_says_so() -> None:
+    assert volume(CONTRACT | {"limit_bytes": 0}) == "61.2 GB (no limit) until 2026-12-01"
+
+
+def test_a_relay_without_an_origin_says_what_it_has() -> None:
+    found = {
+        "verdict": "Serving 1 imported root, standalone", "standing": "standalone", "contract": CONTRACT,
+        "store": {"bytes": 5, "blocks": 1}, "imports": ["a.car"],
+    }  # fmt: skip
+    assert status_lines(found) == [
+        found["verdict"],
+        "  this month      61.2 GB of 500 GB (12 %) until 2026-12-01",
+        "  holds           5 B, 1 blocks",
+        "  imports         a.car",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (20 * 10**9, "20 GB"), (10**13, "10 TB")],
+)
+def test_sizes(value: int, shown: str) -> None:
+    assert size(value) == shown
+
+
+def test_rates() -> None:
+    assert (rate(0), rate(64_000), rate(14_640_000)) == ("0 bit/s", "64 kbit/s", "14.6 Mbit/s")
