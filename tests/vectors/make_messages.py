@@ -684,13 +684,14 @@ def _enrolment(book: Book, record: bytes) -> None:
     ]
     answer = enrol.RelayAnswer(2, "refused", "no free places", False, faults)
     book.unsigned("relay answer with a reason and faults", "relay-answer", answer)
-    for how, fields in {
+    wrong: dict[str, list[Any]] = {
         "of version 1": [1, "approved"],
         "another standing": [2, "maybe", "", True, []],
         "a reason of 401 letters": [2, "refused", "a" * 401, False, []],
         "a fault of nothing": [2, "approved", "", True, [["a:1", "none", ""]]],
         "nine faults": [2, "approved", "", True, [["a:1", "both", ""]] * 9],
-    }.items():
+    }
+    for how, fields in wrong.items():
         book.bad(f"relay answer: {how}", "relay-answer", encode(fields), "malformed")
     check = enrol.CheckRequest(1, WHO["relay"].key, 4433, b"\0" * 5)
     book.unsigned("check request", "check-request", check)
