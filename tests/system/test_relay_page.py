@@ -132,4 +132,4 @@ def test_the_sample_has_what_a_relay_says() -> None:
     """The page is shown what ``docs/cli.md`` promises of ``farcast relay status``."""
     text = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text()
     sample = text.split("### `farcast relay status`")[1].split("```json\n")[1].split("```")[0]
-    assert set(msgspec.json.decode(sample)) == set(STATUS)
+    assert set(STATUS) <= set(msgspec.json.decode(sample))
