@@ -51,7 +51,7 @@ RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
 DRAIN_S = 2.0
 CONNECTIONS = 1 << 17
 """What a process can bear at all; how many there may be says the contract."""
-SYNC_S, EXPIRE_S, SCRUB_S, TRIM_S = 60.0, 3_600.0, 10.0, 120.0
+SYNC_S, EXPIRE_S, SCRUB_S, TRIM_S, HOT_S = 60.0, 3_600.0, 10.0, 120.0, 1.0
 USE_S = 5.0
 SCRUB_BYTES = 10 << 20
 """Hashed again every ten seconds at most: a 20 GB store is through in five hours."""
@@ -116,6 +116,8 @@ class Box:
         self._closers: list[Callable[[], Awaitable[object]]] = []
         self.every("sync", SYNC_S, lambda: asyncio.to_thread(self.store.sync))
         self.every("expire", EXPIRE_S, lambda: asyncio.to_thread(self.spool.expire, clock_ms()))
+        if self.hot is not None:
+            self.every("hot", HOT_S, self._sweep_hot)
         self.every("trim", TRIM_S, lambda: asyncio.to_thread(trim))
         scrubber = Scrubber(self.store, self.registry)
         self.every("scrub", SCRUB_S, lambda: asyncio.to_thread(scrubber.turn, SCRUB_BYTES, time.monotonic()))
@@ -206,6 +208,11 @@ class Box:
         self.store.close()
         self.home.close()
 
+    async def _sweep_hot(self) -> None:
+        """Free the memory of blocks that have left the store; nothing names them any more."""
+        if self.hot is not None:
+            self.hot.sweep(self.store.has, self.store.losses)
+
     async def _listen(self) -> None:
         listen, admin = self.settings.listen, self.settings.admin
         self.listener = Listener(
@@ -219,7 +226,6 @@ class Box:
             epoch=self.epoch,
             governor=self.governor,
             hot=self.hot,
-            held=self.store.has,
             workers=listen.workers,
         )
         raise_descriptors(self.settings.contract.connections)

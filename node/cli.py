@@ -277,15 +277,18 @@ def verify(
 @app.command(epilog="Example: farcast key show")
 @guarded
 def key(
-    action: Annotated[str, typer.Argument(help="show.")] = "show",
+    action: Annotated[str, typer.Argument(help="show, or rotate: a relay takes a new key.")] = "show",
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show this box's key: its peer id."""
+    """Show this box's key: its peer id; or give a stopped relay a new one, under which it stays who it is."""
     del debug
+    if action == "rotate":
+        _rotate_key(home or default_home("relay", os.environ), Console(as_json=as_json))
+        return
     if action != "show":
-        raise UsageError(f"key {action}: only `farcast key show` exists")
+        raise UsageError(f"key {action}: say show or rotate")
     from .home import no_home, read_identity
 
     path = _home(home)
@@ -293,6 +296,21 @@ def key(
         raise no_home(path, "node")
     found = read_identity(path).peer_id
     Console(as_json=as_json).result({"peer_id": found}, found)
+
+
+def _rotate_key(path: Path, console: Console) -> None:
+    from .box import clock_ms
+    from .keyrotation import rotate
+    from .settings import Settings
+
+    found = asyncio.run(rotate(path, Settings.load(path, os.environ), clock_ms))
+    console.result(
+        found._asdict(),
+        f"New key {found.new}",
+        f"  in place of  {found.old}, which the origin refuses from now on",
+        f"  still named  {found.relay}",
+        "Next: farcast relay run",
+    )
 
 
 @app.command(epilog="Example: farcast config show")

@@ -91,6 +91,20 @@ def _relay_wishes(db: sqlite_utils.Database) -> None:
     relay.add_column("dialled_ms", int, not_null_default=0)
 
 
+@MIGRATIONS(name="0003_relay_keys")
+def _relay_keys(db: sqlite_utils.Database) -> None:
+    """``key`` is a relay's first key, ``used`` the one it has now; former ones are in ``relay_key``."""
+    db.table("relay").add_column("used", bytes, not_null_default=b"")
+    db.conn.execute("UPDATE relay SET used = key")
+    db.conn.execute("CREATE UNIQUE INDEX relay_used ON relay(used)")
+    db.table("relay_key").create(
+        {"key": bytes, "relay": bytes, "until_ms": int},
+        pk="key",
+        not_null={"relay", "until_ms"},
+        strict=True,
+    )
+
+
 class Account(NamedTuple):
     """One account as its origin's team sees it; ``name`` is empty once erased."""
 

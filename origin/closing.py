@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -47,8 +47,8 @@ class Result(NamedTuple):
 class Closing:
     """Settles months of one origin, each once; every method blocks.
 
-    ``manifests`` finds a manifest by the SHA-256 digest of its block, ``relays`` lists the keys of
-    the relays that may be paid; ``intake`` is the folder the ``Intake`` writes.
+    ``manifests`` finds a manifest by the SHA-256 digest of its block, ``relays`` maps the keys of
+    the relays that may be paid to each one's first key; ``intake`` is the folder the ``Intake`` writes.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Closing:
         office: TicketOffice,
         settlement: Identity,
         manifests: Callable[[bytes], Manifest | None],
-        relays: Callable[[], Iterable[bytes]],
+        relays: Callable[[], Mapping[bytes, bytes]],
         rules: Rules,
     ) -> None:
         self._segments = intake / SEGMENTS
@@ -110,7 +110,7 @@ class Closing:
                 outcome = Outcome(known, outcome.lines)
         if dry_run:
             return Result(outcome, posted=False)
-        return Result(outcome, self._ledger.post_settlement(outcome))
+        return Result(outcome, self._ledger.post_settlement(outcome, self._relays()))
 
     def report(self, month: str | None = None) -> Path:
         """Compute a settled month again from the raw log and write its report directory.

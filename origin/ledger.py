@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from sqlite3 import Connection
@@ -206,8 +206,10 @@ class Ledger:
             previous=bytes(row[1]) if row else NOTHING,
         )
 
-    def post_settlement(self, outcome: Outcome) -> bool:
+    def post_settlement(self, outcome: Outcome, relays: Mapping[bytes, bytes] | None = None) -> bool:
         """Post a month in one transaction; False where this very result is posted already.
+
+        ``relays`` gives the first key of a relay that has served with another; its account stays one.
 
         Raises:
             UsageError: ``settled`` where the month has another result, ``out_of_order`` where a
@@ -232,7 +234,7 @@ class Ledger:
                 raise UsageError(message, reason="out_of_order")
             if (bytes(last[1]) if last else NOTHING) != statement.previous:
                 raise LocalError("another settlement came in between; run it again", reason="out_of_order")
-            key, lines = statement.month.encode(), _lines(statement, outcome.lines)
+            key, lines = statement.month.encode(), _lines(statement, outcome.lines, relays or {})
             _post(conn, "settlement", key, statement.as_of_ms, name.hex(), lines)
             number = conn.execute("SELECT no FROM tx WHERE id = ?", (_tx_id("settlement", key),)).fetchone()[
                 0
@@ -319,7 +321,7 @@ def _post(conn: Connection, kind: Kind, key: bytes, at_ms: int, memo: str, lines
     return True
 
 
-def _lines(statement: Statement, lines: Sequence[Line]) -> list[Posting]:
+def _lines(statement: Statement, lines: Sequence[Line], relays: Mapping[bytes, bytes]) -> list[Posting]:
     """Return a settlement's postings: the open pool becomes what is owed to each."""
     s = statement
     owed: dict[str, int] = {}
@@ -332,7 +334,10 @@ def _lines(statement: Statement, lines: Sequence[Line]) -> list[Posting]:
     return [
         Posting(REVENUE, s.revenue_cents),
         Posting(COSTS, -s.booked_costs_cents),
-        *[Posting(f"relay:{peer_id(relay.relay)}", -relay.cents) for relay in s.relays],
+        *[
+            Posting(f"relay:{peer_id(relays.get(relay.relay, relay.relay))}", -relay.cents)
+            for relay in s.relays
+        ],
         Posting(RESERVE, -s.reserve_cents),
         *[Posting(account, -cents) for account, cents in sorted(owed.items())],
         Posting(CARRIED, s.brought_cents - s.carried_cents),

@@ -124,6 +124,7 @@ class OriginService:
         router.route("POST", "/v1/devices", self._private(self.enrol_device))
         router.route("POST", "/v1/tickets", self._private(self.issue_tickets))
         router.route("POST", "/v1/relays", self._private(self.enrol_relay))
+        router.route("POST", "/v1/relays/rotation", self._private(self.rotate_relay))
         router.route("POST", "/v1/relays/check", self.check_relay)
         router.route("POST", "/v1/pulses", self.take_pulses)
 
@@ -259,6 +260,12 @@ class OriginService:
             message = f"this device asked for more than {TICKETS_A_DAY} tickets today"
             raise RefusedError(message, status=429, retry_after_s=3_600, reason="too_many_tickets")
         self._asked[device] = asked
+
+    async def rotate_relay(self, exchange: Exchange, signer: bytes) -> Answer:
+        """``POST /v1/relays/rotation``: a relay's new key, signed by it and the old one; answers its id."""
+        data = await exchange.read(ENROL_LIMIT_BYTES)
+        relay = await asyncio.to_thread(self._roster.rotate, data, signer, self._clock_ms())
+        return _answer(encode(relay))
 
     def _enrol_relay(self, request: RelayRequest, signer: bytes) -> None:
         now_ms = self._clock_ms()

@@ -130,7 +130,7 @@ class Treasury:
             self.tickets,
             self._keys.settlement,
             self._manifests,
-            self._roster.approved,
+            self._roster.paid,
             self.rules,
         )
 

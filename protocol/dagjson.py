@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import json
 from base64 import b64decode
 from typing import Any, NoReturn
@@ -41,7 +40,7 @@ def _map(pairs: list[tuple[str, Any]]) -> Document:
     if len(found) == 1 and isinstance(text, str):
         try:
             return b64decode(text + "=" * (-len(text) % 4), validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # binascii.Error is one, and so is text that is not ASCII
             raise RemoteError("a dag-json block with bytes that are none", reason="malformed") from error
     raise RemoteError("a dag-json block with a map of the reserved key /", reason="malformed")
 

@@ -7,7 +7,6 @@ the note's Ed25519 type 0x01 (C2SP ``signed-note``). The log's name is both orig
 
 from __future__ import annotations
 
-import binascii
 import re
 import struct
 from base64 import b64decode, b64encode
@@ -142,7 +141,7 @@ def _split(data: bytes) -> tuple[str, list[tuple[str, bytes]]]:
         fields = _LINE.fullmatch(line)
         try:
             sig = b64decode(fields[2], validate=True) if fields else b""
-        except binascii.Error as error:
+        except ValueError as error:  # binascii.Error is one, and so is text that is not ASCII
             raise RemoteError("a note with a signature that is not base64", reason="malformed") from error
         if fields is None or len(sig) <= 4:  # noqa: PLR2004 - the key id alone
             raise RemoteError("a note with a line that is no signature", reason="malformed")

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..node.http.exchange import Answer, Exchange, Router
 from ..node.ladder.tiers import address
-from ..protocol.errors import FarcastError
-from ..protocol.identity import peer_id
 from .verdict import Standing, verdict
 
 if TYPE_CHECKING:
@@ -100,22 +98,17 @@ class RelayDesk:
             "down_bps": speed.down_bps,
         }
 
-    def _holdings(self) -> list[dict[str, object]]:
+    def _holdings(self) -> list[dict[str, Any]]:
         """Return what is held by publisher: titles, bytes, and the contract's budget."""
-        relay, found = self._relay, dict[str, dict[str, object]]()
-        for title in relay.library.titles():
-            try:
-                manifest = relay.library.manifest(title)
-                reached = relay.library.reached(title)
-            except FarcastError:
-                continue
-            sizes = [size for size in map(relay.box.store.size, reached) if size]
-            name = peer_id(manifest.publisher)
-            row = found.setdefault(name, {"publisher": name, "titles": 0, "bytes": 0})
-            row["titles"] = int(str(row["titles"])) + bool(sizes)
-            row["bytes"] = int(str(row["bytes"])) + sum(sizes)
-        for name, row in found.items():
-            row["budget_bytes"] = relay.carried.budget(name)
+        found: dict[str, dict[str, Any]] = {}
+        for row in self._relay.holdings.rows():
+            name = row["publisher"]
+            budget = self._relay.carried.budget(name)
+            share = found.setdefault(
+                name, {"publisher": name, "titles": 0, "bytes": 0, "budget_bytes": budget}
+            )
+            share["titles"] += bool(row["bytes"])
+            share["bytes"] += row["bytes"]
         return list(found.values())
 
     def _metric(self, name: str) -> float:

@@ -81,7 +81,9 @@ class RelayService:
             box.dialer, box.identity.key, keyring, self.replica.relays, self._origin, clock_ms,
             peers=settings.fill.peers,
         )  # fmt: skip
-        self.fetcher = Fetcher(box.store, self.upstream.tiers, box.registry, ladder=fill_ladder())
+        self.fetcher = Fetcher(
+            box.store, self.upstream.tiers, box.registry, ladder=fill_ladder(settings.ladder)
+        )
         self.fill = Fill(self.library, box.store, self._bring, box.registry)
         self.larder = Larder(Carried(settings.contract.publishers), self.library, box.store)
         self.warden.metrics.publishers = self.larder.shares

@@ -13,6 +13,7 @@ from ..node.http.exchange import Answer, Exchange, Handler
 from ..node.ladder.health import Tuning
 from ..node.ladder.ladder import Ladder
 from ..node.ladder.tiers import WebTier, pull_zones, relay_sources
+from ..node.settings import Ladder as Table
 from ..protocol.cid import Cid
 from ..protocol.directory import RelayRecord
 from ..protocol.errors import RemoteError
@@ -24,13 +25,19 @@ HOP = "farcast-hop"
 ORDER = (TierName.RELAY, TierName.CDN, TierName.MESH, TierName.SATELLITE)
 PEERS = frozenset({TierName.RELAY})
 DEADLINE_S = 20.0
-TUNING = Tuning(hedge_min_s=0.1, hedge_max_s=0.5)
-"""A relay waits a little longer than a viewer before it asks twice: doubling costs the origin most."""
+PATIENCE = 4
+"""A relay waits so many times longer than a viewer before it asks twice: doubling costs the origin most."""
 
 
-def fill_ladder() -> Ladder:
+def fill_ladder(table: Table) -> Ladder:
     """Return the ladder of a relay: its own order, and an end where the origin lacks a block."""
-    return Ladder(TUNING, deadline_s=DEADLINE_S, order=ORDER, patient=False)
+    tuning = Tuning(
+        hedge_min_s=PATIENCE * table.hedge_min_ms / 1_000,
+        hedge_max_s=PATIENCE * table.hedge_max_ms / 1_000,
+        probe_s=table.probe_s,
+        waste_percent=table.waste_percent,
+    )
+    return Ladder(tuning, deadline_s=DEADLINE_S, order=ORDER, patient=False)
 
 
 class Upstream:

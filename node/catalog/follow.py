@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -19,6 +20,7 @@ from ...protocol.errors import FarcastError, RemoteError
 from ...protocol.ports import Dialer, Source
 from ..http.problem import expect
 from ..http.ranges import content_tag
+from .clear import ClearFirst
 from .library import Fetch, Library
 from .replica import Replica
 from .trust import Trust
@@ -45,6 +47,7 @@ class Follower:
         sources: Callable[[], Sequence[Source]],
         fetch: Fetch,
         registry: CollectorRegistry,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._replica = replica
         self._trust = trust
@@ -52,6 +55,8 @@ class Follower:
         self._dialer = dialer
         self._sources = sources
         self._fetch = fetch
+        self._clock = clock
+        self._clear = ClearFirst()
         self._offers: dict[tuple[str, str], bytes] = {}
         self._note: bytes | None = None
         self._pages: dict[int, Page] = {}
@@ -74,7 +79,7 @@ class Follower:
             return False
         for source in self._sources():
             try:
-                await self._refresh_from(source)
+                await self._follow(source)
             except FarcastError as error:
                 self._refreshes.labels(error.reason).inc()
                 continue
@@ -165,6 +170,17 @@ class Follower:
             self._refreshes.labels(f"trust_{error.reason}").inc()
             log.warning("trust not refreshed: %s", error)
         return self._trust.keyring is not None
+
+    async def _follow(self, source: Source) -> None:
+        *cheap, sure = self._clear.ways(source, self._clock())
+        for way in cheap:
+            try:
+                await self._refresh_from(way)
+            except FarcastError:
+                self._clear.spoiled(source, self._clock())
+            else:
+                return
+        await self._refresh_from(sure)
 
     async def _refresh_from(self, source: Source) -> None:
         known = self._replica.checkpoint()

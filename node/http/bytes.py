@@ -19,7 +19,6 @@ from email.utils import formatdate
 from time import time
 from typing import NamedTuple, Protocol
 
-from ...protocol.cid import Cid
 from ...protocol.errors import FarcastError
 from .address import plain
 from .connection import Connection
@@ -92,12 +91,10 @@ class ByteServer:
         limits: Limits = DEFAULTS,
         epoch: Callable[[], object] = object,
         governor: Governor | None = None,
-        held: Callable[[Cid], bool] = lambda _: True,
     ) -> None:
         """Serve ``lookup`` first and hand over the rest; with ``tls``, TLS connections too.
 
-        ``epoch`` differs once an answer of ``lookup`` may be untrue; ``held`` says whether the store
-        still has a block that is kept in memory.
+        ``epoch`` differs once an answer of ``lookup`` may be untrue.
         """
         self.router = router
         self.files = files
@@ -108,13 +105,11 @@ class ByteServer:
         self._epoch: object = None
         self._epoch_at = -1.0
         self.governor = governor or Governor()
-        self.hot = files.hot
         self.loop = asyncio.get_running_loop()
         self.readiness = Readiness(self.loop)
         self.replies = Replies()
         self.date = formatdate(time(), usegmt=True)
         self.lookup = lookup
-        self._held = held
         self._elsewhere = elsewhere
         self._notices = Notices()
         tally.connections = lambda: self.open_connections
@@ -264,8 +259,6 @@ class ByteServer:
             connection.expire()
         if self._connections:
             self.files.prune()
-            if self.hot is not None:
-                self.hot.sweep(self._held, self.epoch())
             self._sweep = self.loop.call_later(1.0, self._tick)
         else:
             self.files.close()

@@ -1,6 +1,7 @@
 """The hot set: blocks asked for again and again, kept in memory under a bound (S3-FIFO).
 
-Used where bytes in memory are sent faster than a file. A block gets in after a few uses, read and
+Used where a body passes through Python anyhow: HTTP/3, TLS and what aiohttp carries. Plain TCP sends
+files by sendfile, which copies nothing. A block gets in after a few uses, read and
 hashed once in a thread; afterwards it is sent as it is. A block that has left the store is never
 looked for here, because nothing names it any more; ``sweep`` frees its memory.
 """

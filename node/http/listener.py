@@ -11,7 +11,6 @@ from time import time
 from types import TracebackType
 from typing import Self
 
-from ...protocol.cid import Cid
 from ...protocol.errors import UsageError
 from ...protocol.identity import Identity
 from .api import ApiServer
@@ -55,14 +54,12 @@ class Listener:
         epoch: Callable[[], object] = object,
         governor: Governor | None = None,
         hot: HotSet | None = None,
-        held: Callable[[Cid], bool] = lambda _: True,
         workers: int = 1,
     ) -> None:
         """Serve as ``identity``; ``setting`` is the key to name when the port is taken.
 
         ``epoch`` differs once an answer of ``lookup`` may be untrue; ``governor`` keeps the operator's
-        contract; ``hot`` are blocks in memory, of which ``held`` says whether the store still has them;
-        ``workers`` is how many processes serve, this one included.
+        contract; ``hot`` are blocks in memory; ``workers`` is how many processes serve, this one included.
         """
         self._router = router
         self._lookup = lookup
@@ -73,7 +70,6 @@ class Listener:
         self._limits = limits
         self._servers: tuple[ByteServer, QuicServer, ApiServer] | None = None
         self._epoch = epoch
-        self._held = held
         self._files = FileCache(hot=hot)
         self.workers: Workers | None = None
         self._processes = workers
@@ -110,7 +106,6 @@ class Listener:
             limits=self._limits,
             epoch=self._epoch,
             governor=self.governor,
-            held=self._held,
         )
         quic = QuicServer(self._router, certificate, files=files, tally=tally("quic"), meter=self.meter)
         byte_server.listen(tcp)

@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.blocks.store import DiskStore
 from farcast.node.demo.troupe import free_port
+from farcast.node.http.tls import client_context
 from farcast.protocol.cid import RAW, Cid
 from farcast.tests.wire.street import Box, Street, until
 
@@ -157,10 +158,14 @@ def _over_working_set(relay: Box, cids: list[Cid], idle: float) -> dict[str, obj
     most, received, asked = idle, 0, 0
     deadline = time.monotonic() + SERVE_S
     buffer = bytearray(1 << 20)
-    with socket.create_connection(("127.0.0.1", relay.port), timeout=30) as sock:
+    with (
+        socket.create_connection(("127.0.0.1", relay.port), timeout=30) as plain,
+        socket.create_connection(("127.0.0.1", relay.port), timeout=30) as below,
+        client_context().wrap_socket(below) as tls,  # what is hot comes from memory there
+    ):
         once = iter(cids)  # every block of the set once, and a hot one between
         for cid in once:
-            for wanted in (cid, chance.choice(hot)):
+            for sock, wanted in ((plain, cid), (tls, chance.choice(hot))):
                 sock.sendall(f"GET /ipfs/{wanted}?format=raw HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
                 received += _take(sock, buffer)
                 asked += 1

@@ -173,7 +173,7 @@ async def _serve(folder: Path, port: int) -> None:
     hot = HotSet(ram_bytes) if ram_bytes else None
     listener = Listener(
         router, routes.lookup, PUBLISHER, metrics, host="127.0.0.1", port=port,
-        epoch=routes.epoch, governor=Governor(LIMITS), hot=hot, held=store.has,
+        epoch=routes.epoch, governor=Governor(LIMITS), hot=hot,
     )  # fmt: skip
     async with listener:
         await asyncio.Event().wait()

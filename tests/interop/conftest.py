@@ -21,7 +21,7 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Generator[Relay]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def coast(tmp_path_factory: pytest.TempPathFactory) -> Generator[Coast]:
     """Bring an origin and a relay up, with titles to fetch, and what is here of front proxies."""
     programs = {name: path for name in FRONTS if (path := installed(name)) is not None}

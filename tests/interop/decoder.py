@@ -869,7 +869,7 @@ def _checkpoint(data: bytes, given: Given) -> Field:
 def _base64(letters: str, *, exact: bool = True) -> bytes:
     try:
         data = base64.b64decode(letters, validate=True)
-    except binascii.Error:
+    except ValueError:
         refuse("not base64")
     if exact and base64.b64encode(data).decode() != letters:
         refuse("base64 with bits left over")
@@ -981,6 +981,7 @@ RECORD = array(
     created_ms=COUNT,
     expires_ms=COUNT,
 )
+ROTATION = array(v=V1, relay=KEY, old=KEY, new=KEY, at_ms=COUNT, consent=blob(64, 64))
 DIRECTORY = array(v=V1, issued_ms=COUNT, expires_ms=COUNT, records=many(BIN, 10_000))
 REQUEST = array(
     v=V1,
@@ -1144,6 +1145,7 @@ SIGNED: dict[str, tuple[Check, str, int]] = {
     "beacon": (BEACON, "", 512),
     "presence": (PRESENCE, "key", 160),
     "record": (RECORD, "relay", MAX_MESSAGE),
+    "rotation": (ROTATION, "new", MAX_MESSAGE),
     "directory": (DIRECTORY, "", MAX_MESSAGE),
     "generation": (GENERATION, "", 256),
     "request": (REQUEST, "key", 3_072),
@@ -1246,10 +1248,18 @@ def _generation_rules(m: Fields) -> None:
         refuse("more symbols than one source block has")
 
 
+def _rotation_rules(m: Fields) -> None:
+    keys = b"".join(cast("bytes", m[name]) for name in ("relay", "old", "new"))
+    agreed = b"farcast/rotation/v1\0" + keys + cast("int", m["at_ms"]).to_bytes(8, "big")
+    if not verify(cast("bytes", m["old"]), cast("bytes", m["consent"]), agreed):
+        refuse("the old key does not agree")
+
+
 EXTRA: dict[str, Callable[[Fields], None]] = {
     "manifest": _manifest_rules,
     "batch": _batch_rules,
     "generation": _generation_rules,
+    "rotation": _rotation_rules,
 }
 
 

@@ -48,6 +48,7 @@ from farcast.protocol.manifest import Manifest, Payee, Protection, Rendition, Tr
 from farcast.protocol.note import Checkpoint
 from farcast.protocol.presence import Presence
 from farcast.protocol.request import RequestProof
+from farcast.protocol.rotation import open_rotation, seal_rotation
 from farcast.protocol.rules import Rules
 from farcast.protocol.ticket import Holder, Ticket, TicketGrant, TicketOffice
 
@@ -179,7 +180,7 @@ def _spoilt(kind: Kind, signer: Identity, body: bytes) -> Iterator[tuple[str, by
     sig = signer.sign(kind, body)
     for how, misshapen, reason in _misshapen(body):
         yield how, encode(Signed(misshapen, signer.sign(kind, misshapen))), reason
-    domain: Kind = "rotation"
+    domain: Kind = "receipt" if kind == "rotation" else "rotation"
     yield "signed in another domain", encode(Signed(body, signer.sign(domain, body))), "bad_signature"
     yield "signed with no domain", encode(Signed(body, signer.sign_raw(body))), "bad_signature"
     other = Identity(digest("stranger"))
@@ -629,6 +630,16 @@ def _relays(book: Book) -> None:
     }
     for how, change in changes.items():
         book.bad(f"record: {how}", "record", relay.seal("record", _with(record, **change)), "malformed")
+    heir = WHO["device"]
+    rotation = open_rotation(seal_rotation(relay.key, relay, heir, T0))
+    book.signed("rotation", "rotation", heir, rotation)
+    for how, alone, reason in (
+        ("by the old key alone", relay.seal("rotation", rotation), "bad_signature"),
+        ("by the new key alone", heir.seal("rotation", _with(rotation, consent=bytes(64))), "bad_signature"),
+        ("at another time", heir.seal("rotation", _with(rotation, at_ms=T0 + 1)), "bad_signature"),
+        ("half a consent", heir.seal("rotation", _with(rotation, consent=bytes(32))), "malformed"),
+    ):
+        book.bad(f"rotation: {how}", "rotation", alone, reason)
     catalog = WHO["catalog"]
     directory = Directory(1, T0, T0 + 3_600_000, [envelope, _flip(envelope, 30), b"", envelope[:-1]])
     book.signed("directory", "directory", catalog, directory, {"good": [record]}, key=catalog.key)

@@ -29,6 +29,7 @@ from farcast.protocol.manifest import open_manifest
 from farcast.protocol.note import Checkpoint
 from farcast.protocol.presence import open_presence
 from farcast.protocol.request import open_authorization
+from farcast.protocol.rotation import open_rotation
 from farcast.protocol.ticket import TicketOffice, open_ticket
 
 Given = dict[str, Any]
@@ -272,6 +273,7 @@ READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "beacon": _signed(lambda data, given: open_beacon(data, given["key"])),
     "presence": _signed(lambda data, _: open_presence(data)),
     "record": _signed(lambda data, _: open_record(data)),
+    "rotation": _signed(lambda data, _: open_rotation(data)),
     "directory": _directory,
     "generation": _generation,
     "request": _request,

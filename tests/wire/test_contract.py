@@ -199,7 +199,7 @@ def test_a_client_may_have_so_many_connections_and_no_more(lane: Lane) -> None:
     lane.write(FREE)
     assert ask(lane.place, "GET", path).status == 200
     assert slow.finish() == slow.length
-    assert lane.relay.metric("farcast_node_http_refusals_total", reason="client_connections") == 1
+    assert lane.relay.metric("farcast_node_http_refusals_total", reason="client_connections") >= 1
 
 
 def test_the_volume_counts_both_ways_hibernates_and_survives_a_kill(lane: Lane) -> None:

@@ -149,6 +149,6 @@ def closing(folder: Path, ledger: Ledger, shelf: Shelf, rules: Rules | None = No
         OFFICE,
         SETTLEMENT,
         shelf.manifests.get,
-        lambda: [RELAY.key],
+        lambda: {RELAY.key: RELAY.key},
         rules or Rules(),
     )

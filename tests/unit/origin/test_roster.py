@@ -12,6 +12,7 @@ from farcast.protocol.directory import Endpoint, RelayRecord, open_directory
 from farcast.protocol.enrol import Fault, Wish
 from farcast.protocol.errors import RefusedError, RemoteError, UsageError
 from farcast.protocol.identity import Identity
+from farcast.protocol.rotation import seal_rotation
 
 NOW_MS = 1_700_000_000_000
 CATALOG = Identity(b"\1" * 32)
@@ -149,8 +150,8 @@ def test_private_addresses_are_taken_where_they_are_allowed(accounts: Accounts) 
 def test_only_so_many_strangers_may_wait(accounts: Accounts, roster: Roster) -> None:
     with accounts.writing() as conn:
         conn.executemany(
-            """INSERT INTO relay (key, record, standing, payee, enrolled_ms, created_ms)
-               VALUES (?, ?, 'pending', '', 0, 0)""",
+            """INSERT INTO relay (key, used, record, standing, payee, enrolled_ms, created_ms)
+               VALUES (?1, ?1, ?2, 'pending', '', 0, 0)""",
             [(number.to_bytes(32, "big"), record()) for number in range(MAX_PENDING)],
         )
     with pytest.raises(RefusedError) as caught:
@@ -226,3 +227,42 @@ def test_books_of_before_the_wishes_are_read_on(tmp_path: Path) -> None:
         assert listed(Roster(accounts, CATALOG)) == [RELAY.key]
     finally:
         accounts.close()
+
+
+def test_a_relay_that_takes_a_new_key_stays_who_it_is(accounts: Accounts, roster: Roster) -> None:
+    new, newest = Identity(b"n" * 32), Identity(b"m" * 32)
+    roster.enrol(accounts.invite("relay", NOW_MS), record(payee="anna"), RELAY.key, NOW_MS)
+    rotation = seal_rotation(RELAY.key, RELAY, new, NOW_MS)
+    for _ in range(2):  # the answer may be lost
+        assert roster.rotate(rotation, new.key, NOW_MS) == RELAY.key
+    assert listed(roster) == [], "until the new key has signed a record"
+    assert (roster.is_relay(RELAY.key), roster.is_relay(new.key)) == (False, True)
+    assert roster.enrol("", record(new, payee="anna"), new.key, NOW_MS) == "approved"
+    assert listed(roster) == [new.key]
+    [relay] = roster.relays()
+    assert relay.peer_id == RELAY.peer_id
+    with pytest.raises(RefusedError, match="given up for another key"):
+        roster.enrol("", record(), RELAY.key, NOW_MS)
+    roster.rotate(seal_rotation(RELAY.key, new, newest, NOW_MS), newest.key, NOW_MS)
+    assert roster.paid() == dict.fromkeys((RELAY.key, new.key, newest.key), RELAY.key)
+    assert {roster.payee_of(key) for key in roster.paid()} == {"anna"}
+    assert Roster(accounts, CATALOG).paid() == roster.paid()
+    roster.judge(RELAY.peer_id, "refused")
+    assert roster.paid() == {}
+
+
+def test_a_rotation_that_cannot_be_is_refused(accounts: Accounts, roster: Roster) -> None:
+    new = Identity(b"n" * 32)
+    roster.enrol(accounts.invite("relay", NOW_MS), record(), RELAY.key, NOW_MS)
+    roster.enrol("", record(OTHER), OTHER.key, NOW_MS)
+    for data, signer, reason in (
+        (seal_rotation(RELAY.key, RELAY, new, NOW_MS), RELAY.key, "wrong_key"),
+        (seal_rotation(new.key, new, OTHER, NOW_MS), OTHER.key, "unknown_relay"),
+        (seal_rotation(OTHER.key, RELAY, new, NOW_MS), new.key, "unknown_relay"),
+        (seal_rotation(RELAY.key, RELAY, OTHER, NOW_MS), OTHER.key, "known_key"),
+        (seal_rotation(RELAY.key, RELAY, new, NOW_MS + 2 * HOUR_MS), new.key, "bad_times"),
+    ):
+        with pytest.raises(RefusedError) as caught:
+            roster.rotate(data, signer, NOW_MS)
+        assert caught.value.reason == reason
+    assert roster.is_relay(RELAY.key)

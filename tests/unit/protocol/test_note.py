@@ -104,6 +104,12 @@ def test_any_bytes_are_a_remote_error(data: bytes) -> None:
         open_note(data, NAME, LOG.key)
 
 
+@pytest.mark.parametrize("letters", ["\u0080AAAA", "A", "AAAA=AAAA", "*" * 96])
+def test_a_signature_that_is_no_base64_is_a_remote_error(letters: str) -> None:
+    with pytest.raises(RemoteError, match="signature"):
+        open_note(NOTE + f"\u2014 witness.example {letters}\n".encode(), NAME, LOG.key)
+
+
 @given(st.binary(max_size=150) | st.binary(min_size=COMPACT_BYTES, max_size=COMPACT_BYTES))
 def test_any_bytes_expand_to_a_false_note_or_are_a_remote_error(data: bytes) -> None:
     with pytest.raises(RemoteError):

@@ -136,13 +136,14 @@ class Upstream:
         routes = PublicRoutes(nobody, nobody, replica, nobody, dict, lambda _: [], cors=False)
         self.router = Router(lambda _: True)
         routes.add_to(self.router)
+        self.spoils = False
         self.answers: list[tuple[str, int, int]] = []
+        self.asked = set[str]()
 
     async def request(
         self, source: Source, method: str, path: str, *, headers: dict[str, str], **_: object
     ) -> Reply:
-        """Answer one request."""
-        del source
+        """Answer one request; where somebody is on the way, nothing in the clear arrives as it was."""
 
         async def body(_: int) -> bytes:
             return b""
@@ -151,7 +152,9 @@ class Upstream:
         answer = await self.router.handle(exchange)
         assert isinstance(answer.body, bytes)
         self.answers.append((path, answer.status, len(answer.body)))
-        return Reply(answer.status, answer.headers, answer.body)
+        self.asked.add(source.address)
+        spoilt = answer.body[:-1] if self.spoils and not source.key else answer.body
+        return Reply(answer.status, answer.headers, spoilt)
 
 
 async def test_what_is_the_same_everywhere_is_not_sent_again(tmp_path: Path) -> None:
@@ -173,3 +176,21 @@ async def test_what_is_the_same_everywhere_is_not_sent_again(tmp_path: Path) -> 
     assert await below.follower.refresh()
     assert [status for _, status, _ in upstream.answers] == [200, 304, 304]
     assert below.replica.checkpoint() == ground.replica.checkpoint()
+
+
+async def test_what_is_signed_comes_in_the_clear_unless_somebody_spoils_it(tmp_path: Path) -> None:
+    ground = Ground(tmp_path / "above")
+    await ground.hear(*on_air())
+    ground.replica.accept_directory(seal_directory(Directory(1, 5, 9, []), ORIGIN))
+    upstream = Upstream(ground.replica)
+    below = Ground(tmp_path / "below", upstream=upstream)
+    assert await below.follower.refresh()
+    assert upstream.asked == {"http://relay:1"}
+    upstream.spoils = True
+    await ground.hear(*on_air(ENTRIES + 1, at_ms=9))
+    assert await below.follower.refresh()
+    assert below.replica.catalog.size == ENTRIES + 1
+    assert upstream.asked == {"http://relay:1", "relay:1"}
+    upstream.asked.clear()
+    assert await below.follower.refresh()
+    assert upstream.asked == {"relay:1"}, "it is left alone for a while"

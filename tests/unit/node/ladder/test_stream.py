@@ -110,9 +110,9 @@ async def test_a_block_that_does_not_come_ends_the_stream_by_its_error(tmp_path:
         with pytest.raises(UnreachableError):
             await read(body, got)
         assert got == b"".join(DATA[:4])
-        r.lost.add(LEAVES[6].cid)
+        r.lost.add(LEAVES[7].cid)  # too far ahead to have been fetched
         with pytest.raises(UnreachableError):
-            await r.open(6 * 300_000, 10)
+            await r.open(7 * 300_000, 10)
 
 
 async def test_what_the_disk_does_not_take_is_sent_from_memory_one_block_at_a_time(tmp_path: Path) -> None:
