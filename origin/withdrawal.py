@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..node.catalog.replica import catalog_name
 from ..node.http.dial import HttpDialer
-from ..node.ladder.tiers import address
+from ..node.ladder.tiers import relay_sources
 from ..node.report import Report
 from ..protocol.cid import Cid
 from ..protocol.errors import FarcastError, RemoteError
@@ -91,12 +91,13 @@ class Withdrawal:
             return list(await asyncio.gather(*(one(relay, dialer) for relay in relays), *zones))
 
     async def _relay(self, relay: Relay, dialer: HttpDialer, gate: asyncio.Semaphore, end: float) -> Row:
-        place = address(relay.record.endpoints[0])
-        source = Source(TierName.RELAY, relay.peer_id, place, relay.key)
         state = "not asked"
+        sources = relay_sources([relay.record], 0)
+        if not sources:  # it has web endpoints alone, which prove no key
+            return Row("relay", relay.peer_id, state, None, "")
         while True:
             async with gate:
-                state = await self._ask_relay(source, dialer)
+                state = await self._ask_relay(sources[0], dialer)
             if state in ("gone", "knows"):
                 return Row("relay", relay.peer_id, state, self.since_s(), "")
             if time.monotonic() + PAUSE_S > end:

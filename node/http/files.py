@@ -27,7 +27,7 @@ class Descriptor:
 
     def __init__(self, path: str) -> None:
         """Open ``path`` for reading; raises ``OSError``."""
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         self.size = os.fstat(self.fd).st_size
         self.users = 0
         self.cached = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -139,7 +140,7 @@ class TrustlessGateway:
     async def mend(self, cids: Sequence[Cid]) -> None:
         """Drop blocks whose file is gone or has another size, so that they are fetched again."""
         for cid in cids:
-            place = None if cid.is_identity else self._store.path(cid)
+            place = None if cid.is_identity else self._store.path(cid, use=False)
             if place is not None and not _is_whole(*place):
                 await asyncio.to_thread(self._store.recheck, cid)
 
@@ -281,6 +282,7 @@ def _outside(first: int, last: int | None, size: int) -> bool:
 
 def _is_whole(path: str, size_bytes: int) -> bool:
     try:
-        return os.stat(path).st_size == size_bytes  # noqa: PTH116 - the hot path's strings
+        found = os.lstat(path)  # a link in the store is nobody's block
+        return stat.S_ISREG(found.st_mode) and found.st_size == size_bytes
     except OSError:
         return False

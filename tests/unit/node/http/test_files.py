@@ -143,3 +143,11 @@ async def test_an_iterator_of_another_length_than_declared_is_an_error(declared:
     assert caught.value.reason == "wrong_length"
     assert len(b"".join(sent)) <= int(declared)
     assert closed == [True]
+
+
+def test_a_link_put_in_a_blocks_place_is_not_followed(tmp_path: Path) -> None:
+    path, _ = _file(tmp_path, "elsewhere", 10)
+    link = tmp_path / "block"
+    link.symlink_to(path)
+    with pytest.raises(OSError, match="symbolic"):
+        FileCache().take(FilePart(str(link), 0, 10))
