@@ -16,6 +16,7 @@ from ...protocol.codec import decode, encode
 from ...protocol.errors import FarcastError, RemoteError
 from ...protocol.identity import peer_id
 from ...protocol.ports import Dialer, Source, SpooledPulse
+from ..catalog.clear import ClearFirst
 from .acks import Acks
 from .batcher import Batcher
 from .spool import DiskSpool
@@ -59,6 +60,7 @@ class Courier:
         self._clock_ms = clock_ms
         self.allowed = True
         self.reachable = False
+        self._clear = ClearFirst()
         self._count = 0
         self._look_at_ms, self._look_ms = 0, LOOK_FIRST_MS
         self._handed = Counter(
@@ -129,11 +131,15 @@ class Courier:
         await asyncio.to_thread(self._spool.mark_handed, peer_id(source.key), keys, self._clock_ms())
 
     async def _ping(self, source: Source) -> bool:
-        try:
-            reply = await self._dialer.request(source, "GET", "/healthz", timeout_s=REQUEST_TIMEOUT_S)
-        except FarcastError:
-            return False
-        return reply.status == 200  # noqa: PLR2004 - healthy
+        """Say whether ``source`` is reached; who answers matters only when there is something to hand over."""
+        for way in self._clear.ways(source, self._clock_ms() / 1_000):
+            try:
+                reply = await self._dialer.request(way, "GET", "/healthz", timeout_s=REQUEST_TIMEOUT_S)
+            except FarcastError:
+                continue
+            if reply.status == 200:  # noqa: PLR2004 - healthy
+                return True
+        return False
 
     async def _carry_foreign(self) -> None:
         try:

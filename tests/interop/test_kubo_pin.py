@@ -109,7 +109,7 @@ def test_a_relay_without_an_origin_pins_too_and_serves_kubo_by_cid(
 
 
 def test_wrong_use_and_a_cid_nobody_has_are_one_sentence(coast: Coast, settings: dict[str, str]) -> None:
-    coast.street.run("relay", "pin", "hello", "--home", coast.relay.home).refused(2, "no CID")
+    coast.street.run("relay", "pin", "hello", "--home", coast.relay.home).refused(1, "no title 'hello'")
     absent = str(Cid.of(0x55, os.urandom(8)))
     off = coast.street.run("relay", "pin", absent, "--home", coast.relay.home)
     off.refused(1, "pinning by CID is off", "[ipfs] pin_from")

@@ -19,10 +19,13 @@ PROCESS = ("process_", "python_")
 """What prometheus_client itself says of a process; those names are the field's."""
 UNITS = {"seconds", "bytes", "ratio", "cents", "timestamp_seconds"}
 LABELS = {
-    "carrier", "from", "kind", "le", "path", "reason", "result", "standing", "status_class", "task", "tier",
-    "to", "way", "what", "whose",
+    "by", "carrier", "direction", "found", "from", "kind", "le", "lost", "of", "path", "publisher", "reason",
+    "result", "side", "standing", "state", "status_class", "task", "tier", "to", "way", "what", "whose",
 }  # fmt: skip
-"""Words from short lists; a new one is added here after a look at what its values can be."""
+"""Words from short lists; a new one is added here after a look at what its values can be.
+
+A publisher's id is in every catalog, and says nothing of who watches.
+"""
 PRIVATE = re.compile(
     r"12D3KooW|bafy|bafk|Qm[1-9A-HJ-NP-Za-km-z]{44}|[0-9a-f]{16,}|\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\]|:\d{4,5}$"
 )
@@ -75,4 +78,5 @@ def test_no_label_says_what_was_watched_by_whom_or_from_where(served: Served) ->
                 continue
             for sample in family.samples:
                 assert set(sample.labels) <= LABELS, sample
-                assert not [value for value in sample.labels.values() if PRIVATE.search(value)], sample
+                told = [value for name, value in sample.labels.items() if name != "publisher"]
+                assert not [value for value in told if PRIVATE.search(value)], sample

@@ -132,6 +132,12 @@ class Box:
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         return sum(float(line.rsplit(" ", 1)[1]) for line in found if all(word in line for word in wanted))
 
+    def refusals(self) -> list[str]:
+        """Return the counts of what its servers refused, as scraped."""
+        with urlopen(f"http://{self.local}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return [line for line in lines if line.startswith("farcast_node_http_refusals_total")]
+
     def stop(self) -> int:
         """End it as Ctrl-C does; returns its exit code."""
         if self.process.poll() is None:
