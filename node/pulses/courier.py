@@ -131,7 +131,7 @@ class Courier:
         await asyncio.to_thread(self._spool.mark_handed, peer_id(source.key), keys, self._clock_ms())
 
     async def _ping(self, source: Source) -> bool:
-        """Say whether ``source`` is reached; who answers matters only when there is something to hand over."""
+        """Say whether ``source`` is reached; who it is matters only to what is handed over."""
         for way in self._clear.ways(source, self._clock_ms() / 1_000):
             try:
                 reply = await self._dialer.request(way, "GET", "/healthz", timeout_s=REQUEST_TIMEOUT_S)
