@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -57,7 +58,7 @@ class Http(Protocol):
         ...
 
 
-class ShapedSession:
+class ShapedSession(ABC):
     """Everything of a ``Session`` but ``receive``, ``take`` and ``queued``, which differ by engine."""
 
     stream_bytes = 0
@@ -159,8 +160,9 @@ class ShapedSession:
         while (event := self._shape.next_event()) is not None:
             self._translate(event)
 
+    @abstractmethod
     def _translate(self, event: Any) -> None:  # noqa: ANN401 - each library has event classes of its own
-        raise NotImplementedError
+        """Turn one event of the library into ours."""
 
     def _end(self, code: int, reason: str) -> None:
         if not self.closed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -110,10 +110,6 @@ class Town:
         if not carrier.up:
             raise UnreachableError(f"{source.name} is silent")
         return carrier.answer(path, body)
-
-    async def stream(self, source: Source, path: str) -> AsyncIterator[bytes]:
-        """Nothing is streamed here."""
-        raise NotImplementedError
 
 
 @pytest.fixture
