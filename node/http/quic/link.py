@@ -132,6 +132,8 @@ class Link:
             if spend is not None:
                 await spend(len(chunk))
             await self._room(stream, len(chunk))
+            if not self.session.sends(stream):  # else a body without end would never wait, nor let others
+                raise UnreachableError("the peer wants no more of this answer", reason="stopped")
             self.session.send(stream, chunk, end=False)
             total += len(chunk)
             self.soon()

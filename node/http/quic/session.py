@@ -145,6 +145,10 @@ class Session(Protocol):
         """Queue bytes of a body; mind ``queued``. Nothing happens on a stopped stream."""
         ...
 
+    def sends(self, stream: int) -> bool:
+        """Say whether what is sent on ``stream`` still goes anywhere: not once the peer stopped it."""
+        ...
+
     def queued(self, stream: int | None = None) -> int:
         """Return the bytes of ``stream``, or of all, that wait for their first sending."""
         ...

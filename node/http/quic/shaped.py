@@ -139,6 +139,10 @@ class ShapedSession(ABC):
             with suppress(Exception):  # as above
                 self._shape.close(error_code=code, reason_phrase=reason)
 
+    def sends(self, stream: int) -> bool:
+        """Say whether what is sent on ``stream`` still goes anywhere: not once the peer stopped it."""
+        return stream in self._sending
+
     @contextmanager
     def _guard(self) -> Generator[None, None, None]:
         """End the session, and nothing else, where a peer's bytes trip the engine."""
