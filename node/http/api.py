@@ -88,7 +88,7 @@ class ApiServer:
                 reader=lambda limit: _read(request, limit),
             )
         except RefusedError as error:
-            answer = self._router.fail(error)
+            answer = self._router.fail(error, plain(request.remote or ""))
         else:
             try:
                 answer = await self._router.handle(exchange)
@@ -177,7 +177,7 @@ class ApiProtocol(RequestHandler):
         error = exc if isinstance(exc, Exception) else TimeoutError()
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             error = RefusedError("this is no request that can be read", status=status, reason="bad_request")
-        answer = self._router.fail(error)
+        answer = self._router.fail(error, plain(request.remote or ""))
         self._plain.answered(answer.status)
         response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
         response.force_close()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +18,6 @@ from email.utils import formatdate
 from time import time
 from typing import NamedTuple, Protocol
 
-from ...protocol.errors import FarcastError
 from .address import plain
 from .connection import Connection
 from .exchange import Answer, Router
@@ -27,13 +25,10 @@ from .files import FileCache
 from .governor import Governor, Refusal
 from .head import Head
 from .meter import refused
-from .notice import Notices
 from .ranges import negotiate
 from .readiness import Readiness
 from .reply import Replies, Reply
 from .tally import Tally
-
-_LOG = logging.getLogger(__name__)
 
 Lookup = Callable[[Head], Answer | None]
 """Answers from memory what is ready now, in microseconds and without blocking; None for all else."""
@@ -111,7 +106,6 @@ class ByteServer:
         self.date = formatdate(time(), usegmt=True)
         self.lookup = lookup
         self._elsewhere = elsewhere
-        self._notices = Notices()
         tally.connections = lambda: self.open_connections
         self._connections: set[Connection] = set()
         self._sockets: list[socket.socket] = []
@@ -169,30 +163,17 @@ class ByteServer:
         del head, connection
         return False
 
-    def governed(self, peer: str, reply: Reply, *, local: bool) -> Reply:
+    def governed(self, peer: str, reply: Reply) -> Reply:
         """Return ``reply``, or the refusal that the operator's contract gives ``peer`` instead."""
         refusal = self.governor.request(peer, self.readiness.now, transfer=True)
         if refusal is None:
             return reply
-        self._tell(refusal.reason, local=local)
-        answer = self.router.fail(refused(refusal))
+        answer = self.router.fail(refused(refusal), peer)
         return Reply(answer, size=reply.size, keep=reply.keep, bodiless=reply.bodiless)
 
-    def problem(self, error: Exception, *, local: bool) -> Reply:
+    def problem(self, error: Exception, peer: str) -> Reply:
         """Count ``error`` and return its answer, after which the connection ends."""
-        if isinstance(error, FarcastError):
-            self._tell(error.reason, local=local)
-        return Reply(self.router.fail(error), size=0, keep=False, bodiless=False)
-
-    def refused(self, reason: str, *, local: bool) -> None:
-        """Count a connection that ends without an answer, by reason."""
-        self._tell(reason, local=local)
-        self.router.refused(reason)
-
-    def _tell(self, reason: str, *, local: bool) -> None:
-        line = self._notices.note(reason, self.readiness.now, local=local)
-        if line is not None:
-            _LOG.info(line)
+        return Reply(self.router.fail(error, peer), size=0, keep=False, bodiless=False)
 
     def gone(self, peer: str) -> None:
         """Count the end of a connection."""
@@ -240,8 +221,7 @@ class ByteServer:
             self._tick()
 
     def _turn_away(self, sock: socket.socket, peer: str, refusal: Refusal) -> None:
-        self._tell(refusal.reason, local=self.governor.local(peer))
-        reply = Reply(self.router.fail(refused(refusal)), size=0, keep=False, bodiless=False)
+        reply = self.problem(refused(refusal), peer)
         self.tally.answered(reply.status)
         with suppress(OSError):
             sock.send(reply.head(self.date))

@@ -156,7 +156,7 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - a look-up's bug must not leave a client waiting
             # nothing more is read: what follows may not be what it looks like
             self._out.close()
-            self._begin(self._server.problem(error, local=self._local))
+            self._begin(self._server.problem(error, self.peer))
             return True
 
     def _next(self) -> bool:
@@ -177,7 +177,7 @@ class Connection:
         server = self._server
         governor = server.governor
         if governor.guarded_lan if self._local else governor.guarded:
-            reply = server.governed(self.peer, reply, local=self._local)
+            reply = server.governed(self.peer, reply)
         if reply.parts and not self._out.open(reply):
             server.replies.clear()
             self._move(secure=False)
@@ -251,7 +251,7 @@ class Connection:
             self._timer = server.loop.call_later(wait_s, self._resume)
         elif state == CUT:
             server.files.close()  # look at the files again
-            server.refused("truncated", local=self._local)
+            server.router.turn_away("truncated", self.peer)
             self.reset()
 
     def _resume(self) -> None:
@@ -297,11 +297,11 @@ class Connection:
     def expire(self) -> None:
         """End a connection that outlived its deadline."""
         if self.busy:
-            self._server.refused("stalled", local=self._local)
+            self._server.router.turn_away("stalled", self.peer)
             self.reset()
             return
         if self._in_head:
-            self._server.refused("slow_head", local=self._local)
+            self._server.router.turn_away("slow_head", self.peer)
         self.close()
 
     def reset(self) -> None:

@@ -22,6 +22,9 @@ __all__ = ["Answer", "Body", "Exchange", "FilePart", "Handler", "Hosts", "Router
 
 _LOG = logging.getLogger(__name__)
 
+_BROKEN_RULES = frozenset((400, 408, 411, 413, 414, 417, 421, 429, 431, 503))
+"""Statuses of refusals that an operator hears of; asking for what is not here is everyday life."""
+
 Body = bytes | Sequence[FilePart] | AsyncIterator[bytes]
 
 
@@ -212,6 +215,8 @@ class Router:
         """Keep who may ask, and ``refused``, called with the reason word of every error answered."""
         self.allowed = allowed
         self.refused: Callable[[str], None] = refused or (lambda _: None)
+        self.tell: Callable[[str, str], None] = lambda _reason, _peer: None
+        """Called with reason and peer where a client broke the rules; writes at most a line in the log."""
         self.admit: Callable[[str, str], None] = lambda _peer, _path: None
         """Called with peer and path before each request; raises where a contract refuses it."""
         self._token = token.encode()
@@ -242,19 +247,26 @@ class Router:
             self.admit(exchange.peer, exchange.path)
             answer = await handler(exchange)
         except Exception as error:  # noqa: BLE001 - a listener answers whatever its handlers do
-            return self.fail(error)
+            return self.fail(error, exchange.peer)
         return negotiate(answer, exchange.method, exchange.headers)
 
-    def fail(self, error: Exception) -> Answer:
-        """Count ``error`` by its reason and answer the problem it is."""
+    def fail(self, error: Exception, peer: str = "") -> Answer:
+        """Count ``error`` by its reason and answer the problem it is; ``peer`` is who asked, if known."""
         if not isinstance(error, FarcastError | TimeoutError):
             _LOG.error("a handler failed", exc_info=error)
         problem = problem_of(error)
         self.refused(problem.reason)
+        if peer and problem.status in _BROKEN_RULES:
+            self.tell(problem.reason, peer)
         answer = Answer.of_problem(problem)
         if isinstance(error, _NotAllowedError):
             answer.headers["allow"] = error.allow
         return answer
+
+    def turn_away(self, reason: str, peer: str) -> None:
+        """Count and tell of a connection that ends without an answer, by reason."""
+        self.refused(reason)
+        self.tell(reason, peer)
 
     def cut_short(self, error: Exception) -> None:
         """Count an answer that ended abnormally after its head was sent."""

@@ -17,10 +17,11 @@ from .api import ApiServer
 from .bytes import DEFAULTS, ByteServer, Limits, Lookup
 from .exchange import Hosts, Router
 from .files import FileCache
-from .governor import Governor
+from .governor import Governor, is_local
 from .handover import ToApi
 from .hotset import HotSet
 from .meter import Meter
+from .notice import Herald
 from .quic.server import QuicServer
 from .tally import HttpMetrics
 from .tls import make_certificate, server_context
@@ -93,6 +94,7 @@ class Listener:
             tcp, *extra = bind_shared(self._host, self.port, self._setting, self._processes)
         tally, metrics = self._metrics.carrier, self._metrics
         self._router.refused = metrics.refused
+        self._router.tell = Herald(lambda peer: self.governor.local(peer))  # noqa: PLW0108 - networks change
         self._router.admit = self.meter.admit
         api = ApiServer(self._router, self._files, tally("tcp"), tally("tls"), self.meter)
         files = self._files
@@ -165,6 +167,7 @@ class LocalListener:
         self._server: asyncio.Server | None = None
         self.port = port
         router.refused = metrics.refused
+        router.tell = Herald(is_local)
 
     async def __aenter__(self) -> Self:
         """Bind and serve; raises ``UsageError`` where the port is taken."""

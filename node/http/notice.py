@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from time import monotonic
+
+_LOG = logging.getLogger(__name__)
+
 QUIET_S = 60.0
 KINDS_KEPT = 64
 
@@ -26,3 +32,19 @@ class Notices:
         side = "the LAN" if local else "the WAN"
         more = f" ({told[1]} more since the last line)" if told is not None and told[1] else ""
         return f"refused a client on {side}: {reason}{more}"
+
+
+class Herald:
+    """Writes notices into the log for every carrier of a listener; no address ever gets there."""
+
+    def __init__(self, local: Callable[[str], bool], clock: Callable[[], float] = monotonic) -> None:
+        """Say of each peer whether it is ``local``; ``clock`` gives monotonic seconds."""
+        self._notices = Notices()
+        self._local = local
+        self._clock = clock
+
+    def __call__(self, reason: str, peer: str) -> None:
+        """Tell of one refusal, if its turn has come."""
+        line = self._notices.note(reason, self._clock(), local=self._local(peer))
+        if line is not None:
+            _LOG.info(line)

@@ -23,6 +23,7 @@ from .exchange import Answer, Router
 from .files import FileCache
 from .governor import Governor, Lan, Rules, State, networks_of
 from .head import Head
+from .notice import Herald
 from .ranges import FilePart
 from .reply import Reply
 from .tally import Tally
@@ -46,6 +47,8 @@ class Worker:
         self._epoch = 0
         self._reported = 0
         router = Router(lambda _: True, refused=self._count)
+        governor = Governor()
+        router.tell = Herald(lambda peer: governor.local(peer))  # noqa: PLW0108 - networks change
         self._server = _Server(
             router,
             lambda _: None,
@@ -55,7 +58,7 @@ class Worker:
             tls=True,
             limits=Limits(connections=connections),
             epoch=lambda: self._epoch,
-            governor=Governor(),
+            governor=governor,
         )
         self._server.serve(self._link)
         self._listener: socket.socket | None = listener

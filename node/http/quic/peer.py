@@ -118,7 +118,7 @@ class Peer:
         if refusal is None:
             self._connected = True
         else:
-            self.server.router.refused(refusal.reason)
+            self.server.router.turn_away(refusal.reason, self._address)
             self.link.close(EXCESSIVE_LOAD)
 
     async def _spend(self, size_bytes: int) -> None:
@@ -126,7 +126,7 @@ class Peer:
 
     def give_up(self, reason: str) -> None:
         """Drop a session whose handshake is not done, and count why; nobody unproven is told."""
-        self.server.router.refused(reason)
+        self.server.router.turn_away(reason, self._address)
         self.link.drop()
 
     def _closed(self, _: Closed) -> None:
@@ -188,7 +188,7 @@ class Peer:
         self.link.abandon(stream)
         request.task.cancel()
         if self._resets > RESETS + 4 * self._finished:
-            self.server.router.refused("too_many_resets")
+            self.server.router.turn_away("too_many_resets", self._address)
             self.link.close(EXCESSIVE_LOAD)
 
     async def _serve(self, stream: int, request: _Request, fields: Headers) -> None:
@@ -230,7 +230,7 @@ class Peer:
                 reader=lambda limit: self._read(stream, request, limit, headers.get("content-length")),
             )
         except RefusedError as error:
-            return method, router.fail(error)
+            return method, router.fail(error, self._address)
         return method, await router.handle(exchange)
 
     async def _send(self, stream: int, answer: Answer, method: str) -> None:

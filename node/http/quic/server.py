@@ -115,7 +115,7 @@ class QuicServer:
         for datagram in datagrams:
             ids = read_ids(datagram)
             if ids is None:
-                self.router.refused("malformed_datagram")
+                self.router.turn_away("malformed_datagram", address[0])
                 continue
             peer = self._peers.get(ids.destination) or self._admit(ids, len(datagram), address, local)
             if peer is None:
@@ -141,7 +141,7 @@ class QuicServer:
             self.router.refused("unproven_address" if ids.initial else "unknown_version")
             return None
         if isinstance(verdict, Refuse):
-            self.router.refused(verdict.reason)
+            self.router.turn_away(verdict.reason, address[0])
             return None
         engine = self._engines.choose(ids)
         if engine is None:

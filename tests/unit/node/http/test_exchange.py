@@ -206,3 +206,14 @@ def test_hosts_are_names_or_addresses(host: str, allowed: bool) -> None:  # noqa
 
 def test_addresses_are_refused_where_only_names_count() -> None:
     assert not Hosts(["127.0.0.1:1"], addresses=False)("127.0.0.1:2")
+
+
+async def test_broken_rules_are_told_with_their_peer_and_absent_things_are_not() -> None:
+    router, refused = _router()
+    told: list[tuple[str, str]] = []
+    router.tell = lambda reason, peer: told.append((reason, peer))
+    await router.handle(_ask("/other"))
+    await router.handle(_ask("/healthz", host="elsewhere"))
+    router.turn_away("slow_head", "198.51.100.7")
+    assert told == [("unknown_host", "192.0.2.1"), ("slow_head", "198.51.100.7")]
+    assert refused == ["no_route", "unknown_host", "slow_head"]

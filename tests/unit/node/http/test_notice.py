@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from farcast.node.http.notice import KINDS_KEPT, QUIET_S, Notices
+import logging
+
+import pytest
+
+from farcast.node.http.notice import KINDS_KEPT, QUIET_S, Herald, Notices
 
 
 def test_one_line_a_minute_for_each_kind_and_side() -> None:
@@ -18,3 +22,15 @@ def test_no_more_kinds_are_told_than_there_can_be() -> None:
     notices = Notices()
     lines = [notices.note(f"kind{number}", 0.0, local=False) for number in range(2 * KINDS_KEPT)]
     assert sum(line is not None for line in lines) == KINDS_KEPT
+
+
+def test_the_log_hears_of_every_carrier_and_never_who(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    herald = Herald(lambda peer: peer.startswith("192.168."), clock=lambda: now)
+    with caplog.at_level(logging.INFO):
+        for peer in ("192.168.1.9", "198.51.100.7", "198.51.100.8"):
+            herald("bad_request", peer)
+    assert caplog.messages == [
+        "refused a client on the LAN: bad_request",
+        "refused a client on the WAN: bad_request",
+    ]

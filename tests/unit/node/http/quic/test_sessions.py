@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import cache
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farcast.node.http.quic.aioquic_engine import AioquicEngine
+from farcast.node.http.quic.datagram import Endpoint
 from farcast.node.http.quic.ids import read_ids
+from farcast.node.http.quic.link import Link
 from farcast.node.http.quic.qh3_engine import Qh3Engine, Qh3Session
 from farcast.node.http.quic.session import (
     DATAGRAM_BYTES,
@@ -26,6 +29,7 @@ from farcast.node.http.quic.session import (
     Stopped,
 )
 from farcast.node.http.tls import Certificate, make_certificate, peer_key
+from farcast.protocol.errors import UnreachableError
 from farcast.protocol.identity import Identity
 
 BOX = Identity(b"e" * 32)
@@ -151,6 +155,43 @@ def test_a_reset_and_a_stop_are_told_and_the_rest_goes_on(engine: Callable[[Cert
     path.until(lambda: path.ended(path.client, whole))
     assert path.body(path.client, whole) == b"whole"
     assert path.body(path.client, broken) == path.body(path.client, stopped) == b""
+
+
+class Nowhere:
+    """An endpoint without a socket: what the session sends, the path takes by itself."""
+
+    closed = blocked = False
+
+    def send(self, datagrams: list[bytes], address: object, local: bytes) -> None:
+        """Drop what is sent."""
+
+
+@ENGINES
+async def test_a_body_without_end_stops_with_its_stream_between_two_pieces(
+    engine: Callable[[Certificate], Engine],
+) -> None:
+    path = Path(engine, _never)
+    path.until(lambda: bool(path.of(path.client, Opened)))
+    stream = path.client.open(FIELDS, end=True)
+    path.until(lambda: path.ended(path.server, stream))
+    path.server.send_head(stream, [(b":status", b"200")], end=False)
+    link = Link(path.server, cast("Endpoint", Nowhere()), lambda _: None)
+    pieces = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal pieces
+        while True:
+            pieces += 1
+            assert pieces < 9, "the stream was stopped, and its body still asked for"
+            if pieces == 2:  # the writer waits for nothing now, so nobody wakes it
+                path.client.stop(stream, 0x10C)
+                path.until(lambda: bool(path.of(path.server, Stopped)))
+            yield b"piece"
+
+    with pytest.raises(UnreachableError) as stopped:
+        await link.pump(stream, endless())
+    assert (stopped.value.reason, pieces) == ("stopped", 2)
+    link.drop()
 
 
 @ENGINES
