@@ -69,7 +69,7 @@ class Path:
         wakes = [session.wake_at for session in (self.client, self.server)]
         times = [at for at in wakes if at is not None] + [at for at, _, _ in self.flying]
         assert times
-        self.now = max(self.now, min(times))
+        self.now = max(self.now + 1e-6, min(times))  # a real clock never stands between two looks
         here = [item for item in self.flying if item[0] <= self.now]
         self.flying = [item for item in self.flying if item[0] > self.now]
         for session, sender in ((self.client, SERVER), (self.server, CLIENT)):
