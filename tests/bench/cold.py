@@ -21,6 +21,7 @@ from random import Random
 from statistics import median
 
 from farcast.node.demo.troupe import free_port
+from farcast.tests.bench.figure import Peer, compared
 from farcast.tests.wire.pantry import Meter, Stocked, office, stock
 from farcast.tests.wire.street import Street, ask, until
 
@@ -85,24 +86,17 @@ def _measure(port: int, meter: Meter, film: Stocked, rounds: int) -> dict[str, o
         seconds.append(second_s)
         wholes.append(whole_s)
         copies += [meter.count(cid) for cid in film.leaves[path]]
-    ratios = [first / second for first, second in zip(firsts, seconds, strict=True)]
-    return {
-        "name": "cold_second_viewer",
-        "unit": "s to first byte",
-        "ours": round(median(seconds), 4),
-        "peer": round(median(firsts), 4),
-        "peer_name": "the first viewer",
-        "peer_version": "",
-        "ratio": round(median(ratios), 3),
-        "rounds": rounds,
-        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
-        "extra": {
-            "whole_ratio": round(
-                median(whole / first for whole, first in zip(wholes, firsts, strict=True)), 3
-            ),
-            "source_copies": sum(copies) / len(copies),
-        },
-    }
+    whole = median(whole / first for whole, first in zip(wholes, firsts, strict=True))
+    return compared(
+        "cold_second_viewer",
+        "s to first byte",
+        seconds,
+        firsts,
+        Peer("the first viewer"),
+        greater_is_better=False,
+        digits=4,
+        extra={"whole_ratio": round(whole, 3), "source_copies": sum(copies) / len(copies)},
+    )
 
 
 async def _pair(port: int, path: str) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -15,14 +15,12 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import IO
 
 from prometheus_client import CollectorRegistry
@@ -37,6 +35,8 @@ from farcast.protocol.catalog import Catalog
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.identity import Identity
 from farcast.protocol.ports import TierName
+from farcast.tests.bench.figure import Peer, compared
+from farcast.tests.bench.served import free_port, pinned
 
 FIGURES = ("evict_p99",)
 ROUNDS = 15
@@ -71,10 +71,8 @@ def run(only: Sequence[str] | None = None) -> list[dict[str, object]]:
 
 def _measure(root: Path) -> dict[str, object]:
     rounds = int(os.environ.get("FARCAST_BENCH_ROUNDS", ROUNDS))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    command = _pinned(0, [sys.executable, __file__, "--serve", str(root), str(port)])
+    port = free_port()
+    command = pinned(0, [sys.executable, __file__, "--serve", str(root), str(port)])
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert server.stdin is not None
     assert server.stdout is not None
@@ -95,19 +93,16 @@ def _measure(root: Path) -> dict[str, object]:
     finally:
         server.stdin.close()
         server.wait(30)
-    ratios = [quiet / busy for quiet, busy in zip(calm, evicting, strict=True)]
-    return {
-        "name": "evict_p99",
-        "unit": "ms",
-        "ours": round(median(evicting), 3),
-        "peer": round(median(calm), 3),
-        "peer_name": "calm",
-        "peer_version": "the same server",
-        "ratio": round(median(ratios), 3),
-        "rounds": rounds,
-        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
-        "extra": {"evicted_per_s": round(evicted / rounds / ROUND_S, 1)},
-    }
+    return compared(
+        "evict_p99",
+        "ms",
+        evicting,
+        calm,
+        Peer("calm", "the same server"),
+        greater_is_better=False,
+        digits=3,
+        extra={"evicted_per_s": round(evicted / rounds / ROUND_S, 1)},
+    )
 
 
 def _say(requests: IO[str], answers: IO[str], word: str) -> int:
@@ -119,20 +114,13 @@ def _say(requests: IO[str], answers: IO[str], word: str) -> int:
 def _wrk(root: Path, port: int) -> float:
     """Ask for the hot set for a round; returns the p99 in milliseconds."""
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{ROUND_S}", "--latency", "-s", str(root / "hot.lua")]
-    command = _pinned(1, [*command, f"http://127.0.0.1:{port}"])
+    command = pinned(1, [*command, f"http://127.0.0.1:{port}"])
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=ROUND_S + 30)
     found = re.search(r"99%\s+([0-9.]+)(us|ms|s)", done.stdout)
     if found is None or re.search(r"Non-2xx|Socket errors: (?!connect 0, read 0, write 0,)", done.stdout):
         message = f"wrk met errors: {done.stdout}"
         raise RuntimeError(message)
     return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]]
-
-
-def _pinned(core: int, command: list[str]) -> list[str]:
-    usable = sorted(os.sched_getaffinity(0))
-    if shutil.which("taskset") is None or len(usable) < PAIR:
-        return command
-    return ["taskset", "-c", str(usable[core]), *command]
 
 
 class _NoTitles:

@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from farcast.tests.bench import http1, served
+from farcast.tests.bench.figure import Peer, compared
 
 FIGURES = ("hostile_p99",)
 GOALS = {"hostile_p99": 0.5}
@@ -59,28 +60,19 @@ def run(only: Sequence[str] | None = None) -> list[dict[str, object]]:
                 calm.append(http1.wrk(server, CASE))
                 with _attack(server.port):
                     hostile.append(http1.wrk(server, CASE))
-    ratios = [before.p99_ms / under.p99_ms for before, under in zip(calm, hostile, strict=True)]
+    pairs = zip(calm, hostile, strict=True)
+    requests_ratio = median(under.requests_s / before.requests_s for before, under in pairs)
     return [
-        {
-            "name": FIGURES[0],
-            "unit": "ms",
-            "ours": round(median(each.p99_ms for each in hostile), 2),
-            "peer": round(median(each.p99_ms for each in calm), 2),
-            "peer_name": "calm",
-            "peer_version": "",
-            "ratio": round(median(ratios), 3),
-            "rounds": ROUNDS,
-            "spread": [round(min(ratios), 3), round(max(ratios), 3)],
-            "extra": {
-                "requests_ratio": round(
-                    median(
-                        under.requests_s / before.requests_s
-                        for before, under in zip(calm, hostile, strict=True)
-                    ),
-                    3,
-                )
-            },
-        }
+        compared(
+            FIGURES[0],
+            "ms",
+            [each.p99_ms for each in hostile],
+            [each.p99_ms for each in calm],
+            Peer("calm"),
+            greater_is_better=False,
+            digits=2,
+            extra={"requests_ratio": round(requests_ratio, 3)},
+        )
     ]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from .figure import Peer, compared
 from .served import CLIENT_CORE, Server, free_port, pinned, relay, running
 
 ROUNDS = 9
@@ -82,22 +83,18 @@ def _compare(name: str, ours: Server, peer: Server) -> dict[str, object]:
     for server in (ours, peer):  # fill page and descriptor caches
         wrk(server, name)
     pairs = [(wrk(ours, name), wrk(peer, name)) for _ in range(rounds)]
-    ratios = [mine.requests_s / its.requests_s for mine, its in pairs]
-    return {
-        "name": name,
-        "unit": "requests/s",
-        "ours": round(median(mine.requests_s for mine, _ in pairs), 1),
-        "peer": round(median(its.requests_s for _, its in pairs), 1),
-        "peer_name": "nginx",
-        "peer_version": _nginx_version(),
-        "ratio": round(median(ratios), 3),
-        "rounds": rounds,
-        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
-        "extra": {
+    return compared(
+        name,
+        "requests/s",
+        [mine.requests_s for mine, _ in pairs],
+        [its.requests_s for _, its in pairs],
+        Peer("nginx", _nginx_version()),
+        greater_is_better=True,
+        extra={
             "cpu_ratio": round(median(mine.cpu_s_per_gb / its.cpu_s_per_gb for mine, its in pairs), 3),
             "p99_ratio": round(median(mine.p99_ms / its.p99_ms for mine, its in pairs), 3),
         },
-    }
+    )
 
 
 def wrk(server: Server, name: str) -> Sample:

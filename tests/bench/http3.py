@@ -26,6 +26,7 @@ from farcast.node.http.quic.qh3_engine import Qh3Session
 from farcast.node.http.quic.session import NO_ERROR, Address, Data, Event, Head, Opened, Reset
 from farcast.node.http.tls import make_certificate
 
+from .figure import Peer, compared
 from .served import CLIENT_CORE, PUBLISHER, Server, free_port, pinned, relay, running
 
 ROUNDS = 9
@@ -68,23 +69,19 @@ def _compare(name: str, ours: Server, peer: Server, program: str) -> dict[str, o
     for server in (ours, peer):  # fill page and descriptor caches
         _fetch(server, name)
     pairs = [(_fetch(ours, name), _fetch(peer, name)) for _ in range(rounds)]
-    ratios = [mine.mb_s / its.mb_s for mine, its in pairs]
-    return {
-        "name": name,
-        "unit": "MB/s",
-        "ours": round(median(mine.mb_s for mine, _ in pairs), 1),
-        "peer": round(median(its.mb_s for _, its in pairs), 1),
-        "peer_name": "Caddy",
-        "peer_version": _version(program),
-        "ratio": round(median(ratios), 3),
-        "rounds": rounds,
-        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
-        "extra": {
+    return compared(
+        name,
+        "MB/s",
+        [mine.mb_s for mine, _ in pairs],
+        [its.mb_s for _, its in pairs],
+        Peer("Caddy", _version(program)),
+        greater_is_better=True,
+        extra={
             "cpu_ratio": round(median(mine.cpu_s_per_gb / its.cpu_s_per_gb for mine, its in pairs), 3),
             "cpu_s_per_gb": round(median(mine.cpu_s_per_gb for mine, _ in pairs), 3),
             "peer_cpu_s_per_gb": round(median(its.cpu_s_per_gb for _, its in pairs), 3),
         },
-    }
+    )
 
 
 def _fetch(server: Server, name: str) -> Sample:

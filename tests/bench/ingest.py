@@ -29,6 +29,7 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.blocks.store import DiskStore
 from farcast.origin.package import package
+from farcast.tests.bench.figure import Peer, compared
 from farcast.tests.conftest import PEERS
 
 FIGURES = ("ingest",)
@@ -87,18 +88,14 @@ def _measure(root: Path, kubo: str) -> dict[str, object]:
     finally:
         worker.close()
     ours, peer, synced = costs["ours"], costs["peer"], costs["synced"]
-    ratios = [its.wall_s / mine.wall_s for mine, its in zip(ours, peer, strict=True)]
-    return {
-        "name": "ingest",
-        "unit": "bytes/s",
-        "ours": round(size_bytes / median(mine.wall_s for mine in ours)),
-        "peer": round(size_bytes / median(its.wall_s for its in peer)),
-        "peer_name": "ipfs add",
-        "peer_version": _version(kubo),
-        "ratio": round(median(ratios), 3),
-        "rounds": rounds,
-        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
-        "extra": {
+    return compared(
+        "ingest",
+        "bytes/s",
+        [size_bytes / mine.wall_s for mine in ours],
+        [size_bytes / its.wall_s for its in peer],
+        Peer("ipfs add", _version(kubo)),
+        greater_is_better=True,
+        extra={
             "folder_bytes": size_bytes,
             "synced_ratio": round(
                 median(its.wall_s / mine.wall_s for mine, its in zip(ours, synced, strict=True)), 3
@@ -107,7 +104,7 @@ def _measure(root: Path, kubo: str) -> dict[str, object]:
                 median(mine.cpu_s / its.cpu_s for mine, its in zip(ours, peer, strict=True)), 3
             ),
         },
-    }
+    )
 
 
 class _Worker:

@@ -53,6 +53,7 @@ from farcast.protocol.cid import Cid
 from farcast.protocol.identity import Identity
 from farcast.protocol.ports import Source, TierName
 from farcast.protocol.unixfs import FileWriter
+from farcast.tests.bench.figure import Peer, compared
 from farcast.tests.lab.path import ADDRESSES, ImpairedPath, senders, why_not
 
 CASES: Mapping[str, float] = {"loss_1": 0.01, "loss_3": 0.03}
@@ -106,22 +107,19 @@ def run(only: Sequence[str] | None = None) -> list[dict[str, object]]:
 def _measure(name: str, root: Path) -> dict[str, object]:
     count = int(os.environ.get("FARCAST_BENCH_ROUNDS", ROUNDS))
     rounds = [_round(CASES[name], seed, root) for seed in range(1, count + 1)]
-    ratios = [each.ours / each.caddy for each in rounds]
-    return {
-        "name": name,
-        "unit": "Mbit/s",
-        "ours": round(median(each.ours for each in rounds), 2),
-        "peer": round(median(each.caddy for each in rounds), 2),
-        "peer_name": "Caddy HTTP/3",
-        "peer_version": _caddy_version(),
-        "ratio": round(median(ratios), 2),
-        "rounds": count,
-        "spread": [round(min(ratios), 2), round(max(ratios), 2)],
-        "extra": {
+    return compared(
+        name,
+        "Mbit/s",
+        [each.ours for each in rounds],
+        [each.caddy for each in rounds],
+        Peer("Caddy HTTP/3", _caddy_version()),
+        greater_is_better=True,
+        digits=2,
+        extra={
             "nginx_cubic_ratio": round(median(each.ours / each.nginx for each in rounds), 2),
             "nginx_cubic_mbit_s": round(median(each.nginx for each in rounds), 2),
         },
-    }
+    )
 
 
 def _round(loss: float, seed: int, root: Path) -> Round:

@@ -28,6 +28,7 @@ from farcast.node.blocks.store import DiskStore
 from farcast.node.ffmpeg import find_ffmpeg
 from farcast.origin.ingest import ingest
 from farcast.origin.package import package, read_streams, write_playlists
+from farcast.tests.bench.figure import Peer, compared
 
 FIGURES = ("publish",)
 ROUNDS = 5
@@ -59,23 +60,19 @@ def _measure(root: Path) -> dict[str, object]:
         durable.append(done_bytes / (seconds + sync_s))
         done_bytes, seconds = _hashed(encode)
         peer.append(done_bytes / seconds)
-    ratios = [mine / its for mine, its in zip(ours, peer, strict=True)]
-    return {
-        "name": "publish",
-        "unit": "bytes/s",
-        "ours": round(median(ours)),
-        "peer": round(median(peer)),
-        "peer_name": "hashlib SHA-256",
-        "peer_version": f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION}",
-        "ratio": round(median(ratios), 3),
-        "rounds": rounds,
-        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
-        "extra": {
+    return compared(
+        "publish",
+        "bytes/s",
+        ours,
+        peer,
+        Peer("hashlib SHA-256", f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION}"),
+        greater_is_better=True,
+        extra={
             "title_bytes": size_bytes,
             "files": sum(path.is_file() for path in encode.rglob("*")),
             "durable_ratio": round(median(mine / its for mine, its in zip(durable, peer, strict=True)), 3),
         },
-    }
+    )
 
 
 def _packaged(encode: Path, home: Path) -> tuple[int, float, float]:

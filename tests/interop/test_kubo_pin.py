@@ -81,7 +81,7 @@ def test_a_relay_killed_while_it_pins_goes_on_by_itself_and_then_serves(
     assert box.metric("farcast_relay_pins", state="whole") == 1
     assert served(box, cid) == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     assert coast.street.must("relay", "unpin", cid, "--home", box.home)["cid"] == cid
-    assert box.api("/api/pins") == []
+    assert cid not in [pin["cid"] for pin in box.api("/api/pins")]
     ran = coast.street.run("relay", "unpin", cid, "--home", box.home)
     ran.refused(1, "is not pinned here")
     assert box.stop() == 0

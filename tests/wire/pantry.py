@@ -18,6 +18,7 @@ from farcast.origin.publish import pin_label
 from farcast.protocol.cid import Cid
 from farcast.protocol.manifest import Manifest, Payee, Rendition, Window, seal_manifest
 from farcast.protocol.unixfs import Entry, FileWriter, directory
+from farcast.tests.wire.webserver import WebServer
 
 PIECE_BYTES = 64 << 10
 ENDLESS_BYTES = 64 << 20
@@ -85,19 +86,16 @@ def office(home: Path) -> Office:
     return Office(home, Settings.load(None, {}), lambda: time.time_ns() // 1_000_000)
 
 
-class Meter(http.server.ThreadingHTTPServer):
+class Meter(WebServer):
     """A CDN in front of ``origin``: it counts what it is asked, has a pace, and can be made to spoil blocks.
 
     ``way`` is '', wrong, short, endless, cut (half of it, then the connection ends) or missing; it holds
     for the paths in ``spoilt``, or all.
     """
 
-    daemon_threads = True
-    request_queue_size = 64
-
     def __init__(self, origin: int) -> None:
         """Listen on a free port of loopback."""
-        super().__init__(("127.0.0.1", 0), _Asked)
+        super().__init__(_Asked)
         self.origin = origin
         self.bytes_s = 0
         self.way = ""
@@ -105,27 +103,11 @@ class Meter(http.server.ThreadingHTTPServer):
         self.asked: Counter[str] = Counter()
         self.sent_bytes: Counter[str] = Counter()
         self.lock = threading.Lock()
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        """Its base URL."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        self.start()
 
     def count(self, cid: Cid) -> int:
         """Return how often a block was asked for."""
         return self.asked[f"/ipfs/{cid}"]
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Let those go who left in the middle."""
-        del request, client_address
-
-    def close(self) -> None:
-        """Stop."""
-        self.shutdown()
-        self.server_close()
-        self._thread.join()
 
 
 class _Asked(http.server.BaseHTTPRequestHandler):

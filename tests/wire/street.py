@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from urllib.request import urlopen
 
 from farcast.__main__ import main
 from farcast.node.demo.troupe import clean_environment, free_port
+from farcast.tests.wire.webserver import WebServer
 
 ROOT = Path(__file__).resolve().parents[2]
 VIEWER = "127.0.0.77"
@@ -285,28 +285,15 @@ class Street:
                 box.process.wait()
 
 
-class Liar(http.server.ThreadingHTTPServer):
+class Liar(WebServer):
     """A CDN in front of ``origin`` that is silent, or cuts every block short, or spoils it."""
-
-    daemon_threads = True
 
     def __init__(self) -> None:
         """Listen on a free port of loopback."""
-        super().__init__(("127.0.0.1", 0), _Lie)
+        super().__init__(_Lie)
         self.origin = 0
         self.way = ""
-        self._thread = threading.Thread(target=self.serve_forever, daemon=True)
-        self._thread.start()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Let those go who left in the middle."""
-        del request, client_address
-
-    def close(self) -> None:
-        """Stop."""
-        self.shutdown()
-        self.server_close()
-        self._thread.join()
+        self.start()
 
 
 class _Lie(http.server.BaseHTTPRequestHandler):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from farcast.protocol.keyring import Keyring
 from farcast.protocol.ports import Source, SpooledPulse, TierName
 from farcast.protocol.pulse import PulseSigner, Viewing
 from farcast.protocol.ticket import DAY_MS, Holder, TicketOffice
+from farcast.tests.wire.services import running, until
 
 LOOPBACK = "127.0.0.1"
 NET = b"n" * 8
@@ -51,26 +52,6 @@ def free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((LOOPBACK, 0))
         return int(sock.getsockname()[1])
-
-
-@asynccontextmanager
-async def running(*services: Coroutine[object, object, None]) -> AsyncGenerator[None]:
-    tasks = [asyncio.ensure_future(service) for service in services]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        assert all(isinstance(result, asyncio.CancelledError) for result in results), results
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> float:
-    started = time.monotonic()
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens elsewhere
-            await asyncio.sleep(0.005)
-    return time.monotonic() - started
 
 
 class Voice:

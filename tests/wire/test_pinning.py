@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -23,36 +22,23 @@ from farcast.protocol.unixfs import Block, Entry, FileWriter, directory
 from farcast.relay import gateways
 from farcast.relay.gateways import Gateways
 from farcast.relay.pinning import LABEL, Pinned, Pinner
+from farcast.tests.wire.webserver import WebServer
 
 MIB = 1 << 20
 QUOTA_BYTES = 64 * MIB
 
 
-class Gateway(ThreadingHTTPServer):
+class Gateway(WebServer):
     """An IPFS gateway that holds ``blocks``, and that may do something else in ``way``."""
-
-    daemon_threads = True
 
     def __init__(self) -> None:
         """Listen on a free port of loopback."""
-        super().__init__(("127.0.0.1", 0), _Answer)
+        super().__init__(_Answer)
         self.blocks: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.way = ""
         self.pause_s = 0.0
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Let those go who left in the middle."""
-        del request, client_address
-
-    def close(self) -> None:
-        """Stop."""
-        self.shutdown()
-        self.server_close()
-        self._thread.join()
+        self.start()
 
 
 class _Answer(BaseHTTPRequestHandler):

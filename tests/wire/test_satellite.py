@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from farcast.satellite import multicast
 from farcast.satellite.antenna import Antenna
 from farcast.satellite.tier import SatelliteTier
 from farcast.satellite.uplink import Uplink
+from farcast.tests.wire.services import running, until
 
 GROUP = "239.255.74.35"
 LOOPBACK = "127.0.0.1"
@@ -113,24 +114,6 @@ class Dish:
     def count(self, name: str, **labels: str) -> float:
         """Read one counter."""
         return self.registry.get_sample_value(f"farcast_satellite_{name}_total", labels) or 0.0
-
-
-@asynccontextmanager
-async def running(*services: Coroutine[object, object, None]) -> AsyncGenerator[None]:
-    tasks = [asyncio.ensure_future(service) for service in services]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        assert all(isinstance(result, asyncio.CancelledError) for result in results), results
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens elsewhere
-            await asyncio.sleep(0.02)
 
 
 async def forward_with_loss(from_port: int, to_port: int, loss: float) -> None:
