@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,9 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell, and so in every child
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("farcast", deadline=None)  # a busy machine is not a wrong answer
 settings.load_profile("farcast")
