@@ -10,20 +10,33 @@ import shutil
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
-
-import sqlite_utils
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..protocol.errors import LocalError, StoreFullError
+
+if TYPE_CHECKING:
+    import sqlite_utils
 
 BUSY_TIMEOUT_S = 10.0
 LEAST_FREE_BYTES = 64 << 10
 _CACHED_STATEMENTS = 128
 
 
+class Tables(NamedTuple):
+    """Migrations known by name: their module's ``MIGRATIONS`` is imported only where one is missing.
+
+    The package costs a box 8 MB for as long as it runs, and it is needed once in a version.
+    """
+
+    module: str
+    migration_set: str
+    newest: str
+
+
 def open_database(
-    path: Path, migrations: sqlite_utils.Migrations, *, synchronous: Literal["NORMAL", "FULL"]
+    path: Path, schema: sqlite_utils.Migrations | Tables, *, synchronous: Literal["NORMAL", "FULL"]
 ) -> sqlite3.Connection:
     """Open or create the database at ``path`` in WAL mode and bring its schema up to date.
 
@@ -47,8 +60,8 @@ def open_database(
     try:
         conn.execute("PRAGMA journal_mode = WAL")
         conn.execute(f"PRAGMA synchronous = {synchronous}")
-        migrations.apply(sqlite_utils.Database(conn, recursive_triggers=False, execute_plugins=False))
-        conn.commit()
+        if not isinstance(schema, Tables) or not _is_current(conn, schema):
+            _migrate(conn, schema)
     except sqlite3.DatabaseError as error:
         conn.close()
         raise translated(error, path) from error
@@ -84,6 +97,24 @@ def translated(error: sqlite3.DatabaseError, path: Path) -> LocalError:
         return LocalError(f"{path} cannot be used: {error}", reason="database")
     message = f"{path} is damaged ({error}); move it and its -wal file away and start again"
     return LocalError(message, reason="damaged")
+
+
+def _is_current(conn: sqlite3.Connection, tables: Tables) -> bool:
+    if conn.execute("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'").fetchone() is None:
+        return False
+    newest = (tables.migration_set, tables.newest)
+    query = "SELECT 1 FROM _sqlite_migrations WHERE migration_set = ? AND name = ?"
+    return conn.execute(query, newest).fetchone() is not None
+
+
+def _migrate(conn: sqlite3.Connection, schema: sqlite_utils.Migrations | Tables) -> None:
+    import sqlite_utils
+
+    migrations: sqlite_utils.Migrations = (
+        import_module(schema.module).MIGRATIONS if isinstance(schema, Tables) else schema
+    )
+    migrations.apply(sqlite_utils.Database(conn, recursive_triggers=False, execute_plugins=False))
+    conn.commit()
 
 
 def _is_full(code: int, path: Path) -> bool:

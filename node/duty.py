@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 from ..protocol.errors import FarcastError, UsageError
+from .blocks.index import TABLES as BLOCK_TABLES
+from .database import open_database
 from .home import Home, Role
+from .pulses.spool import TABLES as SPOOL_TABLES
 from .settings import Settings
 
 _COMMAND = "farcast"
@@ -68,7 +71,7 @@ def do_duty(path: Path, role: Role, make: Callable[[Home, Settings], Duty], cons
     """Run the box in ``path`` until SIGINT or SIGTERM.
 
     A command line becomes a process that has imported the duty alone: reading options costs 20 MB that
-    a box would keep for as long as it runs.
+    a box would keep for as long as it runs. Databases are brought up to date before, for the same reason.
 
     Raises:
         UsageError: a wrong setting, no home, a home in use, a taken port.
@@ -77,6 +80,9 @@ def do_duty(path: Path, role: Role, make: Callable[[Home, Settings], Duty], cons
     if _is_command_line():
         if "--debug" in sys.argv:
             os.environ[_DEBUG] = "1"
+        with Home.open(path, role):
+            open_database(path / "index.db", BLOCK_TABLES, synchronous="NORMAL").close()
+            open_database(path / "spool.db", SPOOL_TABLES, synchronous="FULL").close()
         sys.stdout.flush()
         sys.stderr.flush()
         form = "json" if console.as_json else "text"

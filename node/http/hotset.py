@@ -21,6 +21,8 @@ USES = 3
 ASKED_KEPT = 4_096
 LARGEST_BYTES = 2 << 20
 _LOADING = 4
+_ROOM = 8
+"""One part in so many of the quota is for what a block costs beside its bytes, and for those on their way."""
 _NEVER = -1
 
 
@@ -28,10 +30,13 @@ class HotSet:
     """Blocks in memory by the path of their file, whose name is the block's CID."""
 
     def __init__(self, quota_bytes: int, damaged: Callable[[Cid], object] = lambda _: None) -> None:
-        """Keep at most ``quota_bytes``; ``damaged`` is told, in a thread, of a file that is not its CID."""
+        """Cost at most ``quota_bytes``, seven eighths of them blocks.
+
+        ``damaged`` is told, in a thread, of a file that is not its CID.
+        """
         self.hits = 0
         self.misses = 0
-        self._fifo = S3Fifo[str](quota_bytes)
+        self._fifo = S3Fifo[str](quota_bytes - quota_bytes // _ROOM)
         self._held: dict[str, bytes] = {}
         self._cids: dict[str, Cid] = {}
         self._asked: dict[str, int] = {}

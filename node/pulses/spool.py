@@ -22,10 +22,9 @@ from ...protocol.identity import open_unverified
 from ...protocol.ports import Spool, SpooledPulse
 from ...protocol.pulse import read_pulse
 from ...protocol.ticket import DAY_MS, MAX_SEQ
-from ..database import open_database, transaction
+from ..database import Tables, open_database, transaction
 from .ackbook import AckBook
 from .batchshelf import BatchShelf
-from .spooltables import MIGRATIONS
 from .spooltally import Metrics, Tally
 
 KEEP_MS = 9 * DAY_MS
@@ -55,6 +54,8 @@ SELECT (SELECT count(*) FROM ticket) AS tickets, (SELECT count(*) FROM batch WHE
 (SELECT count(*) FROM beacon) AS beacons
 """
 
+TABLES = Tables("farcast.node.pulses.spooltables", "spool", "0002_answers")
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -76,7 +77,7 @@ class DiskSpool(Spool):
         self._path = path
         self._lock = threading.Lock()
         self._metrics = Metrics(registry)
-        self._conn = open_database(self._path, MIGRATIONS, synchronous="FULL")
+        self._conn = open_database(self._path, TABLES, synchronous="FULL")
         self._conn.row_factory = Row
         self._acks = AckBook(self._conn)
         self._batches = BatchShelf(self._conn)

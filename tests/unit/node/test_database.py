@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import sqlite_utils
 
-from farcast.node.database import open_database, transaction, translated
+from farcast.node.blocks.index import TABLES as BLOCK_TABLES
+from farcast.node.database import Tables, open_database, transaction, translated
+from farcast.node.pulses.spool import TABLES as SPOOL_TABLES
 from farcast.protocol.errors import LocalError, StoreFullError
 
 MIGRATIONS = sqlite_utils.Migrations("test")
@@ -77,3 +81,18 @@ def test_a_folder_in_the_way_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.db").mkdir()
     with pytest.raises(LocalError, match=r"a\.db"):
         open_database(tmp_path / "a.db", MIGRATIONS, synchronous="FULL")
+
+
+@pytest.mark.parametrize("tables", [BLOCK_TABLES, SPOOL_TABLES], ids=["index", "spool"])
+def test_tables_named_are_the_newest_and_are_imported_only_to_make_them(
+    tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrations = import_module(tables.module).MIGRATIONS
+    made = sqlite_utils.Database(memory=True)
+    migrations.apply(made)
+    assert (migrations.name, migrations.applied(made)[-1].name) == (tables.migration_set, tables.newest)
+    open_database(tmp_path / "a.db", tables, synchronous="FULL").close()
+    monkeypatch.setitem(sys.modules, tables.module, None)  # importing it would fail from now on
+    conn = open_database(tmp_path / "a.db", tables, synchronous="FULL")
+    assert conn.execute("SELECT count(*) FROM _sqlite_migrations").fetchone() == (2,)
+    conn.close()

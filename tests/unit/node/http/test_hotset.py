@@ -66,7 +66,7 @@ async def test_a_file_that_is_not_its_block_never_gets_in_and_is_told_of(tmp_pat
 
 
 async def test_memory_stays_under_its_bound(tmp_path: Path) -> None:
-    hot = HotSet(3 * BLOCK_BYTES)
+    hot = HotSet(4 * BLOCK_BYTES)
     for _ in range(6):
         path, _ = _block(tmp_path)
         await _warm(hot, path)
