@@ -80,6 +80,7 @@ def do_duty(path: Path, role: Role, make: Callable[[Home, Settings], Duty], cons
     if _is_command_line():
         if "--debug" in sys.argv:
             os.environ[_DEBUG] = "1"
+        Settings.load(path, os.environ)  # a mistake there is told first
         with Home.open(path, role):
             open_database(path / "index.db", BLOCK_TABLES, synchronous="NORMAL").close()
             open_database(path / "spool.db", SPOOL_TABLES, synchronous="FULL").close()
