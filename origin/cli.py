@@ -569,6 +569,10 @@ def _withdraw(home: Path | None, action: str, title: str, sentence: str, console
     console.table(["tier", "who", "state", "after"], rows)
     resting = [] if found["running"] else ["The relays hear of it once this origin runs: farcast origin run"]
     console.result(found, *resting)
+    if found["failed"]:
+        still = ", ".join(found["failed"])
+        console.warn(f"not purged at {still}; `farcast origin purge {title}` takes up what is left")
+        raise typer.Exit(1)
 
 
 def _kubo_lines(kubo: dict[str, Any] | None, console: Console) -> list[str]:
