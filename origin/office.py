@@ -9,6 +9,7 @@ that does the work.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,7 @@ from .accounts import INVITE_DAYS, Accounts, Payee
 from .cdn.edges import FOLDER as PURGES
 from .cdn.edges import Edges
 from .cdn.paths import title_paths
+from .cdn.watch import Watch
 from .cdn.zone import bare
 from .film import load_film
 from .keys import ROOT_WARNING, Keys
@@ -84,6 +86,7 @@ class Office:
         self._registry = registry or CollectorRegistry()
         self.keys = Keys(home)
         self.edges = Edges(settings.cdn.zones, home / PURGES, os.environ, self._registry)
+        self.watch = Watch(self._registry, allow_private=settings.network.allow_private)
         with ExitStack() as opened:
             self.accounts = opened.enter_context(closing(Accounts(home / "accounts.db")))
             self.roster = Roster(
@@ -502,8 +505,17 @@ class Office:
         """Write a settled month's report."""
         return self.treasury.report(month, self._clock_ms())
 
-    def status(self) -> Result:
-        """Say how the origin stands."""
+    def look_at_edges(self) -> None:
+        """Ask each pull zone whether it serves, and caches, the newest title's folder. Blocking."""
+        if self.keys.keyring.cdn:
+            newest = max(self.log.catalog.titles().values(), key=lambda entry: entry.at_ms, default=None)
+            manifest = self._manifest_of(newest.cid.digest) if newest else None
+            asyncio.run(self.watch.look(self.keys.keyring, manifest.root_cid if manifest else None))
+
+    def status(self, *, look: bool = False) -> Result:
+        """Say how the origin stands; with ``look`` its pull zones are asked now."""
+        if look:
+            self.look_at_edges()
         root = self.keys.repository.root_state
         now_s = self._clock_ms() / 1_000
         standings = [relay.standing for relay in self.roster.relays()]
@@ -513,6 +525,7 @@ class Office:
             "peer_id": self.keys.box.peer_id,
             "endpoints": [address(endpoint) for endpoint in keyring.endpoints],
             "cdn": [bare(base) for base in keyring.cdn],
+            "edges": self.watch.facts(),
             "titles": len(self.log.catalog.titles()),
             "catalog_entries": self.log.catalog.size,
             "accounts": len(self.accounts.accounts()),
@@ -536,6 +549,7 @@ class Office:
             found.append(f"the root of trust expires in {left} days: run `farcast origin renew`")
         if not endpoints:
             found.append("no address is announced: run `farcast origin announce HOST:PORT`")
+        found += [f"the pull zone {one.name}: {one.trouble}" for one in self.watch.looks if one.trouble]
         found += [
             f"[cdn] zones has {base}, which no box is told of: run `farcast origin announce --cdn {base}`"
             for base in self.edges.strays(self.keys.keyring.cdn)

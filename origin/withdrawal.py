@@ -148,7 +148,7 @@ class Withdrawal:
         raise failure
 
     async def _zone(self, base: str, dialer: HttpDialer, report: Report, wait_s: float) -> Row:
-        """Purge a pull zone if it can be told to, and ask what it still has; else time alone takes it away."""
+        """Purge a pull zone if it can be told to; ask what it still has; else only time takes it away."""
         name = bare(base)
         told = self._bytes_leave and self._edges.purges(base)
         if not told:
