@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -24,7 +24,11 @@ from .worklist import Worklist
 from .zone import Zone, bare, parse_zone
 
 FOLDER = "purges"
-KINDS: Mapping[str, type[Adapter]] = {"generic": Generic, "bunny": Bunny, "cloudflare": Cloudflare}
+KINDS: Mapping[str, Callable[[Zone], Adapter]] = {
+    "generic": Generic,
+    "bunny": Bunny,
+    "cloudflare": Cloudflare,
+}
 
 log = logging.getLogger(__name__)
 

@@ -127,4 +127,4 @@ def _life_s(base: str, text: str) -> int:
 
 
 def _wrong(base: str, why: str) -> UsageError:
-    return UsageError(f"[cdn] zones: {base}: {why}; `farcast config set` mends it", reason="settings")
+    return UsageError(f"[cdn] zones: {base}: {why}; mend it in settings.toml", reason="settings")
