@@ -6,7 +6,9 @@ CDNs do to their edges.
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hmac
 import http.client
 import http.server
 import json
@@ -15,10 +17,11 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
 from farcast.node.demo.troupe import free_port
 from farcast.tests.wire.street import until
@@ -212,6 +215,63 @@ class _Spoiling(http.server.BaseHTTPRequestHandler):
             self.close_connection = cut
 
     do_HEAD = do_GET  # noqa: N815 - the name http.server looks for
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as http.server has it
+        del format, args
+
+
+class Gate(Server):
+    """Lets in who has a token, as Bunny's edge or Cloudflare's rule would, and asks the cache behind it."""
+
+    def __init__(self, kind: str, key: str, behind: int) -> None:
+        super().__init__(_Gated)
+        self.kind = kind
+        self.key = key
+        self.behind = behind
+
+    def admits(self, target: str) -> str:
+        """Return the target without its token; empty where it is not let in."""
+        return self._bunny(target) if self.kind == "bunny" else self._cloudflare(target)
+
+    def _bunny(self, target: str) -> str:
+        first, slash, rest = target[1:].partition("/")
+        fields = dict(pair.split("=", 1) for pair in first.split("&") if "=" in pair)
+        if "bcdn_token" not in fields or int(fields["expires"]) < time.time():
+            return ""
+        signed = {name: unquote(text) for name, text in fields.items() if name.startswith("token_")}
+        message = signed["token_path"] + fields["expires"]
+        message += "&".join(f"{name}={signed[name]}" for name in sorted(signed))
+        good = f"HS256-{self._mac(message)}" == fields["bcdn_token"]
+        return slash + rest if good and f"{slash}{rest}".startswith(signed["token_path"]) else ""
+
+    def _cloudflare(self, target: str) -> str:
+        url = urlsplit(target)
+        query = dict(parse_qsl(url.query))
+        match = re.fullmatch(r"(.+)(.*)(\d{10})-(.{43,})", "/" + query.pop("verify", ""))
+        if match is None or int(match[3]) + 86_400 <= time.time():
+            return ""
+        return f"{url.path}?{urlencode(query)}" if self._mac(match[1] + match[3]) == match[4] else ""
+
+    def _mac(self, message: str) -> str:
+        mac = hmac.digest(self.key.encode(), message.encode(), "sha256")
+        return base64.urlsafe_b64encode(mac).decode().rstrip("=")
+
+
+class _Gated(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        gate = self.server
+        assert isinstance(gate, Gate)
+        target = gate.admits(self.path)
+        status, headers, data = fetch(gate.behind, "GET", target) if target else (403, {}, b"no token")
+        self.send_response(status)
+        for name in ("content-type", "etag", "cache-control"):
+            if name in headers:
+                self.send_header(name, headers[name])
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as http.server has it
         del format, args

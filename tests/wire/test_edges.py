@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from urllib.parse import unquote
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -21,11 +22,14 @@ from farcast.node.demo.troupe import free_port
 from farcast.node.http.dial import HttpDialer
 from farcast.node.ladder.fetch import Fetcher
 from farcast.node.ladder.tiers import WebTier, pull_zones
+from farcast.origin.cdn.edges import Edges
+from farcast.origin.cdn.sweep import Swept
 from farcast.protocol.cid import Cid
+from farcast.protocol.errors import RefusedError
 from farcast.protocol.keyring import Keyring
 from farcast.protocol.ports import Source, TierName
 from farcast.tests.conftest import Need
-from farcast.tests.wire.edges import Api, Edge, Spoiler, fetch, nginx, varnish
+from farcast.tests.wire.edges import Api, Edge, Gate, Spoiler, fetch, nginx, varnish
 from farcast.tests.wire.pantry import Stocked, office, stock
 from farcast.tests.wire.street import Box, Ran, Street, until
 
@@ -151,10 +155,8 @@ def test_what_is_not_there_is_remembered_for_a_moment_only(edge: Edge) -> None:
 
 
 def test_errors_are_not_kept(front: Front, edge: Edge) -> None:
-    for path, wanted in (
-        (f"/ipfs/{front.film.root}?format=dag-json", 406),
-        ("/ipfs/nonsense?format=raw", 400),
-    ):
+    other = f"/ipfs/{front.film.root}?format=dag-json"
+    for path, wanted in ((other, 406), ("/ipfs/nonsense?format=raw", 400)):
         before = passed(front, path)
         for _ in range(2):
             status, headers, _ = fetch(edge.port, "GET", path)
@@ -328,6 +330,71 @@ def test_a_busy_api_is_given_the_time_it_asks_for(front: Front) -> None:
     ran = withdraw(front, "deny", "three")
     assert (ran.code, ran.json["failed"]) == (0, [])
     assert 1 <= time.monotonic() - began < 25
+
+
+@pytest.mark.parametrize("kind", ["generic", "bunny", "cloudflare"])
+def test_each_kind_empties_a_real_cache_over_its_own_api(front: Front, kind: str, tmp_path: Path) -> None:
+    api, edge = front.api, front.varnish
+    words = {
+        "generic": f"api={edge.url}",
+        "bunny": f"key=$CDN_KEY api={api.url}",
+        "cloudflare": f"zone={api.ZONE} key=$CDN_KEY api={api.url}/client/v4",
+    }[kind]
+    registry = CollectorRegistry()
+    edges = Edges([f"{edge.url} kind={kind} {words}"], tmp_path, {"CDN_KEY": api.KEY}, registry)
+    paths = [block(leaf) for at in range(2) for leaf in front.film.leaves[f"v0/seg-{at:05d}.m4s"]]
+    paths.append("/watch/film/v0/seg-00000.m4s")
+    front.spoiler.way = ""
+    for path in paths:
+        assert fetch(edge.port, "GET", path)[0] == 200
+    api.told.clear()
+    edges.remember("film", [edge.url], paths)
+
+    async def purge() -> Swept:
+        async with HttpDialer(allow_private=True) as dialer:
+            end = asyncio.get_running_loop().time() + 30
+            return await edges.purge("film", edge.url, dialer, end=end, progress=lambda _done, _total: None)
+
+    assert asyncio.run(purge()) == Swept("", "", ())
+    for path in paths:
+        assert fetch(edge.port, "GET", path)[1]["x-cache"] == "MISS", path
+    done = {"zone": edge.place, "result": "done"}
+    assert registry.get_sample_value("farcast_origin_cdn_purges_total", done) == 1
+    if kind == "cloudflare":
+        target = f"/client/v4/zones/{api.ZONE}/purge_cache"
+        assert [(one.method, one.target) for one in api.told] == [("POST", target)] * 2
+        assert [json.loads(one.body) for one in api.told] == [
+            {"tags": ["farcast-film"]},
+            {"files": [edge.url + path for path in paths]},
+        ]
+        assert {one.headers["content-type"] for one in api.told} == {"application/json"}
+        assert {one.headers["authorization"] for one in api.told} == {f"Bearer {api.KEY}"}
+
+
+@pytest.mark.parametrize("kind", ["bunny", "cloudflare"])
+def test_a_node_comes_in_with_the_token_of_the_keyring_and_nobody_without(front: Front, kind: str) -> None:
+    gate = Gate(kind, "a-token-key", front.varnish.port)
+    cid, now_s = front.film.leaves["v0/seg-00000.m4s"][0], int(time.time())
+    line = f"{gate.url} kind={kind} token=$CDN_TOKEN_KEY"
+    edges = Edges([line], Path("unused"), {"CDN_TOKEN_KEY": gate.key}, CollectorRegistry())
+    front.spoiler.way = ""
+
+    async def get(bases: list[str]) -> bytes:
+        (zone,) = pull_zones(msgspec.structs.replace(front.keyring, cdn=bases))
+        async with HttpDialer(allow_private=True) as dialer:
+            return await dialer.get_block(zone, cid)
+
+    try:
+        for issued_s in (now_s, now_s - 43_000):
+            assert cid.matches(asyncio.run(get(edges.signed([gate.url], issued_s))))
+        for bases in ([gate.url], edges.signed([gate.url], now_s - 2 * 86_400)):
+            with pytest.raises(RefusedError) as caught:
+                asyncio.run(get(bases))
+            assert caught.value.status == 403
+        assert f"/ipfs/{cid}?format=raw" in front.spoiler.passed
+        assert not any("token" in path or "verify" in path for path in front.spoiler.passed)
+    finally:
+        gate.close()
 
 
 def test_the_key_is_in_no_log_no_answer_and_no_command_line(front: Front) -> None:
