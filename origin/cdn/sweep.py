@@ -74,6 +74,7 @@ class Sweep:
 
     async def _attempt(self, call: Call) -> tuple[str, str]:
         """Make one call, again where the CDN is busy or away; returns trouble and reason."""
+        trouble = "there was no time left for it", "late"
         for tried in range(TRIES):
             pause_s = PAUSE_S * 2**tried
             try:

@@ -35,7 +35,7 @@ class Tags:
         self._fetch = fetch
         self._headers = headers
         self._titles: dict[int, tuple[str, ...]] = {}
-        self._entries = -1
+        self._entries: int = -1
         self.version = 0
         """Grows with every change of what is remembered."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -42,10 +42,8 @@ class Watch:
     async def look(self, keyring: Keyring, root: Cid | None) -> Sequence[Look]:
         """Ask each zone for the block ``root``, or for the checkpoint where nothing is listed."""
         zones = pull_zones(keyring)
-        if root is None:
-            path, right = CHECKPOINT_PATH, bool
-        else:
-            path, right = block_path(root), root.matches
+        path = CHECKPOINT_PATH if root is None else block_path(root)
+        right: Callable[[bytes], bool] = bool if root is None else root.matches
         async with HttpDialer(allow_private=self._allow_private) as dialer:
             looks = await asyncio.gather(*(look(zone, dialer, path, right) for zone in zones))
         self._note(looks)

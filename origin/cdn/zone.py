@@ -6,7 +6,7 @@ The line holds no secret: ``key`` and ``token`` are names of files or, with a ``
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from ...protocol.errors import UsageError
@@ -81,17 +81,16 @@ def parse_zone(line: str) -> Zone:
     kind = words.get("kind", "generic")
     if kind not in APIS:
         raise _wrong(base, f"kind={kind} is none of {', '.join(APIS)}")
-    known = cast("Kind", kind)
-    if strange := words.keys() - _WORDS[known]:
+    if strange := words.keys() - _WORDS[kind]:
         raise _wrong(base, f"a {kind} zone takes no {', '.join(sorted(strange))}")
     zone = Zone(
         base,
-        known,
+        kind,
         words.get("zone", ""),
         words.get("key", ""),
         words.get("token", ""),
         _life_s(base, words.get("token_s", str(TOKEN_S))),
-        words.get("api", APIS[known]).rstrip("/"),
+        words.get("api", APIS[kind]).rstrip("/"),
     )
     _check(zone)
     return zone

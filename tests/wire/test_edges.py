@@ -82,7 +82,8 @@ def front(tmp_path_factory: pytest.TempPathFactory, need: Need) -> Generator[Fro
         street.must("origin", "init", "--endpoint", f"127.0.0.1:{port}", *told, "--home", home)
         books = office(home)
         keyring = books.keys.keyring
-        shared, segments = random.randbytes(MIB), {}
+        shared = random.randbytes(MIB)
+        segments: dict[str, bytes] = {}
         for at in range(23):
             segments[f"v0/seg-{at:05d}.m4s"] = random.randbytes(MIB)
         film = stock(books, "film", {**segments, "v0/seg-00023.m4s": shared})
