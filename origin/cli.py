@@ -512,6 +512,8 @@ def report(
 @guarded
 def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Say how the origin stands, worst first."""
+    from .cdn.watch import described
+
     del debug
     console = Console(as_json=as_json)
     found = _perform(home, "status", {"look": True}, console)
@@ -522,19 +524,13 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
         f"{found['name']}: {running}",
         f"  key       {found['peer_id']}",
         f"  at        {', '.join(found['endpoints']) or 'nowhere yet'}",
-        *(f"  cdn       {_edge(one)}" for one in found["edges"]),
+        *(f"  cdn       {described(one)}" for one in found["edges"]),
         f"  titles    {found['titles']}",
         f"  accounts  {found['accounts']}",
         f"  relays    {found['relays']['approved']} approved, {found['relays']['pending']} waiting",
         f"  root      version {found['root']['version']}, {found['root']['threshold']}, "
         f"until {found['root']['expires']}",
     )
-
-
-def _edge(look: dict[str, str]) -> str:
-    caching = {"yes": "answers and caches", "no": "answers and keeps nothing"}
-    said = look["trouble"] or caching.get(look["caches"], "answers; whether it caches it does not say")
-    return f"{look['name']}: {said}"
 
 
 def _perform(

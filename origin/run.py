@@ -25,7 +25,7 @@ from ..protocol.errors import RefusedError
 from .admin import OriginAdmin
 from .broadcast import Broadcast
 from .cdn.tags import Tags
-from .cdn.watch import LOOK_S
+from .cdn.watch import LOOK_S, described
 from .dialback import DialBack
 from .keys import Keys
 from .office import Office
@@ -138,12 +138,16 @@ class OriginBox:
         if self.broadcast is not None:
             self.broadcast.add_to(box.local)
         OriginAdmin(self.office).routes(box.local)
-        Sheet(self.office.status, box.token).add_to(box.local)
+        Sheet(self._facts, box.token).add_to(box.local)
 
     async def _pulses(self, exchange: Exchange) -> Answer:
         """``GET /api/origin/pulses``: what the intake has counted."""
         del exchange
         return Answer.json((await asyncio.to_thread(self.intake.counts))._asdict())
+
+    def _facts(self) -> dict[str, object]:
+        facts = self.office.status()
+        return {**facts, "edges": [described(one) for one in facts["edges"]]}
 
     async def _tend_edges(self) -> None:
         """Keep the pull zones' tokens good and their tags true."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -18,6 +18,13 @@ from .paths import block_path
 LOOK_S = 900.0
 
 log = logging.getLogger(__name__)
+
+
+def described(look: Mapping[str, str]) -> str:
+    """Return the facts of one look as a sentence."""
+    caching = {"yes": "answers and caches", "no": "answers and keeps nothing"}
+    said = look["trouble"] or caching.get(look["caches"], "answers; whether it caches it does not say")
+    return f"{look['name']}: {said}"
 
 
 class Watch:

@@ -25,6 +25,7 @@ from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
 from farcast.node.demo.troupe import free_port
 from farcast.tests.wire.street import until
+from farcast.tests.wire.webserver import WebServer
 
 START_S, STOP_S = 30.0, 10.0
 
@@ -127,32 +128,7 @@ def nginx(program: str, folder: Path, upstream: int) -> Edge:
     return Edge([program, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"], folder, port)
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """A small HTTP server on loopback in a thread of this process."""
-
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self, handler: type[http.server.BaseHTTPRequestHandler]) -> None:
-        """Listen on a free port."""
-        super().__init__(("127.0.0.1", 0), handler)
-        self.port = int(self.server_address[1])
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Let those go who left in the middle."""
-        del request, client_address
-
-    def close(self) -> None:
-        """Stop."""
-        self.shutdown()
-        self.server_close()
-        self._thread.join()
-
-
-class Spoiler(Server):
+class Spoiler(WebServer):
     """Stands between an edge and the origin, and spoils what the edge then keeps for an hour.
 
     ``way`` is '', wrong (one bit), page (an error page that says 200), short (whole, but of half the bytes),
@@ -165,6 +141,7 @@ class Spoiler(Server):
         self.origin = origin
         self.way = ""
         self.passed: list[str] = []
+        self.start()
 
 
 def spoilt(way: str, headers: dict[str, str], data: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -220,7 +197,7 @@ class _Spoiling(http.server.BaseHTTPRequestHandler):
         del format, args
 
 
-class Gate(Server):
+class Gate(WebServer):
     """Lets in who has a token, as Bunny's edge or Cloudflare's rule would, and asks the cache behind it."""
 
     def __init__(self, kind: str, key: str, behind: int) -> None:
@@ -228,6 +205,7 @@ class Gate(Server):
         self.kind = kind
         self.key = key
         self.behind = behind
+        self.start()
 
     def admits(self, target: str) -> str:
         """Return the target without its token; empty where it is not let in."""
@@ -286,7 +264,7 @@ class Told(NamedTuple):
     body: bytes
 
 
-class Api(Server):
+class Api(WebServer):
     """What Bunny and Cloudflare document of purging, done to the Varnish at ``edge``.
 
     ``refusals`` are statuses to answer first, one a request; ``told`` is all that came.
@@ -301,6 +279,7 @@ class Api(Server):
         self.told: list[Told] = []
         self.refusals: list[int] = []
         self.lock = threading.Lock()
+        self.start()
 
 
 class _Purging(http.server.BaseHTTPRequestHandler):
