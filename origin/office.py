@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -85,6 +86,7 @@ class Office:
         self._clock_ms = clock_ms
         self._registry = registry or CollectorRegistry()
         self.keys = Keys(home)
+        self._telling = threading.Lock()
         self.edges = Edges(settings.cdn.zones, home / PURGES, os.environ, self._registry)
         self.watch = Watch(self._registry, allow_private=settings.network.allow_private)
         with ExitStack() as opened:
@@ -230,14 +232,13 @@ class Office:
 
     def announce(self, endpoints: list[str] | None = None, cdn: list[str] | None = None) -> Result:
         """Tell the world other addresses of this origin, or other CDN base URLs."""
-        known = self.keys.keyring
-        bases = known.cdn if cdn is None else [parse_cdn(text) for text in cdn]
-        keyring = msgspec.structs.replace(
-            known,
-            endpoints=known.endpoints if endpoints is None else [parse_endpoint(text) for text in endpoints],
-            cdn=self.edges.signed(bases, self._clock_ms() // 1_000),
-        )
-        changed = self.keys.repository.update_keyring(keyring, self._clock_ms() / 1_000)
+        with self._telling:
+            known = self.keys.keyring
+            bases = known.cdn if cdn is None else [parse_cdn(text) for text in cdn]
+            places = known.endpoints if endpoints is None else [parse_endpoint(text) for text in endpoints]
+            signed = self.edges.signed(bases, self._clock_ms() // 1_000)
+            keyring = msgspec.structs.replace(known, endpoints=places, cdn=signed)
+            changed = self.keys.repository.update_keyring(keyring, self._clock_ms() / 1_000)
         return {
             "changed": changed,
             "endpoints": [address(endpoint) for endpoint in keyring.endpoints],
@@ -246,11 +247,12 @@ class Office:
 
     def sign_edges(self) -> None:
         """Tell boxes the pull zones' tokens of this hour, where they are others than the last; blocking."""
-        keyring = self.keys.keyring
-        signed = self.edges.signed(keyring.cdn, self._clock_ms() // 1_000)
-        if signed != keyring.cdn:
-            keyring = msgspec.structs.replace(keyring, cdn=signed)
-            self.keys.repository.update_keyring(keyring, self._clock_ms() / 1_000)
+        with self._telling:
+            known = self.keys.keyring
+            signed = self.edges.signed(known.cdn, self._clock_ms() // 1_000)
+            if signed != known.cdn:
+                keyring = msgspec.structs.replace(known, cdn=signed)
+                self.keys.repository.update_keyring(keyring, self._clock_ms() / 1_000)
 
     def renew(self, passphrase: str) -> Result:
         """Sign the next version of root.json, good for another year."""

@@ -115,6 +115,7 @@ async def test_blocks_and_files_of_a_title_carry_its_tag_in_each_header_that_a_c
 
 async def test_a_block_of_several_titles_names_them_all_until_they_are_too_many(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, "cdn-tag")
+    shared = set[Cid]()
     for number in range(TITLES_PER_ANSWER):
         shared = shelf.publish(f"film-{number}", "shared", f"own-{number}")
     await shelf.tags.refresh()
