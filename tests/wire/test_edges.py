@@ -31,7 +31,7 @@ from farcast.protocol.ports import Source, TierName
 from farcast.tests.conftest import Need
 from farcast.tests.wire.edges import Api, Edge, Gate, Spoiler, fetch, nginx, varnish
 from farcast.tests.wire.pantry import Stocked, office, stock
-from farcast.tests.wire.street import Box, Ran, Street, until
+from farcast.tests.wire.street import Box, Ran, Street, ask, until
 
 MIB = 1 << 20
 WAYS = ("wrong", "page", "short", "long", "gzip", "missing", "broken", "moved", "cut")
@@ -49,6 +49,7 @@ class Front:
     varnish: Edge
     nginx: Edge
     spoiler: Spoiler
+    gate: Gate
     api: Api
     film: Stocked
     gone: dict[str, Stocked]
@@ -78,6 +79,8 @@ def front(tmp_path_factory: pytest.TempPathFactory, need: Need) -> Generator[Fro
         closing.callback(plain.stop)
         api = Api(edges.port)
         closing.callback(api.close)
+        gate = Gate("bunny", "a-token-key", edges.port)
+        closing.callback(gate.close)
         told = [word for edge in (edges, plain) for word in ("--cdn", edge.url)]
         street.must("origin", "init", "--endpoint", f"127.0.0.1:{port}", *told, "--home", home)
         books = office(home)
@@ -93,11 +96,15 @@ def front(tmp_path_factory: pytest.TempPathFactory, need: Need) -> Generator[Fro
             files |= {"v0/seg-00000.m4s": random.randbytes(3 * MIB), "v0/seg-00001.m4s": shared}
             gone[title] = stock(books, title, files)
         books.close()
-        lines = zones(f"{edges.url} kind=bunny zone=12 key={keys} api={api.url}", plain.url)
-        settings = {"FARCAST_LISTEN_PORT": str(port), **lines}
+        lines = zones(
+            f"{edges.url} kind=bunny zone=12 key={keys} api={api.url}",
+            plain.url,
+            f"{gate.url} kind=bunny token=$GATE_KEY",
+        )
+        settings = {"FARCAST_LISTEN_PORT": str(port), "GATE_KEY": gate.key, **lines}
         origin = street.start("origin", "origin", "run", settings=settings)
         until(lambda: "cdn-tag" in fetch(port, "HEAD", block(film.root))[1])
-        yield Front(street, origin, keyring, edges, plain, spoiler, api, film, gone)
+        yield Front(street, origin, keyring, edges, plain, spoiler, gate, api, film, gone)
 
 
 @pytest.fixture(params=["varnish", "nginx"])
@@ -262,6 +269,49 @@ def test_a_poisoned_edge_costs_one_refetch_and_no_stall(
     assert passed(front, block(cid)) - before == 1, "the edge was not poisoned"
 
 
+def test_a_viewers_node_plays_through_the_gate_and_past_a_poisoned_segment(front: Front) -> None:
+    street, home, port = front.street, front.street.home("origin"), free_port()
+    zones = [word for edge in (front.varnish, front.nginx) for word in ("--cdn", edge.url)]
+    listen = {"FARCAST_LISTEN_PORT": str(port), "FARCAST_NETWORK_ANNOUNCE": f"127.0.0.1:{port}"}
+    front.spoiler.way = ""
+    shown = street.must("origin", "announce", "--cdn", front.gate.url, "--home", home)
+    try:
+        assert shown["cdn"] == [front.gate.url]
+        link = street.must("origin", "invite", "--relay", "--home", home)["link"]
+        joined = street.run("relay", "join", link, "--home", street.home("relay"), settings=listen)
+        assert joined.code == 0, joined
+        street.start("relay", "relay", "run", settings=listen)
+        link = street.must("origin", "invite", "--home", home)["link"]
+        street.must("join", link, "--home", street.home("node"))
+        node = street.start("node", "run")
+        until(lambda: all(row["sources"] for row in node.api("/api/status")["tiers"][:2]), 30)
+
+        def segment(at: int) -> float:
+            (cid,) = front.film.leaves[f"v0/seg-{at:05d}.m4s"]
+            began = time.monotonic()
+            found = ask(node.local, "GET", f"/{node.token}/watch/film/v0/seg-{at:05d}.m4s")
+            took_s = time.monotonic() - began
+            assert found.status == 200
+            assert cid.matches(found.body)
+            return took_s
+
+        segment(0)
+        assert node.metric("farcast_node_tier_blocks_total", tier="cdn") >= 1
+        (poisoned,) = front.film.leaves["v0/seg-00003.m4s"]
+        fetch(front.varnish.port, "PURGE", block(poisoned))
+        front.spoiler.way = "wrong"
+        fetch(front.varnish.port, "GET", block(poisoned))
+        front.spoiler.way = ""
+        assert segment(3) <= SERVED_WITHIN_S
+        assert node.metric("farcast_node_tier_rejected_total", tier="cdn") == 1
+        assert node.metric("farcast_node_tier_blocks_total", tier="relay") >= 1
+        segment(2)
+        assert node.metric("farcast_node_tier_rejected_total", tier="cdn") == 1
+    finally:
+        street.must("origin", "announce", *zones, "--home", home)
+        fetch(front.varnish.port, "BAN", "/")
+
+
 def fetch_quietly(port: int, path: str) -> None:
     """Let an edge take what the spoiler gives, however that ends."""
     try:
@@ -343,8 +393,8 @@ def test_each_kind_empties_a_real_cache_over_its_own_api(front: Front, kind: str
     }[kind]
     registry = CollectorRegistry()
     edges = Edges([f"{edge.url} kind={kind} {words}"], tmp_path, {"CDN_KEY": api.KEY}, registry)
-    paths = [block(leaf) for at in range(2) for leaf in front.film.leaves[f"v0/seg-{at:05d}.m4s"]]
-    paths.append("/watch/film/v0/seg-00000.m4s")
+    paths = [block(front.film.root), block(front.film.leaves["v0/seg-00022.m4s"][0])]
+    paths.append("/watch/film/v0/seg-00022.m4s")
     front.spoiler.way = ""
     for path in paths:
         assert fetch(edge.port, "GET", path)[0] == 200
@@ -375,7 +425,7 @@ def test_each_kind_empties_a_real_cache_over_its_own_api(front: Front, kind: str
 @pytest.mark.parametrize("kind", ["bunny", "cloudflare"])
 def test_a_node_comes_in_with_the_token_of_the_keyring_and_nobody_without(front: Front, kind: str) -> None:
     gate = Gate(kind, "a-token-key", front.varnish.port)
-    cid, now_s = front.film.leaves["v0/seg-00000.m4s"][0], int(time.time())
+    cid, now_s = front.film.leaves["v0/seg-00022.m4s"][0], int(time.time())
     line = f"{gate.url} kind={kind} token=$CDN_TOKEN_KEY"
     edges = Edges([line], Path("unused"), {"CDN_TOKEN_KEY": gate.key}, CollectorRegistry())
     front.spoiler.way = ""
