@@ -18,7 +18,12 @@ from .ipfs.gateway import Denied, TrustlessGateway
 from .ladder.stream import Streams, pieces
 from .readyanswers import ReadyAnswers
 
-BRIEF = "public, max-age=5"
+BRIEF = "public, max-age=5, stale-if-error=86400"
+"""What is signed and changes: a cache asks again soon, and may help out while the origin is away."""
+SHARED = "public, max-age=5, s-maxage=60, stale-while-revalidate=30, stale-if-error=86400"
+"""A title's files: a CDN asks each minute whether the version still holds, by Etag, and moves no bytes."""
+SETTLED = "public, max-age=3600"
+"""What an append-only log answers to a question about entries it has."""
 MSGPACK = "application/vnd.farcast+msgpack"
 
 Fill = Callable[[Cid, str | None], Awaitable[bytes]]
@@ -96,7 +101,7 @@ class PublicRoutes:
             message = f"{path} of {title} left this store while it was asked for"
             raise RefusedError(message, status=503, retry_after_s=1, reason="evicted")
         if held is None:
-            headers = {"content-type": plan.media_type, "content-length": str(plan.size), **self._cors}
+            headers = {**self._file_headers(plan), "content-length": str(plan.size)}
             return Answer(200, headers, b"")
         return held
 
@@ -128,8 +133,12 @@ class PublicRoutes:
     async def entries(self, exchange: Exchange) -> Answer:
         """``GET /v1/catalog/entries?start=&end=``: one page of entries."""
         start, end = _number(exchange, "start", 0), _number(exchange, "end", self._heads.catalog.size)
-        page = self._heads.catalog.page(start, min(end, start + ENTRIES_PER_PAGE))
-        return Answer(200, {"content-type": MSGPACK, "cache-control": BRIEF}, encode(page))
+        size = self._heads.catalog.size
+        page = encode(self._heads.catalog.page(start, min(end, start + ENTRIES_PER_PAGE)))
+        caching = SETTLED if "end" in exchange.query and end <= size else BRIEF
+        return Answer(
+            200, {"content-type": MSGPACK, "cache-control": caching, "etag": content_tag(page)}, page
+        )
 
     async def proof(self, exchange: Exchange) -> Answer:
         """``GET /v1/catalog/proof?from=&to=`` (consistency) or ``?index=&size=`` (inclusion)."""
@@ -144,7 +153,9 @@ class PublicRoutes:
             if not 0 < old <= new <= size:
                 raise RefusedError(f"0 < from <= to <= {size} must hold", status=400, reason="bad_query")
             path = tree.consistency_proof(old, new)
-        return Answer(200, {"content-type": MSGPACK}, encode(path))
+        named = {"size", "to"} & exchange.query.keys()
+        headers = {"content-type": MSGPACK, "cache-control": SETTLED if named else BRIEF}
+        return Answer(200, headers, encode(path))
 
     async def relays(self, exchange: Exchange) -> Answer:
         """``GET /v1/relays``: the signed directory."""
@@ -177,7 +188,11 @@ class PublicRoutes:
     async def ready(self, exchange: Exchange) -> Answer:
         """``GET /readyz``: 200 once there is a catalog, 503 before."""
         del exchange
-        return _brief(self._heads.checkpoint() and b"ready\n", "text/plain; charset=utf-8", "no catalog yet")
+        answer = _brief(
+            self._heads.checkpoint() and b"ready\n", "text/plain; charset=utf-8", "no catalog yet"
+        )
+        answer.headers["cache-control"] = "no-store"
+        return answer
 
     def _file_held(self, title: str, path: str) -> Answer | None:
         plan = self._library.planned(title, path)
@@ -192,7 +207,7 @@ class PublicRoutes:
         return Answer(200, self._file_headers(plan), parts)
 
     def _file_headers(self, plan: FilePlan) -> dict[str, str]:
-        return {"content-type": plan.media_type, "cache-control": BRIEF, "etag": plan.etag, **self._cors}
+        return {"content-type": plan.media_type, "cache-control": SHARED, "etag": plan.etag, **self._cors}
 
 
 def _number(exchange: Exchange, name: str, default: int) -> int:

@@ -211,6 +211,12 @@ class Kubo(Table, frozen=True):
     rpc: Line
 
 
+class Cdn(Table, frozen=True):
+    """``[cdn]``: how the origin's pull zones purge and what lets boxes in (docs/cli.md, "Pull zones")."""
+
+    zones: Lines
+
+
 class Log(Table, frozen=True):
     """``[log]``: how much is written."""
 
@@ -240,6 +246,7 @@ class Settings:
     trust: Trust
     ipfs: Ipfs
     kubo: Kubo
+    cdn: Cdn
     log: Log
     origins: Mapping[str, Origin]
 
@@ -304,6 +311,9 @@ class Settings:
             raise newest["ipfs.pin_from"].refused(
                 "base URLs of IPFS gateways such as 'http://127.0.0.1:8080'"
             )
+        if not all(_ZONE.fullmatch(text) for text in self.cdn.zones):
+            expected = "lines such as 'https://films.b-cdn.net kind=bunny key=/etc/farcast/bunny.key'"
+            raise newest["cdn.zones"].refused(expected)
         if self.kubo.rpc and not _is_rpc(self.kubo.rpc):
             raise newest["kubo.rpc"].refused("an https or a loopback URL such as 'http://127.0.0.1:5001'")
         if self.ladder.hedge_max_ms < self.ladder.hedge_min_ms:
@@ -345,6 +355,7 @@ TABLES: Mapping[str, type[Table]] = {
     "trust": Trust,
     "ipfs": Ipfs,
     "kubo": Kubo,
+    "cdn": Cdn,
     "log": Log,
 }
 _KINDS: Mapping[str, Mapping[str, Any]] = {
@@ -357,6 +368,7 @@ SLOWEST_RATE_BPS, SMALLEST_VOLUME_BYTES = 64_000, 10_000_000
 _HOURS = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]\s*-\s*(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)")
 _CARRIED = re.compile(r"(\*|12D3KooW[1-9A-HJ-NP-Za-km-z]{44})(\s*=\s*[0-9.]+\s*([kKmMgGtT]?[iI]?[bB])?)?")
 _PLACE = re.compile(r"https://[^/:\s]+(:[0-9]{1,5})?|([^/:\s]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}")
+_ZONE = re.compile(r"https?://[^\s?#]+( +[a-z_]+=\S+)*")
 _GATEWAY = re.compile(r"https?://([^/:\s\[\]@?#]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?/?")
 
 

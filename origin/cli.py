@@ -512,9 +512,11 @@ def report(
 @guarded
 def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Say how the origin stands, worst first."""
+    from .cdn.watch import described
+
     del debug
     console = Console(as_json=as_json)
-    found = _perform(home, "status", {}, console)
+    found = _perform(home, "status", {"look": True}, console)
     running = "running" if found["running"] else "not running (farcast origin run)"
     console.result(
         found,
@@ -522,6 +524,7 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
         f"{found['name']}: {running}",
         f"  key       {found['peer_id']}",
         f"  at        {', '.join(found['endpoints']) or 'nowhere yet'}",
+        *(f"  cdn       {described(one)}" for one in found["edges"]),
         f"  titles    {found['titles']}",
         f"  accounts  {found['accounts']}",
         f"  relays    {found['relays']['approved']} approved, {found['relays']['pending']} waiting",
@@ -569,6 +572,10 @@ def _withdraw(home: Path | None, action: str, title: str, sentence: str, console
     console.table(["tier", "who", "state", "after"], rows)
     resting = [] if found["running"] else ["The relays hear of it once this origin runs: farcast origin run"]
     console.result(found, *resting)
+    if found["failed"]:
+        still = ", ".join(found["failed"])
+        console.warn(f"not purged at {still}; `farcast origin purge {title}` takes up what is left")
+        raise typer.Exit(1)
 
 
 def _kubo_lines(kubo: dict[str, Any] | None, console: Console) -> list[str]:

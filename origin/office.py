@@ -9,7 +9,10 @@ that does the work.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -36,6 +39,11 @@ from ..protocol.invite import Invite, Kind, format_invite
 from ..protocol.manifest import Manifest, open_manifest
 from ..protocol.ticket import DAY_MS
 from .accounts import INVITE_DAYS, Accounts, Payee
+from .cdn.edges import FOLDER as PURGES
+from .cdn.edges import Edges
+from .cdn.paths import title_paths
+from .cdn.watch import Watch
+from .cdn.zone import bare
 from .film import load_film
 from .keys import ROOT_WARNING, Keys
 from .log import CatalogLog
@@ -78,6 +86,9 @@ class Office:
         self._clock_ms = clock_ms
         self._registry = registry or CollectorRegistry()
         self.keys = Keys(home)
+        self._telling = threading.Lock()
+        self.edges = Edges(settings.cdn.zones, home / PURGES, os.environ, self._registry)
+        self.watch = Watch(self._registry, allow_private=settings.network.allow_private)
         with ExitStack() as opened:
             self.accounts = opened.enter_context(closing(Accounts(home / "accounts.db")))
             self.roster = Roster(
@@ -221,18 +232,27 @@ class Office:
 
     def announce(self, endpoints: list[str] | None = None, cdn: list[str] | None = None) -> Result:
         """Tell the world other addresses of this origin, or other CDN base URLs."""
-        known = self.keys.keyring
-        keyring = msgspec.structs.replace(
-            known,
-            endpoints=known.endpoints if endpoints is None else [parse_endpoint(text) for text in endpoints],
-            cdn=known.cdn if cdn is None else [parse_cdn(text) for text in cdn],
-        )
-        changed = self.keys.repository.update_keyring(keyring, self._clock_ms() / 1_000)
+        with self._telling:
+            known = self.keys.keyring
+            bases = known.cdn if cdn is None else [parse_cdn(text) for text in cdn]
+            places = known.endpoints if endpoints is None else [parse_endpoint(text) for text in endpoints]
+            signed = self.edges.signed(bases, self._clock_ms() // 1_000)
+            keyring = msgspec.structs.replace(known, endpoints=places, cdn=signed)
+            changed = self.keys.repository.update_keyring(keyring, self._clock_ms() / 1_000)
         return {
             "changed": changed,
             "endpoints": [address(endpoint) for endpoint in keyring.endpoints],
-            "cdn": keyring.cdn,
+            "cdn": [bare(base) for base in keyring.cdn],
         }
+
+    def sign_edges(self) -> None:
+        """Tell boxes the pull zones' tokens of this hour, where they are others than the last; blocking."""
+        with self._telling:
+            known = self.keys.keyring
+            signed = self.edges.signed(known.cdn, self._clock_ms() // 1_000)
+            if signed != known.cdn:
+                keyring = msgspec.structs.replace(known, cdn=signed)
+                self.keys.repository.update_keyring(keyring, self._clock_ms() / 1_000)
 
     def renew(self, passphrase: str) -> Result:
         """Sign the next version of root.json, good for another year."""
@@ -357,6 +377,7 @@ class Office:
         withdrawal = self._withdrawal(title, roots, bytes_leave=True, entries=len(versions))
         for cid in versions:
             self.log.append("deny", title, cid, self._clock_ms())
+        self._list_purge(title, versions, roots)
         dropped = self.takedown.enforce()
         for root in roots:
             self.store.unpin(pin_label(title, root))
@@ -376,10 +397,18 @@ class Office:
         withdrawal = self._withdrawal(title, roots, bytes_leave=True, entries=0)
         for root in roots:
             self.store.unpin(pin_label(title, root))
+        self._list_purge(title, versions, roots)
         dropped = sum(self.store.drop(cid) for cid in self.takedown.alone(versions))
         row = self._unpinned(withdrawal, [*roots, *versions])
         found = self._followed(withdrawal, title, "purge", "gone", progress, wait_s, row)
         return {**found, "dropped_blocks": dropped}
+
+    def _list_purge(self, title: str, versions: Sequence[Cid], roots: Sequence[Cid]) -> None:
+        """Note what pull zones must let go of while the folders that tell are still here."""
+        zones = [base for base in self.keys.keyring.cdn if self.edges.purges(base)]
+        if zones:
+            blocks = self.takedown.alone(versions) | frozenset(self._unlisted(*versions, *roots))
+            self.edges.remember(title, zones, title_paths(title, roots, blocks, self.store.get))
 
     def _roots(self, manifests: Sequence[Cid]) -> list[Cid]:
         found = (self._manifest_of(cid.digest) for cid in manifests)
@@ -391,6 +420,7 @@ class Office:
             roots,
             self.log.catalog.size + entries,
             self.keys.keyring,
+            self.edges,
             bytes_leave=bytes_leave,
             allow_private=self.settings.network.allow_private,
         )
@@ -426,8 +456,13 @@ class Office:
         asked = relays if self.serving else []  # nobody hears of it from an origin at rest
         rows += [Row("relay", relay.peer_id, "not asked", None, "") for relay in relays if relay not in asked]
         rows += withdrawal.follow(asked, progress, wait_s=min(max(wait_s, 0.0), WAIT_S))
-        tiers = [row.facts() for row in rows]
-        return {"title": title, "action": action, "entries": self.log.catalog.size, "tiers": tiers}
+        return {
+            "title": title,
+            "action": action,
+            "entries": self.log.catalog.size,
+            "tiers": [row.facts() for row in rows],
+            "failed": [row.name for row in rows if row.failed],
+        }
 
     def relays(self) -> Result:
         """List the relays and how they stand."""
@@ -472,8 +507,17 @@ class Office:
         """Write a settled month's report."""
         return self.treasury.report(month, self._clock_ms())
 
-    def status(self) -> Result:
-        """Say how the origin stands."""
+    def look_at_edges(self) -> None:
+        """Ask each pull zone whether it serves, and caches, the newest title's folder. Blocking."""
+        if self.keys.keyring.cdn:
+            newest = max(self.log.catalog.titles().values(), key=lambda entry: entry.at_ms, default=None)
+            manifest = self._manifest_of(newest.cid.digest) if newest else None
+            asyncio.run(self.watch.look(self.keys.keyring, manifest.root_cid if manifest else None))
+
+    def status(self, *, look: bool = False) -> Result:
+        """Say how the origin stands; with ``look`` its pull zones are asked now."""
+        if look:
+            self.look_at_edges()
         root = self.keys.repository.root_state
         now_s = self._clock_ms() / 1_000
         standings = [relay.standing for relay in self.roster.relays()]
@@ -482,7 +526,8 @@ class Office:
             "name": keyring.name,
             "peer_id": self.keys.box.peer_id,
             "endpoints": [address(endpoint) for endpoint in keyring.endpoints],
-            "cdn": keyring.cdn,
+            "cdn": [bare(base) for base in keyring.cdn],
+            "edges": self.watch.facts(),
             "titles": len(self.log.catalog.titles()),
             "catalog_entries": self.log.catalog.size,
             "accounts": len(self.accounts.accounts()),
@@ -506,6 +551,11 @@ class Office:
             found.append(f"the root of trust expires in {left} days: run `farcast origin renew`")
         if not endpoints:
             found.append("no address is announced: run `farcast origin announce HOST:PORT`")
+        found += [f"the pull zone {one.name}: {one.trouble}" for one in self.watch.looks if one.trouble]
+        found += [
+            f"[cdn] zones has {base}, which no box is told of: run `farcast origin announce --cdn {base}`"
+            for base in self.edges.strays(self.keys.keyring.cdn)
+        ]
         if threshold < 2:  # noqa: PLR2004 - 2 of 3 is where it should be
             found.append(ROOT_WARNING)
         return found
@@ -579,6 +629,7 @@ def parse_cdn(text: str) -> str:
         whole = whole and not parts.query and not parts.fragment
     except ValueError:
         whole = False
+    whole = whole and bare(text) == text.rstrip("/")  # tokens come from [cdn] zones
     if not whole or not text.isprintable() or len(text) > CDN_LIMIT_CHARS:
         raise UsageError(f"{text!r} is no base URL, like https://cdn.example/films")
     return text

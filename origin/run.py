@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from ..node.box import Box, clock_ms
 from ..node.catalog.denyfiles import LOOK_S as DENY_LOOK_S
@@ -23,6 +24,8 @@ from ..protocol.cid import Cid
 from ..protocol.errors import RefusedError
 from .admin import OriginAdmin
 from .broadcast import Broadcast
+from .cdn.tags import Tags
+from .cdn.watch import LOOK_S, described
 from .dialback import DialBack
 from .keys import Keys
 from .office import Office
@@ -58,6 +61,8 @@ class OriginBox:
             self.service, self.library, self.held, lambda: self.office.keys.keyring, clock_ms, box.registry,
             self.embargo.denies,
         )  # fmt: skip
+        self.office.edges.check()
+        self.tags = Tags(self.library, self.held, self.office.edges.tag_headers)
         self.broadcast: Broadcast | None = None
         if settings.uplink.enabled:
             self.broadcast = Broadcast(self, clock_ms)
@@ -70,6 +75,7 @@ class OriginBox:
         """Serve until told to stop."""
         await asyncio.to_thread(self.service.freshen)
         await asyncio.to_thread(self.embargo.load)
+        await asyncio.to_thread(self.office.sign_edges)
         self.office.serving = True
         try:
             await self.box.run(started)
@@ -103,7 +109,9 @@ class OriginBox:
         if self._hosts(host):
             return True
         name = host.lower()
-        known = {endpoint.host.lower() for endpoint in self.office.keys.keyring.endpoints}
+        keyring = self.office.keys.keyring
+        known = {endpoint.host.lower() for endpoint in keyring.endpoints}
+        known |= {urlsplit(base).hostname or "" for base in keyring.cdn}  # many CDNs pass their own name on
         return name in known or name.rpartition(":")[0] in known
 
     async def held(self, cid: Cid, title: str | None = None) -> bytes:
@@ -121,24 +129,38 @@ class OriginBox:
             lambda tids: self.intake.acks_for(tids, clock_ms()), cors=True, denied=self.embargo.denies,
         )  # fmt: skip
         routes.add_to(box.public)
-        self.embargo.add_to(box.public, routes.block, routes.watch)
-        box.lookup = self.embargo.lookup(routes.lookup)
-        box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
+        self.embargo.add_to(box.public, self.tags.handler(routes.block), self.tags.handler(routes.watch))
+        box.lookup = self.embargo.lookup(self.tags.lookup(routes.lookup))
+        box.epoch = lambda: (routes.epoch(), self.embargo.epoch(), self.tags.version)
         self.service.routes(box.public)
         self.routing.add_to(box.public)
         box.local.route("GET", "/api/origin/pulses", self._pulses)
         if self.broadcast is not None:
             self.broadcast.add_to(box.local)
         OriginAdmin(self.office).routes(box.local)
-        Sheet(self.office.status, box.token).add_to(box.local)
+        Sheet(self._facts, box.token).add_to(box.local)
 
     async def _pulses(self, exchange: Exchange) -> Answer:
         """``GET /api/origin/pulses``: what the intake has counted."""
         del exchange
         return Answer.json((await asyncio.to_thread(self.intake.counts))._asdict())
 
+    def _facts(self) -> dict[str, object]:
+        facts = self.office.status()
+        return {**facts, "edges": [described(one) for one in facts["edges"]]}
+
+    async def _tend_edges(self) -> None:
+        """Keep the pull zones' tokens good and their tags true."""
+        await asyncio.to_thread(self.office.sign_edges)
+        await self.tags.refresh()
+
+    async def _look_at_edges(self) -> None:
+        await asyncio.to_thread(self.office.look_at_edges)
+
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
+        self.box.every("edges", TICK_S, self._tend_edges)
+        self.box.every("edge_look", LOOK_S, self._look_at_edges)
         self.box.every("deny", DENY_LOOK_S, self.embargo.look)
         self.box.every("routing", TICK_S, self.routing.refresh)
         if self.broadcast is not None:

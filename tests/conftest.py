@@ -35,6 +35,7 @@ HOW_TO_INSTALL = {
     "miniupnpd": "apt-get install miniupnpd-nftables",
     "nginx": "apt-get install nginx-light",
     "promtool": "apt-get install prometheus",
+    "varnishd": "apt-get install varnish",
     "unshare": "apt-get install util-linux",
 }
 

@@ -14,6 +14,7 @@ from . import machine
 from .apart import apart, resolve
 from .finding import Finding, State, bad, verdict
 from .patient import Patient, examine, find_home
+from .pullzone import check_pull_zones
 from .reach import Origin, check_listener, check_running
 
 DEADLINE_S = 5.0
@@ -78,6 +79,8 @@ async def diagnose(patient: Patient, *, clock: Callable[[], float] = time) -> Di
         "udp": origin.check_udp(),
         "clock": origin.check_clock(),
     }
+    if patient.keyring is not None and patient.keyring.cdn:
+        checks["cdn"] = check_pull_zones(patient)
     try:
         findings = await asyncio.gather(*(_bounded(name, check) for name, check in checks.items()))
     finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...protocol.errors import FarcastError, UsageError
 from ...protocol.identity import Identity
-from ...protocol.keyring import Keyring
+from ...protocol.keyring import KEYRING_TARGET, Keyring, open_keyring
 from ...protocol.ports import Source, TierName
 from ..catalog.join import known_origin
 from ..catalog.rootfile import Hint, read_root
@@ -83,6 +83,7 @@ def examine(home: Path, environ: Mapping[str, str]) -> Patient:
         if role == "origin":
             hint = read_root((home / "tuf" / "root.json").read_bytes())
             origin = [Source(TierName.CDN, "origin", address(where), hint.box) for where in hint.endpoints]
+            keyring = _published(home / "tuf")
         elif (home / "trust").is_dir():
             trust = Trust(home / "trust", lambda _: None)
             hint, keyring, origin = trust.hint, trust.keyring, known_origin(trust)
@@ -105,6 +106,17 @@ def examine(home: Path, environ: Mapping[str, str]) -> Patient:
         settings_trouble,
         trust_trouble,
     )
+
+
+def _published(folder: Path) -> Keyring | None:
+    """Return what an origin's own repository says of it; None where it cannot be read."""
+    try:
+        versions = [int(path.name.partition(".")[0]) for path in folder.glob("[0-9]*.targets.json")]
+        found = json.loads((folder / f"{max(versions)}.targets.json").read_bytes())
+        digest = found["signed"]["targets"][KEYRING_TARGET]["hashes"]["sha256"]
+        return open_keyring((folder / "targets" / f"{digest}.{KEYRING_TARGET}").read_bytes())
+    except (FarcastError, OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _role(home: Path) -> Role:

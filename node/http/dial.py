@@ -379,12 +379,20 @@ class HttpDialer:
         if place.key:
             parse_address(place.address)
             return f"https://{place.address}{path}"
-        return place.address.rstrip("/") + path
+        base, _, token = place.address.partition("?")
+        url = base.rstrip("/") + path
+        return f"{url}{'&' if '?' in path else '?'}{token}" if token else url
 
 
 def _with_host(place: Place, headers: dict[str, str]) -> dict[str, str]:
-    """Name the host of a keyed box without its link-local zone, which aiohttp would send along."""
-    return {**headers, "host": authority(place.address)} if place.key else headers
+    """Name the host of a keyed box without its link-local zone, which aiohttp would send along.
+
+    A CDN is told that the bytes themselves are wanted: saying nothing would allow any coding (RFC 9110
+    section 12.5.3).
+    """
+    if place.key:
+        return {**headers, "host": authority(place.address)}
+    return {"accept-encoding": "identity", **headers}
 
 
 async def _cancel(task: asyncio.Task[Reply]) -> None:

@@ -24,6 +24,9 @@ _LOG = logging.getLogger(__name__)
 
 _BROKEN_RULES = frozenset((400, 408, 411, 413, 414, 417, 421, 429, 431, 503))
 """Statuses of refusals that an operator hears of; asking for what is not here is everyday life."""
+ABSENT = frozenset({404, 410})
+"""What a cache may remember for a moment, so that a crowd after nothing does not reach this box."""
+BRIEFLY = "public, max-age=5"
 
 Body = bytes | Sequence[FilePart] | AsyncIterator[bytes]
 
@@ -122,12 +125,15 @@ class Answer:
     ) -> Answer:
         """Answer a problem document (RFC 9457); ``members`` are extension members."""
         document = {"type": type, "title": title, "status": status, "detail": detail, **members}
-        return cls(status, {"content-type": "application/problem+json"}, msgspec.json.encode(document))
+        headers = {"content-type": "application/problem+json", "cache-control": "no-store"}
+        return cls(status, headers, msgspec.json.encode(document))
 
     @classmethod
     def of_problem(cls, problem: Problem) -> Answer:
         """Answer ``problem`` with its reason word, and Retry-After where it says when."""
         answer = cls.problem(problem.status, problem.title, problem.detail, reason=problem.reason)
+        if problem.status in ABSENT:
+            answer.headers["cache-control"] = BRIEFLY
         if problem.retry_after_s is not None:
             answer.headers["retry-after"] = str(max(1, ceil(problem.retry_after_s)))
         return answer

@@ -102,7 +102,8 @@ def _part(answer: Answer, wanted: str) -> Answer:
         return answer
     kept = {name: value for name, value in answer.headers.items() if name != "content-length"}
     if not span.length:
-        return _copy(answer, 416, {**kept, "content-range": f"bytes */{total}"}, b"")
+        kept |= {"content-range": f"bytes */{total}", "cache-control": "no-store"}
+        return _copy(answer, 416, kept, b"")
     kept["content-range"] = f"bytes {span.first}-{span.first + span.length - 1}/{total}"
     if isinstance(body, bytes):
         return _copy(answer, 206, kept, body[span.first : span.first + span.length])

@@ -78,6 +78,7 @@ def with_path(
     _add(found, "x-ipfs-path", f"/ipfs/{named or roots[0]}{steps}")
     if location is not None:
         found["vary"] = "accept"
+        found["cdn-cache-control"] = "no-store"  # some CDNs do not look at Vary (RFC 9213)
         _add(found, "content-location", f"{here}?{location}")
     return found
 

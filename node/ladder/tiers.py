@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
 
 from ...protocol.cid import Cid
 from ...protocol.directory import Endpoint, RelayRecord
@@ -70,8 +71,8 @@ class WebTier:
 
 
 def pull_zones(keyring: Keyring | None) -> list[Source]:
-    """Return the CDN addresses an origin names."""
-    return [Source(TierName.CDN, base, base) for base in keyring.cdn] if keyring else []
+    """Return the CDN addresses an origin names; a token in one is no part of its name."""
+    return [Source(TierName.CDN, urlsplit(base).netloc, base) for base in keyring.cdn] if keyring else []
 
 
 class Dialers:

@@ -170,9 +170,38 @@ async def test_private_addresses_are_never_dialled_unless_allowed(box: Box) -> N
 async def test_a_cdn_is_asked_plainly_without_redirects_or_negotiation(box: Box, dialer: HttpDialer) -> None:
     reply = await dialer.request(box.cdn, "GET", "/ipfs/x?format=raw")
     assert reply.body == box.block
-    assert reply.headers["x-fields"] == "host"
+    assert reply.headers["x-fields"] == "accept-encoding host"
     assert (await dialer.request(box.cdn, "GET", "/redirect")).status == 302
     assert box.answers("tcp") == 2
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "target"),
+    [
+        ("", "/x?format=raw", "/x?format=raw"),
+        ("/films/", "/x", "/films/x"),
+        ("?verify=1-a", "/x?format=raw", "/x?format=raw&verify=1-a"),
+        ("/films?verify=1-a", "/x", "/films/x?verify=1-a"),
+        ("/bcdn_token=a&expires=1/films", "/x?format=raw", "/bcdn_token=a&expires=1/films/x?format=raw"),
+    ],
+)
+async def test_a_token_in_a_base_goes_with_every_request(
+    dialer: HttpDialer, base: str, path: str, target: str
+) -> None:
+    asked: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head.split()[1].decode())
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        place = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await dialer.request(Source(TierName.CDN, "cdn", place + base), "GET", path)
+    assert asked == [target]
 
 
 @pytest.mark.parametrize("keyed", [True, False])

@@ -22,6 +22,11 @@ class WebServer(ThreadingHTTPServer):
         self._thread.start()
 
     @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self.server_address[1])
+
+    @property
     def url(self) -> str:
         """Its base URL."""
         return f"http://127.0.0.1:{self.server_address[1]}"

@@ -223,6 +223,32 @@ def test_new_addresses_are_announced_and_shown(office: Office) -> None:
     assert any("no address" in warning for warning in do(office, "status")["warnings"])
 
 
+def test_a_pull_zones_token_is_told_to_boxes_and_shown_to_nobody(
+    template: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUNNY_TOKEN_KEY", "a-token-key")
+    shutil.copytree(template, tmp_path / "home")
+    line = "https://films.b-cdn.net kind=bunny token=$BUNNY_TOKEN_KEY"
+    settings = Settings.load(tmp_path / "home", {"FARCAST_CDN_ZONES": line})
+    office = Office(tmp_path / "home", settings, clock)
+    try:
+        assert any("no box is told of" in warning for warning in do(office, "status")["warnings"])
+        found = do(office, "announce", cdn=["https://films.b-cdn.net"])
+        assert found["cdn"] == do(office, "status")["cdn"] == ["https://films.b-cdn.net"]
+        (first,) = office.keys.keyring.cdn
+        assert first.startswith("https://films.b-cdn.net/bcdn_token=HS256-")
+        office.sign_edges()
+        assert do(office, "announce")["changed"] is False
+        clock.now_ms += DAY_MS // 2
+        office.sign_edges()
+        (second,) = office.keys.keyring.cdn
+        assert second != first
+        with pytest.raises(UsageError, match="no base URL"):
+            do(office, "announce", cdn=[first])
+    finally:
+        office.close()
+
+
 @pytest.mark.parametrize(
     "text", ["films.example", "films.example:", ":7433", "films.example:0", "films.example:65536"]
 )

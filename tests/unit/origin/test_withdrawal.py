@@ -19,6 +19,8 @@ NOW = datetime(2026, 11, 26, 21, 0, 0, tzinfo=UTC)
         ({"cache-control": "max-age=60", "age": "90"}, "2026-11-26T21:00:00Z"),
         ({"cache-control": "max-age=60", "age": "soon"}, "2026-11-26T21:01:00Z"),
         ({"cache-control": "s-maxage=600"}, "2026-11-26T21:10:00Z"),
+        ({"cache-control": "public, max-age=5, s-maxage=60", "age": "10"}, "2026-11-26T21:00:50Z"),
+        ({"cache-control": "s-maxage=60, max-age=5"}, "2026-11-26T21:01:00Z"),
         ({"expires": "Thu, 26 Nov 2026 22:00:00 GMT"}, "2026-11-26T22:00:00Z"),
         ({"expires": "never"}, ""),
         ({"cache-control": "no-store"}, ""),

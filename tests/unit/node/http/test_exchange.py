@@ -111,6 +111,17 @@ async def test_an_error_becomes_the_problem_of_its_kind(error: Exception, status
     assert refused == [getattr(error, "reason", "timeout")]
 
 
+@pytest.mark.parametrize(
+    ("status", "caching"),
+    [(404, "public, max-age=5"), (410, "public, max-age=5")]
+    + [(status, "no-store") for status in (400, 403, 405, 406, 412, 416, 429, 451, 500, 502, 503)],
+)
+async def test_no_cache_keeps_an_error_and_absence_for_a_moment_only(status: int, caching: str) -> None:
+    router, _ = _router()
+    answer = router.fail(RefusedError("a sentence", status=status))
+    assert (answer.status, answer.headers["cache-control"]) == (status, caching)
+
+
 async def test_a_bug_is_a_500_that_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
     router, refused = _router()
 

@@ -61,6 +61,12 @@ def test_an_unsatisfiable_range_is_416_with_the_size() -> None:
     assert (part.status, part.headers["content-range"], part.length) == (416, "bytes */31", 0)
 
 
+def test_an_answer_to_a_range_beyond_the_end_is_kept_by_no_cache() -> None:
+    whole = Answer(200, {"cache-control": "public, max-age=29030400, immutable"}, PARTS)
+    assert negotiate(whole, "GET", {"range": "bytes=31-"}).headers["cache-control"] == "no-store"
+    assert "immutable" in negotiate(whole, "GET", {"range": "bytes=0-0"}).headers["cache-control"]
+
+
 def test_a_range_counts_for_get_alone_and_for_ranged_bodies_alone() -> None:
     wanted = {"range": "bytes=0-0"}
     assert negotiate(Answer(200, {}, PARTS), "HEAD", wanted).status == 200
