@@ -20,6 +20,9 @@ from ..node.ladder.tiers import address
 from ..node.page import Sheet
 from ..node.routes import PublicRoutes
 from ..node.settings import Settings
+from ..node.steering.health import LOOK_S as LISTING_S
+from ..node.steering.listing import Listing
+from ..node.web.site import WebSite
 from ..protocol.cid import Cid
 from ..protocol.errors import RefusedError
 from .admin import OriginAdmin
@@ -134,11 +137,23 @@ class OriginBox:
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch(), self.tags.version)
         self.service.routes(box.public)
         self.routing.add_to(box.public)
+        if box.settings.web.enabled:
+            self._add_web()
         box.local.route("GET", "/api/origin/pulses", self._pulses)
         if self.broadcast is not None:
             self.broadcast.add_to(box.local)
         OriginAdmin(self.office).routes(box.local)
         Sheet(self._facts, box.token).add_to(box.local)
+
+    def _add_web(self) -> None:
+        """Serve players without a node."""
+        listing = Listing(self.service.directory, lambda: self.office.keys.keyring.catalog[0])
+        web = WebSite(
+            self.box, self.library, self.held, lambda: self.office.keys.keyring, listing.records,
+            is_origin=True,
+        )  # fmt: skip
+        web.add_routes(self.embargo.guard)
+        self.box.every("listing", LISTING_S, listing.follow)
 
     async def _pulses(self, exchange: Exchange) -> Answer:
         """``GET /api/origin/pulses``: what the intake has counted."""

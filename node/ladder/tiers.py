@@ -24,7 +24,8 @@ def origin_sources(keyring: Keyring | None, tier: TierName = TierName.RELAY) -> 
     """Return the origin's own listeners as sources."""
     if keyring is None:
         return []
-    return [Source(tier, "origin", address(endpoint), keyring.box) for endpoint in keyring.endpoints]
+    proven = [endpoint for endpoint in keyring.endpoints if not endpoint.web]  # those that show the key
+    return [Source(tier, "origin", address(endpoint), keyring.box) for endpoint in proven]
 
 
 def relay_sources(records: Sequence[RelayRecord], now_ms: int) -> list[Source]:
