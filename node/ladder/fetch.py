@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
 from ...protocol.cid import Cid
 from ...protocol.errors import FarcastError, RefusedError, RemoteError, StoreFullError, UnreachableError
-from ...protocol.ports import BlockStore, Source, Tier, TierName
+from ...protocol.ports import BlockStore, Tier, TierName
 from ...protocol.pulse import Served
 from .flight import Cancel, Effect, GiveUp, Start, Switched
 from .ladder import Ladder
 from .supply import Failover, Supply
+from .way import Way
 
 log = logging.getLogger(__name__)
 
@@ -38,22 +37,10 @@ class _Wait:
     waiters: int = 0
 
 
-class _Way(NamedTuple):
-    tier: Tier
-    fetch: Callable[..., Awaitable[bytes]]
-    hinted: bool
-    watched: bool
-    reserve: Callable[[], Sequence[Source]]
-    own: bytes
-
-
 class Fetcher:
     """Gets blocks from the store or, through the ladder, from the nearest tier that answers.
 
-    A tier's ``fetch`` may take two more keywords, found by its signature: ``title`` (str, a hint
-    for relays) and ``arrived`` (a callable to be told the bytes so far). A tier that tells of its
-    bytes is hedged by time to first byte, others by twice the time a block usually takes. A tier may
-    also have a ``reserve`` (a callable) and a key of its ``own``, as in ``Listing``.
+    What a tier can do besides what its port demands is in ``way.py``.
     """
 
     def __init__(
@@ -70,7 +57,7 @@ class Fetcher:
         self._ladder = ladder or Ladder()
         self._clock = clock
         self.supply = Supply(registry)
-        self._ways = {tier.name: _way(tier) for tier in tiers}
+        self._ways = {tier.name: Way.of(tier) for tier in tiers}
         self._waits: dict[Cid, _Wait] = {}
         self._flights: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -369,9 +356,3 @@ class Fetcher:
 def _nothing_barred(cid: Cid, title: str) -> bool:
     del cid, title
     return False
-
-
-def _way(tier: Tier) -> _Way:
-    names = inspect.signature(tier.fetch).parameters
-    reserve: Callable[[], Sequence[Source]] = getattr(tier, "reserve", tuple)
-    return _Way(tier, tier.fetch, "title" in names, "arrived" in names, reserve, getattr(tier, "own", b""))

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from ...protocol.cid import Cid
 from ...protocol.ports import Source, TierName
-from .health import Budget, Health
+from .budget import Budget
+from .health import Health
 
 PACE_S = 0.1
 """How long bytes are watched before they say how fast a source is."""

@@ -6,7 +6,6 @@ doubling back-off and one half-open probe, and the ban that wrong bytes earn.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,7 +18,6 @@ BAN_CIDS = 3
 """Wrong bytes for this many CIDs ban a source, not only for those CIDs."""
 STRIKES = 2
 _EWMA_NEW = 0.3
-_SAMPLES = 64
 _LATENCY_BYTES = 64 << 10
 """Below this a whole answer's time says latency, not rate."""
 _UNKNOWN_RATE_BYTES_S = 1_250_000.0
@@ -115,53 +113,6 @@ class Health:
         if len(self.mismatched) >= BAN_CIDS:
             self.banned_until = now + BAN_S
             self.mismatched.clear()
-
-
-class Pace:
-    """The latest times to first byte of a whole tier, for the hedge delay."""
-
-    def __init__(self) -> None:
-        self._ttfb_s: deque[float] = deque(maxlen=_SAMPLES)
-
-    def __bool__(self) -> bool:
-        """Whether there is any sample."""
-        return bool(self._ttfb_s)
-
-    def add(self, ttfb_s: float) -> None:
-        """Take one more sample."""
-        self._ttfb_s.append(ttfb_s)
-
-    def p95(self, default: float) -> float:
-        """Return the 95th percentile in seconds, ``default`` before the first sample."""
-        ordered = sorted(self._ttfb_s)
-        return ordered[len(ordered) * 95 // 100] if ordered else default
-
-
-class Budget:
-    """What one film may spend on bytes that arrive twice: a share of it, or 4 MiB where that is more."""
-
-    FREE_BYTES = 4 << 20
-
-    def __init__(self, waste_percent: int) -> None:
-        self._waste_percent = waste_percent
-        self.delivered_bytes = 0
-        self.wasted_bytes = 0
-        self.reserved_bytes = 0
-
-    def reserve(self, size_bytes: int) -> bool:
-        """Set room for one more copy aside; False where there is none left."""
-        allowed = max(self.FREE_BYTES, self.delivered_bytes * self._waste_percent // 100)
-        if self.wasted_bytes + self.reserved_bytes + size_bytes > allowed:
-            return False
-        self.reserved_bytes += size_bytes
-        return True
-
-    def settle(self, reserved_bytes: int, wasted_bytes: int) -> int:
-        """Give a reservation back and book what was really wasted, at most that; returns it."""
-        wasted = min(wasted_bytes, reserved_bytes)
-        self.reserved_bytes -= reserved_bytes
-        self.wasted_bytes += wasted
-        return wasted
 
 
 def _mix(old: float, new: float) -> float:

@@ -13,7 +13,7 @@ drive the same object. The rules:
 * the satellite is never asked: its flight waits for the carousel beside the others, at no cost.
 
 Who there is to ask is in ``roster.py``, what is known of each in ``health.py``, what is under way in
-``flight.py``. Over 400 lines because the decisions share one state.
+``flight.py``, how long is too long in ``patience.py``. Over 400 lines because the decisions share one state.
 """
 
 from __future__ import annotations
@@ -24,15 +24,12 @@ from functools import partial
 
 from ...protocol.cid import Cid
 from ...protocol.ports import Source, TierName
+from .budget import Budget
 from .flight import PACE_S, Cancel, Effect, Flight, GiveUp, Start, Switched, Want
-from .health import Budget, Health, Tuning
+from .health import Tuning
+from .patience import Patience
 from .roster import Listing, Roster
 
-LOST_S, SILENT_S = 1.0, 3.0
-"""A flight silent for this long is lost: in a tier whose pace is known, and in one where it is not."""
-UNWATCHED_SILENT_S = 10.0
-EQUAL_S = 1.0
-"""What an equal gets before anybody else is asked: it may be filling for all the others."""
 LATE_TWICE = 2
 PROBE_BUFFER_S = 0.5
 """With less than this in the player's buffer nothing doubtful is tried first."""
@@ -62,6 +59,7 @@ class Ladder:
         self._tuning = tuning = tuning or Tuning()
         self._patient = patient
         self._roster = Roster(tuning, order)
+        self._patience = Patience(tuning, self._roster)
         self._wants: dict[Cid, Want] = {}
         self._flights: dict[int, Flight] = {}
         self._numbers = 0
@@ -238,7 +236,7 @@ class Ladder:
             self._give_up(want, missing=bool(want.refusals and not want.troubles))
             return
         for one in want.asked():
-            if now >= self._dead_at(one):
+            if now >= self._patience.dead_at(one):
                 self._abandon(one, now)
         asked = [one for one in want.asked() if one.source.tier not in want.shun]
         if not asked:
@@ -286,7 +284,7 @@ class Ladder:
             return
         if want.film.reserve(want.size):
             self._start(want, source, now, reserved=want.size)
-        elif all(self._is_outlier(one, now) for one in asked):
+        elif all(self._patience.outlying(one, now) for one in asked):
             for one in asked:  # no budget to double it: leave it instead
                 self._abandon(one, now)
             self._start(want, source, now)
@@ -308,7 +306,7 @@ class Ladder:
         patience = self._tuning.hedge_min_s
         if not probe and not reserved:  # all tries for a block share one hedge delay
             spent_s = now - want.since if want.urgent else 0.0
-            patience = max(patience, self._patience_s(source.tier, health, want) - spent_s)
+            patience = max(patience, self._patience.hedge_s(source.tier, health, want) - spent_s)
         one = Flight(
             self._numbers, want, source, health, now, patience, watched, probe, reserved, last_at=now
         )
@@ -351,53 +349,12 @@ class Ladder:
                 return source
         return None
 
-    # -- how long is too long
-
-    def _patience_s(self, tier: TierName, health: Health, want: Want) -> float:
-        shortest, longest = self._tuning.hedge_min_s, self._tuning.hedge_max_s
-        delay = min(max(self._roster.paces[tier].p95(longest), shortest), longest)
-        listing = self._roster.listing(tier)
-        if listing.own:
-            delay = max(delay, EQUAL_S)
-        if not listing.watched and health.rate_bytes_s:
-            delay = max(delay, 2 * health.expected_s(want.size))
-        if want.buffer_s is not None:
-            delay = min(delay, max(want.buffer_s / 3, shortest))
-        return delay
-
     def _late(self, one: Flight, now: float) -> bool:
-        if not one.bytes:
-            return now >= one.started + one.patience_s
-        if now - one.last_at >= self._tuning.hedge_max_s:
-            return True
-        pace = one.pace_bytes_s(now)
-        if not pace:
-            return one.overdue  # late once, it has to show that it is quick now
-        other = self._next(one.want, now, metered=False)
-        if other is None:
-            return False
-        left_s = (one.want.size - one.bytes) / pace
-        return left_s > 2 * self._roster.health(other).expected_s(one.want.size) + self._tuning.hedge_max_s
-
-    def _is_outlier(self, one: Flight, now: float) -> bool:
-        """Say whether a late flight is late enough to be left without a second one beside it."""
-        if one.first_at is not None and one.pace_bytes_s(now):
-            return now - one.first_at >= self._tuning.hedge_max_s
-        usual = 3 * self._roster.paces[one.source.tier].p95(self._tuning.hedge_max_s)
-        return now - one.last_at >= max(self._tuning.hedge_max_s, usual, one.patience_s)
-
-    def _dead_at(self, one: Flight) -> float:
-        """Return when a silent flight is given up even with nothing beside it; each time twice as late."""
-        pace = self._roster.paces[one.source.tier]
-        patience = 1 << min(one.want.failures[one.source.tier], 5)
-        if one.watched:
-            return one.last_at + max(LOST_S if pace else SILENT_S, 4 * pace.p95(0.0)) * patience
-        usual = 4 * one.health.expected_s(one.want.size)
-        return one.started + max(UNWATCHED_SILENT_S, usual) * patience
+        return self._patience.late(one, now, lambda want: self._next(want, now, metered=False))
 
     def _set_wake(self, want: Want, now: float) -> None:
         asked = want.asked()
-        times = [want.deadline, *(self._dead_at(one) for one in asked)]
+        times = [want.deadline, *(self._patience.dead_at(one) for one in asked)]
         if not asked:
             times.append(now + self._tuning.hedge_max_s)
         elif want.urgent:
@@ -427,7 +384,7 @@ class Ladder:
         elif loser.probe:
             if age >= loser.patience_s:
                 self._eject(loser, "silent", now)
-        elif age >= self._patience_s(loser.source.tier, loser.health, loser.want) and (
+        elif age >= self._patience.hedge_s(loser.source.tier, loser.health, loser.want) and (
             age >= self._tuning.hedge_max_s or loser.health.struck()
         ):
             self._eject(loser, "silent", now)

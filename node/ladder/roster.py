@@ -14,7 +14,8 @@ from typing import NamedTuple, TypeVar
 
 from ...protocol.cid import Cid
 from ...protocol.ports import Source, TierName
-from .health import Health, Pace, Tuning
+from .health import Health, Tuning
+from .pace import Pace
 
 AFFINITY = 2.0
 OWNERS = 2

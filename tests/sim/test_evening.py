@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from farcast.node.ladder.health import Budget
+from farcast.node.ladder.budget import Budget
 from farcast.protocol.ports import TierName
 from farcast.tests.sim.world import BLOCK_BYTES, Evening, Node, Origin, forged, refused
 

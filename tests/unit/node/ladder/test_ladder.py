@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farcast.node.ladder.budget import Budget
 from farcast.node.ladder.flight import Cancel, Effect, GiveUp, Start, Switched
-from farcast.node.ladder.health import Budget
 from farcast.node.ladder.ladder import Ladder
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.ports import Source, TierName
