@@ -7,7 +7,7 @@ method may be cancelled at any await and then leaves nothing behind.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -99,10 +99,17 @@ class BlockDialer(Protocol):
     """Fetches blocks from boxes and CDN addresses, by whatever carries them fastest."""
 
     async def get_block(
-        self, source: Source, cid: Cid, *, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0
+        self,
+        source: Source,
+        cid: Cid,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 30.0,
+        arrived: Callable[[int], None] | None = None,
     ) -> bytes:
         """Return the block ``cid`` from ``source``; ``headers`` go with the request.
 
+        ``arrived`` is told how many of its bytes are here, as they come.
         A block that came unauthenticated from a box known by its key has been verified; every other
         is the caller's to verify.
 

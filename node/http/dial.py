@@ -102,12 +102,19 @@ class HttpDialer:
             raise UnreachableError(message, reason="timeout") from error
 
     async def get_block(
-        self, source: Source, cid: Cid, *, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0
+        self,
+        source: Source,
+        cid: Cid,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 30.0,
+        arrived: Callable[[int], None] | None = None,
     ) -> bytes:
         """Return the block ``cid`` from ``source``, by the carrier that has proved fastest there.
 
         Only the bytes a CID names can come back over plain TCP from a box with a key; from elsewhere they
         are the caller's to verify. ``headers`` that not everybody may read keep it off plain TCP.
+        ``arrived`` is told how many of its bytes are here, by whichever carrier is furthest.
 
         Raises:
             UnreachableError, RemoteError: as ``request``.
@@ -116,7 +123,7 @@ class HttpDialer:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                reply = await self.bulk.get(source, cid, dict(headers or {}))
+                reply = await self.bulk.get(source, cid, dict(headers or {}), arrived)
         except TimeoutError as error:
             message = f"{source.name} at {source.address} did not bring {cid} within {timeout_s:g} s"
             raise UnreachableError(message, reason="timeout") from error
@@ -284,6 +291,7 @@ class HttpDialer:
             body=call.body,
             headers=call.headers,
             limit_bytes=call.limit_bytes,
+            arrived=call.arrived,
         )
 
     async def _by_tcp(self, place: Place, call: Call, ask: Ask) -> Reply:
@@ -295,6 +303,7 @@ class HttpDialer:
             headers=_with_host(place, call.headers),
             limit_bytes=call.limit_bytes,
             ask=ask,
+            arrived=call.arrived,
         )
 
     def _ready(self, place: Place) -> asyncio.Future[Channel] | None:
