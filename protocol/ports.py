@@ -28,6 +28,18 @@ class TierName(IntEnum):
         return self.name.lower()
 
 
+class Cost(IntEnum):
+    """What a tier's bytes cost, cheapest first: what costs more is asked later, and for less.
+
+    Over ``METERED`` every byte is paid for: nothing is ever asked for twice there. ``RADIO`` is a link of
+    a few kilobits a second besides: nothing is brought over it that nobody waits for.
+    """
+
+    FREE = 0
+    METERED = 1
+    RADIO = 2
+
+
 class Source(NamedTuple):
     """One place that may hold blocks: a CDN address, a relay, a neighbour, the carousel.
 
@@ -42,7 +54,10 @@ class Source(NamedTuple):
 
 
 class Tier(Protocol):
-    """One way for blocks to come."""
+    """One way for blocks to come.
+
+    It is ``Cost.METERED`` where ``metered`` says so, and ``Cost.RADIO`` where it also has a true ``radio``.
+    """
 
     name: TierName
     metered: bool

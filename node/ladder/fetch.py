@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 SOURCES_S = 0.5
 """How often tiers are asked for their sources while something is wanted."""
-PREFETCH_LIMIT = 32
+PREFETCH_LIMIT, PREFETCH_AT_ONCE = 32, 2
+"""Prefetches that may wait, and of those under way: what a player waits for needs the connections."""
 _PUSHED_KEPT = 65_536
 _LIES: tuple[str, ...] = ("hash_mismatch", "too_large")
 """Other bytes than the block's, or more of them than any block has."""
@@ -50,11 +51,16 @@ class Fetcher:
         registry: CollectorRegistry,
         *,
         ladder: Ladder | None = None,
+        network: Callable[[], str] = str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Drive ``ladder`` over ``tiers``; ``clock`` gives monotonic seconds."""
+        """Drive ``ladder`` over ``tiers``; ``clock`` gives monotonic seconds.
+
+        ``network`` names the network this box is on now: what is known of sources holds for that one.
+        """
         self._store = store
         self._ladder = ladder or Ladder()
+        self._network = network
         self._clock = clock
         self.supply = Supply(registry)
         self._ways = {tier.name: Way.of(tier) for tier in tiers}
@@ -62,6 +68,7 @@ class Fetcher:
         self._flights: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._prefetching: set[Cid] = set()
+        self._prefetches = asyncio.Semaphore(PREFETCH_AT_ONCE)
         self._timer: asyncio.TimerHandle | None = None
         self._pushed: OrderedDict[Cid, TierName] = OrderedDict()
         self._listed_at = float("-inf")
@@ -106,10 +113,6 @@ class Fetcher:
             self._pushed.popitem(last=False)
         if cid in self._waits:
             self._spawn(self._deliver_pushed(cid, tier))
-
-    def network(self, name: str) -> None:
-        """Use what is remembered of the network ``name``."""
-        self._ladder.network(name)
 
     def take_served(self, title: str) -> list[Served]:
         """Return the kilobytes each source brought for ``title`` since the last call."""
@@ -196,7 +199,8 @@ class Fetcher:
 
     async def _prefetch(self, cid: Cid, title: str) -> None:
         try:
-            await self._block(cid, title, None, 0, urgent=False)
+            async with self._prefetches:
+                await self._block(cid, title, None, 0, urgent=False)
         except FarcastError as error:
             log.debug("prefetch: %s", error)
         finally:
@@ -223,12 +227,13 @@ class Fetcher:
         if now - self._listed_at < SOURCES_S:
             return
         self._listed_at = now
+        self._ladder.network(self._network(), now)
         for name, way in self._ways.items():
             self._ladder.set_sources(
                 name,
                 way.tier.sources(),
                 now,
-                metered=way.tier.metered,
+                cost=way.cost,
                 watched=way.watched,
                 reserve=way.reserve(),
                 own=way.own,
@@ -285,6 +290,7 @@ class Fetcher:
         status, retry_after_s, data = 0, 0.0, b""
         try:
             data = await way.fetch(start.source, start.cid, **extra)
+            self._ladder.landed(start.flight, self._clock())
             loop = asyncio.get_running_loop()
             await asyncio.to_thread(self._keep, start, data, tier, loop)
         except RefusedError as error:
@@ -333,11 +339,10 @@ class Fetcher:
 
     def _landed(self, start: Start, data: bytes) -> None:
         self._flights.pop(start.flight, None)
-        if not self._ladder.received(start.flight, len(data), self._clock()):
-            return
-        self.supply.served(start.title, start.source, len(data))
+        if self._ladder.received(start.flight, len(data), self._clock()):
+            self.supply.served(start.title, start.source, len(data))
+            self._resolve(start.cid, data)
         self.supply.wasted(self._ladder.wasted_bytes)
-        self._resolve(start.cid, data)
         self._pump()
 
     def _resolve(self, cid: Cid, data: bytes) -> None:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from ...protocol.ports import Source, Tier
+from ...protocol.ports import Cost, Source, Tier
 
 
 class Way(NamedTuple):
@@ -15,7 +15,7 @@ class Way(NamedTuple):
     A tier's ``fetch`` may take two more keywords, found by its signature: ``title`` (str, a hint
     for relays) and ``arrived`` (a callable to be told the bytes so far). A tier that tells of its
     bytes is hedged by time to first byte, others by twice the time a block usually takes. A tier may
-    also have a ``reserve`` (a callable) and a key of its ``own``, as in ``Listing``.
+    also have a ``reserve`` (a callable) and a key of its ``own``, as in ``Listing``, and be a ``radio``.
     """
 
     tier: Tier
@@ -24,6 +24,13 @@ class Way(NamedTuple):
     watched: bool
     reserve: Callable[[], Sequence[Source]]
     own: bytes
+
+    @property
+    def cost(self) -> Cost:
+        """What its bytes cost now."""
+        if getattr(self.tier, "radio", False):
+            return Cost.RADIO
+        return Cost.METERED if self.tier.metered else Cost.FREE
 
     @classmethod
     def of(cls, tier: Tier) -> Way:
