@@ -13,6 +13,7 @@ from .roster import Roster
 LOST_S, SILENT_S = 1.0, 3.0
 """A flight silent for this long is lost: in a tier whose pace is known, and in one where it is not."""
 UNWATCHED_SILENT_S = 10.0
+"""The same for a relay that fills."""
 EQUAL_S = 1.0
 """What an equal gets before anybody else is asked: it may be filling for all the others."""
 RAMP, WINDOW_BYTES = 4.0, 8 << 10
@@ -120,7 +121,7 @@ class Patience:
         if one.watched and self._hurried:
             return one.last_at + max(LOST_S if pace else SILENT_S, 4 * pace.p95(0.0)) * patience
         usual = 4 * one.health.expected_s(one.want.size)
-        return one.last_at + max(UNWATCHED_SILENT_S, usual) * patience
+        return one.last_at + max(SILENT_S if self._hurried else UNWATCHED_SILENT_S, usual) * patience
 
 
 def _calm(want: Want) -> int:
