@@ -65,10 +65,14 @@ class WebTier:
         """Return the sources known now."""
         return self._sources()
 
-    async def fetch(self, source: Source, cid: Cid, *, title: str = "") -> bytes:
+    async def fetch(
+        self, source: Source, cid: Cid, *, title: str = "", arrived: Callable[[int], None] | None = None
+    ) -> bytes:
         """Return the block, unverified; raises ``UnreachableError`` or ``RefusedError``."""
         headers = {**self._headers, "farcast-title": title} if title else self._headers
-        return await self._dialer.get_block(source, cid, headers=headers, timeout_s=FETCH_TIMEOUT_S)
+        return await self._dialer.get_block(
+            source, cid, headers=headers, timeout_s=FETCH_TIMEOUT_S, arrived=arrived
+        )
 
 
 def pull_zones(keyring: Keyring | None) -> list[Source]:
