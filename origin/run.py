@@ -28,7 +28,7 @@ from ..protocol.errors import RefusedError
 from .admin import OriginAdmin
 from .broadcast import Broadcast
 from .cdn.tags import Tags
-from .cdn.watch import LOOK_S, described
+from .cdn.watch import described
 from .dialback import DialBack
 from .keys import Keys
 from .office import Office
@@ -175,7 +175,7 @@ class OriginBox:
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
         self.box.every("edges", TICK_S, self._tend_edges)
-        self.box.every("edge_look", LOOK_S, self._look_at_edges)
+        self.box.every("edge_look", self.office.watch.pause_s, self._look_at_edges)
         self.box.every("deny", DENY_LOOK_S, self.embargo.look)
         self.box.every("routing", TICK_S, self.routing.refresh)
         if self.broadcast is not None:
