@@ -199,6 +199,12 @@ class Trust(Table, frozen=True):
     refresh_s: Seconds
 
 
+class Access(Table, frozen=True):
+    """``[access]``: titles that need a ticket."""
+
+    recheck_s: Seconds
+
+
 class Ipfs(Table, frozen=True):
     """``[ipfs]``: gateways from which a relay's operator pins by CID."""
 
@@ -244,6 +250,7 @@ class Settings:
     deny: Deny
     money: Money
     trust: Trust
+    access: Access
     ipfs: Ipfs
     kubo: Kubo
     cdn: Cdn

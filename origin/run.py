@@ -27,6 +27,7 @@ from .broadcast import Broadcast
 from .cdn.tags import Tags
 from .cdn.watch import LOOK_S, described
 from .dialback import DialBack
+from .keydesk import KeyDesk
 from .keys import Keys
 from .office import Office
 from .routing import Routing
@@ -54,6 +55,10 @@ class OriginBox:
             box.registry,
         )
         self.service.dialback = DialBack(box.dialer, box.registry)
+        self.keydesk = KeyDesk(
+            self.office.keys, self.office.accounts, lambda: self.service.catalog, self.office.manifest_of,
+            self.service, clock_ms, box.registry,
+        )  # fmt: skip
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
         denied = DenyFiles(settings.deny.files, box.registry)
         self.embargo = Embargo(self.library, self.office.takedown, denied, box.registry)
@@ -133,6 +138,7 @@ class OriginBox:
         box.lookup = self.embargo.lookup(self.tags.lookup(routes.lookup))
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch(), self.tags.version)
         self.service.routes(box.public)
+        self.keydesk.add_to(box.public)
         self.routing.add_to(box.public)
         box.local.route("GET", "/api/origin/pulses", self._pulses)
         if self.broadcast is not None:
