@@ -224,7 +224,7 @@ def pulses(
     if action != "show":
         call_admin(path, "POST", "/api/pulses", {"on": action == "on"})
     found = call_admin(path, "GET", "/api/pulses")
-    state = "on" if found["on"] else "off: titles play, nothing is counted"
+    state = "on" if found["on"] else "off: open titles play, nothing is counted"
     Console(as_json=as_json).result(
         found,
         f"pulses are {state}",

@@ -77,6 +77,7 @@ class Desk:
     def titles(self) -> list[dict[str, Any]]:
         """Return the listed titles whose manifests are here, with how much of each is held."""
         viewer, rows = self._viewer, list[dict[str, Any]]()
+        lock = viewer.unlocker.locks()
         for title in viewer.library.titles():
             try:
                 manifest = viewer.library.manifest(title)
@@ -92,7 +93,7 @@ class Desk:
                     "root_cid": str(manifest.root_cid),
                     "held_percent": self._held_percent(title, manifest.size_bytes),
                     "access": manifest.access,
-                    "locked": viewer.unlocker.lock(manifest),
+                    "locked": lock(manifest),
                 }
             )
         return rows

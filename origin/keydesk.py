@@ -34,12 +34,14 @@ from .keys import Keys
 
 MEDIA_TYPE = "application/vnd.farcast+msgpack"
 KEY_MEDIA_TYPE = "application/octet-stream"
+ASKS_AT_ONCE = 32
+"""Requests being judged at one time; the next are told to come back."""
 KEYS_A_DAY = 2_048
 """Keys one ticket may ask for on its day: a title's, every ten minutes, many times over."""
 TICKETS_COUNTED = 100_000
 REASONS = (
     "bad_ticket", "wrong_key", "wrong_day", "revoked", "unknown_key", "lost_secret", "not_yet", "window_over",
-    "taken_down", "too_many_keys", "no_ticket", "malformed",
+    "taken_down", "too_many_keys", "no_ticket", "busy", "malformed",
 )  # fmt: skip
 CORS = {
     "access-control-allow-origin": "*",
@@ -96,6 +98,7 @@ class KeyDesk:
         self._seen = 0
         self._asked: dict[bytes, int] = {}
         self._asked_day = 0
+        self._asking = 0
         self._issued = Counter(
             "farcast_origin_content_keys_issued", "Content keys given to ticket holders.", registry=registry
         )
@@ -114,6 +117,11 @@ class KeyDesk:
         router.route("GET", KEYS_PATH + "/{key_id}", self.fetch)
         router.route("OPTIONS", KEYS_PATH + "/{key_id}", self._preflight)
 
+    def learn(self) -> None:
+        """Read the manifests of all that was published, before anybody waits for it. Blocking."""
+        with self._lock:
+            self._learn()
+
     async def issue(self, exchange: Exchange, signer: bytes) -> Answer:
         """``POST /v1/keys``: the keys a ticket's holder names, signed for by the ticket's session key."""
 
@@ -125,7 +133,7 @@ class KeyDesk:
                 raise _no(message, "wrong_key")
             return await asyncio.to_thread(self._grants, ticket, request.key_ids)
 
-        body = encode(KeyAnswer(1, list(await self._counted(grants()))))
+        body = encode(KeyAnswer(1, list(await self._counted(grants))))
         return Answer(200, {"content-type": MEDIA_TYPE, "cache-control": "no-store"}, body)
 
     async def fetch(self, exchange: Exchange) -> Answer:
@@ -145,7 +153,7 @@ class KeyDesk:
             return await asyncio.to_thread(self._grants, ticket, [key_id])
 
         try:
-            (grant,) = await self._counted(grants())
+            (grant,) = await self._counted(grants)
         except RefusedError as error:
             answer = Answer.problem(error.status, "Refused", str(error), reason=error.reason)
             answer.headers |= {"access-control-allow-origin": "*", "cache-control": "no-store"}
@@ -157,9 +165,9 @@ class KeyDesk:
         del exchange
         return Answer(204, dict(CORS))
 
-    async def _counted(self, work: Awaitable[Sequence[KeyGrant]]) -> Sequence[KeyGrant]:
+    async def _counted(self, ask: Callable[[], Awaitable[Sequence[KeyGrant]]]) -> Sequence[KeyGrant]:
         try:
-            found = await work
+            found = await self._one_of_a_few(ask)
         except RefusedError as error:
             self._refused.labels(error.reason if error.reason in REASONS else "malformed").inc()
             raise
@@ -168,6 +176,16 @@ class KeyDesk:
             raise RefusedError(str(error), status=400, reason=error.reason) from error
         self._issued.inc(len(found))
         return found
+
+    async def _one_of_a_few(self, ask: Callable[[], Awaitable[Sequence[KeyGrant]]]) -> Sequence[KeyGrant]:
+        if self._asking >= ASKS_AT_ONCE:
+            message = "many ask for keys at this moment; try again soon"
+            raise RefusedError(message, status=429, retry_after_s=2, reason="busy")
+        self._asking += 1
+        try:
+            return await ask()
+        finally:
+            self._asking -= 1
 
     def _ticket(self, data: bytes) -> Ticket:
         try:

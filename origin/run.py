@@ -81,6 +81,7 @@ class OriginBox:
         await asyncio.to_thread(self.service.freshen)
         await asyncio.to_thread(self.embargo.load)
         await asyncio.to_thread(self.office.sign_edges)
+        await asyncio.to_thread(self.keydesk.learn)
         self.office.serving = True
         try:
             await self.box.run(started)

@@ -37,6 +37,9 @@ class _Standing:
     failures: int = 0
 
 
+_UNKNOWN = _Standing()
+
+
 class Leases:
     """What is held and what was answered, key by key; the least lately used are forgotten."""
 
@@ -47,7 +50,7 @@ class Leases:
 
     def __len__(self) -> int:
         """Return how many keys are held, usable or not."""
-        return sum(standing.lease is not None for standing in self._standings.values())
+        return sum(standing.lease is not None for standing in [*self._standings.values()])
 
     def restore(self, lease: Lease) -> None:
         """Take a key that was kept on the disk; the origin is asked at its next use all the same."""
@@ -55,27 +58,27 @@ class Leases:
 
     def usable(self, key_id: bytes, now_ms: int) -> bytes | None:
         """Return the key, None where there is none that may be used now."""
-        lease = self._of(key_id).lease
+        lease = self._seen(key_id).lease
         if lease is None or not lease.granted_ms - CLOCK_SLACK_MS <= now_ms < lease.until_ms:
             return None
         return lease.key
 
     def refusal(self, key_id: bytes) -> Refusal | None:
         """Return why the origin did not give the key the last time, None where it did or was not asked."""
-        return self._of(key_id).refusal
+        return self._seen(key_id).refusal
 
     def lapsed(self, key_id: bytes, now_ms: int) -> bool:
         """Say whether a key is held that may no longer be used, or not under this clock."""
-        return self._of(key_id).lease is not None and self.usable(key_id, now_ms) is None
+        return self._seen(key_id).lease is not None and self.usable(key_id, now_ms) is None
 
     def older(self, key_id: bytes, now_ms: int, age_ms: int) -> bool:
         """Say whether a key is not held, or was given longer than ``age_ms`` ago."""
-        lease = self._of(key_id).lease
+        lease = self._seen(key_id).lease
         return lease is None or not 0 <= now_ms - lease.granted_ms <= age_ms
 
     def due(self, key_id: bytes, now_ms: int) -> bool:
         """Say whether to ask the origin for a key that is wanted now."""
-        return now_ms >= self._of(key_id).ask_at_ms
+        return now_ms >= self._seen(key_id).ask_at_ms
 
     def asked(self, key_id: bytes, now_ms: int) -> None:
         """Note that the origin is being asked: nobody asks a second time meanwhile."""
@@ -100,6 +103,10 @@ class Leases:
 
     def _wait_ms(self, standing: _Standing) -> int:
         return min(RETRY_MS << min(standing.failures - 1, 16), max(self._recheck_ms, RETRY_MS))
+
+    def _seen(self, key_id: bytes) -> _Standing:
+        """Return a standing to look at: looking at all titles of a list displaces nobody's key."""
+        return self._standings.get(key_id, _UNKNOWN)
 
     def _of(self, key_id: bytes) -> _Standing:
         found = self._standings.get(key_id)

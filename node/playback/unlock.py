@@ -8,20 +8,25 @@ or DASH plays a protected title like any other.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ...protocol.codec import encode
 from ...protocol.contentkey import LEASE_MS, KeyRequest, Lease, open_key_answer
-from ...protocol.errors import FarcastError, RefusedError, RemoteError
+from ...protocol.errors import FarcastError, LocalError, RefusedError, RemoteError
 from ...protocol.identity import Identity
 from ...protocol.manifest import Manifest
 from ...protocol.protection import is_playlist, is_sealed, open_file, posters, unlock_playlist
 from ..pulses.wallet import Credential, Wallet
 from .lease import Leases, Refusal
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FILE_LIMIT_BYTES = 64 << 20
 MEMORY_BYTES = 32 << 20
@@ -128,14 +133,18 @@ class Unlocker:
             return None
         try:
             key_id, key = await self._key(manifest)
-            if is_playlist(path):
-                return unlock_playlist((await read()).decode()).encode()
-            if not is_sealed(path, posters(manifest)):
-                return None
-            return await self._open(key, key_id, path, size_bytes, read)
         except RefusedError as error:
-            self._metrics.locked.labels(error.reason if error.reason in REASONS else "no_key").inc()
+            self._metrics.locked.labels(error.reason).inc()
             raise
+        if not is_playlist(path) and not is_sealed(path, posters(manifest)):
+            return None
+        place = (key_id, path)
+        clear = self._memory.get(place)
+        if clear is None:
+            clear = await self._opened(key, key_id, path, size_bytes, read)
+            self._remember(place, clear)
+        self._memory.move_to_end(place)
+        return clear
 
     async def locked(self, title: str) -> str:
         """Return why a title does not play now, in one sentence; empty where it does. Asks if need be."""
@@ -147,15 +156,21 @@ class Unlocker:
             return str(error)
         return ""
 
-    def lock(self, manifest: Manifest) -> str:
-        """Return the same as far as it is known without asking. Blocking."""
-        if manifest.protection is None:
-            return ""
-        key_id, now_ms = manifest.protection.key_ids[0], self._clock_ms()
-        barred = self._barred(manifest, self._wallet.credential(now_ms))
-        if barred is None and self._leases.usable(key_id, now_ms) is None:
-            barred = self._missing(manifest, key_id, now_ms) if self._leases.refusal(key_id) else None
-        return "" if barred is None else str(barred)
+    def locks(self) -> Callable[[Manifest], str]:
+        """Return what says the same of many titles, as far as it is known without asking. Blocking."""
+        now_ms = self._clock_ms()
+        credential = self._wallet.credential(now_ms)
+
+        def lock(manifest: Manifest) -> str:
+            if manifest.protection is None:
+                return ""
+            key_id = manifest.protection.key_ids[0]
+            barred = self._barred(manifest, credential)
+            if barred is None and self._leases.usable(key_id, now_ms) is None:
+                barred = self._missing(manifest, key_id, now_ms) if self._leases.refusal(key_id) else None
+            return "" if barred is None else str(barred)
+
+        return lock
 
     async def renew(self, titles: Sequence[str]) -> None:
         """Have fresh keys of the ``titles`` that are kept here, so that they play offline."""
@@ -215,14 +230,21 @@ class Unlocker:
             self._leases.refused(key_id, refusal, self._clock_ms())
             if refusal.final:
                 self._forget(key_id)
-                await asyncio.to_thread(self._wallet.drop_key, key_id)
+                await self._keep(self._wallet.drop_key, key_id)
         else:
             self._metrics.asked.labels("granted").inc()
             now_ms = self._clock_ms()
             lease = Lease(key_id, grants[0].key, now_ms, min(grants[0].until_ms, now_ms + LEASE_MS))
             self._leases.granted(lease)
-            await asyncio.to_thread(self._wallet.keep_key, lease)
+            await self._keep(self._wallet.keep_key, lease)
         self._metrics.held.set(len(self._leases))
+
+    async def _keep(self, change: Callable[[T], None], what: T) -> None:
+        """Write to the wallet; a full disk costs the key at the next start, never playback."""
+        try:
+            await asyncio.to_thread(change, what)
+        except LocalError as error:
+            log.warning("the wallet is behind on content keys: %s", error)
 
     def _barred(self, manifest: Manifest, credential: Credential | None) -> RefusedError | None:
         """Return what keeps this box from any key at all."""
@@ -253,27 +275,27 @@ class Unlocker:
 
     # -- files
 
-    async def _open(self, key: bytes, key_id: bytes, path: str, size_bytes: int, read: ReadSealed) -> bytes:
-        place = (key_id, path)
-        clear = self._memory.get(place)
-        if clear is not None:
-            self._memory.move_to_end(place)
-            return clear
+    async def _opened(self, key: bytes, key_id: bytes, path: str, size_bytes: int, read: ReadSealed) -> bytes:
         if size_bytes > FILE_LIMIT_BYTES:
             message = f"{path} of {size_bytes} bytes is too large for a file of a protected title"
             raise RefusedError(message, status=502, reason="bad_ciphertext")
         async with self._room:
-            sealed = await read()
+            data = await read()
             try:
-                clear = await asyncio.to_thread(open_file, key, key_id, path, sealed)
-            except RemoteError as error:
-                raise RefusedError(str(error), status=502, reason=error.reason) from error
+                if is_playlist(path):
+                    return unlock_playlist(data.decode()).encode()
+                clear = await asyncio.to_thread(open_file, key, key_id, path, data)
+            except (RemoteError, UnicodeDecodeError) as error:
+                self._metrics.locked.labels("bad_ciphertext").inc()
+                raise RefusedError(f"{path}: {error}", status=502, reason="bad_ciphertext") from error
         self._metrics.opened.inc(len(clear))
+        return clear
+
+    def _remember(self, place: tuple[bytes, str], clear: bytes) -> None:
         self._memory[place] = clear
         held = sum(map(len, self._memory.values()))
-        while held > MEMORY_BYTES:
+        while held > MEMORY_BYTES and len(self._memory) > 1:
             held -= len(self._memory.popitem(last=False)[1])
-        return clear
 
     def _forget(self, key_id: bytes) -> None:
         for place in [place for place in self._memory if place[0] == key_id]:

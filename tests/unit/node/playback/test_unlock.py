@@ -302,12 +302,12 @@ async def test_kept_titles_have_fresh_keys_without_anybody_playing(tmp_path: Pat
 async def test_the_list_knows_what_is_locked_without_asking(tmp_path: Path) -> None:
     async with rig(tmp_path, tickets=False) as r:
         manifest = await r.library.learn("film", r.fetcher.block)
-        assert "needs a ticket" in r.unlocker.lock(manifest)
+        assert "needs a ticket" in r.unlocker.locks()(manifest)
         r.tickets()
-        assert r.unlocker.lock(manifest) == ""
+        assert r.unlocker.locks()(manifest) == ""
         r.answer = RefusedError("film may be watched from tomorrow on", status=403, reason="not_yet")
         assert await r.unlocker.locked("film") == "film does not play: film may be watched from tomorrow on"
-        assert r.unlocker.lock(manifest) == await r.unlocker.locked("film")
+        assert r.unlocker.locks()(manifest) == await r.unlocker.locked("film")
         assert r.asked == 1
 
 
