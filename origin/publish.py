@@ -70,6 +70,9 @@ def publish(
         LocalError: encoding failed, or no room.
 
     """
+    if film.access == "ticket" and keys is None:
+        message = f"{film.title} asks for access = 'ticket', but there are no keys to encrypt it with"
+        raise UsageError(message, reason="unsupported")
     if previous is not None and previous.title != film.title:
         raise UsageError(f"{film.title} cannot follow the title {previous.title}", reason="bad_value")
     if previous is not None and previous.publisher != publisher.key:
@@ -78,7 +81,7 @@ def publish(
     encode = ingest(media, encodes_dir, progress, preset=preset, loop_to_s=loop_to_s)
     streams = read_streams(encode.folder)
     write_playlists(encode.folder, streams, film.language)
-    sealer = _sealer(film, encode.folder, keys)
+    sealer = Sealer(encode.folder, film.title, {POSTER}, keys) if film.access == "ticket" and keys else None
     packaged = package(encode.folder, store, progress, sealer.read if sealer else None)
     protection = sealer.protection if sealer else None
     manifest = _manifest(
@@ -104,15 +107,6 @@ def publish(
         reused=encode.reused,
         folder=encode.folder,
     )
-
-
-def _sealer(film: Film, folder: Path, keys: ContentKeys | None) -> Sealer | None:
-    if film.access == "open":
-        return None
-    if keys is None:
-        message = f"{film.title} asks for access = 'ticket', but there are no keys to encrypt it with"
-        raise UsageError(message, reason="unsupported")
-    return Sealer(folder, film.title, {POSTER}, keys)
 
 
 def _manifest(

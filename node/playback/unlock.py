@@ -256,7 +256,8 @@ class Unlocker:
             return None
         if not standing.enrolled:
             message = f"{manifest.name} needs an account of {standing.origin}: ask there for an account "
-            return _no(message + "invite, and run `farcast join LINK` with it", "no_account")
+            message += "invite, stop this node, run `farcast join LINK` and start it again"
+            return _no(message, "no_account")
         why = standing.no_ticket or f"{standing.origin} has not been reached since the last ran out"
         return _no(f"{manifest.name} needs a ticket, and this box has none for today: {why}", "no_ticket")
 

@@ -2,119 +2,71 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import re
-import sqlite3
 import subprocess
+import threading
 import time
-from collections.abc import Generator, Iterable
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Generator
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
 
-from farcast.node.demo.troupe import free_port
 from farcast.node.ffmpeg import find_ffmpeg
 from farcast.protocol.contentkey import prove_ticket
-from farcast.protocol.manifest import Manifest, open_manifest
 from farcast.protocol.protection import open_file
-from farcast.tests.wire.pantry import Meter, office
-from farcast.tests.wire.street import DAY_S, FILM, Answered, Box, Street, ask, draw, until
+from farcast.tests.system.chromium import Tab, tab_in
+from farcast.tests.wire.cinema import (
+    RECHECK,
+    Cinema,
+    fetch_key,
+    found,
+    metrics,
+    opened,
+    packets,
+    problem,
+    ticket_of,
+    windows,
+)
+from farcast.tests.wire.street import DAY_S, ask, until
 
-WINDOW_BYTES = 32
-RECHECK = {"FARCAST_ACCESS_RECHECK_S": "1"}
+Need = Callable[..., str]
 
-
-@dataclass
-class Cinema:
-    """An origin with one protected title, its CDN, a relay, and a viewer who has an account."""
-
-    street: Street
-    meter: Meter
-    origin: Box
-    relay: Box
-    alice: Box
-    manifest: Manifest
-    clear: dict[str, bytes]
-
-    @property
-    def key_id(self) -> bytes:
-        """The id of the title's key."""
-        assert self.manifest.protection is not None
-        return self.manifest.protection.key_ids[0]
-
-    @property
-    def segments(self) -> dict[str, bytes]:
-        """The clear bytes of every media segment."""
-        return {path: data for path, data in self.clear.items() if path.endswith(".m4s")}
-
-    def watch(self, box: Box, path: str) -> Answered:
-        """Ask a node's gateway for a file of the title."""
-        return ask(box.local, "GET", f"/{box.token}/watch/film/{path}")
-
-    def newcomer(self, name: str, link: str) -> Box:
-        """Let a viewer join and run."""
-        self.street.must("join", link, "--home", self.street.home(name))
-        box = self.street.start(name, "run", settings=RECHECK)
-        until(lambda: bool(box.api("/api/titles")), 30)
-        return box
-
-    def account(self, name: str) -> str:
-        """Return the invite of a new account."""
-        return str(self.street.must("origin", "account", "add", name, "--home", self.origin.home)["link"])
-
-
-def problem(answer: Answered) -> tuple[int, str, str]:
-    assert answer.headers["content-type"] == "application/problem+json"
-    told = json.loads(answer.body)
-    return answer.status, told["reason"], told["detail"]
+PAGE = """<!doctype html><meta charset="utf-8"><title>no node</title><video id="video" muted></video>
+<script src="/hls.js"></script><script>
+const hls = new Hls({enableWorker: false, xhrSetup: (xhr, url) => {
+  if (!url.includes("/v1/keys/")) return;
+  xhr.open("GET", "KEYS" + new URL(url).pathname);
+  xhr.setRequestHeader("authorization", "PROOF");
+}});
+window.errors = [];
+hls.on(Hls.Events.ERROR, (_, data) => errors.push(data.details + " " + (data.response?.code ?? "")));
+hls.loadSource("SOURCE");
+hls.attachMedia(document.getElementById("video"));
+</script>"""
 
 
 @pytest.fixture(scope="module")
 def cinema(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cinema]:
-    """Publish one title for ticket holders, and open."""
-    street = Street(tmp_path_factory.mktemp("cinema"))
-    port, relay_port = free_port(), free_port()
-    meter, home = Meter(port), street.home("origin")
-    meter.keeps = True
-    try:
-        film = draw(street.folder / "film.mp4", *FILM)
-        (street.folder / "film.toml").write_text('title = "film"\nname = "The Film"\naccess = "ticket"\n')
-        street.must("origin", "init", "--endpoint", f"127.0.0.1:{port}", "--cdn", meter.url, "--home", home)
-        street.must("origin", "payee", "add", "ada", "--home", home)
-        told = street.must("origin", "publish", film, "--preset", "ultrafast", "--home", home)
-        assert told["access"] == "ticket"
-        folder = Path(told["folder"])
-        clear = {
-            path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and not path.name.startswith(".")
-        }
-        books = office(home)
-        data = books.store.get(books.log.catalog.titles()["film"].cid)
-        books.close()
-        assert data is not None
-        listen = {"FARCAST_LISTEN_PORT": str(port), "FARCAST_NETWORK_ANNOUNCE": f"127.0.0.1:{port}"}
-        origin = street.start("origin", "origin", "run", settings=listen)
-        link = street.must("origin", "invite", "--relay", "--home", home)["link"]
-        own = {
-            "FARCAST_LISTEN_PORT": str(relay_port),
-            "FARCAST_NETWORK_ANNOUNCE": f"127.0.0.1:{relay_port}",
-        }
-        ran = street.run("relay", "join", link, "--home", street.home("relay"), settings=own)
-        assert ran.code == 0, ran
-        relay = street.start("relay", "relay", "run", settings=own)
-        made = Cinema(street, meter, origin, relay, origin, open_manifest(data), clear)
-        made.alice = made.newcomer("alice", made.account("alice"))
-        until(lambda: made.alice.api("/api/status")["tickets"] == 15, 30)
+    with opened(tmp_path_factory.mktemp("cinema")) as made:
         yield made
-    finally:
-        street.close()
-        meter.close()
+
+
+@pytest.fixture
+async def tab(need: Need, tmp_path: Path) -> AsyncGenerator[Tab]:
+    async with tab_in(need("chromium"), tmp_path / "profile") as shown:
+        yield shown
+
+
+@pytest.fixture(scope="module")
+def hls_js() -> bytes:
+    place = files("farcast.node.page").joinpath("vendor/hls.min.js")
+    if not place.is_file():
+        pytest.skip("hls.js is not here: `make page` brings it where npm is installed")
+    return place.read_bytes()
 
 
 def test_a_ticket_holders_gateway_gives_the_very_bytes_of_the_clear_encode(cinema: Cinema) -> None:
@@ -170,6 +122,44 @@ def test_a_player_of_hls_with_the_key_plays_what_a_cache_holds(cinema: Cinema) -
         capture_output=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert b"403" in ran.stderr  # without a ticket there is no key
+
+
+def test_mpv_plays_it_from_the_gateway(cinema: Cinema, need: Need) -> None:
+    command = [need("mpv"), "--no-config", "--vo=null", "--ao=null", "--untimed", "--msg-level=all=warn"]
+    address = f"{cinema.alice.url}/watch/film/master.m3u8"
+    done = subprocess.run([*command, address], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done
+
+
+@pytest.mark.browser
+async def test_hls_js_plays_it_on_the_nodes_page(cinema: Cinema, tab: Tab, hls_js: bytes) -> None:
+    del hls_js
+    await tab.go(f"{cinema.alice.url}/play/film")
+    await tab.evaluate("document.getElementById('video').play()")
+    await tab.until("document.getElementById('video').currentTime > 2", 20)
+    assert await tab.evaluate("document.getElementById('line').textContent") == "Playing"
+    assert not tab.complaints
+
+
+@pytest.mark.browser
+async def test_hls_js_without_a_node_decrypts_what_a_relay_holds(
+    cinema: Cinema, tab: Tab, hls_js: bytes
+) -> None:
+    grant = ticket_of(cinema.alice.home)
+    proof = prove_ticket(*grant, cinema.key_id, time.time_ns() // 1_000_000)
+    source = f"http://127.0.0.1:{cinema.relay.port}/watch/film/master.m3u8"
+    page = PAGE.replace("KEYS", f"http://127.0.0.1:{cinema.origin.port}").replace("SOURCE", source)
+    with Site({"/": page.replace("PROOF", proof).encode(), "/hls.js": hls_js}) as site:
+        await tab.go(site.url)
+        await tab.evaluate("document.getElementById('video').play()")
+        await tab.until("document.getElementById('video').currentTime > 2", 20)
+        assert await tab.evaluate("errors.filter(error => error.startsWith('key'))") == []
+        preflights = [one for one in tab.requests if one.startswith("GET") and "/v1/keys/" in one]
+        assert len(preflights) >= 1
+        site.pages["/"] = page.replace("PROOF", proof[:-1] + ("A" if proof[-1] != "A" else "E")).encode()
+        await tab.go(site.url)
+        await tab.until("errors.includes('keyLoadError 403')", 20)
+        assert await tab.evaluate("document.getElementById('video').currentTime") == 0
 
 
 def test_no_store_anywhere_has_a_clear_byte_and_no_disk_has_the_key_but_the_viewers(cinema: Cinema) -> None:
@@ -267,47 +257,36 @@ def test_a_kept_title_plays_offline_as_long_as_tickets_reach_and_then_says_why_n
     late.stop()
 
 
-def ticket_of(home: Path) -> tuple[bytes, bytes]:
-    """Return today's ticket of a viewer and its ticket key."""
-    with closing(sqlite3.connect(f"file:{home}/wallet.db?mode=ro", uri=True)) as conn:
-        today = time.time_ns() // 10**9 // DAY_S
-        found: Any = conn.execute("SELECT ticket, key FROM day WHERE day = ?", (today,)).fetchone()
-    return bytes(found[0]), bytes(found[1])
+class Site(http.server.ThreadingHTTPServer):
+    """A web site of a few pages, somewhere else than origin and relay."""
+
+    daemon_threads = True
+
+    def __init__(self, pages: dict[str, bytes]) -> None:
+        """Listen on a free port of loopback."""
+        super().__init__(("127.0.0.1", 0), _Visit)
+        self.pages = pages
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/"
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def server_close(self) -> None:
+        """Stop."""
+        self.shutdown()
+        super().server_close()
+        self._thread.join()
 
 
-def fetch_key(cinema: Cinema, grant: tuple[bytes, bytes]) -> bytes:
-    """Fetch the title's key as a page does."""
-    proof = prove_ticket(*grant, cinema.key_id, time.time_ns() // 1_000_000)
-    url = f"http://127.0.0.1:{cinema.origin.port}/v1/keys/{cinema.key_id.hex()}"
-    with urlopen(Request(url, headers={"authorization": proof}), timeout=10) as answer:
-        key = answer.read()
-    assert len(key) == 16
-    return bytes(key)
+class _Visit(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        site = self.server
+        assert isinstance(site, Site)
+        body = site.pages.get(self.path, b"")
+        self.send_response(200 if body else 404)
+        self.send_header("content-type", "text/javascript" if self.path.endswith(".js") else "text/html")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
-
-def packets(source: str, *options: str) -> str:
-    """Return a digest of every packet that ffmpeg reads from a playlist, nothing decoded."""
-    command = [find_ffmpeg(), "-v", "error", *options, "-i", source, "-map", "0:v:0", "-map", "0:a:0"]
-    ran = subprocess.run(
-        [*command, "-c", "copy", "-f", "md5", "-"],
-        capture_output=True, timeout=60, check=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert ran.stdout.startswith(b"MD5="), ran
-    return ran.stdout.decode()
-
-
-def windows(clear: Iterable[bytes]) -> frozenset[bytes]:
-    """Return every 32 bytes in a row of these files that are no mere filling."""
-    parts = (data[at : at + WINDOW_BYTES] for data in clear for at in range(len(data) - WINDOW_BYTES + 1))
-    return frozenset(part for part in parts if len(set(part)) >= WINDOW_BYTES // 2)
-
-
-def found(wanted: frozenset[bytes], data: bytes) -> bool:
-    """Say whether any of the windows occurs in ``data``, at any place."""
-    return any(data[at : at + WINDOW_BYTES] in wanted for at in range(len(data) - WINDOW_BYTES + 1))
-
-
-def metrics(box: Box) -> str:
-    """Return what a box measures."""
-    with urlopen(f"http://{box.local}/metrics", timeout=10) as answer:
-        return str(answer.read().decode())
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as above
+        del format, args
