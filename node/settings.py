@@ -360,6 +360,7 @@ TABLES: Mapping[str, type[Table]] = {
     "deny": Deny,
     "money": Money,
     "trust": Trust,
+    "access": Access,
     "ipfs": Ipfs,
     "kubo": Kubo,
     "cdn": Cdn,

@@ -52,6 +52,7 @@ class Rig:
         self.answer: FarcastError | bytes = KEY
         self.until_ms = 0
         self.asked = 0
+        self.players = 0
         self.gate: asyncio.Event | None = None
         self.standing = Standing(enrolled=True, pulses=True, origin="Acme", no_ticket="")
         heartbeat = Heartbeat(
@@ -104,7 +105,9 @@ class Rig:
             del limit
             return b""
 
-        fields = {"host": "localhost", **{name.replace("_", "-"): text for name, text in headers.items()}}
+        self.players += 1  # each request is another player's, so that none is paced
+        player = {"host": "localhost", "user-agent": f"player {self.players}"}
+        fields = {**player, **{name.replace("_", "-"): text for name, text in headers.items()}}
         exchange = Exchange.of(
             method, f"/watch/film/{path}", fields, peer="127.0.0.1", secure=False, reader=read
         )
