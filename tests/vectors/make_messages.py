@@ -1076,8 +1076,8 @@ def _keys(book: Book) -> None:
         clear = bytes(place * 7 % 251 for place in range(size))
         given = {"key": keys[0], "key_id": key_ids[0], "name": path}
         sealed = protection.seal_file(keys[0], key_ids[0], path, clear)
-        fields = {"iv": protection.iv_of(key_ids[0], path), "clear": clear}
-        book.good(f"sealed file {path}", "sealed-file", sealed, fields, **given)
+        read = {"iv": protection.iv_of(key_ids[0], path), "clear": clear}
+        book.good(f"sealed file {path}", "sealed-file", sealed, read, **given)
         for how, spoilt in {
             "cut by a byte": sealed[:-1],
             "of another key": protection.seal_file(keys[1], key_ids[0], path, clear),
