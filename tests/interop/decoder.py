@@ -18,7 +18,6 @@ import hashlib
 import hmac
 import ipaddress
 import json
-import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NoReturn, TypeAlias, cast
@@ -202,8 +201,10 @@ def _product(a: int, b: int) -> int:
 
 def _substitute(value: int) -> int:
     inverse = next((other for other in range(256) if _product(value, other) == 1), 0)
-    turned = (inverse << turn | inverse >> (8 - turn) for turn in range(5))
-    return (functools.reduce(operator.xor, turned) ^ 0x63) & 0xFF
+    out = 0x63
+    for turn in range(5):
+        out ^= inverse << turn | inverse >> (8 - turn)
+    return out & 0xFF
 
 
 @functools.cache
