@@ -82,7 +82,7 @@ def list_titles(
     found: list[dict[str, Any]] = call_admin(_home(home), "GET", "/api/titles")
     rows = [row for row in found if query.lower() in f"{row['title']} {row['name']}".lower()]
     console.table(
-        ["title", "name", "length", "size", "held", "offline"],
+        ["title", "name", "length", "size", "held", "offline", "access"],
         [
             (
                 row["title"],
@@ -91,6 +91,7 @@ def list_titles(
                 f"{row['size_bytes'] / 1e6:.1f} MB",
                 f"{row['held_percent']} %",
                 "yes" if row["held_percent"] == 100 else "no",  # noqa: PLR2004 - whole
+                "locked" if row["locked"] else row["access"],
             )
             for row in rows
         ],
@@ -112,6 +113,8 @@ def play(
     del debug
     found = call_admin(_home(home), "GET", f"/api/titles/{title}")
     console = Console(as_json=as_json)
+    if found["locked"]:
+        raise RemoteError(str(found["locked"]), reason="locked")
     if url:
         console.result(found, str(found["watch_hls"]))
         return
@@ -146,7 +149,9 @@ def keep(
     if found["error"]:
         message = f"{title} is not whole yet: {found['error']}; `farcast keep {title}` goes on from here"
         raise LocalError(message, reason="not_whole")
-    console.result(found, f"Kept {title}: {found['bytes'] / 1e6:.1f} MB; it plays with no network")
+    size = f"Kept {title}: {found['bytes'] / 1e6:.1f} MB"
+    locked = f"{size}; but it does not play now: {found['locked']}"
+    console.result(found, locked if found["locked"] else f"{size}; it plays with no network")
 
 
 @app.command(epilog="Example: farcast drop big-buck-bunny")
@@ -219,7 +224,7 @@ def pulses(
     if action != "show":
         call_admin(path, "POST", "/api/pulses", {"on": action == "on"})
     found = call_admin(path, "GET", "/api/pulses")
-    state = "on" if found["on"] else "off: titles play, nothing is counted"
+    state = "on" if found["on"] else "off: open titles play, nothing is counted"
     Console(as_json=as_json).result(
         found,
         f"pulses are {state}",

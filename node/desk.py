@@ -77,6 +77,7 @@ class Desk:
     def titles(self) -> list[dict[str, Any]]:
         """Return the listed titles whose manifests are here, with how much of each is held."""
         viewer, rows = self._viewer, list[dict[str, Any]]()
+        lock = viewer.unlocker.locks()
         for title in viewer.library.titles():
             try:
                 manifest = viewer.library.manifest(title)
@@ -91,6 +92,8 @@ class Desk:
                     "size_bytes": manifest.size_bytes,
                     "root_cid": str(manifest.root_cid),
                     "held_percent": self._held_percent(title, manifest.size_bytes),
+                    "access": manifest.access,
+                    "locked": lock(manifest),
                 }
             )
         return rows
@@ -127,6 +130,7 @@ class Desk:
         return Answer.json(
             {
                 "title": title,
+                "locked": await self._viewer.unlocker.locked(title),
                 "watch_hls": f"{base}/watch/{title}/master.m3u8",
                 "player": f"{base}/play/{title}",
                 "cmcd": f"{base}/v1/cmcd",
@@ -135,10 +139,14 @@ class Desk:
         )
 
     async def _keep(self, exchange: Exchange) -> Answer:
-        return Answer.json((await self._viewer.keeper.keep(exchange.match["title"]))._asdict())
+        title = exchange.match["title"]
+        kept = await self._viewer.keeper.keep(title)
+        return Answer.json({**kept._asdict(), "locked": await self._viewer.unlocker.locked(title)})
 
     async def _kept(self, exchange: Exchange) -> Answer:
-        return Answer.json((await self._viewer.keeper.progress(exchange.match["title"]))._asdict())
+        title = exchange.match["title"]
+        kept = await self._viewer.keeper.progress(title)
+        return Answer.json({**kept._asdict(), "locked": await self._viewer.unlocker.locked(title)})
 
     async def _drop(self, exchange: Exchange) -> Answer:
         return Answer.json((await self._viewer.keeper.drop(exchange.match["title"]))._asdict())

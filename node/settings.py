@@ -205,6 +205,12 @@ class Trust(Table, frozen=True):
     refresh_s: Seconds
 
 
+class Access(Table, frozen=True):
+    """``[access]``: titles that need a ticket."""
+
+    recheck_s: Seconds
+
+
 class Ipfs(Table, frozen=True):
     """``[ipfs]``: gateways from which a relay's operator pins by CID."""
 
@@ -251,6 +257,7 @@ class Settings:
     deny: Deny
     money: Money
     trust: Trust
+    access: Access
     ipfs: Ipfs
     kubo: Kubo
     cdn: Cdn
@@ -361,6 +368,7 @@ TABLES: Mapping[str, type[Table]] = {
     "deny": Deny,
     "money": Money,
     "trust": Trust,
+    "access": Access,
     "ipfs": Ipfs,
     "kubo": Kubo,
     "cdn": Cdn,

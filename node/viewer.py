@@ -18,6 +18,7 @@ from ..protocol.errors import FarcastError, RefusedError, UnreachableError, Usag
 from ..protocol.identity import Identity
 from ..protocol.keyring import Keyring
 from ..protocol.ports import Source, Tier, TierName
+from ..protocol.protection import KEYS_PATH
 from ..protocol.ticket import DAY_MS, TicketGrant
 from ..satellite.antenna import Antenna
 from ..satellite.fec import RaptorQ
@@ -43,7 +44,9 @@ from .ladder.ladder import Ladder
 from .ladder.tiers import Dialers, WebTier, cdn_tier, pull_zones, relay_sources
 from .page import Page
 from .playback.gateway import Gateway
+from .playback.keep import LABEL as KEEP
 from .playback.keep import Keeper
+from .playback.unlock import Standing, Unlocker
 from .pulses.acks import Acks
 from .pulses.batcher import Batcher
 from .pulses.courier import Courier
@@ -110,6 +113,15 @@ class Viewer:
         self.follower.advanced = takedown.enforce
         self.reception = Reception(box.spool, box.listens_as, self._keyring, clock_ms, box.registry)
         self.keeper = Keeper(box.store, self.library, self.fetcher)
+        self.unlocker = Unlocker(
+            self.library,
+            self.wallet,
+            self._ask_keys,
+            self._standing,
+            clock_ms,
+            box.registry,
+            recheck_s=settings.access.recheck_s,
+        )
         self.gateway = Gateway(
             self.library,
             self.fetcher,
@@ -117,6 +129,7 @@ class Viewer:
             self.heartbeat,
             box.registry,
             interval_s=settings.heartbeat.interval_s,
+            unlocker=self.unlocker,
         )
         self.desk = Desk(self)
         self._add_routes()
@@ -126,6 +139,7 @@ class Viewer:
         """Work until told to stop."""
         await asyncio.to_thread(self.replica.load)
         await asyncio.to_thread(self.embargo.load)
+        await self.unlocker.load()
         await self.heartbeat.recover()
         await self.box.run(started)
 
@@ -223,17 +237,32 @@ class Viewer:
 
     async def _issue(self, wanted: list[tuple[int, bytes]]) -> list[TicketGrant]:
         body = encode(TicketRequest(1, [TicketWish(day, key) for day, key in wanted]))
+        return open_ticket_answer(await self._ask_origin("/v1/tickets", body, self.box.identity)).grants
+
+    async def _ask_keys(self, body: bytes, session: Identity) -> bytes:
+        return await self._ask_origin(KEYS_PATH, body, session)
+
+    async def _ask_origin(self, path: str, body: bytes, identity: Identity) -> bytes:
+        """Post a request signed by ``identity`` to the first of the origin's listeners that answers."""
         failure: FarcastError = UnreachableError("the origin's address is not known yet")
         for source in self._origin():
             try:
-                reply = await self.box.dialer.signed_request(
-                    source, "POST", "/v1/tickets", body, self.box.identity
-                )
+                reply = await self.box.dialer.signed_request(source, "POST", path, body, identity)
             except UnreachableError as error:
                 failure = error
                 continue
-            return open_ticket_answer(expect(reply, 200)).grants
+            return expect(reply, 200)
         raise failure
+
+    def _standing(self) -> Standing:
+        origin = self.trust.hint.name if self.trust.hint else "the origin"
+        return Standing(self.enrolled, self.heartbeat.enabled, origin, self.no_ticket)
+
+    async def _renew_keys(self) -> None:
+        """Have the keys of kept titles ready for when the network is gone."""
+        labels = await asyncio.to_thread(self.box.store.pinned)
+        kept = [label.removeprefix(KEEP) for label in labels if label.startswith(KEEP)]
+        await self.unlocker.renew(kept)
 
     # -- wiring
 
@@ -265,6 +294,7 @@ class Viewer:
         box, settings = self.box, self.box.settings
         for closer in (
             self.gateway.close,
+            self.unlocker.close,
             self.keeper.close,
             self.fetcher.close,
             self.lan_dialer.close,
@@ -278,6 +308,7 @@ class Viewer:
         box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("tickets", RENEW_S, self._renew)
         box.every("keep", RENEW_S, self.keeper.resume)
+        box.every("keys", RENEW_S, self._renew_keys)
         box.serve("offers", self._digest_offers)
         box.serve("viewing", self.gateway.run)
         if self.antenna is not None:

@@ -44,6 +44,7 @@ PassphraseOption = Annotated[
 ]
 TitleArgument = Annotated[str, typer.Argument(help="The title's id, as `farcast origin list` shows it.")]
 MonthOption = Annotated[str | None, typer.Option(help="YYYY-MM; the month before this one by default.")]
+_ACCESS = {"open": "open to everybody", "ticket": "encrypted; plays with a ticket"}
 
 
 @app.command(epilog="Example: farcast origin init --name 'My films' --endpoint films.example:7433")
@@ -171,7 +172,7 @@ def account_revoke(
     del debug
     console = Console(as_json=as_json)
     found = _perform(home, "account_revoke", {"name": name}, console)
-    console.result(found, f"{name} gets no tickets from {found['revoked_from']} on")
+    console.result(found, f"{name} gets no tickets and no keys from {found['revoked_from']} on")
 
 
 @account.command("erase", epilog="Example: farcast origin account erase alice")
@@ -292,6 +293,9 @@ def publish_media(
     for_payee: Annotated[str | None, typer.Option("--payee", help="Who gets everything it earns.")] = None,
     preset: Annotated[str, typer.Option(help="x264's preset, like ultrafast or slow.")] = "",
     loop_to: Annotated[float, typer.Option(help="Repeat a shorter film to at least so many seconds.")] = 0,
+    access: Annotated[
+        str, typer.Option(help="open, or ticket: encrypted, for ticket holders; before what film.toml says.")
+    ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be published.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -302,12 +306,15 @@ def publish_media(
     console = Console(as_json=as_json)
     if not media.is_file():
         raise UsageError(f"{media} is no file; name a video file")
+    if access not in ("", "open", "ticket"):
+        raise UsageError(f"--access is open or ticket, not {access!r}")
     arguments = {
         "media": str(media.absolute()),
         "title": title,
         "payee": for_payee,
         "preset": preset,
         "loop_to_s": loop_to,
+        "access": access,
         "dry_run": dry_run,
     }
     found = _perform(home, "publish", arguments, console, label=f"publish {media.name}")
@@ -325,6 +332,7 @@ def publish_media(
         f"  length    {_clock(found['duration_s'])}, {found['bytes'] / 1e6:.1f} MB, "
         f"{found['renditions']} renditions",
         f"  blocks    {found['blocks']}, {found['new_blocks']} of them new",
+        f"  access    {_ACCESS[found['access']]}",
         f"  pays      {shares}",
         f"  root      {found['root_cid']}",
         *_kubo_lines(found["kubo"], console),
@@ -339,7 +347,7 @@ def list_titles(home: HomeOption = None, as_json: JsonOption = False, debug: Deb
     console = Console(as_json=as_json)
     found = _perform(home, "list", {}, console)
     console.table(
-        ["title", "name", "version", "length", "MB", "published", "pays"],
+        ["title", "name", "version", "length", "MB", "published", "access", "pays"],
         [
             (
                 row["title"],
@@ -348,6 +356,7 @@ def list_titles(home: HomeOption = None, as_json: JsonOption = False, debug: Deb
                 _clock(row["duration_s"]),
                 round(row["bytes"] / 1e6, 1),
                 row["published"],
+                row["access"],
                 ", ".join(row["payees"]),
             )
             for row in found["titles"]

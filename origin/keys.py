@@ -26,6 +26,7 @@ from .sealedkey import NONCE_BYTES, SALT_BYTES, open_key, seal_key
 ROLES = ("catalog", "ticket", "intake", "settlement", "publisher")
 TUF_ROLES = ("targets", "snapshot", "timestamp")
 TICKET_SECRET = "ticket-secret"  # noqa: S105 - a file name
+CONTENT_SECRET = "content-secret"  # noqa: S105 - a file name
 SEALED_ROOT = "root.sealed"
 DRAFT = ".init"
 """Where an origin's parts are made; it is there only while ``init`` works, or after one that died."""
@@ -69,6 +70,9 @@ class Keys:
             Identity(_read_seed(folder / f"{role}.key")) for role in ROLES
         )
         self.ticket_secret = _read_seed(folder / TICKET_SECRET)
+        if not (folder / CONTENT_SECRET).exists():  # a home older than protected titles
+            write_whole(folder / CONTENT_SECRET, secrets.token_bytes(KEY_BYTES))
+        self.content_secret = _read_seed(folder / CONTENT_SECRET)
         seeds = {role: _read_seed(folder / f"tuf-{role}.key") for role in TUF_ROLES}
         self.repository = Repository(home / "tuf", seeds)
 
@@ -148,6 +152,7 @@ def _forge(
     sealed = seal_key(root, passphrase, secrets.token_bytes(SALT_BYTES), secrets.token_bytes(NONCE_BYTES))
     write_whole(folder / SEALED_ROOT, sealed)
     write_whole(folder / TICKET_SECRET, secrets.token_bytes(KEY_BYTES))
+    write_whole(folder / CONTENT_SECRET, secrets.token_bytes(KEY_BYTES))
     for role in ROLES:
         write_whole(folder / f"{role}.key", seeds[role])
     for role, seed in tuf_seeds.items():

@@ -15,9 +15,10 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -44,6 +45,7 @@ from .cdn.edges import Edges
 from .cdn.paths import title_paths
 from .cdn.watch import Watch
 from .cdn.zone import bare
+from .contentkeys import ContentKeys
 from .film import load_film
 from .keys import ROOT_WARNING, Keys
 from .log import CatalogLog
@@ -96,7 +98,7 @@ class Office:
             )
             self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
             opened.pop_all()  # all of it is sound, so it stays open until ``close``
-        self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
+        self.treasury = Treasury(home, settings, self.keys, self.roster, self.manifest_of, self._registry)
         rpc = settings.kubo.rpc
         self._mirror = Mirror(rpc, self._registry) if rpc else None
         self._own_store: DiskStore | None = None
@@ -277,17 +279,21 @@ class Office:
         payee: str | None = None,
         preset: str = "",
         loop_to_s: float = 0,
+        access: Literal["", "open", "ticket"] = "",
         *,
         dry_run: bool = False,
         progress: Report,
     ) -> Result:
         """Encode, package, sign and list a film; again, only what changed.
 
-        Where no payee is named anywhere and just one is known, that one gets everything.
+        Where no payee is named anywhere and just one is known, that one gets everything; ``access``
+        comes before what film.toml says.
         """
         path = Path(media)
         known = [payee.id for payee in self.accounts.payees()]
         film = load_film(path, title=title, payee=payee or (known[0] if len(known) == 1 else None))
+        if access:
+            film = replace(film, access=access)
         for share in film.payees:
             if share.payee not in known:
                 message = f"{film.title} pays {share.payee!r}, whom this origin does not know; "
@@ -302,6 +308,7 @@ class Office:
                 "duration_s": held.duration_s,
                 "payees": shares,
                 "listed": entry is not None,
+                "access": film.access,
                 "dry_run": True,
             }
         now_ms = self._clock_ms()
@@ -317,6 +324,7 @@ class Office:
             preset,
             progress,
             loop_to_s=loop_to_s,
+            keys=ContentKeys(self.keys.content_secret),
         )
         self.store.pin(f"manifest:{done.cid}", [done.cid])  # settling needs it long after the film is gone
         if done.changed:
@@ -342,6 +350,7 @@ class Office:
             "blocks": done.blocks,
             "new_blocks": done.new_blocks,
             "new_bytes": done.new_bytes,
+            "access": done.manifest.access,
             "payees": shares,
             "kubo": kubo,
             "dry_run": False,
@@ -361,6 +370,7 @@ class Office:
                     "bytes": manifest.size_bytes,
                     "published": _date(entry.at_ms),
                     "payees": [share.payee for share in manifest.payees],
+                    "access": manifest.access,
                 }
             )
         return {"titles": titles, "entries": self.log.catalog.size}
@@ -421,7 +431,7 @@ class Office:
             self.edges.remember(title, zones, title_paths(title, roots, blocks, self.store.get))
 
     def _roots(self, manifests: Sequence[Cid]) -> list[Cid]:
-        found = (self._manifest_of(cid.digest) for cid in manifests)
+        found = (self.manifest_of(cid.digest) for cid in manifests)
         return [manifest.root_cid for manifest in found if manifest is not None]
 
     def _withdrawal(self, title: str, roots: Sequence[Cid], *, bytes_leave: bool, entries: int) -> Withdrawal:
@@ -574,7 +584,7 @@ class Office:
         """Return those of ``cids`` that no listed title has as its root or manifest."""
         listed: set[Cid] = set()
         for entry in self.log.catalog.titles().values():
-            manifest = self._manifest_of(entry.cid.digest)
+            manifest = self.manifest_of(entry.cid.digest)
             listed |= {entry.cid} | ({manifest.root_cid} if manifest else set())
         return [cid for cid in cids if cid not in listed]
 
@@ -587,7 +597,7 @@ class Office:
             raise LocalError(message, reason="no_manifest")
         return open_manifest(data)
 
-    def _manifest_of(self, digest: bytes) -> Manifest | None:
+    def manifest_of(self, digest: bytes) -> Manifest | None:
         """Return the manifest whose block has this SHA-256 digest, if it was published here."""
         data = self.store.get(Cid(RAW, digest))
         try:

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
-from ..node.blocks.cidpath import add
+from ..node.blocks.cidpath import Read, add
 from ..node.blocks.store import DiskStore
 from ..protocol.cid import RAW, Cid
 from ..protocol.errors import LocalError, RemoteError, StoreFullError
@@ -65,10 +65,11 @@ def write_playlists(folder: Path, streams: list[Stream], language: str) -> None:
         draft.replace(path)
 
 
-def package(folder: Path, store: DiskStore, progress: Progress) -> Packaged:
+def package(folder: Path, store: DiskStore, progress: Progress, read: Read | None = None) -> Packaged:
     """Put a folder into the store, every block hashed once; ``store.sync()`` makes all of it durable.
 
-    ``progress`` is called from several threads, one at a time.
+    ``progress`` is called from several threads, one at a time; ``read`` gives each file's bytes where
+    they are not those on the disk.
 
     Raises:
         StoreFullError: the quota or the disk has no room for the whole folder.
@@ -92,7 +93,7 @@ def package(folder: Path, store: DiskStore, progress: Progress) -> Packaged:
 
     progress("package", 0, total)
     with store.batch() as batch:
-        root = add(folder, keep).cid
+        root = add(folder, keep, read).cid
     if not all(store.has(cid) for cid in cids):
         message = f"the store has no room for the {total} bytes of {folder}: raise [store] quota_bytes"
         raise StoreFullError(message)

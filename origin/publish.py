@@ -11,11 +11,13 @@ from ..node.blocks.store import DiskStore
 from ..protocol.cid import Cid
 from ..protocol.errors import UsageError
 from ..protocol.identity import Identity, peer_id
-from ..protocol.manifest import Manifest, Track, seal_manifest
+from ..protocol.manifest import Manifest, Protection, Track, seal_manifest
+from .contentkeys import ContentKeys
 from .film import Film
 from .ingest import POSTER, Progress, ingest
 from .package import package, read_streams, write_playlists
 from .playlist import Stream, rendition
+from .sealing import Sealer
 
 
 class Published(NamedTuple):
@@ -55,19 +57,21 @@ def publish(
     progress: Progress,
     *,
     loop_to_s: float = 0,
+    keys: ContentKeys | None = None,
 ) -> Published:
     """Encode, package and sign ``media``; blocks and manifest are durable and pinned when this returns.
 
     ``previous`` is the title's newest manifest: where neither folder nor film data differ from it,
-    it stays and nothing is new. An empty ``preset`` is the default's.
+    it stays and nothing is new. An empty ``preset`` is the default's; ``keys`` encrypt a title
+    whose access is ``ticket``.
 
     Raises:
         UsageError: no ffmpeg, no film, or a title of another publisher.
         LocalError: encoding failed, or no room.
 
     """
-    if film.access != "open":
-        message = f"{film.title} asks for access = 'ticket', but films cannot be encrypted yet; use 'open'"
+    if film.access == "ticket" and keys is None:
+        message = f"{film.title} asks for access = 'ticket', but there are no keys to encrypt it with"
         raise UsageError(message, reason="unsupported")
     if previous is not None and previous.title != film.title:
         raise UsageError(f"{film.title} cannot follow the title {previous.title}", reason="bad_value")
@@ -77,8 +81,12 @@ def publish(
     encode = ingest(media, encodes_dir, progress, preset=preset, loop_to_s=loop_to_s)
     streams = read_streams(encode.folder)
     write_playlists(encode.folder, streams, film.language)
-    packaged = package(encode.folder, store, progress)
-    manifest = _manifest(film, streams, packaged.root, packaged.size_bytes, publisher, previous, now_ms)
+    sealer = Sealer(encode.folder, film.title, {POSTER}, keys) if film.access == "ticket" and keys else None
+    packaged = package(encode.folder, store, progress, sealer.read if sealer else None)
+    protection = sealer.protection if sealer else None
+    manifest = _manifest(
+        film, streams, packaged.root, packaged.size_bytes, publisher, previous, now_ms, protection
+    )
     changed = previous is None or _undated(manifest) != _undated(previous)
     if previous is not None and not changed:
         manifest = previous
@@ -109,6 +117,7 @@ def _manifest(
     publisher: Identity,
     previous: Manifest | None,
     now_ms: int,
+    protection: Protection | None,
 ) -> Manifest:
     longest = max(stream.duration for stream in streams if stream.init.kind == "video")
     return Manifest(
@@ -128,7 +137,7 @@ def _manifest(
         territories=list(film.territories),
         payees=list(film.payees),
         access=film.access,
-        protection=None,
+        protection=protection,
         created_ms=now_ms,
         # Ed25519 is deterministic: sealing the previous manifest again gives its very block
         supersedes=seal_manifest(previous, publisher)[0].encode() if previous else b"",

@@ -30,6 +30,7 @@ from .broadcast import Broadcast
 from .cdn.tags import Tags
 from .cdn.watch import described
 from .dialback import DialBack
+from .keydesk import KeyDesk
 from .keys import Keys
 from .office import Office
 from .routing import Routing
@@ -57,6 +58,10 @@ class OriginBox:
             box.registry,
         )
         self.service.dialback = DialBack(box.dialer, box.registry)
+        self.keydesk = KeyDesk(
+            self.office.keys, self.office.accounts, lambda: self.service.catalog, self.office.manifest_of,
+            self.service, clock_ms, box.registry,
+        )  # fmt: skip
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
         denied = DenyFiles(settings.deny.files, box.registry)
         self.embargo = Embargo(self.library, self.office.takedown, denied, box.registry)
@@ -79,6 +84,7 @@ class OriginBox:
         await asyncio.to_thread(self.service.freshen)
         await asyncio.to_thread(self.embargo.load)
         await asyncio.to_thread(self.office.sign_edges)
+        await asyncio.to_thread(self.keydesk.learn)
         self.office.serving = True
         try:
             await self.box.run(started)
@@ -136,6 +142,7 @@ class OriginBox:
         box.lookup = self.embargo.lookup(self.tags.lookup(routes.lookup))
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch(), self.tags.version)
         self.service.routes(box.public)
+        self.keydesk.add_to(box.public)
         self.routing.add_to(box.public)
         if box.settings.web.enabled:
             self._add_web()

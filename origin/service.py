@@ -121,10 +121,10 @@ class OriginService:
 
     def routes(self, router: Router) -> None:
         """Add the origin's routes; those that every box answers are ``PublicRoutes``'."""
-        router.route("POST", "/v1/devices", self._private(self.enrol_device))
-        router.route("POST", "/v1/tickets", self._private(self.issue_tickets))
-        router.route("POST", "/v1/relays", self._private(self.enrol_relay))
-        router.route("POST", "/v1/relays/rotation", self._private(self.rotate_relay))
+        router.route("POST", "/v1/devices", self.private(self.enrol_device))
+        router.route("POST", "/v1/tickets", self.private(self.issue_tickets))
+        router.route("POST", "/v1/relays", self.private(self.enrol_relay))
+        router.route("POST", "/v1/relays/rotation", self.private(self.rotate_relay))
         router.route("POST", "/v1/relays/check", self.check_relay)
         router.route("POST", "/v1/pulses", self.take_pulses)
 
@@ -221,17 +221,21 @@ class OriginService:
         finally:
             self._posting -= 1
 
-    def _private(self, handler: SignedHandler) -> Handler:
+    def private(self, handler: SignedHandler) -> Handler:
         """Return ``handler`` behind a signed request, on channels that nobody else can read."""
         answer = signed(self._nonces, handler, limit_bytes=ENROL_LIMIT_BYTES)
 
         async def handle(exchange: Exchange) -> Answer:
-            if not exchange.secure and not _is_loopback(exchange.peer):
-                message = "this is asked over QUIC or TLS with the origin's key, or at its web endpoint"
-                raise RefusedError(message, status=403, reason="insecure")
+            self.check_channel(exchange)
             return await answer(exchange)
 
         return handle
+
+    def check_channel(self, exchange: Exchange) -> None:
+        """Raise ``RefusedError`` 403 on a channel that others can read."""
+        if not exchange.secure and not _is_loopback(exchange.peer):
+            message = "this is asked over QUIC or TLS with the origin's key, or at its web endpoint"
+            raise RefusedError(message, status=403, reason="insecure")
 
     def _issue(self, device: bytes, wishes: list[TicketWish]) -> list[TicketGrant]:
         holder = self._accounts.holder(device)

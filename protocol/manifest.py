@@ -69,7 +69,7 @@ class Payee(Message, frozen=True):
 
 
 class Protection(Message, frozen=True):
-    """How segments are encrypted: ``aes-128`` (RFC 8216 section 4.3.2.4) and the key ids."""
+    """How files are encrypted (``protocol/protection.py``): ``aes-128`` and the id of the one key."""
 
     scheme: Literal["aes-128"]
     key_ids: list[Annotated[bytes, Meta(min_length=16, max_length=16)]]
@@ -157,3 +157,6 @@ def check_manifest(manifest: Manifest) -> None:
         Cid.decode(manifest.supersedes)
     if manifest.protection is not None and manifest.access != "ticket":
         raise RemoteError(f"{manifest.title} is open, so it may not be encrypted", reason="bad_manifest")
+    if manifest.access == "ticket" and (manifest.protection is None or len(manifest.protection.key_ids) != 1):
+        message = f"{manifest.title} needs a ticket, so it must be encrypted under exactly one key"
+        raise RemoteError(message, reason="bad_manifest")

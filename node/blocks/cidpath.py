@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from itertools import repeat
 from pathlib import Path
 
@@ -18,6 +19,8 @@ DEPTH_LIMIT = 32
 
 Keep = Callable[[Cid, bytes], object]
 """Takes every block of a file or folder; called from several threads at once."""
+Read = Callable[[Path], bytes]
+"""Gives a file's bytes where they are not what lies on the disk; called from several threads at once."""
 
 
 def cid_of(path: Path) -> Cid:
@@ -31,11 +34,12 @@ def cid_of(path: Path) -> Cid:
     return add(path, lambda _cid, _data: None).cid
 
 
-def add(path: Path, keep: Keep) -> Entry:
+def add(path: Path, keep: Keep, read: Read | None = None) -> Entry:
     """Turn a file or folder into blocks and hand every one to ``keep``; returns its root entry.
 
     Names that start with a dot are left out below ``path``, as IPFS does. Files are read in
     several threads, each with one chunk in memory; the result does not depend on their order.
+    With ``read``, a file's bytes are what that returns of it, in memory whole.
 
     Raises:
         UsageError: there is nothing at ``path``.
@@ -45,13 +49,13 @@ def add(path: Path, keep: Keep) -> Entry:
     if not path.exists():
         raise UsageError(f"{path} does not exist", reason="unreadable")
     if not path.is_dir():
-        return _file(path, keep)
+        return _file(path, keep, read)
     folders = _folders(path, 0)
     files = [file for _, children in folders for file in children if not file.is_dir()]
     workers = min(WORKERS_LIMIT, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers, thread_name_prefix="add") as pool:
         try:
-            entries = dict(zip(files, pool.map(_file, files, repeat(keep)), strict=True))
+            entries = dict(zip(files, pool.map(_file, files, repeat(keep), repeat(read)), strict=True))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -82,10 +86,10 @@ def _folders(path: Path, depth: int) -> list[tuple[Path, list[Path]]]:
     return [*below, (path, children)]
 
 
-def _file(path: Path, keep: Keep) -> Entry:
+def _file(path: Path, keep: Keep, read: Read | None) -> Entry:
     writer = FileWriter()
     try:
-        with path.open("rb", buffering=0) as file:
+        with BytesIO(read(path)) if read else path.open("rb", buffering=0) as file:
             while data := file.read(CHUNK_BYTES):
                 for block in writer.push(data):
                     keep(*block)

@@ -2,9 +2,16 @@
 // Plays through the gateway with hls.js where MSE exists; the browser's own HLS sends no player events.
 const video = document.getElementById("video");
 const line = document.getElementById("line");
-const { source, cmcd, title } = video.dataset;
+const { source, cmcd, title, facts } = video.dataset;
 
 function say(text) { line.textContent = text; }
+
+// A title that needs a ticket stops with the node's own sentence; anything else is a tier that failed.
+async function explain() {
+  let locked = "";
+  try { locked = (await (await fetch(facts)).json()).locked; } catch { /* the node itself is gone */ }
+  say(locked || "Playback stopped: no tier delivered the next part. Reload to try again.");
+}
 
 if (window.Hls && Hls.isSupported()) {
   const hls = new Hls({
@@ -15,7 +22,7 @@ if (window.Hls && Hls.isSupported()) {
     },
   });
   hls.on(Hls.Events.ERROR, (_, data) => {
-    if (data.fatal) { say("Playback stopped: no tier delivered the next part. Reload to try again."); }
+    if (data.fatal) { explain(); }
   });
   hls.on(Hls.Events.MANIFEST_PARSED, () => say("Ready"));
   hls.loadSource(source);
@@ -29,4 +36,5 @@ if (window.Hls && Hls.isSupported()) {
 video.addEventListener("playing", () => say("Playing"));
 video.addEventListener("waiting", () => say("Waiting for the next part"));
 video.addEventListener("pause", () => say("Paused"));
+video.addEventListener("error", explain);
 video.addEventListener("ended", () => say("The end"));

@@ -32,6 +32,7 @@ from ..ladder.fetch import Fetcher
 from ..pulses.heartbeat import Evidence, Heartbeat
 from .sessions import Client, Session, Sessions, Sighting
 from .timeline import PLAYLIST_LIMIT_BYTES, Slot, Timelines
+from .unlock import Unlocker
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +82,10 @@ class Gateway:
         *,
         interval_s: float = INTERVAL_S,
         clock: Callable[[], float] = time.monotonic,
+        unlocker: Unlocker | None = None,
     ) -> None:
         """Serve ``titles`` through ``fetcher``; ``clock`` gives monotonic seconds."""
+        self._unlocker = unlocker
         self._titles = titles
         self._fetcher = fetcher
         self._store = store
@@ -111,13 +114,17 @@ class Gateway:
         """``GET /watch/{title}/{path}``: a file of a title, whole or one range.
 
         Raises:
-            RefusedError: 404 for an unknown title or file, 504 where no tier brings the first block.
+            RefusedError: 404 for an unknown title or file, 504 where no tier brings the first block,
+                403 where a title needs a ticket that is not here.
 
         """
         title, path = exchange.match["title"], exchange.match["path"]
         report = self._report(exchange)
         request = _Request(title, path, self._fetch(title, report.buffer_s), report)
         plan = await self._plan(request)
+        clear = await self._clear(request, plan)
+        if clear is not None:
+            plan = plan._replace(size=len(clear))
         slot = await self._slot(request)
         session = self._session(exchange, request) if slot else None
         headers = {
@@ -142,7 +149,7 @@ class Gateway:
             await self._pace(session, slot)
         whole = span or Span(0, plan.size)
         body = await self._body(
-            request, plan, whole, lambda: self._hear_delivered(session, title, slot, plan, whole)
+            request, plan, whole, lambda: self._hear_delivered(session, title, slot, plan, whole), clear
         )
         if span is None:
             return Answer(200, headers, body)
@@ -238,9 +245,16 @@ class Gateway:
             return None
 
     async def _body(
-        self, request: _Request, plan: FilePlan, span: Span, sent: Callable[[], None]
+        self,
+        request: _Request,
+        plan: FilePlan,
+        span: Span,
+        sent: Callable[[], None],
+        clear: bytes | None = None,
     ) -> AsyncIterator[bytes]:
         """Fetch the first block, so that failing still has an answer, and return the rest as a stream."""
+        if clear is not None:
+            return self._part(clear, span, sent)
         leaves = [
             leaf for leaf in plan.leaves
             if leaf.offset < span.first + span.length and leaf.offset + leaf.size > span.first
@@ -262,6 +276,27 @@ class Gateway:
             part = data[max(span.first - leaf.offset, 0) : end - leaf.offset]
             yield part
             self._bytes.inc(len(part))
+        sent()
+
+    async def _clear(self, request: _Request, plan: FilePlan) -> bytes | None:
+        """Return a file of a protected title in the clear; None for one that is so already."""
+        if self._unlocker is None:
+            return None
+
+        async def sealed() -> bytes:
+            leaves = range(len(plan.leaves))
+            return b"".join([await self._leaf(request, plan.leaves, index) for index in leaves])
+
+        try:
+            manifest = await self._titles.learn(request.title, request.fetch)
+            return await self._unlocker.clear(manifest, request.path, plan.size, sealed)
+        except UnreachableError as error:
+            raise _no_tier(request, error) from error
+
+    async def _part(self, clear: bytes, span: Span, sent: Callable[[], None]) -> AsyncIterator[bytes]:
+        part = clear[span.first : span.first + span.length]
+        yield part
+        self._bytes.inc(len(part))
         sent()
 
     async def _leaf(self, request: _Request, leaves: Sequence[Leaf], index: int) -> bytes:

@@ -1,8 +1,8 @@
-"""The wallet: this box's tickets and session keys, up to 14 days ahead, and how far each has signed.
+"""The wallet: this box's tickets, session and content keys, and how far each session has signed.
 
 A pulse is written here, on the disk, before it goes anywhere; so after a crash the next one goes on
 from the newest that ever existed, and no number is ever signed twice with different bodies. The file
-holds private session keys: mode 600.
+holds private session keys and the keys of protected titles: mode 600.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import sqlite_utils
 
+from ...protocol.contentkey import Lease
 from ...protocol.errors import RemoteError
 from ...protocol.identity import Identity
 from ...protocol.pulse import PulseSigner, read_pulse
@@ -25,6 +26,8 @@ from ..database import open_database, transaction
 DAYS_AHEAD = 14
 DAYS_KEPT = 14
 """Past days whose ticket keys stay, so that a person can read what this box has sent."""
+
+CONTENT_KEYS_KEPT = 4_096
 
 Issue = Callable[[list[tuple[int, bytes]]], Awaitable[list[TicketGrant]]]
 """Asks the origin for tickets: (UTC day since 1970, session public key) each."""
@@ -52,6 +55,24 @@ def _days(db: sqlite_utils.Database) -> None:
         not_null={"seed", "seq", "cum_ms", "prev", "spooled"},
         defaults={"seq": 0, "cum_ms": 0, "prev": b"", "spooled": 1},
     )
+
+
+@MIGRATIONS(name="0002_content_keys")
+def _content_keys(db: sqlite_utils.Database) -> None:
+    """Keys of protected titles; times in ms since 1970."""
+    db.table("content_key").create(
+        {"id": bytes, "key": bytes, "granted_ms": int, "until_ms": int},
+        pk="id",
+        not_null={"key", "granted_ms", "until_ms"},
+        strict=True,
+    )
+
+
+class Credential(NamedTuple):
+    """A ticket that holds now, and the session key that shows it is ours."""
+
+    ticket: bytes
+    session: Identity
 
 
 class Unspooled(NamedTuple):
@@ -149,6 +170,37 @@ class Wallet:
             conn.execute("DELETE FROM day WHERE day < ? AND spooled = 1", (today - DAYS_KEPT,))
             for day in [day for day in self._signers if day < today - 1]:
                 del self._signers[day]
+
+    # -- content keys
+
+    def credential(self, at_ms: int) -> Credential | None:
+        """Return a ticket that holds at ``at_ms``; None without one."""
+        signer = self.signer(at_ms)
+        if signer is None:
+            return None
+        with self._lock:
+            row = self._conn.execute("SELECT seed FROM day WHERE day = ?", (signer.body.day,)).fetchone()
+        return Credential(signer.ticket, Identity(row[0])) if row is not None and row[0] else None
+
+    def keep_key(self, lease: Lease) -> None:
+        """Keep a content key, or a newer grant of it."""
+        with self._lock, transaction(self._conn, self._path) as conn:
+            conn.execute("INSERT OR REPLACE INTO content_key VALUES (?, ?, ?, ?)", lease)
+
+    def drop_key(self, key_id: bytes) -> None:
+        """Forget a content key that the origin took back."""
+        with self._lock, transaction(self._conn, self._path) as conn:
+            conn.execute("DELETE FROM content_key WHERE id = ?", (key_id,))
+
+    def content_keys(self, now_ms: int) -> list[Lease]:
+        """Return the content keys kept, after forgetting those that are over."""
+        with self._lock, transaction(self._conn, self._path) as conn:
+            conn.execute("DELETE FROM content_key WHERE until_ms <= ?", (now_ms,))
+            rows = conn.execute(
+                "SELECT id, key, granted_ms, until_ms FROM content_key ORDER BY granted_ms DESC LIMIT ?",
+                (CONTENT_KEYS_KEPT,),
+            ).fetchall()
+        return [Lease(*row) for row in rows]
 
     # -- signing
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -182,6 +183,78 @@ def unbox(key: bytes, nonce: bytes, box: bytes, associated: bytes) -> bytes:
         refuse("the box does not open")
     stream = b"".join(_chacha20(key, 1 + i, nonce) for i in range((len(text) + 63) // 64))
     return bytes(a ^ b for a, b in zip(text, stream, strict=False))
+
+
+# --- AES-128 in CBC mode (FIPS 197, NIST SP 800-38A), backwards only -------------------------------------
+
+
+def _double(value: int) -> int:
+    return (value << 1 ^ (0x11B if value & 0x80 else 0)) & 0xFF
+
+
+def _product(a: int, b: int) -> int:
+    total = 0
+    while b:
+        total, a, b = total ^ (a if b & 1 else 0), _double(a), b >> 1
+    return total
+
+
+def _substitute(value: int) -> int:
+    inverse = next((other for other in range(256) if _product(value, other) == 1), 0)
+    out = 0x63
+    for turn in range(5):
+        out ^= inverse << turn | inverse >> (8 - turn)
+    return out & 0xFF
+
+
+@functools.cache
+def _boxes() -> tuple[list[int], list[int], list[list[int]]]:
+    """Return the S-box, its inverse, and products with 14, 11, 13 and 9."""
+    box = [_substitute(value) for value in range(256)]
+    back = [box.index(value) for value in range(256)]
+    return box, back, [[_product(value, factor) for value in range(256)] for factor in (14, 11, 13, 9)]
+
+
+@functools.cache
+def _round_keys(key: bytes) -> list[bytes]:
+    words, round_, box = [key[i : i + 4] for i in range(0, 16, 4)], 1, _boxes()[0]
+    for i in range(4, 44):
+        last = words[-1]
+        if i % 4 == 0:
+            last = bytes(box[last[(place + 1) % 4]] ^ (round_ if place == 0 else 0) for place in range(4))
+            round_ = _double(round_)
+        words.append(bytes(a ^ b for a, b in zip(words[-4], last, strict=True)))
+    return [b"".join(words[i : i + 4]) for i in range(0, 44, 4)]
+
+
+def _aes_backwards(key: bytes, block: bytes) -> bytes:
+    keys, (_, back, (by14, by11, by13, by9)) = _round_keys(key), _boxes()
+    state = [a ^ b for a, b in zip(block, keys[10], strict=True)]
+    for round_ in range(9, -1, -1):
+        state = [back[state[(place - 4 * (place % 4)) % 16]] for place in range(16)]  # rows turn right
+        state = [a ^ b for a, b in zip(state, keys[round_], strict=True)]
+        if round_:
+            mixed = list[int]()
+            for at in range(0, 16, 4):
+                a, b, c, d = state[at : at + 4]
+                for w, x, y, z in ((a, b, c, d), (b, c, d, a), (c, d, a, b), (d, a, b, c)):
+                    mixed.append(by14[w] ^ by11[x] ^ by13[y] ^ by9[z])
+            state = mixed
+    return bytes(state)
+
+
+def open_cbc(key: bytes, iv: bytes, data: bytes) -> bytes:
+    """Decrypt whole blocks and take the PKCS #7 padding away (RFC 5652 section 6.3)."""
+    if not data or len(data) % 16:
+        refuse("not whole blocks")
+    out, before = bytearray(), iv
+    for at in range(0, len(data), 16):
+        block = data[at : at + 16]
+        out += bytes(a ^ b for a, b in zip(_aes_backwards(key, block), before, strict=True))
+        before = block
+    if not 1 <= out[-1] <= 16 or len(set(out[-out[-1] :])) != 1:
+        refuse("wrong padding")
+    return bytes(out[: -out[-1]])
 
 
 # --- section 1: msgpack, canonical ----------------------------------------------------------------------
@@ -1201,6 +1274,8 @@ PLAIN: dict[str, tuple[Check, int]] = {
         ),
         (2 << 20) + 4_096,
     ),
+    "key-request": (array(v=V1, ticket=blob(0, 1_024), key_ids=many(BIN16, 16, 1)), 2_048),
+    "key-answer": (array(v=V1, grants=many(array(key_id=BIN16, key=BIN16, until_ms=COUNT), 16)), 2_048),
     "line": (LINE, 512),
     "envelopes": (many(BIN), MAX_MESSAGE),
 }
@@ -1229,6 +1304,9 @@ def _manifest_rules(m: Fields) -> None:
         refuse("the payees' points are not 10,000, or one is named twice")
     if m["access"] == "open" and m["protection"] is not None:
         refuse("an open title with protection")
+    protection = cast("dict[str, list[Field]] | None", m["protection"])
+    if m["access"] == "ticket" and (protection is None or len(protection["key_ids"]) != 1):
+        refuse("a ticket title that does not name one key")
 
 
 def _batch_rules(m: Fields) -> None:
@@ -1582,6 +1660,36 @@ def _tickets(data: bytes, given: Given) -> Field:
     ]
 
 
+def _base64url(letters: str) -> bytes:
+    try:
+        data = base64.urlsafe_b64decode(letters + "=" * (-len(letters) % 4))
+    except ValueError:
+        refuse("not base64url")
+    if base64.urlsafe_b64encode(data).decode().rstrip("=") != letters:
+        refuse("base64url with bits left over")
+    return data
+
+
+def _ticket_proof(data: bytes, given: Given) -> Field:
+    """Read what a page sends as ``authorization``, and check the MAC under the ticket key."""
+    pattern = r"(?i:farcast-ticket) ([A-Za-z0-9_-]{1,1400})\.(0|[1-9][0-9]{0,15})\.([A-Za-z0-9_-]{43})"
+    match = re.fullmatch(pattern, _utf8(data))
+    if match is None:
+        refuse("no proof of a ticket")
+    ticket, mac = _base64url(match[1]), _base64url(match[3])
+    said = f"farcast/key/v1\0{cast('bytes', given['key_id']).hex()}\0{match[2]}"
+    if not hmac.compare_digest(mac, hmac.digest(cast("bytes", given["ticket_key"]), said.encode(), "sha256")):
+        refuse("a MAC of another key, for another key, or of another time")
+    return {"ticket": ticket, "at_ms": int(match[2]), "mac": mac}
+
+
+def _sealed_file(data: bytes, given: Given) -> Field:
+    """Open one file of a protected title; ``name`` is its path in the folder."""
+    key, key_id = cast("bytes", given["key"]), cast("bytes", given["key_id"])
+    iv = sha256(b"farcast/iv/v1\0", key_id, cast("str", given["name"]).encode())[:16]
+    return {"iv": iv, "clear": open_cbc(key, iv, data)}
+
+
 OTHER: dict[str, Callable[[bytes, Given], Field]] = {
     "ticket": _ticket,
     "pulse": _pulse,
@@ -1600,6 +1708,8 @@ OTHER: dict[str, Callable[[bytes, Given], Field]] = {
     "leaves": _leaves,
     "tickets": _tickets,
     "root": _root,
+    "ticket-proof": _ticket_proof,
+    "sealed-file": _sealed_file,
 }
 
 KINDS = frozenset(OTHER) | frozenset(SIGNED) | frozenset(PLAIN)

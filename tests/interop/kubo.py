@@ -43,6 +43,12 @@ class Daemon:
         self._wait()
 
     @property
+    def stored(self) -> bytes:
+        """Every byte of its block store, one after another."""
+        blocks = sorted((self._repo / "blocks").rglob("*.data"))
+        return b"".join(path.read_bytes() for path in blocks)
+
+    @property
     def rpc(self) -> str:
         """The base URL of its RPC API."""
         _, _, host, _, port = (self._repo / "api").read_text().strip().split("/")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -20,6 +21,7 @@ from farcast.protocol.cid import Cid
 from farcast.protocol.errors import LocalError, RefusedError, RemoteError, UnreachableError
 from farcast.protocol.unixfs import Block, FileWriter
 from farcast.tests.interop.kubo import Daemon
+from farcast.tests.wire.cinema import found, windows
 from farcast.tests.wire.street import FILM, Street, draw
 
 Need = Callable[..., str]
@@ -95,6 +97,33 @@ def test_what_is_published_lies_in_kubo_until_it_is_retired(
     assert kubo_row(denied)["name"] == kubo.rpc
     assert kubo_row(denied)["seconds"] >= 0
     assert not {renamed["root_cid"], renamed["manifest_cid"], twin["manifest_cid"]} & kubo.pins()
+
+
+def test_kubo_has_ciphertext_alone_of_a_title_that_needs_a_ticket(
+    street: Street, need: Need, tmp_path: Path
+) -> None:
+    kubo = Daemon(need("ipfs"), tmp_path / "kubo")
+    try:
+        street.settings["FARCAST_KUBO_RPC"] = kubo.rpc
+        home, film = street.home("origin"), draw(tmp_path / "film.mp4", *FILM)
+        (tmp_path / "film.toml").write_text('access = "ticket"\n')
+        done = street.must("origin", "publish", film, "--preset", "ultrafast", "--home", home)
+        folder = Path(done["folder"])
+        segments = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.m4s")}
+        assert len(segments) >= 8
+        got = kubo.get(done["root_cid"], tmp_path / "got", "--offline")
+        for path, clear in segments.items():
+            assert 1 <= len(got[path]) - len(clear) <= 16
+            address = f"{kubo.gateway}/ipfs/{done['root_cid']}/{path}"
+            with urlopen(address, timeout=20) as answer:  # noqa: S310 - loopback
+                assert answer.read() == got[path]
+        assert b'#EXT-X-KEY:METHOD=AES-128,URI="/v1/keys/' in got["audio/index.m3u8"]
+        assert got["poster.jpg"] == (folder / "poster.jpg").read_bytes()
+        stored = kubo.stored
+        assert len(stored) > sum(map(len, segments.values()))
+        assert not found(windows(segments.values()), stored)
+    finally:
+        kubo.stop()
 
 
 def test_a_running_origin_publishes_all_the_same_while_kubo_is_away(street: Street, tmp_path: Path) -> None:

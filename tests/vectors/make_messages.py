@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from farcast.node.http.tls import EXTENSION_OID, SIGNED_PREFIX
 from farcast.origin.repository import Repository
 from farcast.protocol import batch as batches
-from farcast.protocol import enrol, merkle, note, pulse, statement, unixfs
+from farcast.protocol import contentkey, enrol, merkle, note, protection, pulse, statement, unixfs
 from farcast.protocol.beacon import Beacon, seal_beacon
 from farcast.protocol.car import header, section
 from farcast.protocol.catalog import Entry, Page
@@ -352,6 +352,11 @@ def _manifests(book: Book) -> None:
         "a payee twice": ({"payees": [Payee("a", 5_000), Payee("a", 5_000)]}, "bad_manifest"),
         "a share of nothing": ({"payees": [Payee("a", 10_000), Payee("b", 0)]}, "malformed"),
         "nobody to pay": ({"payees": []}, "malformed"),
+        "a ticket title in the clear": ({"access": "ticket"}, "bad_manifest"),
+        "a ticket title of two keys": (
+            {"access": "ticket", "protection": Protection("aes-128", [bytes(16), bytes(16)])},
+            "bad_manifest",
+        ),
         "open and encrypted": ({"protection": Protection("aes-128", [])}, "bad_manifest"),
         "version 0": ({"version": 0}, "malformed"),
         "a title in capitals": ({"title": "Film"}, "malformed"),
@@ -1044,12 +1049,72 @@ def _report(book: Book) -> None:
     book.bad("tickets.bin with a ticket twice", "tickets", tickets[:18] * 2, "malformed")
 
 
+# --- keys of protected titles
+
+
+def _keys(book: Book) -> None:
+    ticket, key_ids = grant(), [digest(f"key id {place}")[:16] for place in range(16)]
+    keys = [digest(f"content key {place}")[:16] for place in range(16)]
+    book.unsigned("key request", "key-request", contentkey.KeyRequest(1, ticket.ticket, key_ids))
+    for how, fields in {
+        "no key": [1, b"", list[bytes]()],
+        "17 keys": [1, b"", [*key_ids, key_ids[0]]],
+        "a key id of 15 bytes": [1, b"", [bytes(15)]],
+        "a ticket of 1,025 bytes": [1, bytes(1_025), key_ids[:1]],
+    }.items():
+        book.bad(f"key request: {how}", "key-request", encode(fields), "malformed")
+    book.bad("key request: too large", "key-request", 2_049, "too_large")
+    grants = [contentkey.KeyGrant(key_id, key, T0) for key_id, key in zip(key_ids, keys, strict=True)]
+    book.unsigned("key answer", "key-answer", contentkey.KeyAnswer(1, grants))
+    for how, row in {
+        "a key of 32 bytes": [key_ids[0], bytes(32), T0],
+        "no end": [key_ids[0], keys[0], -1],
+    }.items():
+        book.bad(f"key answer: {how}", "key-answer", encode([1, [row]]), "malformed")
+    _proofs(book, ticket, key_ids[0])
+    for path, size in (("720p/seg-00000.m4s", 100), ("720p/part-1/seg-04000.m4s", 32), ("subs-en.vtt", 0)):
+        clear = bytes(place * 7 % 251 for place in range(size))
+        given = {"key": keys[0], "key_id": key_ids[0], "name": path}
+        sealed = protection.seal_file(keys[0], key_ids[0], path, clear)
+        read = {"iv": protection.iv_of(key_ids[0], path), "clear": clear}
+        book.good(f"sealed file {path}", "sealed-file", sealed, read, **given)
+        for how, spoilt in {
+            "cut by a byte": sealed[:-1],
+            "of another key": protection.seal_file(keys[1], key_ids[0], path, clear),
+            "of nothing": b"",
+        }.items():
+            book.bad(f"sealed file {path}: {how}", "sealed-file", spoilt, "bad_ciphertext", **given)
+
+
+def _proofs(book: Book, ticket: TicketGrant, key_id: bytes) -> None:
+    text = contentkey.prove_ticket(ticket.ticket, ticket.key, key_id, T0)
+    proof = contentkey.open_ticket_proof(text)
+    given = {"ticket_key": ticket.key, "key_id": key_id}
+    book.good("ticket proof", "ticket-proof", text, proof._asdict(), **given)
+    scheme, parts = text.split(" ")
+    first, at, mac = parts.split(".")
+    for how, spoilt in {
+        "another scheme": f"Farcast {parts}",
+        "a time with a leading zero": f"{scheme} {first}.0{at}.{mac}",
+        "no MAC": f"{scheme} {first}.{at}",
+        "padding": f"{scheme} {first}=.{at}.{mac}",
+        "bits left over": f"{scheme} YR.{at}.{mac}",
+    }.items():
+        book.bad(f"ticket proof: {how}", "ticket-proof", spoilt, "malformed", **given)
+    later = f"{scheme} {first}.{T0 + 1}.{mac}"
+    book.bad("ticket proof: of another time", "ticket-proof", later, "wrong_key", **given)
+    elsewhere = {**given, "key_id": digest("key id 1")[:16]}
+    book.bad("ticket proof: for another key", "ticket-proof", text, "wrong_key", **elsewhere)
+    stranger = {**given, "ticket_key": bytes(32)}
+    book.bad("ticket proof: of another ticket key", "ticket-proof", text, "wrong_key", **stranger)
+
+
 def build() -> str:
     """Return the text of ``messages.json``."""
     book = Book()
     parts = (
         _names, _content, _manifests, _catalog, _trust, _relays, _viewing, _way_back, _nearby, _carousel,
-        _report,
+        _report, _keys,
     )  # fmt: skip
     for part in parts:
         part(book)

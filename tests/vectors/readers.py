@@ -14,7 +14,19 @@ import msgspec
 
 from farcast.node.catalog.rootfile import read_root
 from farcast.node.http.tls import peer_key
-from farcast.protocol import batch, car, enrol, generation, merkle, note, pulse, statement, unixfs
+from farcast.protocol import (
+    batch,
+    car,
+    contentkey,
+    enrol,
+    generation,
+    merkle,
+    note,
+    protection,
+    pulse,
+    statement,
+    unixfs,
+)
 from farcast.protocol.beacon import open_beacon
 from farcast.protocol.catalog import Page, open_entry
 from farcast.protocol.cid import Cid
@@ -262,6 +274,21 @@ def _tickets(data: bytes, given: Given) -> Read:
     return fields, b"".join(name + count.to_bytes(2, "big") for name, count in tickets.items())
 
 
+def _ticket_proof(data: bytes, given: Given) -> Read:
+    proof = contentkey.open_ticket_proof(_text(data))
+    if not proof.holds(given["ticket_key"], given["key_id"], proof.at_ms):
+        raise RemoteError("a proof of another ticket key", reason="wrong_key")
+    written = contentkey.prove_ticket(proof.ticket, given["ticket_key"], given["key_id"], proof.at_ms)
+    return proof._asdict(), written.encode() if data.startswith(b"Farcast-Ticket") else data
+
+
+def _sealed_file(data: bytes, given: Given) -> Read:
+    key, key_id, path = given["key"], given["key_id"], given["name"]
+    clear = protection.open_file(key, key_id, path, data)
+    again = protection.seal_file(key, key_id, path, clear)
+    return {"iv": protection.iv_of(key_id, path), "clear": clear}, again
+
+
 READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "manifest": _signed(lambda data, _: open_manifest(data)),
     "ticket": _ticket,
@@ -307,4 +334,8 @@ READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "root": _root,
     "leaves": _leaves,
     "tickets": _tickets,
+    "key-request": _unsigned(contentkey.open_key_request),
+    "key-answer": _unsigned(contentkey.open_key_answer),
+    "ticket-proof": _ticket_proof,
+    "sealed-file": _sealed_file,
 }

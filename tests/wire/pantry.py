@@ -90,7 +90,7 @@ class Meter(WebServer):
     """A CDN in front of ``origin``: it counts what it is asked, has a pace, and can be made to spoil blocks.
 
     ``way`` is '', wrong, short, endless, cut (half of it, then the connection ends) or missing; it holds
-    for the paths in ``spoilt``, or all.
+    for the paths in ``spoilt``, or all. With ``keeps`` it has in ``kept`` whatever it fetched.
     """
 
     def __init__(self, origin: int) -> None:
@@ -100,6 +100,8 @@ class Meter(WebServer):
         self.bytes_s = 0
         self.way = ""
         self.spoilt: set[str] | None = None
+        self.keeps = False
+        self.kept: dict[str, bytes] = {}
         self.asked: Counter[str] = Counter()
         self.sent_bytes: Counter[str] = Counter()
         self.lock = threading.Lock()
@@ -137,6 +139,9 @@ class _Asked(http.server.BaseHTTPRequestHandler):
             self.send_header("content-length", "0")
             self.end_headers()
             return
+        if meter.keeps:
+            with meter.lock:
+                meter.kept[path] = data
         if way == "wrong":
             data = bytes([data[0] ^ 1]) + data[1:]
         elif way == "short":

@@ -13,8 +13,9 @@ from farcast.protocol.cid import Cid
 from farcast.protocol.errors import RefusedError, UnreachableError
 from farcast.protocol.identity import Identity
 from farcast.protocol.keyring import Keyring
-from farcast.protocol.manifest import Manifest, Payee, Rendition, Window, seal_manifest
+from farcast.protocol.manifest import Manifest, Payee, Protection, Rendition, Window, seal_manifest
 from farcast.protocol.ports import BlockStore, Source, TierName
+from farcast.protocol.protection import is_playlist, is_sealed, lock_playlist, seal_file
 from farcast.protocol.unixfs import Entry as Link
 from farcast.protocol.unixfs import FileWriter, directory
 
@@ -56,8 +57,13 @@ class Reel:
         return Library(self, store, lambda: keyring)
 
 
-def film(title: str = "film", *, segments: int = 20, seed: int = 7) -> Reel:
-    """Publish a film of ``segments`` two-second segments of video (two chunks each) and audio."""
+def film(
+    title: str = "film", *, segments: int = 20, seed: int = 7, sealed: tuple[bytes, bytes] | None = None
+) -> Reel:
+    """Publish a film of ``segments`` two-second segments of video (two chunks each) and audio.
+
+    ``sealed`` is id and key of a protected title; the reel's ``files`` are what players get of it.
+    """
     reel, random = Reel(), Random(seed)
     folders: dict[str, Link] = {}
     renditions: list[Rendition] = []
@@ -69,7 +75,7 @@ def film(title: str = "film", *, segments: int = 20, seed: int = 7) -> Reel:
         inside = {segment: random.randbytes(size) for segment in names}
         inside["init.mp4"] = random.randbytes(700)
         inside["index.m3u8"] = "\n".join([*lines, "#EXT-X-ENDLIST", ""]).encode()
-        folders[name] = _folder(reel, inside)
+        folders[name] = _folder(reel, _sealed(name, inside, *sealed) if sealed else inside)
         reel.files |= {f"{name}/{path}": data for path, data in inside.items()}
         is_video = kind == "video"
         renditions.append(
@@ -83,12 +89,24 @@ def film(title: str = "film", *, segments: int = 20, seed: int = 7) -> Reel:
     root = _folder(reel, {"master.m3u8": master}, folders)
     manifest = Manifest(
         1, title, 1, ORIGIN.key, title, "", "en", int(segments * SEGMENT_S * 1000), root.cid.encode(),
-        root.tsize, renditions, [], Window(0, 0), [], [Payee("someone", 10_000)], "open", None, 0, b"",
+        root.tsize, renditions, [], Window(0, 0), [], [Payee("someone", 10_000)],
+        "ticket" if sealed else "open", Protection("aes-128", [sealed[0]]) if sealed else None, 0, b"",
     )  # fmt: skip
     cid, block = seal_manifest(manifest, ORIGIN)
     reel.blocks[cid] = block
     reel.catalog.append(Entry(1, "publish", title, cid.encode(), 0))
     return reel
+
+
+def _sealed(folder: str, files: dict[str, bytes], key_id: bytes, key: bytes) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for name, data in files.items():
+        path = f"{folder}/{name}"
+        if is_playlist(path):
+            found[name] = lock_playlist(data.decode(), path, key_id).encode()
+        else:
+            found[name] = seal_file(key, key_id, path, data) if is_sealed(path, ()) else data
+    return found
 
 
 def _folder(reel: Reel, files: dict[str, bytes], folders: dict[str, Link] | None = None) -> Link:

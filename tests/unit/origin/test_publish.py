@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.blocks.store import DiskStore
 from farcast.node.ffmpeg import find_ffmpeg
+from farcast.origin.contentkeys import ContentKeys
 from farcast.origin.film import Film
 from farcast.origin.publish import Published, pin_label, publish
 from farcast.protocol.errors import UsageError
@@ -50,11 +51,18 @@ class Desk:
     def __init__(self, media: Path, encodes: Path, store: DiskStore) -> None:
         self._media, self._encodes, self.store = media, encodes, store
 
-    def publish(self, film: Film, previous: Manifest | None = None, now_ms: int = 1_000) -> Published:
+    def publish(
+        self,
+        film: Film,
+        previous: Manifest | None = None,
+        now_ms: int = 1_000,
+        keys: ContentKeys | None = None,
+    ) -> Published:
         """Publish the film's file as ``film`` says."""
         return publish(
-            self._media, film, self._encodes, self.store, PUBLISHER, previous, now_ms, "ultrafast", quiet
-        )
+            self._media, film, self._encodes, self.store, PUBLISHER, previous, now_ms, "ultrafast", quiet,
+            keys=keys,
+        )  # fmt: skip
 
 
 @pytest.fixture
@@ -141,6 +149,37 @@ def test_a_title_of_somebody_else_is_not_taken_over(desk: Desk, media: Path, enc
 
 
 def test_a_film_for_tickets_only_is_never_published_in_the_clear(desk: Desk) -> None:
-    with pytest.raises(UsageError, match="cannot be encrypted yet"):
+    with pytest.raises(UsageError, match="no keys to encrypt it with"):
         desk.publish(replace(FILM, access="ticket"))
     assert desk.store.held_blocks == 0
+
+
+def test_a_ticket_title_is_sealed_under_a_key_that_stays_with_its_content(desk: Desk) -> None:
+    film, keys = replace(FILM, access="ticket"), ContentKeys(b"s" * 32)
+    first = desk.publish(film, keys=keys)
+    assert (first.manifest.access, first.changed) == ("ticket", True)
+    assert first.manifest.protection is not None
+    (key_id,) = first.manifest.protection.key_ids
+    assert keys.owns(key_id)
+    again = desk.publish(film, first.manifest, keys=keys)
+    assert (again.changed, again.new_blocks, again.cid) == (False, 0, first.cid)
+    renamed = desk.publish(replace(film, name="Another name"), first.manifest, keys=keys)
+    assert (renamed.manifest.root, renamed.manifest.protection) == (
+        first.manifest.root,
+        first.manifest.protection,
+    )
+    other = desk.publish(film, first.manifest, keys=ContentKeys(b"t" * 32))
+    assert other.manifest.root != first.manifest.root
+    clear = desk.publish(FILM, first.manifest)
+    assert (clear.manifest.access, clear.manifest.protection) == ("open", None)
+    assert clear.manifest.root != first.manifest.root
+
+
+def test_no_block_of_a_ticket_title_holds_clear_media(desk: Desk) -> None:
+    done = desk.publish(replace(FILM, access="ticket"), keys=ContentKeys(b"s" * 32))
+    blocks = b"".join(desk.store.get(cid) or b"" for cid in desk.store.cids())
+    segments = [path.read_bytes() for path in done.folder.rglob("*.m4s")]
+    assert len(segments) > 3
+    assert len(blocks) > sum(map(len, segments))
+    for data in segments:
+        assert not any(data[at : at + 32] in blocks for at in range(0, len(data) - 32, 97))

@@ -113,10 +113,11 @@ def test_a_manifest_that_breaks_a_rule_is_refused(changes: dict[str, object], re
     assert reason_of(a_manifest(**changes)) == reason
 
 
-def test_a_ticket_title_may_be_encrypted_or_not() -> None:
-    for protection in (None, Protection("aes-128", [b"k" * 16])):
-        manifest = a_manifest(access="ticket", protection=protection)
-        assert open_manifest(signed(manifest)) == manifest
+def test_a_ticket_title_is_encrypted_under_one_key() -> None:
+    manifest = a_manifest(access="ticket", protection=Protection("aes-128", [b"k" * 16]))
+    assert open_manifest(signed(manifest)) == manifest
+    for protection in (None, Protection("aes-128", []), Protection("aes-128", [b"k" * 16, b"l" * 16])):
+        assert reason_of(a_manifest(access="ticket", protection=protection)) == "bad_manifest"
 
 
 def test_a_manifest_over_256_kib_is_refused_unread() -> None:

@@ -16,6 +16,7 @@ from farcast.node.pulses.spool import DiskSpool
 from farcast.node.pulses.wallet import Wallet
 from farcast.protocol.beacon import Beacon
 from farcast.protocol.codec import decode
+from farcast.protocol.contentkey import Lease
 from farcast.protocol.errors import RemoteError, StoreFullError
 from farcast.protocol.identity import Identity, Signed
 from farcast.protocol.ports import SpooledPulse
@@ -304,6 +305,37 @@ def test_the_wallet_is_private_and_keeps_a_session_key_for_each_day(tmp_path: Pa
     wallet.prune(TODAY + 16)
     assert not wallet.ticket_keys()
     wallet.close()
+
+
+def test_the_wallet_shows_a_ticket_that_holds_with_the_session_it_names(tmp_path: Path) -> None:
+    wallet = Wallet(tmp_path / "wallet.db")
+    wanted = wallet.wanted(TODAY)
+    assert wallet.credential(TODAY * DAY_MS) is None
+    wallet.accept([grant(*wish) for wish in wanted[:2]], [TICKETS.key])
+    for day, session in wanted[:2]:
+        found = wallet.credential(day * DAY_MS + DAY_MS // 2)
+        assert found is not None
+        assert (found.session.key, found.ticket) == (session, grant(day, session).ticket)
+    assert wallet.credential((TODAY + 2) * DAY_MS + DAY_MS // 2) is None
+    wallet.close()
+
+
+def test_content_keys_rest_in_the_wallet_until_they_are_over_or_taken_back(tmp_path: Path) -> None:
+    wallet = Wallet(tmp_path / "wallet.db")
+    first, second = (
+        Lease(name * 16, b"k" * 16, number, 1_000 + number) for number, name in enumerate((b"a", b"b"))
+    )
+    wallet.keep_key(first)
+    wallet.keep_key(second)
+    newer = first._replace(granted_ms=500, until_ms=2_000)
+    wallet.keep_key(newer)
+    wallet.close()
+    again = Wallet(tmp_path / "wallet.db")
+    assert again.content_keys(1_000) == [newer, second]
+    assert again.content_keys(1_001) == [newer]
+    again.drop_key(newer.key_id)
+    assert again.content_keys(0) == []
+    again.close()
 
 
 def test_a_ticket_for_anothers_key_or_by_anothers_hand_is_refused(tmp_path: Path) -> None:
