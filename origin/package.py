@@ -10,9 +10,20 @@ from ..node.blocks.cidpath import add
 from ..node.blocks.store import DiskStore
 from ..protocol.cid import RAW, Cid
 from ..protocol.errors import LocalError, RemoteError, StoreFullError
+from .dash import MANIFEST, dash_manifest
 from .fragments import parse_fragment, parse_init
 from .ingest import Progress
-from .playlist import INIT, MASTER, MEDIA, Stream, check_stream, master_playlist, media_playlist, segment_name
+from .playlist import (
+    INIT,
+    MASTER,
+    MEDIA,
+    Stream,
+    check_stream,
+    master_playlist,
+    media_playlist,
+    segment_name,
+    spoken,
+)
 
 HEAD_BYTES = 64 << 10
 """The boxes of a segment before its samples fit in here: 4,000 frames would."""
@@ -56,6 +67,7 @@ def write_playlists(folder: Path, streams: list[Stream], language: str) -> None:
     """Write the playlists of an encode; those that are already right are left alone."""
     texts = {f"{stream.name}/{MEDIA}": media_playlist(stream) for stream in streams}
     texts[MASTER] = master_playlist(streams, language)
+    texts[MANIFEST] = dash_manifest(spoken(streams, language))
     for name, text in texts.items():
         path, data = folder / name, text.encode()
         if path.exists() and path.read_bytes() == data:
