@@ -12,7 +12,7 @@ from fractions import Fraction
 from math import ceil
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from .playlist import FOLDER_SEGMENTS, INIT, Storyboard, Stream, Text, by_size, segment_name
+from .playlist import FOLDER_SEGMENTS, INIT, Storyboard, Stream, Text, by_size, film_length, segment_name
 
 MANIFEST = "manifest.mpd"
 LIVE_PROFILE = "urn:mpeg:dash:profile:isoff-live:2011"
@@ -34,7 +34,7 @@ def dash_manifest(
     """
     pictures = by_size(streams)
     sounds = [stream for stream in streams if stream.init.kind == "audio"]
-    length = max(stream.duration for stream in pictures)
+    length = film_length(streams)
     longest = max(
         Fraction(one.ticks, stream.init.timescale) for stream in streams for one in stream.fragments
     )

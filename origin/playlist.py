@@ -109,6 +109,11 @@ class Text(NamedTuple):
         """The WebVTT file in the title's folder."""
         return f"{TEXTS}/{self.name}.vtt"
 
+    @property
+    def playlist(self) -> str:
+        """The media playlist that names it."""
+        return f"{TEXTS}/{self.name}.m3u8"
+
 
 class Storyboard(NamedTuple):
     """Small pictures of a film, one each ``interval_s``, many on a sheet; sizes in pixels.
@@ -182,6 +187,11 @@ def media_playlist(stream: Stream) -> str:
     return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
 
 
+def film_length(streams: Sequence[Stream]) -> Fraction:
+    """Return how many seconds a film lasts: its longest picture."""
+    return max(stream.duration for stream in streams if stream.init.kind == "video")
+
+
 def by_size(streams: Sequence[Stream]) -> list[Stream]:
     """Return the pictures among ``streams``, the smallest first."""
     pictures = [stream for stream in streams if stream.init.kind == "video"]
@@ -247,7 +257,7 @@ def master_playlist(streams: Sequence[Stream], language: str, texts: Sequence[Te
             "AUTOSELECT=YES",
             "FORCED=NO",
             f'STABLE-RENDITION-ID="text-{text.name}"',
-            f'URI="{TEXTS}/{text.name}.m3u8"',
+            f'URI="{text.playlist}"',
         ]
         lines.append("#EXT-X-MEDIA:" + ",".join(attributes))
     for stream in by_size(streams):
