@@ -103,7 +103,7 @@ class Ingest:
             raise UsageError(
                 f"{preset!r} is no x264 preset; use one of {', '.join(PRESETS)}", reason="bad_value"
             )
-        self._media, self._encodes = media, encodes
+        self.media, self._encodes = media, encodes
         self._ffmpeg = find_ffmpeg(program)
         self.held: Probe = probe(self._ffmpeg, media)
         loop_to_s = loop_to_s if loop_to_s > self.held.duration_s else 0
@@ -118,6 +118,7 @@ class Ingest:
         spoken = [(track.language, track.label) for track in self.held.sounds]
         spoken += [(sound.language, sound.label) for sound in sounds]
         self.voices = tuple(_voices(spoken))
+        self.channels = tuple(sound.channels for source in self._sources for sound in source.sounds)
 
     def outlook(self, progress: Progress) -> Outlook:
         """Say how much of the encode is there already; reads every input once, writes nothing."""
@@ -156,7 +157,7 @@ class Ingest:
                     for index, track in enumerate(self.held.texts)
                 ]
         except OSError as error:
-            message = f"{self._media} cannot be encoded in {self._encodes}: {error.strerror or error}"
+            message = f"{self.media} cannot be encoded in {self._encodes}: {error.strerror or error}"
             raise LocalError(message, reason="encode_failed") from error
         progress("encode", self.length_s, self.length_s)
         return Encode(folder, reused, self.voices, tuple(texts), self.held.bitmaps, self.storyboard)
@@ -179,7 +180,7 @@ class Ingest:
 
     def _digests(self, progress: Progress) -> list[str]:
         """Hash every input and what is asked of ffmpeg: the picture first, then each source of sounds."""
-        inputs = list(dict.fromkeys([self._media, *(source.media for source in self._sources)]))
+        inputs = list(dict.fromkeys([self.media, *(source.media for source in self._sources)]))
         total = sum(path.stat().st_size for path in inputs)
         hashes: dict[Path, str] = {}
         done = 0
@@ -192,7 +193,7 @@ class Ingest:
                     progress("read", done, max(done, total))
             hashes[path] = digest.hexdigest()
         picture = [*self._picture.outputs(0, self._picture.first_frame(1), 0), f"{self._picture.loop_to_s:g}"]
-        found = [_digest([hashes[self._media], str(SLICE_S), *picture])]
+        found = [_digest([hashes[self.media], str(SLICE_S), *picture])]
         return found + [_digest([hashes[source.media], *source.outputs()]) for source in self._sources]
 
     def _sweep(self, digests: Sequence[str]) -> None:
@@ -250,7 +251,7 @@ class Ingest:
         whole.mkdir()
         for folder in slices:
             _link(folder, whole)
-        make_poster(self._ffmpeg, self._media, self.held, whole / POSTER)
+        make_poster(self._ffmpeg, self.media, self.held, whole / POSTER)
 
     def _compose(self, parts: Sequence[Path], folder: Path) -> None:
         """Link every part's files into one folder; the bytes themselves are on the disk already."""

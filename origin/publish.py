@@ -13,6 +13,7 @@ from ..protocol.cid import Cid
 from ..protocol.errors import UsageError
 from ..protocol.identity import Identity, peer_id
 from ..protocol.manifest import Manifest, Track, seal_manifest
+from .drafts import Drafts
 from .film import Film
 from .ingest import Progress, Voice, ingest
 from .package import package, read_storyboard, read_streams, write_playlists
@@ -60,11 +61,13 @@ def publish(
     progress: Progress,
     *,
     loop_to_s: float = 0,
+    drafts: Drafts | None = None,
 ) -> Published:
     """Encode, package and sign ``media``; blocks and manifest are durable and pinned when this returns.
 
     ``previous`` is the title's newest manifest: where neither folder nor film data differ from it,
-    it stays and nothing is new. An empty ``preset`` is the default's.
+    it stays and nothing is new. An empty ``preset`` is the default's. With ``drafts`` it becomes one
+    of them, and what is listed stays as it is.
 
     Raises:
         UsageError: no ffmpeg, no film, or a title of another publisher.
@@ -97,8 +100,11 @@ def publish(
     cid, data = seal_manifest(manifest, publisher)
     fresh = store.put(cid, data, hashed=True)
     store.sync()
-    store.pin(pin_label(film.title, packaged.root), [*packaged.cids, cid])
-    if previous is not None and previous.root != manifest.root:
+    if drafts is not None:
+        drafts.put(film.title, cid, [*packaged.cids, cid])
+    else:
+        store.pin(pin_label(film.title, packaged.root), [*packaged.cids, cid])
+    if drafts is None and previous is not None and previous.root != manifest.root:
         store.unpin(pin_label(film.title, previous.root_cid))
     return Published(
         manifest=manifest,

@@ -48,11 +48,7 @@ def film_subtitles(
     Files come first; subtitles of the film's own in a language and with a label that a file has give
     way to it.
     """
-    warnings = [
-        f"{media} has subtitles that are pictures ({track.codec}, stream {track.number}); they are left out, "
-        "name a .srt or .vtt file of them in film.toml"
-        for track in bitmaps
-    ]
+    warnings = bitmap_warnings(media, bitmaps)
     texts: list[tuple[str, str, list[Cue]]] = []
     for companion, cues in companions:
         kept = within(cues, length)
@@ -83,3 +79,12 @@ def film_subtitles(
         words = webvtt(cues)
         found.append((Text(name, language, label, len(words.encode())), words))
     return found, warnings
+
+
+def bitmap_warnings(media: Path, bitmaps: Sequence[Track]) -> list[str]:
+    """Name the subtitles that stay behind because they are pictures."""
+    return [
+        f"{media} has subtitles that are pictures ({track.codec}, stream {track.number}); they are left out, "
+        "name a .srt or .vtt file of them in film.toml"
+        for track in bitmaps
+    ]
