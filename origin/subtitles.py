@@ -139,7 +139,7 @@ def _cue(block: Sequence[str], timed: int | None, first: int) -> Cue:
 def _finished(cue: Cue, *, is_webvtt: bool) -> Cue:
     """Keep the settings that WebVTT knows, and turn SubRip's text into WebVTT's."""
     settings = [one for one in cue.settings.split() if is_webvtt and _SETTING.fullmatch(one)]
-    text = cue.text
+    text = _ENTITY.sub("&amp;", cue.text)
     if not is_webvtt:
         if _AT_TOP.search(text):
             settings = [_TOP]
@@ -155,7 +155,6 @@ def _milliseconds(parts: Sequence[str | None]) -> int:
 def _escaped(text: str) -> str:
     """Turn SubRip's text into WebVTT's: ``b``, ``i`` and ``u`` stay, other tags go, signs are escaped."""
     text = _FOREIGN_TAG.sub("", _OVERRIDE.sub("", text))
-    text = _ENTITY.sub("&amp;", text)
     parts: list[str] = []
     at = 0
     for tag in _TAG.finditer(text):

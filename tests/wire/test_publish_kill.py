@@ -1,4 +1,4 @@
-"""``farcast origin publish`` under SIGKILL: it goes on where it was, and the title is the same to the byte."""
+"""``farcast origin publish`` under SIGKILL: it goes on where it was, and its title is the same."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def working_in(folder: Path) -> list[str]:
     found: list[str] = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if folder in Path(os.readlink(process / "cwd")).parents:
+            if folder in (process / "cwd").readlink().parents:
                 found.append((process / "cmdline").read_text())
         except OSError:
             continue
