@@ -29,6 +29,8 @@ def forecast(film: Film, asked: Ingest, progress: Progress) -> dict[str, Any]:
         }
         for index, (voice, channels) in enumerate(zip(asked.voices, asked.channels, strict=True))
     ]
+    texts = [(one.language, one.label) for one in film.subtitles]
+    texts += [(one.language, one.label) for one in asked.held.texts]
     kbit_s = sum(rung.kbit_s for rung in asked.rungs) + sum(asked.channels) * SOUND_KBIT_S
     return {
         "title": film.title,
@@ -36,9 +38,7 @@ def forecast(film: Film, asked: Ingest, progress: Progress) -> dict[str, Any]:
         "duration_s": asked.length_s,
         "rungs": [rung._asdict() for rung in asked.rungs],
         "sounds": sounds,
-        "subtitles": [
-            {"language": one.language, "label": one.label} for one in (*film.subtitles, *asked.held.texts)
-        ],
+        "subtitles": [{"language": language, "label": label} for language, label in texts],
         "bytes_at_most": round(kbit_s * 125 * asked.length_s),
         "encoded": outlook.done,
         "encoded_s": round(outlook.picture_s, 3),

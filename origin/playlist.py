@@ -234,7 +234,9 @@ def master_playlist(streams: Sequence[Stream], language: str, texts: Sequence[Te
     streams = spoken(streams, language)
     audio = [stream for stream in streams if stream.init.kind == "audio"]
     lines = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-INDEPENDENT-SEGMENTS"]
-    for index, (stream, name) in enumerate(zip(audio, _names(audio, "sound"), strict=True)):
+    for index, (stream, name) in enumerate(
+        zip(audio, _names([(one.label, one.language) for one in audio], "sound"), strict=True)
+    ):
         attributes = [
             "TYPE=AUDIO",
             'GROUP-ID="audio"',
@@ -247,7 +249,7 @@ def master_playlist(streams: Sequence[Stream], language: str, texts: Sequence[Te
             f'URI="{stream.name}/{MEDIA}"',
         ]
         lines.append("#EXT-X-MEDIA:" + ",".join(attributes))
-    for text, name in zip(texts, _names(texts, "text"), strict=True):
+    for text, name in zip(texts, _names([(one.label, one.language) for one in texts], "text"), strict=True):
         attributes = [
             "TYPE=SUBTITLES",
             'GROUP-ID="text"',
@@ -297,10 +299,10 @@ def rendition(stream: Stream, language: str) -> Rendition:
     )
 
 
-def _names(tracks: Sequence[Stream] | Sequence[Text], kind: str) -> list[str]:
-    """Return what a menu shows of each track; names differ within a group (RFC 8216, section 4.3.4.1.1)."""
+def _names(tracks: Sequence[tuple[str, str]], kind: str) -> list[str]:
+    """Name tracks by label, else language; names differ within a group (RFC 8216, section 4.3.4.1.1)."""
     names: list[str] = []
-    for index, track in enumerate(tracks):
-        name = (track.label or track.language or kind).replace('"', "'")
+    for index, (label, language) in enumerate(tracks):
+        name = (label or language or kind).replace('"', "'")
         names.append(f"{name} {index + 1}" if name in names else name)
     return names

@@ -119,7 +119,7 @@ def test_a_film_that_ends_with_a_slice_has_no_empty_one_behind_it(tmp_path: Path
 def test_an_interrupted_encode_goes_on_where_it_was_and_comes_out_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(picturing.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
     film = make(tmp_path / "film.mkv", Fraction(15))
     undisturbed = encode(film, tmp_path / "undisturbed").folder
     starts: list[float] = []
