@@ -105,6 +105,7 @@ def list_titles(
 def play(
     title: TitleArgument,
     url: Annotated[bool, typer.Option("--url", help="Only print the HLS address.")] = False,
+    dash: Annotated[bool, typer.Option("--dash", help="With --url: the DASH address instead.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -116,12 +117,13 @@ def play(
     if found["locked"]:
         raise RemoteError(str(found["locked"]), reason="locked")
     if url:
-        console.result(found, str(found["watch_hls"]))
+        console.result(found, str(found["watch_dash" if dash else "watch_hls"]))
         return
     opened = typer.launch(str(found["player"])) == 0 if not as_json else False
     console.result(
         found,
         f"HLS address   {found['watch_hls']}",
+        f"DASH address  {found['watch_dash']}",
         f"player page   {found['player']}{'' if opened else ' (open it in a browser)'}",
         f"tier in use   {found['tier_in_use'] or 'none yet'}",
     )

@@ -132,6 +132,7 @@ class Desk:
                 "title": title,
                 "locked": await self._viewer.unlocker.locked(title),
                 "watch_hls": f"{base}/watch/{title}/master.m3u8",
+                "watch_dash": f"{base}/watch/{title}/manifest.mpd",
                 "player": f"{base}/play/{title}",
                 "cmcd": f"{base}/v1/cmcd",
                 "tier_in_use": self._viewer.fetcher.status()["tier_in_use"],

@@ -297,6 +297,9 @@ def publish_media(
         str, typer.Option(help="open, or ticket: encrypted, for ticket holders; before what film.toml says.")
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be published.")] = False,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="Do not list it yet; `farcast origin release` does.")
+    ] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -316,24 +319,46 @@ def publish_media(
         "loop_to_s": loop_to,
         "access": access,
         "dry_run": dry_run,
+        "draft": draft,
     }
     found = _perform(home, "publish", arguments, console, label=f"publish {media.name}")
     shares = ", ".join(f"{share['payee']} {share['basis_points'] / 100:g} %" for share in found["payees"])
+    for warning in found["warnings"]:
+        console.warn(warning)
     if dry_run:
-        done = "publish a new version of" if found["listed"] else "publish"
-        length = _clock(found["duration_s"])
-        console.result(found, f"Would {done} {found['title']} ({found['name']}, {length}), paying {shares}")
+        console.result(found, *_forecast_lines(found, shares))
         return
     what = f"Published {found['title']} version {found['version']}"
+    if draft:
+        what = f"Drafted {found['title']}; list it with: farcast origin release {found['title']}"
+    elif not found["changed"]:
+        what = f"{found['title']} is published already; nothing changed"
     console.result(
         found,
-        what if found["changed"] else f"{found['title']} is published already; nothing changed",
+        what,
         f"  name      {found['name']}",
         f"  length    {_clock(found['duration_s'])}, {found['bytes'] / 1e6:.1f} MB, "
         f"{found['renditions']} renditions",
         f"  blocks    {found['blocks']}, {found['new_blocks']} of them new",
         f"  access    {_ACCESS[found['access']]}",
         f"  pays      {shares}",
+        f"  root      {found['root_cid']}",
+        *_kubo_lines(found["kubo"], console),
+    )
+
+
+@app.command(epilog="Example: farcast origin release big-buck-bunny")
+@guarded
+def release(
+    title: TitleArgument, home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """List a draft in the catalog."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "release", {"title": title}, console, label=f"release {title}")
+    console.result(
+        found,
+        f"Released {found['title']} version {found['version']}",
         f"  root      {found['root_cid']}",
         *_kubo_lines(found["kubo"], console),
     )
@@ -355,7 +380,7 @@ def list_titles(home: HomeOption = None, as_json: JsonOption = False, debug: Deb
                 row["version"],
                 _clock(row["duration_s"]),
                 round(row["bytes"] / 1e6, 1),
-                row["published"],
+                row["published"] or "draft",
                 row["access"],
                 ", ".join(row["payees"]),
             )
@@ -590,6 +615,29 @@ def _withdraw(home: Path | None, action: str, title: str, sentence: str, console
         still = ", ".join(found["failed"])
         console.warn(f"not purged at {still}; `farcast origin purge {title}` takes up what is left")
         raise typer.Exit(1)
+
+
+def _forecast_lines(found: dict[str, Any], shares: str) -> list[str]:
+    """Say what publishing would do."""
+    done = "publish a new version of" if found["listed"] else "publish"
+    rungs = ", ".join(f"{rung['width']}x{rung['height']}" for rung in found["rungs"])
+    work = "nothing: it is encoded already"
+    if not found["encoded"]:
+        from_s = found["encoded_s"]
+        work = f"all but its first {_clock(from_s)}" if 0 < from_s < found["duration_s"] else "all of it"
+        work = "its sounds; the picture is encoded already" if from_s >= found["duration_s"] else work
+    languages = {
+        kind: ", ".join(row["label"] or row["language"] or "of no language" for row in found[kind]) or "none"
+        for kind in ("sounds", "subtitles")
+    }
+    return [
+        f"Would {done} {found['title']} ({found['name']}, {_clock(found['duration_s'])}), paying {shares}",
+        f"  pictures  {rungs}",
+        f"  sounds    {languages['sounds']}",
+        f"  subtitles {languages['subtitles']}",
+        f"  size      at most {found['bytes_at_most'] / 1e6:.1f} MB",
+        f"  encodes   {work}",
+    ]
 
 
 def _kubo_lines(kubo: dict[str, Any] | None, console: Console) -> list[str]:

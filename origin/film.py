@@ -15,18 +15,30 @@ from typing import Any, Literal, NoReturn, TypeVar, cast
 
 from ..protocol.errors import UsageError
 from ..protocol.manifest import BASIS_POINTS, Payee, Window
+from .language import language_tag
 
 SIZE_LIMIT_BYTES = 1 << 20
 NAME_LIMIT_CHARS, DESCRIPTION_LIMIT_CHARS, TITLE_LIMIT_CHARS = 400, 4_000, 63
+LABEL_LIMIT_CHARS = 100
 PAYEES_LIMIT = 64
+TRACKS_LIMIT = 24
+"""Extra sounds, and subtitles, that one film may name."""
 
 _TITLE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _PAYEE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}")
 _TERRITORY = re.compile(r"[A-Z]{2}")
 _WHOLE_TIME = Window(from_ms=0, until_ms=0)
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A file that belongs to a film: a sound or subtitles in some language; ``label`` is for menus."""
+
+    path: Path
+    language: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,8 @@ class Film:
     access: Literal["open", "ticket"] = "open"
     window: Window = _WHOLE_TIME
     territories: tuple[str, ...] = ()
+    sounds: tuple[Companion, ...] = ()
+    subtitles: tuple[Companion, ...] = ()
 
 
 def load_film(media: Path, *, title: str | None = None, payee: str | None = None) -> Film:
@@ -79,6 +93,8 @@ def load_film(media: Path, *, title: str | None = None, payee: str | None = None
         access=said.take("access", _access) or "open",
         window=said.take("window", lambda value: _window(path, value)) or _WHOLE_TIME,
         territories=said.take("territories", _territories) or (),
+        sounds=said.take("audio", lambda value: _companions(path, "audio", value)) or (),
+        subtitles=said.take("subtitles", lambda value: _companions(path, "subtitles", value)) or (),
     )
     said.finish()
     return film
@@ -184,7 +200,40 @@ def _payee(value: object) -> str:
 
 
 def _language(value: object) -> str:
-    return _matching(value, _LANGUAGE, "a language tag, like 'en' or 'pt-BR'")
+    if not isinstance(value, str):
+        _bad(f"is {value!r}, but must be a language tag, like 'en' or 'pt-BR'")
+    return language_tag(value)
+
+
+def _label(value: object) -> str:
+    return _text(value, LABEL_LIMIT_CHARS)
+
+
+def _companions(path: Path | None, key: str, value: object) -> tuple[Companion, ...]:
+    """Read ``[[audio]]`` or ``[[subtitles]]``; their files lie where film.toml lies, or are named whole."""
+    what = f"must be tables, each [[{key}]] with file and language"
+    if not isinstance(value, list) or not value:
+        _bad(what)
+    rows = cast(list[object], value)
+    if len(rows) > TRACKS_LIMIT:
+        _bad(f"has {len(rows)} entries, at most {TRACKS_LIMIT} are allowed")
+    found: list[Companion] = []
+    for row in rows:
+        table = _Table(path, f"{key}.", _table(row, what))
+        file = table.need("file", lambda value: _file(path, value))
+        found.append(Companion(file, table.need("language", _language), table.take("label", _label) or ""))
+        table.finish()
+    if len({(one.language, one.label) for one in found}) != len(found):
+        _bad("has two of one language: give each of them a label of its own")
+    return tuple(found)
+
+
+def _file(path: Path | None, value: object) -> Path:
+    name = _text(value, NAME_LIMIT_CHARS)
+    found = path.parent / name if path else Path(name)
+    if not found.is_file():
+        _bad(f"is {name!r}, but there is no file {found}: put it there, or name its whole path")
+    return found
 
 
 def _access(value: object) -> Literal["open", "ticket"]:

@@ -163,6 +163,29 @@ def parse_fragment(head: bytes, size_bytes: int, init: Init) -> Fragment:
     return Fragment(start, ticks, samples, size_bytes)
 
 
+def retimed(data: bytes, ticks: int, sequence: int) -> bytes:
+    """Return a media segment moved ``ticks`` later, its fragments numbered from ``sequence`` on.
+
+    The fields are those of ``tfdt`` (ISO/IEC 14496-12, 8.8.12) and ``mfhd`` (8.8.5).
+
+    Raises:
+        RemoteError: ``malformed``.
+
+    """
+    moved = bytearray(data)
+    for box in boxes(data, 0, len(data)):
+        if box.kind != b"moof":
+            continue
+        traf = _child(data, box, b"traf")
+        tfdt, mfhd = _child(data, traf, b"tfdt"), _child(data, box, b"mfhd")
+        size = 8 if _uint(data, tfdt.body, 1) else 4
+        moved[tfdt.body + 4 : tfdt.body + 4 + size] = (_decode_time(data, traf) + ticks).to_bytes(size, "big")
+        _uint(data, mfhd.body + 4, 4)  # it is there
+        moved[mfhd.body + 4 : mfhd.body + 8] = sequence.to_bytes(4, "big")
+        sequence += 1
+    return bytes(moved)
+
+
 class _Run(NamedTuple):
     ticks: int
     samples: int

@@ -27,7 +27,6 @@ from prometheus_client import CollectorRegistry
 from ..node.blocks.store import DiskStore
 from ..node.catalog.replica import catalog_name
 from ..node.catalog.takedown import Takedown
-from ..node.ffmpeg import find_ffmpeg
 from ..node.ladder.tiers import address
 from ..node.report import Report
 from ..node.settings import Settings
@@ -46,11 +45,13 @@ from .cdn.paths import title_paths
 from .cdn.watch import Watch
 from .cdn.zone import bare
 from .contentkeys import ContentKeys
+from .drafts import Drafts, follow_up
 from .film import load_film
+from .forecast import forecast
+from .ingest import Ingest
 from .keys import ROOT_WARNING, Keys
 from .log import CatalogLog
 from .mirror import Mirror
-from .probe import probe
 from .publish import pin_label, publish
 from .repository import ROOT_WARNING_DAYS
 from .roster import Roster
@@ -117,6 +118,7 @@ class Office:
             "announce": self.announce,
             "renew": self.renew,
             "publish": self.publish,
+            "release": self.release,
             "list": self.list_titles,
             "retire": self.retire,
             "deny": self.deny,
@@ -145,6 +147,11 @@ class Office:
         if self._own_store is None:
             self._own_store = DiskStore(self.home, self.settings.store.quota_bytes, self._registry)
         return self._own_store
+
+    @property
+    def drafts(self) -> Drafts:
+        """The titles that are not in the catalog yet."""
+        return Drafts(self.home / "drafts", self.store)
 
     @property
     def takedown(self) -> Takedown:
@@ -282,12 +289,13 @@ class Office:
         access: Literal["", "open", "ticket"] = "",
         *,
         dry_run: bool = False,
+        draft: bool = False,
         progress: Report,
     ) -> Result:
         """Encode, package, sign and list a film; again, only what changed.
 
         Where no payee is named anywhere and just one is known, that one gets everything; ``access``
-        comes before what film.toml says.
+        comes before what film.toml says. A ``draft`` is not listed before ``release``.
         """
         path = Path(media)
         known = [payee.id for payee in self.accounts.payees()]
@@ -300,23 +308,21 @@ class Office:
                 raise UsageError(message + f"add them with `farcast origin payee add {share.payee}`")
         shares = [{"payee": share.payee, "basis_points": share.points} for share in film.payees]
         entry = self.log.catalog.titles().get(film.title)
-        held = probe(find_ffmpeg(), path)  # what is no film leaves no trace here
+        encodes = self.home / "encodes"
+        asked = Ingest(path, encodes, preset=preset, loop_to_s=loop_to_s, sounds=film.sounds)
         if dry_run:
             return {
-                "title": film.title,
-                "name": film.name,
-                "duration_s": held.duration_s,
+                **forecast(film, asked, progress),
+                "access": film.access,
                 "payees": shares,
                 "listed": entry is not None,
-                "access": film.access,
-                "dry_run": True,
             }
         now_ms = self._clock_ms()
         previous = self._manifest(entry) if entry else None
         done = publish(
             path,
             film,
-            self.home / "encodes",
+            encodes,
             self.store,
             self.keys.publisher,
             previous,
@@ -325,16 +331,12 @@ class Office:
             progress,
             loop_to_s=loop_to_s,
             keys=ContentKeys(self.keys.content_secret),
+            drafts=self.drafts if draft else None,
         )
-        self.store.pin(f"manifest:{done.cid}", [done.cid])  # settling needs it long after the film is gone
-        if done.changed:
-            self.log.append("supersede" if entry else "publish", film.title, done.cid, now_ms)
-            self.takedown.enforce()  # the film may need what went with another
-        kubo: Result | None = None
-        if self._mirror is not None:
-            gone = self._unlisted(previous.root_cid, entry.cid) if previous and entry else []
-            roots = [done.manifest.root_cid, done.cid]
-            kubo = self._mirror.add(roots, gone, done.manifest.size_bytes, self.store, progress)
+        kubo = None
+        if not draft:
+            kubo = self._list(film.title, done.cid, done.manifest, now_ms, progress)
+            self.drafts.drop(film.title)
         return {
             "title": film.title,
             "name": film.name,
@@ -353,8 +355,49 @@ class Office:
             "access": done.manifest.access,
             "payees": shares,
             "kubo": kubo,
+            "warnings": list(done.warnings),
+            "draft": draft,
             "dry_run": False,
         }
+
+    def release(self, title: str, *, progress: Report) -> Result:
+        """Put a draft into the catalog, on top of what is listed under its title by now."""
+        cid = self.drafts.find(title)
+        if cid is None:
+            message = f"there is no draft of {title!r}; `farcast origin list` shows drafts"
+            raise UsageError(message, reason="no_draft")
+        drafted, blocks = self.drafts.manifest(title, cid), self.drafts.blocks(title, cid)
+        entry = self.log.catalog.titles().get(title)
+        previous = self._manifest(entry) if entry else None
+        cid, data, manifest = follow_up(drafted, previous, self.keys.publisher)
+        self.store.put(cid, data, hashed=True)
+        self.store.sync()
+        self.store.pin(pin_label(title, manifest.root_cid), [*blocks, cid])
+        kubo = self._list(title, cid, manifest, self._clock_ms(), progress)
+        self.drafts.drop(title)
+        return {
+            "title": title,
+            "version": manifest.version,
+            "root_cid": str(manifest.root_cid),
+            "manifest_cid": str(cid),
+            "kubo": kubo,
+        }
+
+    def _list(self, title: str, cid: Cid, manifest: Manifest, now_ms: int, progress: Report) -> Result | None:
+        """Name a manifest in the catalog unless it is named there; returns what became of it in Kubo."""
+        self.store.pin(f"manifest:{cid}", [cid])  # settling needs it long after the film is gone
+        entry = self.log.catalog.titles().get(title)
+        previous = self._manifest(entry) if entry else None
+        if entry is None or entry.cid != cid:
+            self.log.append("supersede" if entry else "publish", title, cid, now_ms)
+            self.takedown.enforce()  # the film may need what went with another
+        if previous is not None and previous.root != manifest.root:
+            self.store.unpin(pin_label(title, previous.root_cid))
+        if self._mirror is None:
+            return None
+        gone = self._unlisted(previous.root_cid, entry.cid) if previous and entry else []
+        roots = [manifest.root_cid, cid]
+        return self._mirror.add(roots, gone, manifest.size_bytes, self.store, progress)
 
     def list_titles(self) -> Result:
         """List what the catalog offers."""
@@ -371,6 +414,22 @@ class Office:
                     "published": _date(entry.at_ms),
                     "payees": [share.payee for share in manifest.payees],
                     "access": manifest.access,
+                    "draft": False,
+                }
+            )
+        for title, cid in self.drafts.titles().items():
+            manifest = self.drafts.manifest(title, cid)
+            titles.append(
+                {
+                    "title": title,
+                    "name": manifest.name,
+                    "version": manifest.version,
+                    "duration_s": manifest.duration_ms / 1_000,
+                    "bytes": manifest.size_bytes,
+                    "published": None,
+                    "payees": [share.payee for share in manifest.payees],
+                    "access": manifest.access,
+                    "draft": True,
                 }
             )
         return {"titles": titles, "entries": self.log.catalog.size}
@@ -411,8 +470,10 @@ class Office:
             message = f"{title} is listed; `farcast origin retire {title}` takes it off the list first"
             raise UsageError(message)
         versions = self.log.catalog.versions(title, denied=True)
-        if not versions:
+        drafted = self.drafts.find(title) is not None
+        if not versions and not drafted:
             raise UsageError(f"no title {title!r} was ever published here")
+        self.drafts.drop(title)
         roots = self._roots(versions)
         withdrawal = self._withdrawal(title, roots, bytes_leave=True, entries=0)
         for root in roots:
@@ -531,7 +592,7 @@ class Office:
         """Ask each pull zone whether it serves, and caches, the newest title's folder. Blocking."""
         if self.keys.keyring.cdn:
             newest = max(self.log.catalog.titles().values(), key=lambda entry: entry.at_ms, default=None)
-            manifest = self._manifest_of(newest.cid.digest) if newest else None
+            manifest = self.manifest_of(newest.cid.digest) if newest else None
             asyncio.run(self.watch.look(self.keys.keyring, manifest.root_cid if manifest else None))
 
     def status(self, *, look: bool = False) -> Result:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +13,29 @@ from ..node.blocks.cidpath import Read, add
 from ..node.blocks.store import DiskStore
 from ..protocol.cid import RAW, Cid
 from ..protocol.errors import LocalError, RemoteError, StoreFullError
+from .dash import MANIFEST, dash_manifest
 from .fragments import parse_fragment, parse_init
 from .ingest import Progress
-from .playlist import INIT, MASTER, MEDIA, Stream, check_stream, master_playlist, media_playlist, segment_name
+from .playlist import (
+    INIT,
+    MASTER,
+    MEDIA,
+    TEXTS,
+    Storyboard,
+    Stream,
+    Text,
+    check_stream,
+    film_length,
+    master_playlist,
+    media_playlist,
+    segment_name,
+    spoken,
+    text_playlist,
+)
+from .storyboard import INDEX, storyboard_index
+
+Subtitles = tuple[Text, str]
+"""A text and its WebVTT."""
 
 HEAD_BYTES = 64 << 10
 """The boxes of a segment before its samples fit in here: 4,000 frames would."""
@@ -52,17 +75,56 @@ def read_streams(folder: Path) -> list[Stream]:
     return streams
 
 
-def write_playlists(folder: Path, streams: list[Stream], language: str) -> None:
-    """Write the playlists of an encode; those that are already right are left alone."""
-    texts = {f"{stream.name}/{MEDIA}": media_playlist(stream) for stream in streams}
-    texts[MASTER] = master_playlist(streams, language)
-    for name, text in texts.items():
-        path, data = folder / name, text.encode()
+def write_playlists(
+    folder: Path,
+    streams: list[Stream],
+    language: str,
+    subtitles: Sequence[Subtitles] = (),
+    storyboard: Storyboard | None = None,
+) -> None:
+    """Write what an encode's segments, subtitles and storyboard are called: playlists and indexes.
+
+    Files that are already right are left alone; texts that are not ``subtitles`` go.
+    """
+    length = film_length(streams)
+    texts = [text for text, _ in subtitles]
+    files = {f"{stream.name}/{MEDIA}": media_playlist(stream) for stream in streams}
+    files[MASTER] = master_playlist(streams, language, texts)
+    files[MANIFEST] = dash_manifest(spoken(streams, language), texts, storyboard)
+    for text, words in subtitles:
+        files[text.path], files[text.playlist] = words, text_playlist(text, length)
+    if storyboard is not None:
+        files[INDEX] = storyboard_index(storyboard, length)
+    for path in [*(folder / TEXTS).glob("*"), folder / INDEX]:
+        if path.relative_to(folder).as_posix() not in files:
+            path.unlink(missing_ok=True)
+    if not texts and (folder / TEXTS).is_dir():
+        (folder / TEXTS).rmdir()
+    for name, words in files.items():
+        path, data = folder / name, words.encode()
         if path.exists() and path.read_bytes() == data:
             continue
+        path.parent.mkdir(exist_ok=True)
         draft = path.with_name(f".{path.name}.draft")
         draft.write_bytes(data)
         draft.replace(path)
+
+
+def read_storyboard(folder: Path, planned: Storyboard, length: Fraction) -> Storyboard:
+    """Return the storyboard as it was made: how many pictures, and how large its largest sheet is.
+
+    Raises:
+        LocalError: ``damaged`` where a sheet is missing.
+
+    """
+    pictures = ceil(length / planned.interval_s)
+    sheets = ceil(Fraction(pictures, planned.columns * planned.rows))
+    try:
+        largest = max((folder / planned.sheet(number)).stat().st_size for number in range(sheets))
+    except OSError as error:
+        message = f"the encode {folder} is damaged ({error}); delete it and publish again"
+        raise LocalError(message, reason="damaged") from error
+    return planned._replace(pictures=pictures, largest_bytes=largest)
 
 
 def package(folder: Path, store: DiskStore, progress: Progress, read: Read | None = None) -> Packaged:

@@ -18,6 +18,7 @@ from .fragments import Fragment, Init
 MASTER = "master.m3u8"
 MEDIA = "index.m3u8"
 INIT = "init.mp4"
+TEXTS = "text"
 FOLDER_SEGMENTS = 4_000
 """A folder of more names than this would near the size at which IPFS shards folders (256 KiB)."""
 _MICRO = 1_000_000
@@ -30,12 +31,17 @@ def segment_name(index: int) -> str:
 
 
 class Stream(NamedTuple):
-    """One rendition of a title: the folder's name, what its init segment says, its segments in order."""
+    """One rendition of a title: the folder's name, what its init segment says, its segments in order.
+
+    ``language`` (a BCP 47 tag or empty) and ``label`` are of sounds alone.
+    """
 
     name: str
     init: Init
     init_bytes: int
     fragments: Sequence[Fragment]
+    language: str = ""
+    label: str = ""
 
     @property
     def duration(self) -> Fraction:
@@ -78,11 +84,65 @@ class Stream(NamedTuple):
         return ceil(peak)
 
     @property
+    def frame_rate(self) -> Fraction:
+        """Frames per second of a video, 0 for sound."""
+        if self.init.kind == "audio":
+            return Fraction(0)
+        return sum(fragment.samples for fragment in self.fragments) / self.duration
+
+    @property
     def frame_rate_milli(self) -> int:
         """Frames per 1,000 s of a video, 0 for sound."""
-        if self.init.kind == "audio":
-            return 0
-        return round(sum(fragment.samples for fragment in self.fragments) * 1000 / self.duration)
+        return round(self.frame_rate * 1000)
+
+
+class Text(NamedTuple):
+    """Subtitles in one language: one WebVTT file, ``name`` the file's without its ending."""
+
+    name: str
+    language: str
+    label: str
+    size_bytes: int
+
+    @property
+    def path(self) -> str:
+        """The WebVTT file in the title's folder."""
+        return f"{TEXTS}/{self.name}.vtt"
+
+    @property
+    def playlist(self) -> str:
+        """The media playlist that names it."""
+        return f"{TEXTS}/{self.name}.m3u8"
+
+
+class Storyboard(NamedTuple):
+    """Small pictures of a film, one each ``interval_s``, many on a sheet; sizes in pixels.
+
+    ``pictures`` is how many there are, ``largest_bytes`` the size of the largest sheet's file.
+    """
+
+    name: str
+    pictures: int
+    interval_s: int
+    columns: int
+    rows: int
+    width: int
+    height: int
+    largest_bytes: int
+
+    @property
+    def sheet_s(self) -> int:
+        """How many seconds of film one sheet covers."""
+        return self.interval_s * self.columns * self.rows
+
+    @property
+    def template(self) -> str:
+        """The path of a sheet by its number, as DASH writes it (ISO/IEC 23009-1, section 5.3.9.4.4)."""
+        return f"{self.name}/$Number%05d$.jpg"
+
+    def sheet(self, number: int) -> str:
+        """Return the path of a sheet, counted from 0."""
+        return f"{self.name}/{number:05d}.jpg"
 
 
 def check_stream(stream: Stream) -> None:
@@ -127,20 +187,61 @@ def media_playlist(stream: Stream) -> str:
     return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
 
 
-def master_playlist(streams: Sequence[Stream], language: str) -> str:
-    """Write the multivariant playlist: sound as a group, pictures from the smallest up.
+def film_length(streams: Sequence[Stream]) -> Fraction:
+    """Return how many seconds a film lasts: its longest picture."""
+    return max(stream.duration for stream in streams if stream.init.kind == "video")
+
+
+def by_size(streams: Sequence[Stream]) -> list[Stream]:
+    """Return the pictures among ``streams``, the smallest first."""
+    pictures = [stream for stream in streams if stream.init.kind == "video"]
+    return sorted(pictures, key=lambda one: (one.init.width * one.init.height, one.name))
+
+
+def spoken(streams: Sequence[Stream], language: str) -> list[Stream]:
+    """Give the film's language to its first sound, where that names none of its own."""
+    first = next((stream for stream in streams if stream.init.kind == "audio"), None)
+    return [
+        stream._replace(language=stream.language or language) if stream is first else stream
+        for stream in streams
+    ]
+
+
+def text_playlist(text: Text, length: Fraction) -> str:
+    """Write the media playlist of subtitles: one file, as long as the film.
+
+    Cue times count from the film's start, as they do without an X-TIMESTAMP-MAP (RFC 8216, section 3.5).
+    """
+    micros = round(length * _MICRO)
+    lines = [
+        "#EXTM3U",
+        "#EXT-X-VERSION:7",
+        f"#EXT-X-TARGETDURATION:{max(1, int(length + Fraction(1, 2)))}",
+        "#EXT-X-MEDIA-SEQUENCE:0",
+        "#EXT-X-PLAYLIST-TYPE:VOD",
+        f"#EXTINF:{micros // _MICRO}.{micros % _MICRO:06d},",
+        f"{text.name}.vtt",
+    ]
+    return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
+
+
+def master_playlist(streams: Sequence[Stream], language: str, texts: Sequence[Text] = ()) -> str:
+    """Write the multivariant playlist: sounds and texts as groups, pictures from the smallest up.
 
     The smallest comes first because players start with the first variant, and a poor network
-    must not wait; BANDWIDTH is measured, of a variant with its sound.
+    must not wait; BANDWIDTH is measured, of a variant with its sound. ``language`` is the film's.
     """
+    streams = spoken(streams, language)
     audio = [stream for stream in streams if stream.init.kind == "audio"]
     lines = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-INDEPENDENT-SEGMENTS"]
-    for index, stream in enumerate(audio):
+    for index, (stream, name) in enumerate(
+        zip(audio, _names([(one.label, one.language) for one in audio], "sound"), strict=True)
+    ):
         attributes = [
             "TYPE=AUDIO",
             'GROUP-ID="audio"',
-            f'NAME="{language or "sound"}{f" {index + 1}" if index else ""}"',
-            *([f'LANGUAGE="{language}"'] if language else []),
+            f'NAME="{name}"',
+            *([f'LANGUAGE="{stream.language}"'] if stream.language else []),
             f"DEFAULT={'NO' if index else 'YES'}",
             "AUTOSELECT=YES",
             f'CHANNELS="{stream.init.channels}"',
@@ -148,8 +249,20 @@ def master_playlist(streams: Sequence[Stream], language: str) -> str:
             f'URI="{stream.name}/{MEDIA}"',
         ]
         lines.append("#EXT-X-MEDIA:" + ",".join(attributes))
-    videos = [stream for stream in streams if stream.init.kind == "video"]
-    for stream in sorted(videos, key=lambda one: (one.init.width * one.init.height, one.name)):
+    for text, name in zip(texts, _names([(one.label, one.language) for one in texts], "text"), strict=True):
+        attributes = [
+            "TYPE=SUBTITLES",
+            'GROUP-ID="text"',
+            f'NAME="{name}"',
+            *([f'LANGUAGE="{text.language}"'] if text.language else []),
+            "DEFAULT=NO",
+            "AUTOSELECT=YES",
+            "FORCED=NO",
+            f'STABLE-RENDITION-ID="text-{text.name}"',
+            f'URI="{text.playlist}"',
+        ]
+        lines.append("#EXT-X-MEDIA:" + ",".join(attributes))
+    for stream in by_size(streams):
         peak = stream.peak_bits + max((sound.peak_bits for sound in audio), default=0)
         average = stream.average_bits + max((sound.average_bits for sound in audio), default=0)
         codecs = ",".join(dict.fromkeys([stream.init.codecs, *(sound.init.codecs for sound in audio)]))
@@ -160,6 +273,7 @@ def master_playlist(streams: Sequence[Stream], language: str) -> str:
             f"RESOLUTION={stream.init.width}x{stream.init.height}",
             f"FRAME-RATE={stream.frame_rate_milli // 1000}.{stream.frame_rate_milli % 1000:03d}",
             *(['AUDIO="audio"'] if audio else []),
+            *(['SUBTITLES="text"'] if texts else []),
             f'STABLE-VARIANT-ID="{stream.name}"',
             'PATHWAY-ID="."',
         ]
@@ -179,7 +293,16 @@ def rendition(stream: Stream, language: str) -> Rendition:
         width=stream.init.width,
         height=stream.init.height,
         frame_rate_milli=stream.frame_rate_milli,
-        language=language if stream.init.kind == "audio" else "",
+        language=stream.language or language if stream.init.kind == "audio" else "",
         segments=len(stream.fragments),
         size_bytes=stream.size_bytes,
     )
+
+
+def _names(tracks: Sequence[tuple[str, str]], kind: str) -> list[str]:
+    """Name tracks by label, else language; names differ within a group (RFC 8216, section 4.3.4.1.1)."""
+    names: list[str] = []
+    for index, (label, language) in enumerate(tracks):
+        name = (label or language or kind).replace('"', "'")
+        names.append(f"{name} {index + 1}" if name in names else name)
+    return names

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..protocol.errors import LocalError, UsageError
+from .language import stream_language
 
 PROBE_TIMEOUT_S = 60
 COUNT_TIMEOUT_S = 3_600
@@ -19,10 +20,19 @@ FORMATS = (
     "h264,hevc,obu,yuv4mpegpipe"
 )
 """Containers that are one film in one file: no play list, image, text or script is ever opened."""
+SOUND_FORMATS = f"{FORMATS},mp3,flac,wav,w64,aac,ac3,eac3,aiff,caf,au"
+"""Containers that an extra sound may come in besides."""
+SEEKABLE = frozenset({"mov", "matroska"})
+"""Containers in which ffmpeg finds a time by an index, never past it."""
+TEXTS = frozenset({"mov_text", "subrip", "srt", "webvtt", "ass", "ssa", "text"})
+SOUNDS_LIMIT, TEXTS_LIMIT, LABEL_LIMIT_CHARS = 16, 24, 100
 LEAST_PIXELS = 16
 MOST_FRAMES_PER_S, LEAST_FRAMES_PER_S = 60, 1
 
-_STREAM = re.compile(r"\s*Stream #0:(\d+)(?:\[[^]]*\])?(?:\([^)]*\))?: (Video|Audio): (.*)")
+_INPUT = re.compile(r"^Input #0, (\S+), from", re.MULTILINE)
+_STREAM = re.compile(r"\s*Stream #0:(\d+)(?:\[[^]]*\])?(?:\(([^)]*)\))?: (\w+): (.*)")
+_TITLE = re.compile(r"\s+title\s*: (.*\S)")
+_CODEC = re.compile(r"\w+")
 _DURATION = re.compile(r"^\s*Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", re.MULTILINE)
 _SIZE = re.compile(r", (\d+)x(\d+)(?=[ ,\[]|$)")
 _ASPECT = re.compile(r"\bSAR (\d+):(\d+)")
@@ -34,12 +44,25 @@ _PREFIX = re.compile(r"^(\[[^]]*\] *)+")
 _QUARTER = 90
 
 
+class Track(NamedTuple):
+    """A sound or text stream: ffmpeg's number, its codec, a BCP 47 tag and a label, both maybe empty.
+
+    ``channels`` is 1 or 2, what a sound becomes, and 0 for text.
+    """
+
+    number: int
+    codec: str
+    language: str
+    label: str
+    channels: int
+
+
 class Probe(NamedTuple):
     """What a film file holds.
 
-    ``width`` and ``height`` are as shown: square pixels, turned upright. ``video`` and ``audio``
-    are ffmpeg's stream numbers, ``audio`` None for a silent film; ``channels`` is 1 or 2, what the
-    sound becomes.
+    ``width`` and ``height`` are as shown: square pixels, turned upright. ``video`` is ffmpeg's stream
+    number; ``sounds`` has the one that plays by itself first, none for a silent film; ``texts`` are
+    subtitles of letters, ``bitmaps`` those of pictures. ``is_seekable``: a time in it is found exactly.
     """
 
     duration_s: float
@@ -47,13 +70,15 @@ class Probe(NamedTuple):
     width: int
     height: int
     frames_per_s: Fraction
-    audio: int | None
-    channels: int
+    sounds: tuple[Track, ...]
+    texts: tuple[Track, ...]
+    bitmaps: tuple[Track, ...]
+    is_seekable: bool
 
 
-def media_arguments(media: Path) -> list[str]:
+def media_arguments(media: Path, formats: str = FORMATS) -> list[str]:
     """Return the ffmpeg arguments that open ``media`` as one local file, whatever its name or content."""
-    whitelists = ["-protocol_whitelist", "file", "-format_whitelist", FORMATS]
+    whitelists = ["-protocol_whitelist", "file", "-format_whitelist", formats]
     return [*whitelists, "-i", f"file:{media.absolute()}"]
 
 
@@ -64,19 +89,41 @@ def probe(ffmpeg: str, media: Path) -> Probe:
         UsageError: ``unreadable`` or ``not_video``, one sentence that says why.
 
     """
+    text = _report(ffmpeg, media, FORMATS, "film")
+    if not _INPUT.search(text):
+        reason = "it is in none of the usual film containers (mp4, mov, mkv, webm, ts, avi, ...)"
+        raise _not_video(media, reason if "not on whitelist" in text else complaint(text))
+    return _Reading(text).probe(ffmpeg, media)
+
+
+def probe_sound(ffmpeg: str, path: Path) -> tuple[Track, float]:
+    """Ask ``ffmpeg`` for the sound in a file of its own, and how many seconds it lasts.
+
+    Raises:
+        UsageError: ``unreadable`` or ``not_sound``, one sentence that says why.
+
+    """
+    text = _report(ffmpeg, path, SOUND_FORMATS, "sound")
+    found = _Reading(text)
+    if not found.sounds:
+        reason = "there is no sound in it" if _INPUT.search(text) else complaint(text)
+        message = f"{path} is not a sound ffmpeg can read: {reason.rstrip('.')}; name a file that plays"
+        raise UsageError(message, reason="not_sound")
+    track = found.preferred()
+    return track, found.duration_s or _count(ffmpeg, path, track.number, SOUND_FORMATS)
+
+
+def _report(ffmpeg: str, media: Path, formats: str, what: str) -> str:
     if not media.is_file():
-        what = "is a folder, not a film" if media.is_dir() else "does not exist"
-        raise UsageError(f"{media} {what}", reason="unreadable")
+        problem = f"is a folder, not a {what}" if media.is_dir() else "does not exist"
+        raise UsageError(f"{media} {problem}", reason="unreadable")
     try:
         with media.open("rb") as file:
             file.read(1)
     except OSError as error:
         raise UsageError(f"{media} cannot be read: {error.strerror}", reason="unreadable") from error
-    text = _run([ffmpeg, "-hide_banner", "-nostdin", *media_arguments(media)], PROBE_TIMEOUT_S, media).stderr
-    if not re.search(r"^Input #0", text, re.MULTILINE):
-        reason = "it is in none of the usual film containers (mp4, mov, mkv, webm, ts, avi, ...)"
-        raise _not_video(media, reason if "not on whitelist" in text else complaint(text))
-    return _Reading(text).probe(ffmpeg, media)
+    command = [ffmpeg, "-hide_banner", "-nostdin", *media_arguments(media, formats)]
+    return _run(command, PROBE_TIMEOUT_S, media).stderr
 
 
 def complaint(stderr: str) -> str:
@@ -94,34 +141,72 @@ class _Reading:
     def __init__(self, text: str) -> None:
         self._text = text
         self._videos: list[tuple[int, str]] = []
-        self._audios: list[tuple[int, str]] = []
         self._turned: set[int] = set()
+        self._defaults: set[int] = set()
+        self.sounds: list[Track] = []
+        self.texts: list[Track] = []
+        self.bitmaps: list[Track] = []
+        tracks: list[Track] | None = None  # the list whose last one the lines below it describe
         for line in text.splitlines():
-            stream, turn = _STREAM.match(line), _ROTATION.search(line)
-            if stream and stream[2] == "Audio" and _LAYOUT.search(stream[3]):
-                self._audios.append((int(stream[1]), stream[3]))
-            elif stream and stream[2] == "Video" and "(attached pic)" not in line and _SIZE.search(line):
-                self._videos.append((int(stream[1]), stream[3]))
+            stream, turn, title = _STREAM.match(line), _ROTATION.search(line), _TITLE.match(line)
+            if stream:
+                tracks = self._add(int(stream[1]), stream[2] or "", stream[3], stream[4])
             elif turn and self._videos and round(float(turn[1])) % (2 * _QUARTER) == _QUARTER:
                 self._turned.add(self._videos[-1][0])
+            elif title and tracks:
+                label = "".join(letter for letter in title[1] if letter.isprintable())[:LABEL_LIMIT_CHARS]
+                tracks[-1] = tracks[-1]._replace(label=label)
+
+    def _add(self, number: int, language: str, kind: str, line: str) -> list[Track] | None:
+        if "(default)" in line:
+            self._defaults.add(number)
+        if kind == "Video":
+            if "(attached pic)" not in line and _SIZE.search(line):
+                self._videos.append((number, line))
+            return None
+        codec = _CODEC.match(line)
+        layout = _LAYOUT.search(line)
+        if codec is None or kind not in {"Audio", "Subtitle"} or (kind == "Audio" and layout is None):
+            return None
+        channels = 0
+        tracks = self.texts if codec[0] in TEXTS else self.bitmaps
+        if layout is not None and kind == "Audio":
+            channels = 1 if layout[1] in {"mono", "1 channels"} else 2
+            tracks = self.sounds
+        tracks.append(Track(number, codec[0], stream_language(language), "", channels))
+        return tracks
+
+    @property
+    def duration_s(self) -> float:
+        length = _DURATION.search(self._text)
+        return int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3]) if length else 0.0
+
+    def preferred(self) -> Track:
+        """Return the sound that plays by itself."""
+        return next((one for one in self.sounds if one.number in self._defaults), self.sounds[0])
 
     def probe(self, ffmpeg: str, media: Path) -> Probe:
         if not self._videos:
             raise _not_video(media, "there is no moving picture in it")
-        number, line = _preferred(self._videos)
+        number, line = next((one for one in self._videos if one[0] in self._defaults), self._videos[0])
         width, height = self._size(number, line)
         if min(width, height) < LEAST_PIXELS:
             reason = f"{width}x{height} pixels are too few, {LEAST_PIXELS}x{LEAST_PIXELS} is the least"
             raise _not_video(media, reason)
-        audio, sound = _preferred(self._audios) if self._audios else (None, "")
-        layout = _LAYOUT.search(sound)
-        mono = layout is not None and layout[1] in {"mono", "1 channels"}
-        length = _DURATION.search(self._text)
-        if length:
-            duration_s = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3])
-        else:
-            duration_s = _count(ffmpeg, media, number)
-        return Probe(duration_s, number, width, height, _rate(line), audio, 1 if mono else 2)
+        sounds = [self.preferred()] if self.sounds else []
+        sounds += [one for one in self.sounds if one not in sounds]
+        container = _INPUT.search(self._text)
+        return Probe(
+            duration_s=self.duration_s or _count(ffmpeg, media, number),
+            video=number,
+            width=width,
+            height=height,
+            frames_per_s=_rate(line),
+            sounds=tuple(sounds[:SOUNDS_LIMIT]),
+            texts=tuple(self.texts[:TEXTS_LIMIT]),
+            bitmaps=tuple(self.bitmaps[:TEXTS_LIMIT]),
+            is_seekable=container is not None and not SEEKABLE.isdisjoint(container[1].split(",")),
+        )
 
     def _size(self, number: int, line: str) -> tuple[int, int]:
         found, aspect = _SIZE.search(line), _ASPECT.search(line)
@@ -129,10 +214,6 @@ class _Reading:
         if aspect and int(aspect[1]) and int(aspect[2]):
             width = round(Fraction(width * int(aspect[1]), int(aspect[2])))
         return (height, width) if number in self._turned else (width, height)
-
-
-def _preferred(streams: list[tuple[int, str]]) -> tuple[int, str]:
-    return next((stream for stream in streams if "(default)" in stream[1]), streams[0])
 
 
 def _rate(line: str) -> Fraction:
@@ -150,9 +231,9 @@ def _rate(line: str) -> Fraction:
     return max(rate, Fraction(LEAST_FRAMES_PER_S)).limit_denominator(1001)
 
 
-def _count(ffmpeg: str, media: Path, stream: int) -> float:
+def _count(ffmpeg: str, media: Path, stream: int, formats: str = FORMATS) -> float:
     """Read the whole file without decoding it, for the length that its container does not say."""
-    command = [ffmpeg, "-hide_banner", "-nostdin", "-loglevel", "error", *media_arguments(media)]
+    command = [ffmpeg, "-hide_banner", "-nostdin", "-loglevel", "error", *media_arguments(media, formats)]
     command += ["-map", f"0:{stream}", "-c", "copy", "-progress", "pipe:1", "-nostats", "-f", "null", "-"]
     times = _OUT_TIME.findall(_run(command, COUNT_TIMEOUT_S, media).stdout)
     return int(times[-1]) / 1e6 if times else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +14,15 @@ from ..protocol.errors import UsageError
 from ..protocol.identity import Identity, peer_id
 from ..protocol.manifest import Manifest, Protection, Track, seal_manifest
 from .contentkeys import ContentKeys
+from .drafts import Drafts
 from .film import Film
-from .ingest import POSTER, Progress, ingest
-from .package import package, read_streams, write_playlists
-from .playlist import Stream, rendition
+from .ingest import Progress, Voice, ingest
+from .package import package, read_storyboard, read_streams, write_playlists
+from .playlist import Stream, Text, film_length, rendition, spoken
+from .poster import POSTER
+from .reading import film_subtitles, read_companions
 from .sealing import Sealer
+from .storyboard import INDEX
 
 
 class Published(NamedTuple):
@@ -26,7 +31,7 @@ class Published(NamedTuple):
     ``data`` is the signed manifest block and ``cid`` its name; ``changed`` says whether that is a
     new version, which the caller appends to the catalog. ``new_blocks`` and ``new_bytes`` are what
     the store did not hold before, ``blocks`` all there is, ``reused`` whether the encode was there,
-    ``folder`` where the packaged files lie.
+    ``folder`` where the packaged files lie; ``warnings`` are sentences about what was left out.
     """
 
     manifest: Manifest
@@ -38,6 +43,7 @@ class Published(NamedTuple):
     new_bytes: int
     reused: bool
     folder: Path
+    warnings: tuple[str, ...]
 
 
 def pin_label(title: str, root: Cid) -> str:
@@ -58,12 +64,13 @@ def publish(
     *,
     loop_to_s: float = 0,
     keys: ContentKeys | None = None,
+    drafts: Drafts | None = None,
 ) -> Published:
     """Encode, package and sign ``media``; blocks and manifest are durable and pinned when this returns.
 
     ``previous`` is the title's newest manifest: where neither folder nor film data differ from it,
     it stays and nothing is new. An empty ``preset`` is the default's; ``keys`` encrypt a title
-    whose access is ``ticket``.
+    whose access is ``ticket``. With ``drafts`` it becomes one of them, and what is listed stays as it is.
 
     Raises:
         UsageError: no ffmpeg, no film, or a title of another publisher.
@@ -78,14 +85,19 @@ def publish(
     if previous is not None and previous.publisher != publisher.key:
         message = f"the title {film.title} belongs to {peer_id(previous.publisher)}; name yours otherwise"
         raise UsageError(message, reason="foreign_title")
-    encode = ingest(media, encodes_dir, progress, preset=preset, loop_to_s=loop_to_s)
-    streams = read_streams(encode.folder)
-    write_playlists(encode.folder, streams, film.language)
+    companions = read_companions(film.subtitles)  # before hours of encoding
+    encode = ingest(media, encodes_dir, progress, preset=preset, loop_to_s=loop_to_s, sounds=film.sounds)
+    streams = spoken(named(read_streams(encode.folder), encode.voices), film.language)
+    length = film_length(streams)
+    subtitles, warnings = film_subtitles(media, companions, encode.texts, encode.bitmaps, length)
+    storyboard = read_storyboard(encode.folder, encode.storyboard, length)
+    write_playlists(encode.folder, streams, film.language, subtitles, storyboard)
     sealer = Sealer(encode.folder, film.title, {POSTER}, keys) if film.access == "ticket" and keys else None
     packaged = package(encode.folder, store, progress, sealer.read if sealer else None)
     protection = sealer.protection if sealer else None
+    tracks = _tracks([text for text, _ in subtitles])
     manifest = _manifest(
-        film, streams, packaged.root, packaged.size_bytes, publisher, previous, now_ms, protection
+        film, streams, tracks, packaged.root, packaged.size_bytes, publisher, previous, now_ms, protection
     )
     changed = previous is None or _undated(manifest) != _undated(previous)
     if previous is not None and not changed:
@@ -93,8 +105,11 @@ def publish(
     cid, data = seal_manifest(manifest, publisher)
     fresh = store.put(cid, data, hashed=True)
     store.sync()
-    store.pin(pin_label(film.title, packaged.root), [*packaged.cids, cid])
-    if previous is not None and previous.root != manifest.root:
+    if drafts is not None:
+        drafts.put(film.title, cid, [*packaged.cids, cid])
+    else:
+        store.pin(pin_label(film.title, packaged.root), [*packaged.cids, cid])
+    if drafts is None and previous is not None and previous.root != manifest.root:
         store.unpin(pin_label(film.title, previous.root_cid))
     return Published(
         manifest=manifest,
@@ -106,12 +121,33 @@ def publish(
         new_bytes=packaged.new_bytes + (len(data) if fresh else 0),
         reused=encode.reused,
         folder=encode.folder,
+        warnings=tuple(warnings),
     )
+
+
+def named(streams: Sequence[Stream], voices: Sequence[Voice]) -> list[Stream]:
+    """Return the streams of an encode with their sounds' languages and labels, in the order of ``voices``."""
+    by_name = {stream.name: stream for stream in streams}
+    sounds = [by_name[voice.name]._replace(language=voice.language, label=voice.label) for voice in voices]
+    return [*sounds, *(stream for stream in streams if stream.init.kind == "video")]
+
+
+def _tracks(texts: Sequence[Text]) -> list[Track]:
+    """Return what lies beside the renditions."""
+    return [
+        Track(kind="poster", path=POSTER, language="", label=""),
+        Track(kind="storyboard", path=INDEX, language="", label=""),
+        *(
+            Track(kind="subtitles", path=text.path, language=text.language, label=text.label)
+            for text in texts
+        ),
+    ]
 
 
 def _manifest(
     film: Film,
     streams: list[Stream],
+    tracks: list[Track],
     root: Cid,
     size_bytes: int,
     publisher: Identity,
@@ -119,7 +155,6 @@ def _manifest(
     now_ms: int,
     protection: Protection | None,
 ) -> Manifest:
-    longest = max(stream.duration for stream in streams if stream.init.kind == "video")
     return Manifest(
         v=1,
         title=film.title,
@@ -128,11 +163,11 @@ def _manifest(
         name=film.name,
         description=film.description,
         language=film.language,
-        duration_ms=round(longest * 1000),
+        duration_ms=round(film_length(streams) * 1000),
         root=root.encode(),
         size_bytes=size_bytes,
         renditions=[rendition(stream, film.language) for stream in streams],
-        tracks=[Track(kind="poster", path=POSTER, language="", label="")],
+        tracks=tracks,
         window=film.window,
         territories=list(film.territories),
         payees=list(film.payees),

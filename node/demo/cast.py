@@ -178,7 +178,7 @@ class Cast:
             "urls": {
                 "player": found["player"],
                 "watch_hls": found["watch_hls"],
-                "watch_dash": None,
+                "watch_dash": found["watch_dash"],
                 "gateways": [str(self.admin["node"]["url"])],
                 "metrics": [self.metrics_url(name) for name in boxes]
                 + [f"http://127.0.0.1:{self.cdn_port}/cdn-metrics"],

@@ -79,13 +79,9 @@ class Timelines:
         done = self._read.setdefault(root, set())
         if path in slots:
             return slots[path]
-        folder = posixpath.dirname(path)
         for index, rendition in enumerate(manifest.renditions):
-            if (
-                rendition.path in done
-                or posixpath.dirname(rendition.path) != folder
-                or path == rendition.path
-            ):
+            folder = posixpath.dirname(rendition.path) + "/"  # long films go on in folders below it
+            if rendition.path in done or not path.startswith(folder) or path == rendition.path:
                 continue
             data = await read(rendition.path)
             try:

@@ -1,4 +1,4 @@
-"""Ordinary players on the gateway's plain HLS address."""
+"""Ordinary players on the gateway's plain HLS and DASH addresses."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ DECODED = "out_time_us="
 
 
 @pytest.mark.timeout(240)
-def test_ffmpeg_plays_the_whole_film_without_an_error(served: Served) -> None:
+@pytest.mark.parametrize("address", ["watch_hls", "watch_dash"])
+def test_ffmpeg_plays_the_whole_film_without_an_error(served: Served, address: str) -> None:
     command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-v", "warning", "-xerror", "-progress", "pipe:1"]
-    command += ["-i", str(served.urls["watch_hls"]), "-map", "0", "-f", "null", "-"]
+    command += ["-i", str(served.urls[address]), "-map", "0", "-f", "null", "-"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     last = [line for line in done.stdout.splitlines() if line.startswith(DECODED)][-1]

@@ -74,10 +74,8 @@ def _unpack(root: Cid, store: DiskStore, folder: Path) -> None:
             (folder / name).write_bytes(b"".join(parts))
 
 
-def test_the_store_gives_back_the_folder_that_was_encoded(
-    published: Published, unpacked: Path, encodes: Path
-) -> None:
-    encode = next(path for path in encodes.iterdir() if path.is_dir())
+def test_the_store_gives_back_the_folder_that_was_encoded(published: Published, unpacked: Path) -> None:
+    encode = published.folder
     files = {path.relative_to(encode): path.read_bytes() for path in encode.rglob("*") if path.is_file()}
     assert {
         path.relative_to(unpacked): path.read_bytes() for path in unpacked.rglob("*") if path.is_file()

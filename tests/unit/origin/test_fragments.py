@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcast.origin.fragments import Fragment, Init, parse_fragment, parse_init, split
+from farcast.origin.fragments import Fragment, Init, parse_fragment, parse_init, retimed, split
 from farcast.protocol.errors import RemoteError
 
 VIDEO = Init("video", "avc1.64001f", 12800, 1280, 720, 0, 512, 0)
@@ -50,7 +50,9 @@ def segment(start: int = 0, samples: int = 50, *, flags: int = 0x2000000, payloa
     tfhd = full(b"tfhd", 0x20038, pack(">IIII", 1, 512, 0, 0x1010000))
     tfdt = full(b"tfdt", 0, pack(">Q", start), version=1)
     trun = full(b"trun", 0x205, pack(">III", samples, 0, flags), b"\0\0\0\1" * samples)
-    return box(b"moof", full(b"mfhd", 0), box(b"traf", tfhd, tfdt, trun)) + box(b"mdat", payload)
+    return box(b"moof", full(b"mfhd", 0, pack(">I", 1)), box(b"traf", tfhd, tfdt, trun)) + box(
+        b"mdat", payload
+    )
 
 
 def test_an_init_segment_tells_codec_size_and_time_scale() -> None:
@@ -147,6 +149,7 @@ def check_all(data: bytes) -> None:
     assert outcome(lambda: parse_init(data)) in known
     assert outcome(lambda: parse_fragment(data, len(data), VIDEO)) in known
     assert outcome(lambda: list(split(data))) in known
+    assert outcome(lambda: retimed(data, 0, 1)) in known
 
 
 @given(st.binary(max_size=300))
@@ -161,3 +164,12 @@ def test_no_damage_to_a_real_file_raises_anything_but_remote_errors(data: st.Dat
         for _ in range(data.draw(st.integers(1, 4))):
             damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
         check_all(bytes(damaged[: data.draw(st.integers(0, len(whole)))]))
+
+
+def test_a_segment_is_moved_and_its_fragments_numbered() -> None:
+    data = segment(0, 10) + segment(5120, 15, flags=0x1010000)
+    moved = retimed(data, 1000, 7)
+    assert len(moved) == len(data)
+    assert parse_fragment(moved, len(moved), VIDEO) == Fragment(1000, 25 * 512, 25, len(data))
+    assert [moved[at + 20 : at + 24] for at in (0, len(segment(0, 10)))] == [b"\0\0\0\7", b"\0\0\0\x08"]
+    assert retimed(moved, -1000, 0) == retimed(data, 0, 0)

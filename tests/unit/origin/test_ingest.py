@@ -11,8 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from farcast.node.ffmpeg import find_ffmpeg
-from farcast.origin.ingest import POSTER, Encode, ingest, ladder
+from farcast.origin.ingest import Encode, ingest
+from farcast.origin.ladder import ladder
 from farcast.origin.package import read_streams, write_playlists
+from farcast.origin.poster import POSTER
 from farcast.protocol.errors import LocalError, UsageError
 
 SAMPLES_S = 48_000
@@ -39,6 +41,10 @@ def quiet(stage: str, done: float, total: float) -> None:
 
 def encode(media: Path, encodes: Path, *, loop_to_s: float = 0) -> Encode:
     return ingest(media, encodes, quiet, preset="ultrafast", loop_to_s=loop_to_s)
+
+
+def files_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.is_file()]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +120,7 @@ def test_progress_goes_through_reading_and_encoding_to_the_end(tmp_path: Path) -
         seen.append((stage, done, total))
 
     ingest(film, tmp_path / "e", note, preset="ultrafast")
-    assert [stage for stage, _, _ in seen] == sorted((stage for stage, _, _ in seen), reverse=True)
+    assert list(dict.fromkeys(stage for stage, _, _ in seen)) == ["read", "encode"]
     assert seen[-1][0] == "encode"
     assert seen[-1][1] == seen[-1][2] == pytest.approx(1, abs=0.1)
     assert all(0 <= done <= total for _, done, total in seen)
@@ -140,15 +146,15 @@ def test_an_upright_silent_film_of_odd_size_has_two_sizes(tmp_path: Path) -> Non
     ]
 
 
-def test_what_an_interrupted_encode_left_is_swept_and_done_again(film: Path, tmp_path: Path) -> None:
+def test_a_part_that_was_cut_short_later_is_made_again(film: Path, tmp_path: Path) -> None:
     whole = encode(film, tmp_path).folder
-    half = tmp_path / f".{whole.name}.work"
-    whole.rename(half)
-    (half / "v64" / "seg-00001.m4s").unlink()
+    segment = whole / "v64" / "seg-00001.m4s"
+    data = segment.read_bytes()
+    segment.write_bytes(data[:-1])  # the part has the same file under its own name
+    shutil.rmtree(whole)
     result = encode(film, tmp_path)
     assert not result.reused
-    assert not half.exists()
-    assert len(read_streams(result.folder)) == 3
+    assert segment.read_bytes() == data
 
 
 def test_a_failed_encode_leaves_nothing(tmp_path: Path) -> None:
@@ -160,7 +166,7 @@ def test_a_failed_encode_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         ingest(film, tmp_path / "e", interrupt, preset="ultrafast")
-    assert [path.name for path in (tmp_path / "e").iterdir()] == [".lock"]
+    assert files_in(tmp_path / "e") == [".lock"]
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
@@ -180,7 +186,7 @@ def test_a_film_that_was_copied_in_part_is_not_published(tmp_path: Path, suffix:
     film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
     with pytest.raises(UsageError, match="is not whole"):
         encode(film, tmp_path / "e")
-    assert [path.name for path in (tmp_path / "e").iterdir()] == [".lock"]
+    assert files_in(tmp_path / "e") == [".lock"]
 
 
 def test_an_unknown_preset_names_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,6 +180,74 @@ def test_a_dry_run_looks_and_leaves_nothing(office: Office, film: Path) -> None:
     assert found["duration_s"] == pytest.approx(3, abs=0.1)
     assert office.log.catalog.size == 0
     assert not (office.home / "encodes").exists()
+    assert [rung["name"] for rung in found["rungs"]] == ["v64", "v32"]
+    assert (found["encoded"], found["encoded_s"], found["sounds"], found["subtitles"]) == (False, 0, [], [])
+    real = do(office, "publish", media=str(film), preset="ultrafast")
+    assert (
+        real["bytes"] < found["bytes_at_most"] + 50_000
+    )  # playlists and pictures are small, but not nothing
+    again = do(office, "publish", media=str(film), preset="ultrafast", dry_run=True)
+    assert (again["encoded"], again["listed"], again["encoded_s"]) == (True, True, found["duration_s"])
+
+
+def test_a_draft_is_kept_but_not_listed_until_it_is_released(office: Office, film: Path) -> None:
+    do(office, "payee_add", payee="anna")
+    arguments = {"media": str(film), "title": "bunny", "preset": "ultrafast"}
+    drafted = do(office, "publish", **arguments, draft=True)
+    assert (drafted["draft"], drafted["kubo"], office.log.catalog.size) == (True, None, 0)
+    (row,) = do(office, "list")["titles"]
+    assert (row["title"], row["draft"], row["published"]) == ("bunny", True, None)
+    pinned = {cid for cids in office.store.pinned().values() for cid in cids}
+    assert len(pinned) == drafted["blocks"]
+    released = do(office, "release", title="bunny")
+    assert (released["version"], released["manifest_cid"]) == (1, drafted["manifest_cid"])
+    (row,) = do(office, "list")["titles"]
+    assert (row["draft"], row["version"]) == (False, 1)
+    assert {cid for cids in office.store.pinned().values() for cid in cids} == pinned
+    assert not any(label.startswith("draft:") for label in office.store.pinned())
+    with pytest.raises(UsageError, match="there is no draft of 'bunny'"):
+        do(office, "release", title="bunny")
+
+
+def test_a_draft_of_a_listed_title_follows_what_is_listed_when_it_is_released(
+    office: Office, film: Path
+) -> None:
+    do(office, "payee_add", payee="anna")
+    arguments = {"media": str(film), "title": "bunny", "preset": "ultrafast"}
+    first = do(office, "publish", **arguments)
+    toml = film.parent / "film.toml"
+    try:
+        toml.write_text('name = "Draft"\nlanguage = "fr"\n')
+        do(office, "publish", **arguments, draft=True)
+        assert [(row["name"], row["draft"]) for row in do(office, "list")["titles"]] == [
+            (first["name"], False), ("Draft", True),
+        ]  # fmt: skip
+    finally:
+        toml.unlink()
+    drafts = office.home / "drafts" / "bunny"
+    held = drafts.read_bytes()
+    (film.parent / "film.toml").write_text('name = "Between"\n')
+    try:
+        between = do(office, "publish", **arguments)
+    finally:
+        toml.unlink()
+    assert between["version"] == 2
+    assert not drafts.exists(), "publishing a title ends its draft"
+    office.drafts.put("bunny", Cid.parse(held.decode()), [Cid.parse(held.decode())])  # as if drafted since
+    released = do(office, "release", title="bunny")
+    assert released["version"] == 3
+    (row,) = do(office, "list")["titles"]
+    assert (row["name"], row["version"], row["draft"]) == ("Draft", 3, False)
+
+
+def test_a_draft_can_be_purged_and_its_blocks_may_leave(office: Office, film: Path) -> None:
+    do(office, "payee_add", payee="anna")
+    do(office, "publish", media=str(film), title="bunny", preset="ultrafast", draft=True)
+    do(office, "purge", title="bunny")
+    assert do(office, "list")["titles"] == []
+    assert office.store.pinned() == {}
+    with pytest.raises(UsageError, match="was ever published here"):
+        do(office, "purge", title="bunny")
 
 
 def test_a_film_that_would_pay_nobody_known_is_wrong_use(office: Office, film: Path) -> None:

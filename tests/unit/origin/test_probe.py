@@ -33,16 +33,15 @@ def test_a_film_with_surround_sound_becomes_stereo(tmp_path: Path) -> None:
     held = probe(find_ffmpeg(), film)
     assert (held.width, held.height) == (320, 180)
     assert held.frames_per_s == Fraction(30000, 1001)
-    assert held.channels == 2
-    assert held.audio == 1
+    assert [(sound.number, sound.channels) for sound in held.sounds] == [(1, 2)]
     assert held.duration_s == pytest.approx(1, abs=0.1)
 
 
 def test_mono_stays_mono_and_silence_is_no_sound(tmp_path: Path) -> None:
     mono = [*picture("s=64x64:r=10:d=1"), *sound("sine=d=1"), "-ac", "1", "-c:v", "ffv1", "-c:a", "flac"]
-    assert probe(find_ffmpeg(), make(tmp_path / "mono.mkv", *mono)).channels == 1
+    assert probe(find_ffmpeg(), make(tmp_path / "mono.mkv", *mono)).sounds[0].channels == 1
     silent = make(tmp_path / "silent.mkv", *picture("s=64x64:r=10:d=1"), "-c:v", "ffv1")
-    assert probe(find_ffmpeg(), silent).audio is None
+    assert probe(find_ffmpeg(), silent).sounds == ()
 
 
 def test_a_wide_pixel_counts_as_it_is_shown(tmp_path: Path) -> None:

@@ -86,7 +86,10 @@ def test_a_film_becomes_a_signed_manifest_in_the_store(desk: Desk) -> None:
     assert manifest.duration_ms == 2_400
     assert [one.name for one in manifest.renditions] == ["audio", "v32", "v64"]
     assert [one.language for one in manifest.renditions] == ["en", "", ""]
-    assert [(one.kind, one.path) for one in manifest.tracks] == [("poster", "poster.jpg")]
+    assert [(one.kind, one.path) for one in manifest.tracks] == [
+        ("poster", "poster.jpg"),
+        ("storyboard", "storyboard.vtt"),
+    ]
     assert done.changed
     assert done.blocks == done.new_blocks == desk.store.held_blocks
 
@@ -121,11 +124,11 @@ def test_another_word_about_the_film_is_a_new_version_of_the_same_folder(
     assert second.new_blocks == 1
 
 
-def test_another_language_changes_one_playlist_and_nothing_else(desk: Desk) -> None:
+def test_another_language_changes_the_two_playlists_of_the_whole_and_nothing_else(desk: Desk) -> None:
     first = desk.publish(FILM)
     second = desk.publish(replace(FILM, language="fr"), first.manifest)
     assert second.manifest.root != first.manifest.root
-    assert second.new_blocks == 3  # the master playlist, the folder above it, the manifest
+    assert second.new_blocks == 4  # master playlist, MPD, the folder above them, the manifest
 
 
 def test_what_is_published_is_pinned_and_what_it_replaces_is_not(desk: Desk) -> None:
