@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
@@ -20,7 +21,7 @@ from ...protocol.ports import BlockStore, Source, Tier, TierName
 from ...protocol.pulse import Served
 from .flight import Cancel, Effect, GiveUp, Start, Switched
 from .ladder import Ladder
-from .supply import Failover, Supply
+from .supply import Arrival, Failover, Supply
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,7 @@ class Fetcher:
     def pushed(self, cid: Cid, size_bytes: int, tier: TierName) -> None:
         """Hear that a carrier put a block into the store by itself, and that it was new there."""
         self.supply.brought(tier, size_bytes)
+        self.supply.arrived(cid, Arrival(tier, 0, inf))
         self._pushed[cid] = tier
         if len(self._pushed) > _PUSHED_KEPT:
             self._pushed.popitem(last=False)
@@ -295,6 +297,7 @@ class Fetcher:
         if way.watched:
             extra["arrived"] = partial(self._arrived, start.flight)
         tier, reason = start.source.tier, ""
+        began = self._clock()
         status, retry_after_s, data = 0, 0.0, b""
         try:
             data = await way.fetch(start.source, start.cid, **extra)
@@ -311,7 +314,7 @@ class Fetcher:
             log.exception("the %s tier failed", tier.label)  # its bug costs one flight, never the film
             reason = "bug"
         else:
-            self._landed(start, data)
+            self._landed(start, data, began)
             return
         if start.flight not in self._flights:
             return
@@ -344,10 +347,12 @@ class Fetcher:
         if new:
             loop.call_soon_threadsafe(self.supply.brought, tier, len(data))
 
-    def _landed(self, start: Start, data: bytes) -> None:
+    def _landed(self, start: Start, data: bytes, began: float) -> None:
         self._flights.pop(start.flight, None)
-        if not self._ladder.received(start.flight, len(data), self._clock()):
+        now = self._clock()
+        if not self._ladder.received(start.flight, len(data), now):
             return
+        self.supply.arrived(start.cid, Arrival(start.source.tier, round((now - began) * 1_000), now))
         self.supply.served(start.title, start.source, len(data))
         self.supply.wasted(self._ladder.wasted_bytes)
         self._resolve(start.cid, data)
