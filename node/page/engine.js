@@ -53,9 +53,8 @@ export class Engine {
         this.tell("This browser cannot play this film. Open it in VLC: the button is below.", () => location.reload());
       }
     });
-    for (const event of [Events.MANIFEST_PARSED, Events.AUDIO_TRACKS_UPDATED, Events.SUBTITLE_TRACKS_UPDATED]) {
-      hls.on(event, () => this.onTracks());
-    }
+    const news = ["AUDIO_TRACKS_UPDATED", "AUDIO_TRACK_SWITCHED", "SUBTITLE_TRACKS_UPDATED", "SUBTITLE_TRACK_SWITCH"];
+    for (const name of news) { hls.on(Events[name], () => this.onTracks()); }
     hls.on(Events.FRAG_LOADED, () => this.clear());
     hls.loadSource(this.source);
     hls.attachMedia(this.video);
