@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 PACKAGE = "farcast.node.page"
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src {media}; "
     "connect-src 'self'; base-uri 'none'; form-action {forms}; frame-ancestors 'none'"
 )
 HEADERS = {
-    "content-security-policy": POLICY.format(forms="'none'"),
+    "content-security-policy": POLICY.format(forms="'none'", media="'self'"),
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
@@ -34,6 +34,7 @@ ASSETS = {
     "icon.svg": "image/svg+xml",
     "style.css": STYLE,
     "viewer.css": STYLE,
+    "plain.css": STYLE,
     **{f"{name}.js": SCRIPT for name in SCRIPTS},
     HLS: SCRIPT,
 }
@@ -52,12 +53,15 @@ class Assets:
     ) -> None:
         """Serve below ``token``; ``more`` are further filters of a role's own template.
 
-        With ``forms`` a page may send forms to this box, and nowhere else.
+        With ``forms`` a page may send forms to this box, and nowhere else, and play films.
         """
         self._base = f"/{token}"
         self._more = more or {}
-        policy = POLICY.format(forms="'self'" if forms else "'none'")
-        self._headers = HEADERS | {"content-security-policy": policy}
+        self._headers = HEADERS
+        if forms:
+            # hls.js feeds the video by a blob, and its subtitles to a track of nothing (data:,WEBVTT)
+            policy = POLICY.format(forms="'self'", media="'self' blob: data:")
+            self._headers = HEADERS | {"content-security-policy": policy}
 
     @functools.cached_property
     def _templates(self) -> Environment:

@@ -19,8 +19,6 @@ export class Controls {
     this.dragged = false;
     this.lastSubtitle = 0;
     video.removeAttribute("controls");
-    get("bar").hidden = false;
-    this.begin.hidden = false;
     this.wire();
     this.showTime();
   }

@@ -1,7 +1,6 @@
 // How the film comes, while it plays and is looked at: which tier each segment came from, buffer, verified blocks.
 
 const LOOK_MS = 2000;
-const CELLS = 60;
 const TIERS = {
   cdn: ["C", "the CDN"], relay: ["R", "a relay"], mesh: ["N", "a neighbour"],
   satellite: ["S", "the satellite"], here: ["H", "this box"],
@@ -11,7 +10,6 @@ export class Live {
   constructor(video, address) {
     Object.assign(this, { video, address, timer: 0, on: false });
     for (const id of ["source", "map", "legend", "buffer", "verified", "rejected"]) { this[id] = document.getElementById(id); }
-    this.map.replaceChildren(...Array.from({ length: CELLS }, () => document.createElement("span")));
     document.addEventListener("visibilitychange", () => { if (this.on && !document.hidden) { this.look(); } });
   }
 

@@ -42,7 +42,6 @@ video.addEventListener("playing", () => { fault.replaceChildren(); live.begin();
 for (const event of ["pause", "ended"]) { video.addEventListener(event, () => { live.rest(); place.note(); }); }
 
 if (Number(position) > 0) {
-  restart.hidden = false;
   restart.addEventListener("submit", (event) => {
     event.preventDefault();
     restart.hidden = true;

@@ -181,7 +181,7 @@ async def test_an_uplink_that_is_gone_is_looked_for_ever_less_often_and_found_wi
 
 async def test_the_way_a_pulse_left_by_is_noted_for_its_viewer(town: Town) -> None:
     town.watch()
-    town.one.up = town.two.up = False
+    town.one.up = town.two.up = town.origin.up = False
     await town.round()
     (waiting,) = town.spool.sent(0, 9)
     assert (waiting.way, waiting.left_ms) == ("", 0)
