@@ -24,7 +24,10 @@ Row = dict[str, Any]
 class FrontDesk(Protocol):
     """What the pages show and switch: a node's desk. What is not ``async`` may block, but for ``lan``."""
 
-    lan: Callable[[], str]
+    @property
+    def lan(self) -> Callable[[], str]:
+        """What gives the home's address of this box, empty while it serves this machine alone."""
+        ...
 
     def status(self) -> Row:
         """Return everything of the box, the verdict first."""

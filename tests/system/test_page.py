@@ -41,6 +41,7 @@ new Promise(done => {
   setTimeout(() => done(0), 300);
 })
 """
+FOCUSED = "(e => e === document.body ? '' : e.id || e.textContent.trim())(document.activeElement)"
 VIDEO = "document.getElementById('video')"
 BUDGET_BYTES = 40_000
 
