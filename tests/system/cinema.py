@@ -37,7 +37,7 @@ PULSE: dict[str, Any] = {
     "served": [{"tier": "cdn", "kbytes": 512}, {"tier": "relay", "kbytes": 77}], "state": "acked",
     "way": "relay", "left_ms": NOW_MS + 2_000, "acked_ms": NOW_MS + 63_000, "reason": "",
 }  # fmt: skip
-PULSES = [
+PULSES: list[dict[str, Any]] = [
     {**PULSE, "state": "waiting", "way": "", "left_ms": None, "acked_ms": None},
     {**PULSE, "state": "left", "way": "neighbour", "acked_ms": None, "served": []},
     {**PULSE, "state": "refused", "reason": "wrong_day", "title": ""},

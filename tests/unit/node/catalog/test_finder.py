@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
@@ -29,16 +29,17 @@ class Shelf:
     def __init__(self, home: Path) -> None:
         self.reel = Reel()
         self.store = DiskStore(home, 100_000_000, CollectorRegistry())
-        self.blocks = {title: self._publish(title, *about) for title, about in FILMS.items()}
+        self.blocks = {title: self.publish(title, *about) for title, about in FILMS.items()}
         self.finder = Finder(self.reel.library(self.store))
 
-    def _publish(
+    def publish(
         self,
         title: str,
         name: str,
         description: str,
         action: Literal["publish", "supersede"] = "publish",
     ) -> tuple[Cid, bytes]:
+        """List a title under a new manifest, which is returned."""
         root = b"\x01\x55\x12\x20" + bytes(32)
         manifest = Manifest(
             1, title, 1, ORIGIN.key, name, description, "en", 1_000, root, 1, [], [], Window(0, 0), [],
@@ -88,13 +89,14 @@ def test_a_title_that_leaves_is_found_no_more_and_a_new_version_by_its_new_words
     assert shelf.finder.find("coast") == ["coast-1"]
     cid, _ = shelf.blocks["coast-1"]
     shelf.reel.catalog.append(Entry(1, "retire", "coast-1", cid.encode(), 0))
-    shelf.blocks["night-train"] = shelf._publish("night-train", "Dawn", "", "supersede")
+    shelf.blocks["night-train"] = shelf.publish("night-train", "Dawn", "", "supersede")
     shelf.arrive("night-train")
     assert shelf.finder.find("coast") == []
     assert shelf.finder.find("dawn") == ["night-train"]
     assert shelf.finder.find("geheimnis") == []
 
 
+@settings(max_examples=25)  # each on a store of its own
 @given(query=st.text(max_size=300))
 def test_no_query_is_an_error(query: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     shelf = Shelf(tmp_path_factory.mktemp("shelf"))
