@@ -116,6 +116,9 @@ class Porter:
             raise RemoteError(f"neighbour {source.name} left pulses out", reason="partial")
         self._posts.labels("ok").inc()
         self._pulses.inc(len(load))
+        keys = [(item.tid, item.seq) for item in load if item.own]
+        if keys:
+            await asyncio.to_thread(self._spool.mark_left, keys, "neighbour", self._clock_ms())
 
     async def _fetch(self, source: Source, kind: str, path: str, accept: Callable[[bytes], object]) -> bool:
         """Fetch a list of signed messages and offer each to ``accept``; False where the neighbour fails."""

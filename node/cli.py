@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -226,8 +227,23 @@ def pulses(
     if action != "show":
         call_admin(path, "POST", "/api/pulses", {"on": action == "on"})
     found = call_admin(path, "GET", "/api/pulses")
+    found["sent"] = call_admin(path, "GET", "/api/pulses/sent")
     state = "on" if found["on"] else "off: open titles play, nothing is counted"
-    Console(as_json=as_json).result(
+    console = Console(as_json=as_json)
+    console.table(
+        ["made", "title", "viewed", "left by", "state"],
+        [
+            (
+                f"{datetime.fromtimestamp(one['at_ms'] / 1_000, UTC).astimezone():%a %H:%M:%S}",
+                one["title"] or "-",
+                f"{one['viewed_ms'] / 1_000:.0f} s",
+                one["way"] or "-",
+                one["state"],
+            )
+            for one in found["sent"]
+        ],
+    )
+    console.result(
         found,
         f"pulses are {state}",
         f"  signed here       {found['signed']}",

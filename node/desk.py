@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
+from msgspec import Meta
 
-from ..protocol.errors import FarcastError, RefusedError
+from ..protocol.errors import FarcastError, RefusedError, RemoteError
+from ..protocol.manifest import Manifest
+from ..protocol.unixfs import MissingError, resolve
+from .box import clock_ms
 from .http.exchange import Answer, Exchange, Router
+from .playback.bookmarks import Bookmark
+from .playback.keep import LABEL, Kept
 from .settingsfile import set_key
 
 if TYPE_CHECKING:
     from .viewer import Viewer
 
 ADMIN_LIMIT_BYTES = 4_096
+FOUND_LIMIT = 20_000
+DASH = "manifest.mpd"
 
 
 class Switch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,11 +32,22 @@ class Switch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on: bool
 
 
+class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a call that says where playback is, in media ms."""
+
+    position_ms: Annotated[int, Meta(ge=0, le=2**32 - 1)]
+
+
 class Desk:
-    """Answers about the node; everything here is also what the page shows."""
+    """Answers about the node; everything here is also what the page shows.
+
+    ``lan`` gives the address under which the home finds this box's titles, empty while it serves
+    this machine alone.
+    """
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
+        self.lan: Callable[[], str] = str
 
     def add_to(self, router: Router) -> None:
         """Add the admin calls below the path token."""
@@ -38,6 +58,12 @@ class Desk:
         router.route("GET", "/api/titles/{title}/keep", self._kept)
         router.route("DELETE", "/api/titles/{title}/keep", self._drop)
         router.route("POST", "/api/direct", self._direct)
+        router.route("GET", "/api/live/{title}", self._get_live)
+        router.route("GET", "/api/bookmarks", self._get_bookmarks)
+        router.route("DELETE", "/api/bookmarks", self._clear_bookmarks)
+        router.route("POST", "/api/bookmarks/{title}", self._bookmark)
+        router.route("DELETE", "/api/bookmarks/{title}", self._forget_bookmark)
+        router.route("GET", "/api/pulses/sent", self._get_sent)
         router.route("GET", "/api/pulses", self._get_pulses)
         router.route("POST", "/api/pulses", self._switch_pulses)
 
@@ -74,29 +100,118 @@ class Desk:
             "waiting_s": waiting.viewed_ms // 1_000,
         }
 
-    def titles(self) -> list[dict[str, Any]]:
-        """Return the listed titles whose manifests are here, with how much of each is held."""
-        viewer, rows = self._viewer, list[dict[str, Any]]()
-        lock = viewer.unlocker.locks()
-        for title in viewer.library.titles():
+    def find(self, query: str = "") -> list[str]:
+        """Return the ids of the listed titles that a query means, best first; without one all, in order."""
+        return self._viewer.finder.find(query, FOUND_LIMIT)
+
+    def titles(self, ids: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return the given titles (or all) whose manifests are here, with how much of each is held."""
+        kept = self._viewer.box.store.pinned()
+        lock = self._viewer.unlocker.locks()
+        rows = list[dict[str, Any]]()
+        for title in self.find() if ids is None else ids:
             try:
-                manifest = viewer.library.manifest(title)
+                manifest = self._viewer.library.manifest(title)
+                row = self._row(title, manifest, kept=LABEL + title in kept)
+                rows.append({**row, "locked": lock(manifest)})
             except FarcastError:
                 continue
-            rows.append(
-                {
-                    "title": title,
-                    "name": manifest.name,
-                    "description": manifest.description,
-                    "duration_s": round(manifest.duration_ms / 1_000),
-                    "size_bytes": manifest.size_bytes,
-                    "root_cid": str(manifest.root_cid),
-                    "held_percent": self._held_percent(title, manifest.size_bytes),
-                    "access": manifest.access,
-                    "locked": lock(manifest),
-                }
-            )
         return rows
+
+    def title(self, title: str) -> dict[str, Any]:
+        """Return a title with all that its player offers.
+
+        Raises:
+            RefusedError: 404 for an unknown title, 503 where its manifest is not here yet.
+
+        """
+        manifest = self._viewer.library.manifest(title)
+        mark = self._viewer.bookmarks.place(title)
+        return {
+            **self._row(title, manifest, kept=LABEL + title in self._viewer.box.store.pinned()),
+            "locked": self._viewer.unlocker.locks()(manifest),
+            "duration_ms": manifest.duration_ms,
+            "position_ms": mark.position_ms if mark else 0,
+            "sounds": sum(one.kind == "audio" for one in manifest.renditions),
+            "subtitles": sum(one.kind == "subtitles" for one in manifest.tracks),
+            "storyboard": _track(manifest, "storyboard"),
+            "dash": self._holds(manifest, DASH),
+        }
+
+    def begun(self) -> list[dict[str, Any]]:
+        """Return the titles that somebody may go on with, those left last first, each with its place."""
+        marks = {mark.title: mark for mark in self._viewer.bookmarks.newest()}
+        return [
+            {**row, "position_ms": marks[row["title"]].position_ms, "at_ms": marks[row["title"]].at_ms}
+            for row in self.titles([*marks])
+        ]
+
+    def bookmark(self, title: str, position_ms: int) -> None:
+        """Remember where a title was left; raises ``RefusedError`` for an unknown one."""
+        duration_ms = self._viewer.library.manifest(title).duration_ms
+        self._viewer.bookmarks.note(Bookmark(title, position_ms, duration_ms, clock_ms()))
+
+    def forget(self, title: str = "") -> None:
+        """Forget where a title was left, or, without one, all of them."""
+        if title:
+            self._viewer.bookmarks.forget(title)
+        else:
+            self._viewer.bookmarks.clear()
+
+    def sent(self) -> list[dict[str, Any]]:
+        """Return what this box signed in the last 24 hours and what still waits, newest first."""
+        titles = {cid.digest: title for title, cid in self._viewer.library.manifests().items()}
+        return self._viewer.history.read(clock_ms(), titles)
+
+    def live(self, title: str, sid: str = "") -> dict[str, Any]:
+        """Return how the blocks of a title being played come; not from a thread."""
+        found = self._viewer.fetcher.status()
+        trail = self._viewer.gateway.trail(title, sid)
+        steps = trail.steps() if trail else []
+        tiers = cast("list[dict[str, Any]]", found["tiers"])
+        return {
+            "title": title,
+            "tier_in_use": found["tier_in_use"],
+            "segments": [{"at_ms": one.start_ms, "tier": one.tier, "ms": one.took_ms} for one in steps],
+            "verified_blocks": trail.blocks if trail else 0,
+            "rejected_blocks": sum(tier["rejected"] for tier in tiers),
+        }
+
+    async def keep(self, title: str) -> Kept:
+        """Begin to keep a title, or go on."""
+        return await self._viewer.keeper.keep(title)
+
+    async def drop(self, title: str) -> Kept:
+        """Let go of a kept title."""
+        return await self._viewer.keeper.drop(title)
+
+    async def switch_pulses(self, *, on: bool) -> None:
+        """Sign pulses or sign none, from now on and after a restart."""
+        self._viewer.heartbeat.enabled = on
+        home = self._viewer.box.home.path  # kept, so that off stays off when the node starts again
+        await asyncio.to_thread(set_key, home, "heartbeat.enabled", "true" if on else "false")
+
+    def _row(self, title: str, manifest: Manifest, *, kept: bool) -> dict[str, Any]:
+        return {
+            "title": title,
+            "name": manifest.name,
+            "description": manifest.description,
+            "duration_s": round(manifest.duration_ms / 1_000),
+            "size_bytes": manifest.size_bytes,
+            "root_cid": str(manifest.root_cid),
+            "poster": _track(manifest, "poster"),
+            "held_percent": self._held_percent(title, manifest.size_bytes),
+            "kept": kept,
+            "access": manifest.access,
+        }
+
+    def _holds(self, manifest: Manifest, path: str) -> bool:
+        """Say whether a title's folder is known here to have a file."""
+        try:
+            resolve(manifest.root_cid, path.split("/"), self._viewer.box.store.get)
+        except (MissingError, RemoteError):
+            return False
+        return True
 
     def _held_percent(self, title: str, size_bytes: int) -> int:
         """Return how much of a title is held, in whole percent of its bytes; 100 only when it is whole."""
@@ -121,8 +236,8 @@ class Desk:
         return Answer.json(await asyncio.to_thread(self.status))
 
     async def _get_titles(self, exchange: Exchange) -> Answer:
-        del exchange
-        return Answer.json(await asyncio.to_thread(self.titles))
+        query = exchange.query.get("q", "")
+        return Answer.json(await asyncio.to_thread(lambda: self.titles(self.find(query))))
 
     async def _get_title(self, exchange: Exchange) -> Answer:
         title, base = exchange.match["title"], self._viewer.box.local_url
@@ -141,7 +256,7 @@ class Desk:
 
     async def _keep(self, exchange: Exchange) -> Answer:
         title = exchange.match["title"]
-        kept = await self._viewer.keeper.keep(title)
+        kept = await self.keep(title)
         return Answer.json({**kept._asdict(), "locked": await self._viewer.unlocker.locked(title)})
 
     async def _kept(self, exchange: Exchange) -> Answer:
@@ -150,7 +265,7 @@ class Desk:
         return Answer.json({**kept._asdict(), "locked": await self._viewer.unlocker.locked(title)})
 
     async def _drop(self, exchange: Exchange) -> Answer:
-        return Answer.json((await self._viewer.keeper.drop(exchange.match["title"]))._asdict())
+        return Answer.json((await self.drop(exchange.match["title"]))._asdict())
 
     async def _direct(self, exchange: Exchange) -> Answer:
         self._viewer.courier.allowed = await _switch(exchange)
@@ -162,10 +277,43 @@ class Desk:
         return Answer.json(await asyncio.to_thread(self.pulses))
 
     async def _switch_pulses(self, exchange: Exchange) -> Answer:
-        on = self._viewer.heartbeat.enabled = await _switch(exchange)
-        home = self._viewer.box.home.path  # kept, so that off stays off when the node starts again
-        await asyncio.to_thread(set_key, home, "heartbeat.enabled", "true" if on else "false")
+        await self.switch_pulses(on=await _switch(exchange))
         return Answer.json(await asyncio.to_thread(self.pulses))
+
+    async def _get_sent(self, exchange: Exchange) -> Answer:
+        del exchange
+        return Answer.json(await asyncio.to_thread(self.sent))
+
+    async def _get_live(self, exchange: Exchange) -> Answer:
+        title = exchange.match["title"]
+        self._viewer.library.entry(title)
+        return Answer.json(self.live(title, exchange.query.get("sid", "")))
+
+    async def _get_bookmarks(self, exchange: Exchange) -> Answer:
+        del exchange
+        return Answer.json(await asyncio.to_thread(self.begun))
+
+    async def _bookmark(self, exchange: Exchange) -> Answer:
+        try:
+            place = msgspec.json.decode(await exchange.read(ADMIN_LIMIT_BYTES), type=Place)
+        except msgspec.MsgspecError:
+            message = 'say {"position_ms": 61000}: where playback is, in milliseconds'
+            raise RefusedError(message, status=400, reason="bad_arguments") from None
+        await asyncio.to_thread(self.bookmark, exchange.match["title"], place.position_ms)
+        return Answer(204)
+
+    async def _forget_bookmark(self, exchange: Exchange) -> Answer:
+        await asyncio.to_thread(self.forget, exchange.match["title"])
+        return Answer(204)
+
+    async def _clear_bookmarks(self, exchange: Exchange) -> Answer:
+        del exchange
+        await asyncio.to_thread(self.forget)
+        return Answer(204)
+
+
+def _track(manifest: Manifest, kind: str) -> str:
+    return next((one.path for one in manifest.tracks if one.kind == kind), "")
 
 
 async def _switch(exchange: Exchange) -> bool:

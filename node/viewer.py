@@ -27,6 +27,7 @@ from .box import Box, clock_ms
 from .catalog.denyfiles import LOOK_S as DENY_LOOK_S
 from .catalog.denyfiles import DenyFiles
 from .catalog.embargo import Embargo
+from .catalog.finder import Finder
 from .catalog.follow import Follower
 from .catalog.join import ENROLLED_FILE, known_origin, trust_fetch
 from .catalog.library import Library
@@ -43,6 +44,7 @@ from .ladder.health import Tuning
 from .ladder.ladder import Ladder
 from .ladder.tiers import Dialers, WebTier, cdn_tier, pull_zones, relay_sources
 from .page import Page
+from .playback.bookmarks import Bookmarks
 from .playback.gateway import Gateway
 from .playback.keep import LABEL as KEEP
 from .playback.keep import Keeper
@@ -51,6 +53,7 @@ from .pulses.acks import Acks
 from .pulses.batcher import Batcher
 from .pulses.courier import Courier
 from .pulses.heartbeat import Heartbeat
+from .pulses.history import History
 from .pulses.reception import Reception
 from .pulses.wallet import Wallet
 from .routes import PublicRoutes
@@ -131,6 +134,9 @@ class Viewer:
             interval_s=settings.heartbeat.interval_s,
             unlocker=self.unlocker,
         )
+        self.finder = Finder(self.library)
+        self.bookmarks = Bookmarks(home.path / "bookmarks.json")
+        self.history = History(box.spool, self.wallet)
         self.desk = Desk(self)
         self._add_routes()
         self._add_work()
@@ -288,7 +294,7 @@ class Viewer:
         local.route("GET", "/ipfs/{cid}", self.embargo.guard(routes.block))
         local.route("GET", "/ipfs/{cid}/{path...}", self.embargo.guard(routes.block))
         self.desk.add_to(local)
-        Page(self.desk.status, self.desk.titles, box.token).add_to(local)
+        Page(self.desk, box.token).add_to(local)
 
     def _add_work(self) -> None:
         box, settings = self.box, self.box.settings
@@ -299,6 +305,7 @@ class Viewer:
             self.fetcher.close,
             self.lan_dialer.close,
             lambda: asyncio.to_thread(self.wallet.close),
+            lambda: asyncio.to_thread(self.finder.close),
         ):
             box.on_close(closer)
         box.follow(self.follower.refresh, lambda: box.local.asked)

@@ -200,6 +200,10 @@ class Spool(Protocol):
         """Return the sequence numbers held per tid, for anti-entropy."""
         ...
 
+    def mark_left(self, keys: Iterable[tuple[bytes, int]], way: str, at_ms: int) -> None:
+        """Note which way own pulses of these (tid, seq) left this box, for its viewer to read."""
+        ...
+
     def acks(self, tids: Iterable[bytes]) -> list[bytes]:
         """Return the newest signed ack envelopes that cover any of ``tids``."""
         ...

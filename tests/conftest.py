@@ -38,6 +38,7 @@ HOW_TO_INSTALL = {
     "promtool": "apt-get install prometheus",
     "varnishd": "apt-get install varnish",
     "unshare": "apt-get install util-linux",
+    "zbarimg": "apt-get install zbar-tools",
 }
 
 Need = Callable[..., str]

@@ -21,6 +21,7 @@ from .ranges import FilePart, negotiate, part_bytes
 __all__ = ["Answer", "Body", "Exchange", "FilePart", "Handler", "Hosts", "Router"]
 
 _LOG = logging.getLogger(__name__)
+_READING = ("GET", "HEAD")
 
 _BROKEN_RULES = frozenset((400, 408, 411, 413, 414, 417, 421, 429, 431, 503))
 """Statuses of refusals that an operator hears of; asking for what is not here is everyday life."""
@@ -208,7 +209,8 @@ class Router:
 
     ``allowed`` says which Host values are this listener's (anything else is 421). With ``token``,
     every route lives under ``/{token}``, compared in constant time, and cross-site requests
-    (``Sec-Fetch-Site``) are refused; a route marked ``open`` needs no token.
+    (``Sec-Fetch-Site``) are refused, those that change something unless they are same-origin: another
+    port of this machine is the same site; a route marked ``open`` needs no token.
     """
 
     def __init__(
@@ -286,6 +288,8 @@ class Router:
             raise _refused(421, "this box does not answer for that Host", "unknown_host")
         if self._token and exchange.headers.get("sec-fetch-site") == "cross-site":
             raise _refused(403, "another site asked for this page; open it yourself", "cross_site")
+        if self._token and exchange.method not in _READING and _elsewhere(exchange):
+            raise _refused(403, "another page of this machine asked for a change here", "same_site")
         under = self._under_token(exchange.segments)
         allow: set[str] = set()
         for route in self._routes:
@@ -316,6 +320,11 @@ class _NotAllowedError(RefusedError):
     def __init__(self, allow: Sequence[str]) -> None:
         self.allow = ", ".join(allow)
         super().__init__(f"this path serves {self.allow}", status=405, reason="method")
+
+
+def _elsewhere(exchange: Exchange) -> bool:
+    """Say whether a browser sends this for a page of another origin; programs send no such header."""
+    return exchange.headers.get("sec-fetch-site", "same-origin") != "same-origin"
 
 
 def _refused(status: int, message: str, reason: str) -> RefusedError:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 from prometheus_client import CollectorRegistry
 
@@ -18,7 +19,7 @@ from ...protocol.ports import BlockStore, Tier, TierName
 from ...protocol.pulse import Served
 from .flight import Cancel, Effect, GiveUp, Start, Switched
 from .ladder import Ladder
-from .supply import Failover, Supply
+from .supply import Arrival, Failover, Supply
 from .way import Way
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class Fetcher:
     def pushed(self, cid: Cid, size_bytes: int, tier: TierName) -> None:
         """Hear that a carrier put a block into the store by itself, and that it was new there."""
         self.supply.brought(tier, size_bytes)
+        self.supply.arrived(cid, Arrival(tier, 0, inf))
         self._pushed[cid] = tier
         if len(self._pushed) > _PUSHED_KEPT:
             self._pushed.popitem(last=False)
@@ -287,6 +289,7 @@ class Fetcher:
         if way.watched:
             extra["arrived"] = partial(self._arrived, start.flight)
         tier, reason = start.source.tier, ""
+        began = self._clock()
         status, retry_after_s, data = 0, 0.0, b""
         try:
             data = await way.fetch(start.source, start.cid, **extra)
@@ -304,7 +307,7 @@ class Fetcher:
             log.exception("the %s tier failed", tier.label)  # its bug costs one flight, never the film
             reason = "bug"
         else:
-            self._landed(start, data)
+            self._landed(start, data, began)
             return
         if start.flight not in self._flights:
             return
@@ -337,9 +340,11 @@ class Fetcher:
         if new:
             loop.call_soon_threadsafe(self.supply.brought, tier, len(data))
 
-    def _landed(self, start: Start, data: bytes) -> None:
+    def _landed(self, start: Start, data: bytes, began: float) -> None:
         self._flights.pop(start.flight, None)
-        if self._ladder.received(start.flight, len(data), self._clock()):
+        now = self._clock()
+        if self._ladder.received(start.flight, len(data), now):
+            self.supply.arrived(start.cid, Arrival(start.source.tier, round((now - began) * 1_000), now))
             self.supply.served(start.title, start.source, len(data))
             self._resolve(start.cid, data)
         self.supply.wasted(self._ladder.wasted_bytes)

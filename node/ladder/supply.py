@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from ...protocol.cid import Cid
 from ...protocol.ports import Source, TierName
 from ...protocol.pulse import Served
 
 FAILOVERS_KEPT = 200
+ARRIVALS_KEPT = 4_096
 _TITLES_KEPT = 64
 _SERVED_LIMIT = 4
 _RELAY_BYTES = 16
@@ -24,6 +26,14 @@ class Failover(NamedTuple):
     after: TierName
     cause: str
     ms: int
+
+
+class Arrival(NamedTuple):
+    """Which tier brought a block, how long its flight took, and when it was here (inf: pushed)."""
+
+    tier: TierName
+    took_ms: int
+    at: float
 
 
 class _Metrics:
@@ -68,6 +78,7 @@ class Supply:
         self._metrics = _Metrics(registry)
         self._served: OrderedDict[str, dict[tuple[TierName, bytes], int]] = OrderedDict()
         self._wasted_bytes = 0
+        self._arrivals: OrderedDict[Cid, Arrival] = OrderedDict()
         self.failovers: deque[Failover] = deque(maxlen=FAILOVERS_KEPT)
         self.blocks = dict.fromkeys(TierName, 0)
         self.bytes = dict.fromkeys(TierName, 0)
@@ -90,6 +101,17 @@ class Supply:
         self._served.move_to_end(title)
         if len(self._served) > _TITLES_KEPT:
             self._served.popitem(last=False)
+
+    def arrived(self, cid: Cid, arrival: Arrival) -> None:
+        """Remember how a block came, for the map on the page."""
+        self._arrivals[cid] = arrival
+        self._arrivals.move_to_end(cid)
+        if len(self._arrivals) > ARRIVALS_KEPT:
+            self._arrivals.popitem(last=False)
+
+    def arrival(self, cid: Cid) -> Arrival | None:
+        """Return how a block came, None where that was long ago or before this box started."""
+        return self._arrivals.get(cid)
 
     def take_served(self, title: str) -> list[Served]:
         """Return the kilobytes each source brought for ``title`` since the last call, the largest four."""

@@ -1,40 +1,51 @@
-"use strict";
-// Plays through the gateway with hls.js where MSE exists; the browser's own HLS sends no player events.
+// The player page: one video, what moves it, and what is told of it. Without scripts the browser's own player stays.
+import { Engine } from "./engine.js";
+import { Controls } from "./controls.js";
+import { Keeping } from "./keep.js";
+import { Keys } from "./keys.js";
+import { Live } from "./live.js";
+import { Place } from "./place.js";
+import { Storyboard } from "./storyboard.js";
+
+const stage = document.getElementById("stage");
 const video = document.getElementById("video");
 const line = document.getElementById("line");
-const { source, cmcd, title, facts } = video.dataset;
+const fault = document.getElementById("fault");
+const restart = document.getElementById("restart");
+const { title, api, position, duration, storyboard } = stage.dataset;
 
-function say(text) { line.textContent = text; }
+// randomUUID wants a secure context, which the loopback address is
+const sid = crypto.randomUUID();
+const engine = new Engine(video, { ...stage.dataset, sid, start: Number(position) / 1000 });
+const controls = new Controls(stage, video, engine, Number(duration) / 1000);
+const place = new Place(video, `${api}/bookmarks/${title}`);
+const live = new Live(video, `${api}/live/${title}?sid=${sid}`);
+new Keys(controls, document.getElementById("keys"));
+new Keeping(document.getElementById("keep"), `${api}/titles/${title}/keep`);
+if (storyboard) { new Storyboard(controls, storyboard); }
 
-// A title that needs a ticket stops with the node's own sentence; anything else is a tier that failed.
-async function explain() {
-  let locked = "";
-  try { locked = (await (await fetch(facts)).json()).locked; } catch { /* the node itself is gone */ }
-  say(locked || "Playback stopped: no tier delivered the next part. Reload to try again.");
+engine.onFault = (sentence, again) => {
+  fault.replaceChildren();
+  if (!sentence) { return; }
+  const button = document.createElement("button");
+  button.textContent = "Try again";
+  button.addEventListener("click", () => { button.disabled = true; again(); });
+  fault.append(sentence, button);
+};
+engine.onTracks = () => controls.offer();
+
+const words = { playing: "Playing", waiting: "Waiting for the next part", pause: "Paused", ended: "The end" };
+for (const [event, text] of Object.entries(words)) {
+  video.addEventListener(event, () => { line.textContent = text; });
 }
+video.addEventListener("playing", () => { fault.replaceChildren(); live.begin(); });
+for (const event of ["pause", "ended"]) { video.addEventListener(event, () => { live.rest(); place.note(); }); }
 
-if (window.Hls && Hls.isSupported()) {
-  const hls = new Hls({
-    enableWorker: false, // a worker from a blob would need a wider content policy
-    cmcd: {
-      contentId: title, version: 2, useHeaders: false,
-      eventTargets: [{ url: new URL(cmcd, location.href).href, events: ["ps", "t", "e"], interval: 10 }],
-    },
+if (Number(position) > 0) {
+  restart.addEventListener("submit", (event) => {
+    event.preventDefault();
+    restart.hidden = true;
+    controls.jumpTo(0);
+    video.play();
   });
-  hls.on(Hls.Events.ERROR, (_, data) => {
-    if (data.fatal) { explain(); }
-  });
-  hls.on(Hls.Events.MANIFEST_PARSED, () => say("Ready"));
-  hls.loadSource(source);
-  hls.attachMedia(video);
-} else if (video.canPlayType("application/vnd.apple.mpegurl")) {
-  video.src = source;
-  say("Ready (the browser's own player)");
-} else {
-  say("This browser plays no HLS. Run `make setup` with npm installed, or open the address below in mpv or VLC.");
 }
-video.addEventListener("playing", () => say("Playing"));
-video.addEventListener("waiting", () => say("Waiting for the next part"));
-video.addEventListener("pause", () => say("Paused"));
-video.addEventListener("error", explain);
-video.addEventListener("ended", () => say("The end"));

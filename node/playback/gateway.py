@@ -32,6 +32,7 @@ from ..ladder.fetch import Fetcher
 from ..pulses.heartbeat import Evidence, Heartbeat
 from .sessions import Client, Session, Sessions, Sighting
 from .timeline import PLAYLIST_LIMIT_BYTES, Slot, Timelines
+from .trail import Trail
 from .unlock import Unlocker
 
 log = logging.getLogger(__name__)
@@ -177,6 +178,10 @@ class Gateway:
     def sessions(self) -> list[dict[str, object]]:
         """Return the player sessions, newest use first, for page and admin calls."""
         return self._sessions.status(self._clock())
+
+    def trail(self, title: str, sid: str = "") -> Trail | None:
+        """Return which ways a player's last segments came; None where nobody plays ``title`` now."""
+        return self._sessions.trail(title, sid)
 
     # -- clockwork
 
@@ -336,6 +341,8 @@ class Gateway:
         if session is not None and slot is not None and plan.leaves and span.first + span.length == plan.size:
             sighting = Sighting(slot, plan.leaves[0].cid)
             self._sessions.delivered(session, title, sighting, self._clock())
+            arrivals = [self._fetcher.supply.arrival(leaf.cid) for leaf in plan.leaves]
+            session.trail.add(slot.track, slot.start_ms, arrivals, self._clock())
 
     def _foresee(self, request: _Request) -> None:
         """Bring the objects a player says it will ask for next (CMCD ``nor``)."""

@@ -13,6 +13,7 @@ from ...protocol.cid import Cid
 from ...protocol.cmcd import Report
 from ...protocol.viewing import INTERVAL_S, LEAD_MS, Phase, PlayerEvent, PulseDue, ViewingSession
 from .timeline import Slot
+from .trail import Trail
 
 SESSIONS_LIMIT = 256
 FORGET_S = 3_600.0
@@ -39,6 +40,7 @@ class Session:
     used_at: float
     lies: int = 0
     sightings: deque[Sighting] = field(default_factory=lambda: deque[Sighting](maxlen=SIGHTINGS_KEPT))
+    trail: Trail = field(default_factory=Trail)
 
     def sighting(self, position_ms: int) -> Sighting | None:
         """Return the delivered video segment at a position, else the newest delivered."""
@@ -140,6 +142,13 @@ class Sessions:
     def wait_s(self, session: Session, track: str, now: float) -> float:
         """Return how long the next segment has to wait so that delivery stays 30 s ahead at most."""
         return max(0.0, (session.viewing.lead_ms(track, now) - LEAD_MS) / 1000)
+
+    def trail(self, title: str, sid: str) -> Trail | None:
+        """Return the trail of the player that calls itself ``sid``, else of the newest that plays a title."""
+        session = self._sessions.get(f"sid:{sid}") if sid else None
+        titled = (one for one in reversed(self._sessions.values()) if one.viewing.content == title)
+        session = session or next(titled, None)
+        return session.trail if session else None
 
     def status(self, now: float) -> list[dict[str, object]]:
         """Return what page and admin calls show of every session; no client address."""

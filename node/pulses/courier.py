@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter
 
 from ...protocol.batch import PulsePost, open_receipt, pulses_root
 from ...protocol.codec import decode, encode
-from ...protocol.errors import FarcastError, RemoteError
+from ...protocol.errors import FarcastError, LocalError, RemoteError
 from ...protocol.identity import peer_id
 from ...protocol.ports import Dialer, Source, SpooledPulse
 from ..catalog.clear import ClearFirst
@@ -121,6 +122,10 @@ class Courier:
             self._handed.labels(error.reason).inc()
             return False
         self._handed.labels(way).inc(len(waiting))
+        keys = [(p.tid, p.seq) for p in waiting if p.own]
+        if keys:
+            with suppress(LocalError):  # a note for the page; a full disk must not end the errand
+                await asyncio.to_thread(self._spool.mark_left, keys, way, self._clock_ms())
         return True
 
     async def _promised(self, source: Source, data: bytes, waiting: list[SpooledPulse]) -> None:

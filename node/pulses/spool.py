@@ -25,6 +25,7 @@ from ...protocol.ticket import DAY_MS, MAX_SEQ
 from ..database import Tables, open_database, transaction
 from .ackbook import AckBook
 from .batchshelf import BatchShelf
+from .sentbook import SentBook, SentPulse
 from .spooltally import Metrics, Tally
 
 KEEP_MS = 9 * DAY_MS
@@ -54,7 +55,7 @@ SELECT (SELECT count(*) FROM ticket) AS tickets, (SELECT count(*) FROM batch WHE
 (SELECT count(*) FROM beacon) AS beacons
 """
 
-TABLES = Tables("farcast.node.pulses.spooltables", "spool", "0002_answers")
+TABLES = Tables("farcast.node.pulses.spooltables", "spool", "0003_sent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class DiskSpool(Spool):
         self._conn.row_factory = Row
         self._acks = AckBook(self._conn)
         self._batches = BatchShelf(self._conn)
+        self._sent = SentBook(self._conn)
         self._tally = self._count()
         self._metrics.show(self._tally)
 
@@ -134,6 +136,8 @@ class DiskSpool(Spool):
         new = conn.execute(
             "INSERT OR IGNORE INTO pulse VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row
         ).rowcount
+        if item.own:
+            self._sent.add(pulse, item.pulse)
         if new:
             self._move(1, item.pulse, own=item.own)
         elif item.own:  # it came back to us before we filed it ourselves
@@ -213,6 +217,16 @@ class DiskSpool(Spool):
             found.setdefault(row["tid"], []).append(row["peer"])
         return found
 
+    def mark_left(self, keys: Iterable[tuple[bytes, int]], way: str, at_ms: int) -> None:
+        """Note which way own pulses of these (tid, seq) left, for ``sent``."""
+        with self._transaction():
+            self._sent.left(keys, way, at_ms)
+
+    def sent(self, from_ms: int, limit: int) -> list[SentPulse]:
+        """Return this box's own pulses made since ``from_ms``, and all that wait, newest first."""
+        with self._lock:
+            return self._sent.since(from_ms, limit)
+
     # -- pulses go
 
     def settle(self, ack: bytes) -> int:
@@ -225,6 +239,7 @@ class DiskSpool(Spool):
         with self._transaction() as conn:
             self._acks.keep(body.tids, ack, body.at_ms)
             for item in body.tids:
+                self._sent.acked(item, body.at_ms)
                 rows = conn.execute("SELECT DISTINCT seq FROM pulse WHERE tid = ?", (item.tid,)).fetchall()
                 for row in rows:
                     if covers(item, row["seq"]):
@@ -259,6 +274,7 @@ class DiskSpool(Spool):
             for tid in {row["tid"] for row in rows}:
                 self._drop_tickets(conn, tid)
             self._acks.trim(before_ms)
+            self._sent.trim(now_ms)
             conn.execute("DELETE FROM receipt WHERE at_ms < ?", (before_ms,))
             self._batches.close(self._batches.spent(before_ms))
         self._metrics.expired.inc(dropped)

@@ -59,3 +59,27 @@ def _answers(db: sqlite_utils.Database) -> None:
     db.table("receipt").create({"hash": bytes, "data": bytes, "at_ms": int}, pk="hash", strict=True)
     db.table("receipt").create_index(["at_ms"])
     db.table("beacon").create({"number": int, "data": bytes}, pk="number", strict=True)
+
+
+@MIGRATIONS(name="0003_sent")
+def _sent(db: sqlite_utils.Database) -> None:
+    # this box's own pulses, for its viewer to read: they stay a while after an ack took them out of pulse
+    db.table("sent").create(
+        {
+            "tid": bytes,
+            "seq": int,
+            "pulse": bytes,
+            "made_ms": int,
+            "way": str,
+            "left_ms": int,
+            "acked_ms": int,
+            "code": str,
+        },
+        pk=("tid", "seq"),
+        strict=True,
+    )
+    db.table("sent").create_index(["made_ms"])
+    db.conn.execute(
+        "INSERT INTO sent SELECT tid, seq, min(pulse), made_ms, '', 0, 0, '' FROM pulse WHERE own = 1 "
+        "GROUP BY tid, seq"
+    )

@@ -37,7 +37,7 @@ async def started(path: Path) -> AsyncGenerator[Viewer]:
         viewer.box.abandon()
 
 
-async def call(viewer: Viewer, method: str, path: str, body: object) -> object:
+async def call(viewer: Viewer, method: str, path: str, body: object, *, status: int = 200) -> object:
     async def read(_: int) -> bytes:
         return json.dumps(body).encode()
 
@@ -45,9 +45,9 @@ async def call(viewer: Viewer, method: str, path: str, body: object) -> object:
     target = f"/{viewer.box.token}{path}"
     exchange = Exchange.of(method, target, headers, peer="127.0.0.1", secure=False, reader=read)
     answer = await viewer.box.local.handle(exchange)
-    assert answer.status == 200, answer.body
+    assert answer.status == status, answer.body
     assert isinstance(answer.body, bytes)
-    return json.loads(answer.body)
+    return json.loads(answer.body or b"null")
 
 
 async def test_pulses_switched_off_stay_off_when_the_node_starts_again(root: bytes, tmp_path: Path) -> None:
@@ -62,6 +62,32 @@ async def test_pulses_switched_off_stay_off_when_the_node_starts_again(root: byt
         await call(viewer, "POST", "/api/pulses", {"on": True})
     async with started(home) as viewer:
         assert viewer.desk.pulses()["on"]
+
+
+async def test_the_desk_of_an_empty_catalog_says_no_clearly_and_changes_nothing(
+    root: bytes, tmp_path: Path
+) -> None:
+    home = tmp_path / "node"
+    await join(home, "node", Settings.load(home, {}), root)
+    async with started(home) as viewer:
+        assert await call(viewer, "GET", "/api/titles?q=anything", None) == []
+        assert await call(viewer, "GET", "/api/bookmarks", None) == []
+        assert await call(viewer, "GET", "/api/pulses/sent", None) == []
+        refused: list[tuple[str, str, object, str]] = [
+            ("GET", "/api/live/nothing", None, "unknown_title"),
+            ("POST", "/api/bookmarks/nothing", {"position_ms": 1}, "unknown_title"),
+            ("POST", "/api/bookmarks/nothing", {"position_ms": -1}, "bad_arguments"),
+            ("POST", "/api/bookmarks/nothing", {"position_ms": 2**32}, "bad_arguments"),
+            ("POST", "/api/bookmarks/nothing", {"position": 1}, "bad_arguments"),
+            ("POST", "/api/bookmarks/nothing", ["position_ms"], "bad_arguments"),
+        ]
+        for method, path, body, reason in refused:
+            found = await call(viewer, method, path, body, status=404 if "title" in reason else 400)
+            assert isinstance(found, dict)
+            assert found["reason"] == reason
+        assert not (home / "bookmarks.json").exists()
+        for path in ("/api/bookmarks", "/api/bookmarks/nothing"):
+            await call(viewer, "DELETE", path, None, status=204)
 
 
 async def test_without_the_satellites_package_a_node_says_so_and_has_the_other_tiers(

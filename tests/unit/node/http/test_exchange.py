@@ -163,6 +163,19 @@ async def test_a_cross_site_request_never_reaches_a_handler() -> None:
     assert refused == ["cross_site"] * 2
 
 
+async def test_only_a_page_of_this_very_origin_or_a_program_may_change_something() -> None:
+    router, refused = _router("t")
+    post = {"target": "/t/v1/pulses", "method": "POST"}
+    for site in ("same-site", "none", "cross-site", "?"):
+        assert (await router.handle(_ask(**post, sec_fetch_site=site))).status == 403
+    assert refused == ["same_site", "same_site", "cross_site", "same_site"]
+    assert (await router.handle(_ask(**post, sec_fetch_site="same-origin"))).status == 200
+    assert (await router.handle(_ask(**post))).status == 200
+    assert (await router.handle(_ask("/t/ipfs/a", sec_fetch_site="same-site"))).status == 200
+    public, _ = _router()
+    assert (await public.handle(_ask("/v1/pulses", "POST", sec_fetch_site="cross-site"))).status == 200
+
+
 async def test_ranges_are_applied_to_what_a_handler_answers() -> None:
     router, _ = _router()
 

@@ -302,6 +302,21 @@ async def test_a_player_that_names_itself_late_keeps_what_it_got(tmp_path: Path)
         assert session["viewed_ms"] == 3_000
 
 
+async def test_the_trail_tells_which_tier_each_segment_came_from(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        assert r.gateway.trail("film") is None
+        for number in range(3):
+            await r.watch(f"v0/seg-{number:05d}.m4s", "?CMCD=sid%3D%22s1%22")
+        found = r.gateway.trail("film", "s1")
+        assert found is not None
+        steps = found.steps()
+        assert [(step.start_ms, step.tier) for step in steps] == [(0, "cdn"), (2_000, "cdn"), (4_000, "cdn")]
+        assert all(0 < step.took_ms < 5_000 for step in steps)
+        assert found.blocks == 6
+        assert r.gateway.trail("film") is found, "who names nobody means the newest"
+        assert r.gateway.trail("other") is None
+
+
 async def test_two_titles_in_one_player_are_a_switch(tmp_path: Path) -> None:
     async with rig(tmp_path) as r:
         other = film("other", seed=8)

@@ -177,3 +177,19 @@ async def test_an_uplink_that_is_gone_is_looked_for_ever_less_often_and_found_wi
     town.one.up = True
     await town.round()
     assert town.courier.reachable
+
+
+async def test_the_way_a_pulse_left_by_is_noted_for_its_viewer(town: Town) -> None:
+    town.watch()
+    town.one.up = town.two.up = town.origin.up = False
+    await town.round()
+    (waiting,) = town.spool.sent(0, 9)
+    assert (waiting.way, waiting.left_ms) == ("", 0)
+    town.two.up = True
+    await town.round()
+    (taken,) = town.spool.sent(0, 9)
+    assert (taken.way, taken.left_ms, taken.acked_ms) == ("relay", town.now_ms, 0)
+    town.two.acks = [town.acked(1)]
+    await town.round()
+    (acked,) = town.spool.sent(0, 9)
+    assert (acked.way, acked.acked_ms) == ("relay", NOON_MS + 1)

@@ -1,12 +1,15 @@
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from farcast.node.pulses.sentbook import ACKED_KEPT_MS, WAITING_KEPT_MS
 from farcast.node.pulses.spool import BEACONS, KEEP_MS, TID_PULSES, DiskSpool, Waiting
 from farcast.protocol.batch import Ack, Batch, Reject, TidAck, batch_hash, pulses_root, seal_batch
 from farcast.protocol.errors import LocalError, RefusedError, RemoteError
@@ -147,6 +150,40 @@ def test_the_newest_ack_per_ticket_wins_in_any_order(spool: DiskSpool) -> None:
     assert sorted(spool.acks([tid, other])) == sorted([newer, same_time])
     spool.settle(ack(TidAck(other, 2, [], []), at_ms=DAWN_MS + 3))
     assert spool._number("SELECT count(*) FROM envelope") == 2
+
+
+def test_own_pulses_can_be_read_with_what_became_of_them_for_a_day(spool: DiskSpool) -> None:
+    ann, bob = Viewer("ann"), Viewer("bob")
+    pulses = ann.pulses(4, own=True)
+    spool.add([*pulses, *bob.pulses(2)])
+    spool.mark_left([(ann.tid, 1), (ann.tid, 2), (bob.tid, 1)], "relay", DAWN_MS + 7)
+    spool.mark_left([(ann.tid, 2)], "origin", DAWN_MS + 9)
+    spool.settle(ack(TidAck(ann.tid, 2, [], [Reject(3, "late")]), at_ms=DAWN_MS + 11))
+    told = [(one.seq, one.way, one.left_ms, one.acked_ms, one.code) for one in spool.sent(0, 10)]
+    assert told == [
+        (4, "", 0, 0, ""),
+        (3, "", 0, DAWN_MS + 11, "late"),
+        (2, "relay", DAWN_MS + 7, DAWN_MS + 11, ""),
+        (1, "relay", DAWN_MS + 7, DAWN_MS + 11, ""),
+    ]
+    assert [one.pulse for one in spool.sent(0, 2)] == [pulses[3].pulse, pulses[2].pulse]
+    assert [one.seq for one in spool.sent(DAWN_MS + 170_000, 10)] == [4]
+    spool.expire(DAWN_MS + ACKED_KEPT_MS + 170_000)
+    assert [one.seq for one in spool.sent(0, 10)] == [4], "what waits stays"
+    spool.expire(DAWN_MS + WAITING_KEPT_MS + 200_000)
+    assert spool.sent(0, 10) == []
+    assert spool.waiting(own=True).count == 1, "the note goes, the pulse itself never"
+
+
+def test_own_pulses_of_before_the_book_was_kept_are_in_it(tmp_path: Path) -> None:
+    spool, _ = open_spool(tmp_path)
+    spool.add([*Viewer("ann").pulses(2, own=True), *Viewer("bob").pulses(1)])
+    spool.close()
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as conn:
+        conn.executescript("DROP TABLE sent; DELETE FROM _sqlite_migrations WHERE name = '0003_sent'")
+    spool, _ = open_spool(tmp_path)
+    assert [one.seq for one in spool.sent(0, 10)] == [2, 1]
+    spool.close()
 
 
 def test_bytes_that_are_no_ack_are_refused(spool: DiskSpool) -> None:
