@@ -98,7 +98,7 @@ class Office:
             )
             self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
             opened.pop_all()  # all of it is sound, so it stays open until ``close``
-        self.treasury = Treasury(home, settings, self.keys, self.roster, self.manifest_of, self._registry)
+        self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
         rpc = settings.kubo.rpc
         self._mirror = Mirror(rpc, self._registry) if rpc else None
         self._own_store: DiskStore | None = None
@@ -145,6 +145,11 @@ class Office:
         if self._own_store is None:
             self._own_store = DiskStore(self.home, self.settings.store.quota_bytes, self._registry)
         return self._own_store
+
+    @property
+    def manifests(self) -> Callable[[bytes], Manifest | None]:
+        """Finds the manifest of a digest, where it was published here; it blocks."""
+        return self._manifest_of
 
     @property
     def takedown(self) -> Takedown:
@@ -421,7 +426,7 @@ class Office:
             self.edges.remember(title, zones, title_paths(title, roots, blocks, self.store.get))
 
     def _roots(self, manifests: Sequence[Cid]) -> list[Cid]:
-        found = (self.manifest_of(cid.digest) for cid in manifests)
+        found = (self._manifest_of(cid.digest) for cid in manifests)
         return [manifest.root_cid for manifest in found if manifest is not None]
 
     def _withdrawal(self, title: str, roots: Sequence[Cid], *, bytes_leave: bool, entries: int) -> Withdrawal:
@@ -574,7 +579,7 @@ class Office:
         """Return those of ``cids`` that no listed title has as its root or manifest."""
         listed: set[Cid] = set()
         for entry in self.log.catalog.titles().values():
-            manifest = self.manifest_of(entry.cid.digest)
+            manifest = self._manifest_of(entry.cid.digest)
             listed |= {entry.cid} | ({manifest.root_cid} if manifest else set())
         return [cid for cid in cids if cid not in listed]
 
@@ -587,7 +592,7 @@ class Office:
             raise LocalError(message, reason="no_manifest")
         return open_manifest(data)
 
-    def manifest_of(self, digest: bytes) -> Manifest | None:
+    def _manifest_of(self, digest: bytes) -> Manifest | None:
         """Return the manifest whose block has this SHA-256 digest, if it was published here."""
         data = self.store.get(Cid(RAW, digest))
         try:
