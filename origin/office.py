@@ -99,7 +99,7 @@ class Office:
             )
             self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
             opened.pop_all()  # all of it is sound, so it stays open until ``close``
-        self.treasury = Treasury(home, settings, self.keys, self.roster, self.manifest_of, self._registry)
+        self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
         rpc = settings.kubo.rpc
         self._mirror = Mirror(rpc, self._registry) if rpc else None
         self._own_store: DiskStore | None = None
@@ -152,6 +152,11 @@ class Office:
     def drafts(self) -> Drafts:
         """The titles that are not in the catalog yet."""
         return Drafts(self.home / "drafts", self.store)
+
+    @property
+    def manifests(self) -> Callable[[bytes], Manifest | None]:
+        """Finds the manifest of a digest, where it was published here; it blocks."""
+        return self._manifest_of
 
     @property
     def takedown(self) -> Takedown:
@@ -492,7 +497,7 @@ class Office:
             self.edges.remember(title, zones, title_paths(title, roots, blocks, self.store.get))
 
     def _roots(self, manifests: Sequence[Cid]) -> list[Cid]:
-        found = (self.manifest_of(cid.digest) for cid in manifests)
+        found = (self._manifest_of(cid.digest) for cid in manifests)
         return [manifest.root_cid for manifest in found if manifest is not None]
 
     def _withdrawal(self, title: str, roots: Sequence[Cid], *, bytes_leave: bool, entries: int) -> Withdrawal:
@@ -592,7 +597,7 @@ class Office:
         """Ask each pull zone whether it serves, and caches, the newest title's folder. Blocking."""
         if self.keys.keyring.cdn:
             newest = max(self.log.catalog.titles().values(), key=lambda entry: entry.at_ms, default=None)
-            manifest = self.manifest_of(newest.cid.digest) if newest else None
+            manifest = self._manifest_of(newest.cid.digest) if newest else None
             asyncio.run(self.watch.look(self.keys.keyring, manifest.root_cid if manifest else None))
 
     def status(self, *, look: bool = False) -> Result:
@@ -645,7 +650,7 @@ class Office:
         """Return those of ``cids`` that no listed title has as its root or manifest."""
         listed: set[Cid] = set()
         for entry in self.log.catalog.titles().values():
-            manifest = self.manifest_of(entry.cid.digest)
+            manifest = self._manifest_of(entry.cid.digest)
             listed |= {entry.cid} | ({manifest.root_cid} if manifest else set())
         return [cid for cid in cids if cid not in listed]
 
@@ -658,7 +663,7 @@ class Office:
             raise LocalError(message, reason="no_manifest")
         return open_manifest(data)
 
-    def manifest_of(self, digest: bytes) -> Manifest | None:
+    def _manifest_of(self, digest: bytes) -> Manifest | None:
         """Return the manifest whose block has this SHA-256 digest, if it was published here."""
         data = self.store.get(Cid(RAW, digest))
         try:

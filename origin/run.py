@@ -59,7 +59,7 @@ class OriginBox:
         )
         self.service.dialback = DialBack(box.dialer, box.registry)
         self.keydesk = KeyDesk(
-            self.office.keys, self.office.accounts, lambda: self.service.catalog, self.office.manifest_of,
+            self.office.keys, self.office.accounts, lambda: self.service.catalog, self.office.manifests,
             self.service, clock_ms, box.registry,
         )  # fmt: skip
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
