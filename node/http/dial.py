@@ -338,8 +338,7 @@ class HttpDialer:
     async def _dial(self, place: Place) -> Channel:
         """Make a QUIC connection by the first address that answers; each has 250 ms before the next."""
         where = parse_address(place.address)
-        addresses = await self._names.allowed(where)
-        channel, (family, address) = await first_channel(addresses, place.key)
+        channel, (family, address) = await first_channel(await self._names.allowed(where), place.key)
         self._names.connected(where.host, family, str(address[0]))
         return channel
 
@@ -358,16 +357,14 @@ class HttpDialer:
         if self._closed:
             raise UnreachableError("this dialler is closed", reason="closed")
         self._move()
-        if self._tcp is None:
-            self._tcp = TcpCarrier(allow_private=self._allow_private, names=self._names)
+        self._tcp = self._tcp or TcpCarrier(allow_private=self._allow_private, names=self._names)
         return self._tcp
 
     def _move(self) -> None:
         """Leave all connections behind where this box is on another network now: their addresses are gone."""
-        here = self._network()
-        if here == self._here:
+        before, self._here = self._here, self._network()
+        if before == self._here:
             return
-        self._here = here
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()
