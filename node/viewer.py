@@ -35,6 +35,7 @@ from .catalog.trust import Trust
 from .desk import Desk
 from .duty import Greeting
 from .home import Home
+from .household import Household
 from .http.dial import HttpDialer
 from .http.problem import expect
 from .ladder.fetch import Fetcher
@@ -44,6 +45,8 @@ from .ladder.tiers import Dialers, WebTier, cdn_tier, pull_zones, relay_sources
 from .page import Page
 from .playback.gateway import Gateway
 from .playback.keep import Keeper
+from .playback.sessions import SESSIONS_LIMIT
+from .playback.television import Television
 from .pulses.acks import Acks
 from .pulses.batcher import Batcher
 from .pulses.courier import Courier
@@ -75,6 +78,7 @@ class Viewer:
             raise UsageError("this node has joined no origin yet; run `farcast join LINK` first")
         self.enrolled = (home.path / ENROLLED_FILE).exists()
         self.no_ticket = ""  # why the last try to get tickets failed
+        self._digests: dict[str, bytes] = {}
         self.replica = Replica(home.path / "catalog", self._keyring)
         self.library = Library(self.replica, box.store, self._keyring)
         self.discovery: Discovery | None = None
@@ -118,6 +122,8 @@ class Viewer:
             box.registry,
             interval_s=settings.heartbeat.interval_s,
         )
+        self.television = Television(self.library, self.gateway, self.fetcher)
+        self.household = Household(box, self.television, self.gateway)
         self.desk = Desk(self)
         self._add_routes()
         self._add_work()
@@ -136,8 +142,13 @@ class Viewer:
         page = f"{box.local_url}/"
         follows = self.trust.hint.name if self.trust.hint else "nobody yet"
         return Greeting(
-            {"page": page, "public_port": box.listener.port, "metrics": box.metrics_url},
-            [f"Page: {page}", f"Follows {follows}."],
+            {
+                "page": page,
+                "public_port": box.listener.port,
+                "metrics": box.metrics_url,
+                "lan": self.household.everything or None,
+            },
+            [f"Page: {page}", f"Follows {follows}.", *self.household.lines()],
         )
 
     @property
@@ -219,7 +230,12 @@ class Viewer:
         return data
 
     def _digest(self, title: str) -> bytes:
-        return self.library.entry(title).cid.digest
+        """Return a title's manifest digest; of one retired while it played what was watched counts."""
+        if self.library.lists(title) or title not in self._digests:
+            self._digests[title] = self.library.entry(title).cid.digest
+        while len(self._digests) > SESSIONS_LIMIT:
+            del self._digests[next(iter(self._digests))]
+        return self._digests[title]
 
     async def _issue(self, wanted: list[tuple[int, bytes]]) -> list[TicketGrant]:
         body = encode(TicketRequest(1, [TicketWish(day, key) for day, key in wanted]))
@@ -255,6 +271,7 @@ class Viewer:
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         local = box.local
+        self.television.add_to(local)
         self.gateway.add_to(local)
         local.route("GET", "/ipfs/{cid}", self.embargo.guard(routes.block))
         local.route("GET", "/ipfs/{cid}/{path...}", self.embargo.guard(routes.block))

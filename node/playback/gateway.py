@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 EVENTS_LIMIT_BYTES = 64 << 10
 PACE_LIMIT_S = 8.0
 """Players give up on a first byte after ten seconds or so; no segment waits longer than this."""
+PLAYLISTS = (".m3u8", ".mpd")
 AHEAD = 3
 PREFETCH_TASKS = 16
 TICK_S = 0.5
@@ -119,7 +120,9 @@ class Gateway:
         request = _Request(title, path, self._fetch(title, report.buffer_s), report)
         plan = await self._plan(request)
         slot = await self._slot(request)
-        session = self._session(exchange, request) if slot else None
+        session = self.seat(exchange, title, slot, report) if slot else None
+        if not report.sid and path.endswith(PLAYLISTS):
+            self.opened(exchange, title)
         headers = {
             "content-type": plan.media_type,
             "content-length": str(plan.size),
@@ -139,7 +142,7 @@ class Gateway:
         if exchange.method == "HEAD":
             return Answer(200, headers, _nothing())
         if session is not None and slot is not None:
-            await self._pace(session, slot)
+            await self.pace(session, slot)
         whole = span or Span(0, plan.size)
         body = await self._body(
             request, plan, whole, lambda: self._hear_delivered(session, title, slot, plan, whole)
@@ -170,6 +173,42 @@ class Gateway:
     def sessions(self) -> list[dict[str, object]]:
         """Return the player sessions, newest use first, for page and admin calls."""
         return self._sessions.status(self._clock())
+
+    # -- players
+
+    def seat(self, exchange: Exchange, title: str, slot: Slot, report: Report) -> Session:
+        """Return the session of a request for a segment, and fold what the player says with it."""
+        now = self._clock()
+        session = self._sessions.find(report.sid, _client(exchange), title, now)
+        session.connected(exchange.is_open, slot)
+        if exchange.method != "HEAD":
+            self._sessions.asked(session, title, report, slot, now)
+        return session
+
+    def opened(self, exchange: Exchange, title: str) -> None:
+        """Hear that a player without a name begins a title, at its playlist or its first byte."""
+        self._sessions.opened(_client(exchange), title, self._clock())
+
+    async def pace(self, session: Session, slot: Slot) -> None:
+        """Wait until a segment may go out; it may begin to report meanwhile."""
+        deadline = self._clock() + PACE_LIMIT_S
+        while (now := self._clock()) < deadline:
+            wait_s = self._sessions.wait_s(session, slot, now)
+            if not wait_s:
+                return
+            await asyncio.sleep(min(wait_s, TICK_S, deadline - now))
+
+    def heard(self, session: Session, title: str, sighting: Sighting) -> None:
+        """Hear that a segment went out to its end."""
+        self._sessions.delivered(session, title, sighting, self._clock())
+
+    def fetch(self, title: str, buffer_s: float | None = None) -> Fetch:
+        """Return what brings the blocks of a title, verified, to a player that holds so much."""
+        return self._fetch(title, buffer_s)
+
+    def report(self, exchange: Exchange) -> Report:
+        """Return what a player says of itself with a request (CMCD); what cannot be read is counted."""
+        return self._report(exchange)
 
     # -- clockwork
 
@@ -212,8 +251,11 @@ class Gateway:
             return await self._titles.plan(request.title, request.path, request.fetch)
         except UnreachableError as error:
             raise _no_tier(request, error) from error
-        except RefusedError:
-            raise
+        except RefusedError as error:
+            if error.reason != "unknown_title" or not self._sessions.plays(request.title):
+                raise
+            message = f"{request.title!r} was retired by its origin while it played"
+            raise RefusedError(message, status=410, reason="retired") from error
         except RemoteError as error:
             if error.reason not in ("not_found", "not_a_file"):
                 raise
@@ -283,24 +325,12 @@ class Gateway:
             self._unread.labels(error.reason).inc()
             return Report()
 
-    def _session(self, exchange: Exchange, request: _Request) -> Session:
-        return self._sessions.find(request.report.sid, _client(exchange), request.title, self._clock())
-
-    async def _pace(self, session: Session, slot: Slot) -> None:
-        deadline = self._clock() + PACE_LIMIT_S
-        while (now := self._clock()) < deadline:
-            wait_s = self._sessions.wait_s(session, slot.track, now)
-            if not wait_s:
-                return
-            await asyncio.sleep(min(wait_s, TICK_S, deadline - now))  # it may begin to report meanwhile
-
     def _hear_delivered(
         self, session: Session | None, title: str, slot: Slot | None, plan: FilePlan, span: Span
     ) -> None:
         """A segment counts once its end went out: whole, or its last range."""
         if session is not None and slot is not None and plan.leaves and span.first + span.length == plan.size:
-            sighting = Sighting(slot, plan.leaves[0].cid)
-            self._sessions.delivered(session, title, sighting, self._clock())
+            self.heard(session, title, Sighting(slot, plan.leaves[0].cid))
 
     def _foresee(self, request: _Request) -> None:
         """Bring the objects a player says it will ask for next (CMCD ``nor``)."""

@@ -1,0 +1,167 @@
+"""Muxing: a CMAF track of pictures and one of sound as one MP4 with two tracks (ISO/IEC 14496-12).
+
+Nothing is decoded and no sample moves: boxes are put together and numbers in them set, so the size of
+what comes out is known from the sizes of what goes in. A part is one ``moof`` with a ``traf`` of each
+track and one ``mdat``; a segment is one ``moof`` and one ``mdat``, as our ingest slices them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .errors import RemoteError
+from .isobmff import HEADER_BYTES, Box, box, boxes, child, malformed, put, uint, whole
+
+VIDEO_ID, AUDIO_ID = 1, 2
+SAVED_BYTES = HEADER_BYTES + 16 + HEADER_BYTES
+"""A part of two segments has one ``moof`` header, one ``mfhd`` and one ``mdat`` header less."""
+PARTS_LIMIT = 65_535
+"""Of one ``sidx``: 36 hours of two-second parts."""
+
+_BASE_OFFSET, _BASE_IS_MOOF = 0x1, 0x20000
+_DATA_OFFSET = 0x1
+_SIZE_LIMIT = 1 << 31
+_STARTS_WITH_SAP = 0x90000000
+
+
+class Indexed(NamedTuple):
+    """What an index says of one part: its bytes and its length in ticks of the index's time scale."""
+
+    size_bytes: int
+    ticks: int
+
+
+def part_size(*segments: int) -> int:
+    """Return the size of the part that segments of these sizes make; one alone keeps its own."""
+    return sum(segments) - SAVED_BYTES * (len(segments) - 1)
+
+
+def timescale(init: bytes) -> int:
+    """Return the ticks per second of an initialisation segment's first track; raises ``RemoteError``."""
+    mdhd = child(init, b"mdhd", child(init, b"mdia", child(init, b"trak", child(init, b"moov"))))
+    ticks = uint(init, mdhd.body + (20 if init[mdhd.body] else 12), 4)
+    if not ticks:
+        raise malformed("a track without a time scale")
+    return ticks
+
+
+def mux_init(video: bytes, audio: bytes | None) -> bytes:
+    """Return the initialisation segment of both tracks; of one alone with the id of its place.
+
+    Raises:
+        RemoteError: ``malformed``, or ``unsupported`` where the movies' time scales differ.
+
+    """
+    return _init([(video, VIDEO_ID)] if audio is None else [(video, VIDEO_ID), (audio, AUDIO_ID)], b"")
+
+
+def movie_head(video: bytes, audio: bytes | None, parts: Sequence[Indexed], ticks_s: int) -> bytes:
+    """Return all of a progressive MP4 before its parts: both tracks, the length, and the index of parts.
+
+    Players find any moment by the index (``sidx``, section 8.16.3) and ask for it by range.
+
+    Raises:
+        RemoteError: ``malformed``, ``unsupported``, or ``too_large`` past what an index can say.
+
+    """
+    moov = child(video, b"moov")
+    mvhd = child(video, b"mvhd", moov)
+    movie_ticks_s = uint(video, mvhd.body + (20 if video[mvhd.body] else 12), 4)
+    if len(parts) > PARTS_LIMIT or any(part.size_bytes >= _SIZE_LIMIT for part in parts):
+        raise RemoteError(f"a film of {len(parts)} parts is too large for one index", reason="too_large")
+    length = sum(part.ticks for part in parts) * movie_ticks_s // ticks_s
+    mehd = box(b"mehd", b"\1\0\0\0", length.to_bytes(8, "big"))
+    tracks = [(video, VIDEO_ID)] if audio is None else [(video, VIDEO_ID), (audio, AUDIO_ID)]
+    fields = [VIDEO_ID, ticks_s, 0, 0, len(parts)]
+    index = [part_field for part in parts for part_field in (part.size_bytes, part.ticks, _STARTS_WITH_SAP)]
+    numbers = b"".join(value.to_bytes(4, "big") for value in [0, *fields, *index])
+    return _init(tracks, mehd) + box(b"sidx", numbers)
+
+
+def mux_part(video: bytes | None, audio: bytes | None, number: int) -> bytes:
+    """Return part ``number`` (from 1), of a segment of each track or of one.
+
+    Raises:
+        RemoteError: ``malformed``, or ``unsupported`` for a segment of another shape.
+
+    """
+    given = [(data, track) for data, track in ((video, VIDEO_ID), (audio, AUDIO_ID)) if data is not None]
+    segments = [_segment(data, track) for data, track in given]
+    mfhd = box(b"mfhd", bytes(4), number.to_bytes(4, "big"))
+    moof_bytes = HEADER_BYTES + len(mfhd) + sum(len(one.traf) for one in segments)
+    at = moof_bytes + HEADER_BYTES
+    for one in segments:
+        one.point_to(at)
+        at += len(one.payload)
+    moof = box(b"moof", mfhd, *(bytes(one.traf) for one in segments))
+    return moof + box(b"mdat", *(one.payload for one in segments))
+
+
+class _Segment(NamedTuple):
+    """One track's segment: its ``traf``, where in it data offsets are, and the payload they point into."""
+
+    traf: bytearray
+    offsets: list[tuple[int, int]]
+    payload: bytes
+
+    def point_to(self, start: int) -> None:
+        """Let the data offsets count from a ``moof`` whose track's data begins at ``start``."""
+        for at, into in self.offsets:
+            put(self.traf, at, start + into)
+
+
+def _segment(data: bytes, track: int) -> _Segment:
+    found = [*boxes(data)]
+    if [one.kind for one in found] != [b"moof", b"mdat"]:
+        raise RemoteError("a segment that is not one moof and one mdat", reason="unsupported")
+    moof, mdat = found
+    traf = child(data, b"traf", moof)
+    if [one.kind for one in boxes(data, moof.body, moof.end)] != [b"mfhd", b"traf"]:
+        raise RemoteError("a segment of more than one track", reason="unsupported")
+    copy = bytearray(whole(data, traf))
+    offsets: list[tuple[int, int]] = []
+    for one in boxes(data, traf.body, traf.end):
+        flags = uint(data, one.body, 4) & 0xFFFFFF if one.kind in (b"tfhd", b"trun") else 0
+        if one.kind == b"tfhd":
+            if flags & _BASE_OFFSET or not flags & _BASE_IS_MOOF:
+                raise RemoteError(
+                    "a segment whose data offsets do not count from its moof", reason="unsupported"
+                )
+            put(copy, one.body + 4 - traf.start, track)
+        elif one.kind == b"trun" and (flags & _DATA_OFFSET or not offsets):
+            if not flags & _DATA_OFFSET:
+                raise RemoteError("a track run without a data offset", reason="unsupported")
+            into = uint(data, one.body + 8, 4) - moof.end - HEADER_BYTES + moof.start
+            if not 0 <= into <= mdat.end - mdat.body:
+                raise malformed("a data offset outside the data")
+            offsets.append((one.body + 8 - traf.start, into))
+    return _Segment(copy, offsets, data[mdat.body : mdat.end])
+
+
+def _init(tracks: Sequence[tuple[bytes, int]], mehd: bytes) -> bytes:
+    first, _ = tracks[0]
+    moov = child(first, b"moov")
+    mvhd = bytearray(whole(first, child(first, b"mvhd", moov)))
+    put(mvhd, len(mvhd) - 4, len(tracks) + 1)  # next_track_ID
+    traks, trexs = list[bytes](), list[bytes]()
+    for data, track in tracks:
+        movie = child(data, b"moov")
+        if _movie_ticks(data, movie) != _movie_ticks(first, moov):
+            raise RemoteError("two tracks of different movie time scales", reason="unsupported")
+        trak = child(data, b"trak", movie)
+        copy = bytearray(whole(data, trak))
+        tkhd = child(data, b"tkhd", trak)
+        put(copy, tkhd.body - trak.start + (20 if data[tkhd.body] else 12), track)
+        traks.append(bytes(copy))
+        trex = child(data, b"trex", child(data, b"mvex", movie))
+        defaults = bytearray(whole(data, trex))
+        put(defaults, HEADER_BYTES + 4, track)
+        trexs.append(bytes(defaults))
+    mvex = box(b"mvex", mehd, *trexs)
+    return whole(first, child(first, b"ftyp")) + box(b"moov", bytes(mvhd), *traks, mvex)
+
+
+def _movie_ticks(data: bytes, moov: Box) -> int:
+    mvhd = child(data, b"mvhd", moov)
+    return uint(data, mvhd.body + (20 if data[mvhd.body] else 12), 4)
