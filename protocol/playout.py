@@ -14,6 +14,9 @@ LEAD_MS = 30_000
 FAST_RATE = 2.0
 FAST_LEAD_MS = 10_000
 """... and more than this ahead of one at double speed."""
+START_MS = 1_000
+"""From the first bytes to a moving picture, at the start, after a seek and where it ran dry: mpv takes a
+fifth of a second, VLC almost two."""
 _GAP_MS = 4_000
 """Segments on their way side by side arrive at most this far apart."""
 _ABANDONED_MS = LEAD_MS + 10_000
@@ -40,6 +43,7 @@ class Playout:
         """Begin with nothing delivered."""
         self.position_ms = 0.0
         self._tracks: dict[str, _Track] = {}
+        self._starting_ms = float(START_MS)
 
     @property
     def playing(self) -> bool:
@@ -55,7 +59,7 @@ class Playout:
             self._tracks.pop(track, None)
             known = None
         if not self._tracks:
-            self.position_ms = float(start_ms)
+            self.position_ms, self._starting_ms = float(start_ms), float(START_MS)
         if known is None:
             known = self._tracks[track] = _Track(start_ms, start_ms, start_ms)
         known.newest_ms = start_ms
@@ -69,7 +73,9 @@ class Playout:
 
     def advance(self, wall_ms: float) -> float:
         """Let time pass; returns how many ms of it the player can have played."""
-        played_ms = min(wall_ms, self._room_ms)
+        room_ms = self._room_ms
+        played_ms = min(max(wall_ms - self._starting_ms, 0.0), room_ms)
+        self._starting_ms = max(self._starting_ms - wall_ms, 0.0) if room_ms > played_ms else float(START_MS)
         for track in self._tracks.values():
             track.level_ms = max(track.level_ms - played_ms, 0.0)
             track.fast_ms = max(track.fast_ms - wall_ms * FAST_RATE, 0.0)

@@ -18,14 +18,14 @@ class Wall:
 
     def __init__(self) -> None:
         """Begin with nothing claimed."""
-        self._claimed: list[tuple[float, float]] = []
+        self.claimed: list[tuple[float, float]] = []
         self._floor = -inf
 
     def claim(self, start_s: float, end_s: float, most_ms: float) -> float:
         """Claim up to ``most_ms`` of what is free between two times, the latest first; returns the ms."""
         start_s, at, left_s = max(start_s, self._floor), end_s, most_ms / 1000
         found: list[tuple[float, float]] = []
-        for begin, end in [*reversed(self._claimed), (-inf, start_s)]:
+        for begin, end in [*reversed(self.claimed), (-inf, start_s)]:
             if begin >= at:
                 continue
             free_s = at - max(end, start_s)
@@ -42,11 +42,11 @@ class Wall:
 
     def _add(self, found: list[tuple[float, float]]) -> None:
         merged: list[tuple[float, float]] = []
-        for begin, end in sorted([*self._claimed, *found]):
+        for begin, end in sorted([*self.claimed, *found]):
             if merged and begin <= merged[-1][1] + _EPSILON_S:
                 merged[-1] = (merged[-1][0], max(merged[-1][1], end))
             else:
                 merged.append((begin, end))
         if len(merged) > STRETCHES_KEPT:
             self._floor = merged[-STRETCHES_KEPT][0]
-        self._claimed = merged[-STRETCHES_KEPT:]
+        self.claimed = merged[-STRETCHES_KEPT:]

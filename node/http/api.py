@@ -30,7 +30,6 @@ STALL_S = 30.0
 """A client that takes nothing for this long loses its connection."""
 IDLE_S = 60.0
 _OPTIONS: dict[str, Any] = {
-    "keepalive_timeout": IDLE_S,
     "lingering_time": 2.0,
     "auto_decompress": False,
     "access_log": None,
@@ -177,7 +176,7 @@ class ApiProtocol(RequestHandler):
         idle_s: float = IDLE_S,
         admit: Admit | None = None,
     ) -> None:
-        super().__init__(server, loop=asyncio.get_running_loop(), **{**_OPTIONS, "keepalive_timeout": idle_s})
+        super().__init__(server, loop=asyncio.get_running_loop(), keepalive_timeout=idle_s, **_OPTIONS)
         self._admit = admit
         self._left = False
         self._router = router

@@ -12,6 +12,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from ...protocol.cid import RAW, Cid
 from ...protocol.errors import RefusedError, RemoteError
 from ...protocol.manifest import Manifest, Rendition
 from ...protocol.mux import Indexed, movie_head, mux_init, mux_part, part_size, timescale
-from ...protocol.unixfs import Leaf, content, leaves, listing, resolve
+from ...protocol.unixfs import Leaf, Link, Load, content, leaves, listing, resolve
 from ..catalog.library import Fetch, FilePlan, Library
 from .timeline import PLAYLIST_LIMIT_BYTES, Slot, parse_media
 
@@ -84,18 +85,14 @@ class Film(NamedTuple):
     etag: str
 
     def playlist(self, init: str, name: Callable[[int], str]) -> str:
-        """Return the media playlist of the parts (RFC 8216), whose address ``name`` gives."""
+        """Return the media playlist of the parts (RFC 8216); ``name`` gives an address by its place."""
         target_s = max(1, round(max(part.us for part in self.parts) / _MICRO))
-        lines = [
-            "#EXTM3U",
-            "#EXT-X-VERSION:7",
-            f"#EXT-X-TARGETDURATION:{target_s}",
-            "#EXT-X-MEDIA-SEQUENCE:0",
-        ]
-        lines += ["#EXT-X-PLAYLIST-TYPE:VOD", "#EXT-X-INDEPENDENT-SEGMENTS", f'#EXT-X-MAP:URI="{init}"']
-        for part in self.parts:
+        lines = ["#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{target_s}"]
+        lines += ["#EXT-X-MEDIA-SEQUENCE:0", "#EXT-X-PLAYLIST-TYPE:VOD", "#EXT-X-INDEPENDENT-SEGMENTS"]
+        lines.append(f'#EXT-X-MAP:URI="{init}"')
+        for place, part in enumerate(self.parts):
             seconds, micros = divmod(part.us, _MICRO)
-            lines += [f"#EXTINF:{seconds}.{micros:06d},", name(part.number)]
+            lines += [f"#EXTINF:{seconds}.{micros:06d},", name(place)]
         return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
 
 
@@ -182,10 +179,7 @@ class Films:
         links: dict[str, Cid] = {}
         sizes: dict[Cid, int] = {}
         for folder in dict.fromkeys(path.rpartition("/")[0] for path in paths):
-            steps = folder.split("/") if folder else []
-            found = await self._library.walk(
-                lambda load, steps=steps: listing(resolve(manifest.root_cid, steps, load), load), fetch
-            )
+            found = await self._library.walk(partial(_listing, manifest.root_cid, folder), fetch)
             links |= {f"{folder}/{link.name}" if folder else link.name: link.cid for link in found}
             sizes |= {link.cid: link.tsize for link in found}
         room = asyncio.Semaphore(NODES_AT_ONCE)
@@ -246,6 +240,10 @@ def _parts(shots: _Track, takes: _Track | None) -> list[Part]:
         parts.append(Part(number, plan, sounds, slot, us))
         number += max(1, len(sounds))
     return parts
+
+
+def _listing(root: Cid, folder: str, load: Load) -> list[Link]:
+    return listing(resolve(root, folder.split("/") if folder else [], load), load)
 
 
 async def _file(plan: FilePlan, fetch: Fetch) -> bytes:

@@ -34,7 +34,7 @@ def test_what_is_remembered_is_bounded_and_the_rest_counts_as_claimed() -> None:
     wall = Wall()
     for number in range(2 * STRETCHES_KEPT):
         wall.claim(number * 2, number * 2 + 1, 1_000)
-    assert len(wall._claimed) == STRETCHES_KEPT
+    assert len(wall.claimed) == STRETCHES_KEPT
     assert wall.claim(0, STRETCHES_KEPT * 2, 1e9) == 0
 
 

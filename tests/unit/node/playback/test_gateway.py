@@ -284,7 +284,7 @@ async def test_a_silent_player_is_paced_to_30_seconds_and_counted_by_delivery(tm
         held = asyncio.ensure_future(r.watch("v0/seg-00016.m4s"))
         await asyncio.sleep(0.6)
         assert not held.done(), "32 s are out, the next waits until it is 30"
-        r.now += 2.0
+        r.now += 3.0
         assert (await asyncio.wait_for(held, 2)).status == 200
         await r.watch("a0/seg-00015.m4s")
         await r.watch("a0/seg-00016.m4s")
