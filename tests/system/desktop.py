@@ -1,4 +1,4 @@
-"""Real players of a desktop, driven and asked for their position: mpv by JSON IPC, VLC by its rc interface."""
+"""Real players of a desktop, driven and asked for their position: mpv by its IPC, VLC by its rc interface."""
 
 from __future__ import annotations
 
