@@ -14,13 +14,17 @@ from .errors import RemoteError
 from .isobmff import HEADER_BYTES, Box, box, boxes, child, malformed, put, uint, whole
 
 VIDEO_ID, AUDIO_ID = 1, 2
-SAVED_BYTES = HEADER_BYTES + 16 + HEADER_BYTES
-"""A part of two segments has one ``moof`` header, one ``mfhd`` and one ``mdat`` header less."""
+CHUNKS = 8
+"""Pieces each track of a part is cut into, laid in turn: players read on and need not jump to and fro."""
+_RUN_BYTES = HEADER_BYTES + 12
+SAVED_BYTES = HEADER_BYTES + 16 + HEADER_BYTES - 2 * (CHUNKS - 1) * _RUN_BYTES
+"""A part of two segments has one ``moof`` header, ``mfhd`` and ``mdat`` header less, and more runs."""
 PARTS_LIMIT = 65_535
 """Of one ``sidx``: 36 hours of two-second parts."""
 
 _BASE_OFFSET, _BASE_IS_MOOF = 0x1, 0x20000
-_DATA_OFFSET = 0x1
+_DATA_OFFSET, _FIRST_FLAGS = 0x1, 0x4
+_DURATION, _SIZE, _FLAGS, _COMPOSITION = 0x100, 0x200, 0x400, 0x800
 _SIZE_LIMIT = 1 << 31
 _STARTS_WITH_SAP = 0x90000000
 
@@ -88,27 +92,46 @@ def mux_part(video: bytes | None, audio: bytes | None, number: int) -> bytes:
     """
     given = [(data, track) for data, track in ((video, VIDEO_ID), (audio, AUDIO_ID)) if data is not None]
     segments = [_segment(data, track) for data, track in given]
+    chunks = CHUNKS if len(segments) > 1 else 1
     mfhd = box(b"mfhd", bytes(4), number.to_bytes(4, "big"))
-    moof_bytes = HEADER_BYTES + len(mfhd) + sum(len(one.traf) for one in segments)
-    at = moof_bytes + HEADER_BYTES
-    for one in segments:
-        one.point_to(at)
-        at += len(one.payload)
-    moof = box(b"moof", mfhd, *(bytes(one.traf) for one in segments))
-    return moof + box(b"mdat", *(one.payload for one in segments))
+    trafs_bytes = sum(
+        HEADER_BYTES + len(one.before) + len(one.run) + (chunks - 1) * _RUN_BYTES for one in segments
+    )
+    at = HEADER_BYTES + len(mfhd) + trafs_bytes + HEADER_BYTES
+    runs: list[list[bytes]] = [[] for _ in segments]
+    pieces: list[bytes] = []
+    for turn in range(chunks):
+        for one, truns in zip(segments, runs, strict=True):
+            trun, piece = one.chunk(turn, chunks, at)
+            truns.append(trun)
+            pieces.append(piece)
+            at += len(piece)
+    trafs = [box(b"traf", one.before, *truns) for one, truns in zip(segments, runs, strict=True)]
+    return box(b"moof", mfhd, *trafs) + box(b"mdat", *pieces)
 
 
 class _Segment(NamedTuple):
-    """One track's segment: its ``traf``, where in it data offsets are, and the payload they point into."""
+    """One track's segment: what stands before its run, the run, its samples' sizes, and all their bytes."""
 
-    traf: bytearray
-    offsets: list[tuple[int, int]]
+    before: bytes
+    run: bytes
+    sizes: Sequence[int]
     payload: bytes
 
-    def point_to(self, start: int) -> None:
-        """Let the data offsets count from a ``moof`` whose track's data begins at ``start``."""
-        for at, into in self.offsets:
-            put(self.traf, at, start + into)
+    def chunk(self, turn: int, chunks: int, at: int) -> tuple[bytes, bytes]:
+        """Return one run of so many, whose data begins ``at`` bytes behind the ``moof``, and that data."""
+        count = len(self.sizes)
+        first, last = turn * count // chunks, (turn + 1) * count // chunks
+        flags, head = uint(self.run, HEADER_BYTES, 4), HEADER_BYTES + 12
+        special = self.run[head : head + 4] if flags & _FIRST_FLAGS else b""
+        head += len(special)
+        width = (len(self.run) - head) // count if count else 0
+        rows = self.run[head + first * width : head + last * width]
+        if turn:
+            flags, special = flags & ~_FIRST_FLAGS, b""
+        numbers = b"".join(value.to_bytes(4, "big") for value in (flags, last - first, at))
+        start = sum(self.sizes[:first])
+        return box(b"trun", numbers, special, rows), self.payload[start : start + sum(self.sizes[first:last])]
 
 
 def _segment(data: bytes, track: int) -> _Segment:
@@ -116,27 +139,29 @@ def _segment(data: bytes, track: int) -> _Segment:
     if [one.kind for one in found] != [b"moof", b"mdat"]:
         raise RemoteError("a segment that is not one moof and one mdat", reason="unsupported")
     moof, mdat = found
-    traf = child(data, b"traf", moof)
-    if [one.kind for one in boxes(data, moof.body, moof.end)] != [b"mfhd", b"traf"]:
+    inside = [*boxes(data, moof.body, moof.end)]
+    if [one.kind for one in inside] != [b"mfhd", b"traf"]:
         raise RemoteError("a segment of more than one track", reason="unsupported")
-    copy = bytearray(whole(data, traf))
-    offsets: list[tuple[int, int]] = []
-    for one in boxes(data, traf.body, traf.end):
-        flags = uint(data, one.body, 4) & 0xFFFFFF if one.kind in (b"tfhd", b"trun") else 0
-        if one.kind == b"tfhd":
-            if flags & _BASE_OFFSET or not flags & _BASE_IS_MOOF:
-                raise RemoteError(
-                    "a segment whose data offsets do not count from its moof", reason="unsupported"
-                )
-            put(copy, one.body + 4 - traf.start, track)
-        elif one.kind == b"trun" and (flags & _DATA_OFFSET or not offsets):
-            if not flags & _DATA_OFFSET:
-                raise RemoteError("a track run without a data offset", reason="unsupported")
-            into = uint(data, one.body + 8, 4) - moof.end - HEADER_BYTES + moof.start
-            if not 0 <= into <= mdat.end - mdat.body:
-                raise malformed("a data offset outside the data")
-            offsets.append((one.body + 8 - traf.start, into))
-    return _Segment(copy, offsets, data[mdat.body : mdat.end])
+    parts = [*boxes(data, inside[1].body, inside[1].end)]
+    if [one.kind for one in parts] != [b"tfhd", b"tfdt", b"trun"]:
+        raise RemoteError("a track that is not one run", reason="unsupported")
+    tfhd, tfdt, trun = parts
+    flags, shape = uint(data, tfhd.body, 4) & 0xFFFFFF, uint(data, trun.body, 4) & 0xFFFFFF
+    if flags & _BASE_OFFSET or not flags & _BASE_IS_MOOF:
+        raise RemoteError("data offsets that do not count from their moof", reason="unsupported")
+    if not shape & _DATA_OFFSET or not shape & _SIZE or (shape & _FIRST_FLAGS and shape & _FLAGS):
+        raise RemoteError("a track run without its offset or sizes", reason="unsupported")
+    count, head = uint(data, trun.body + 4, 4), trun.body + (16 if shape & _FIRST_FLAGS else 12)
+    width = 4 * sum(bool(shape & bit) for bit in (_DURATION, _SIZE, _FLAGS, _COMPOSITION))
+    if head + count * width != trun.end or uint(data, trun.body + 8, 4) != mdat.body - moof.start:
+        raise malformed("a track run that does not fit its data")
+    size_at = head + (4 if shape & _DURATION else 0)
+    sizes = [uint(data, size_at + index * width, 4) for index in range(count)]
+    if sum(sizes) != mdat.end - mdat.body:
+        raise malformed("samples that are not all of the data")
+    before = bytearray(data[tfhd.start : tfdt.end])
+    put(before, HEADER_BYTES + 4, track)
+    return _Segment(bytes(before), whole(data, trun), sizes, data[mdat.body : mdat.end])
 
 
 def _init(tracks: Sequence[tuple[bytes, int]], mehd: bytes) -> bytes:

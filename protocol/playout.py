@@ -50,10 +50,15 @@ class Playout:
         """Whether there is something left to play."""
         return self._room_ms > 0
 
-    def fill(self, track: str, start_ms: int, duration_ms: int, rendition: int = 0) -> None:
-        """Hear that a segment went out; what shows a seek throws away what was buffered before it."""
+    def fill(
+        self, track: str, start_ms: int, duration_ms: int, rendition: int = 0, *, again_ms: int = 0
+    ) -> None:
+        """Hear that a segment went out; what shows a seek throws away what was buffered before it.
+
+        A player that reads one long file may lose and fetch again the last ``again_ms``.
+        """
         known = self._tracks.get(track)
-        if known is not None and self._is_seek(known, start_ms, rendition):
+        if known is not None and self._is_seek(known, start_ms, rendition, again_ms):
             if not self._joins(track, start_ms):
                 self._tracks.clear()
             self._tracks.pop(track, None)
@@ -62,7 +67,7 @@ class Playout:
             self.position_ms, self._starting_ms = float(start_ms), float(START_MS)
         if known is None:
             known = self._tracks[track] = _Track(start_ms, start_ms, start_ms)
-        known.newest_ms = start_ms
+        known.newest_ms = max(known.newest_ms, start_ms) if again_ms else start_ms
         known.end_ms = max(known.end_ms, start_ms + duration_ms)
         if start_ms in known.seen:
             known.seen[start_ms] = rendition
@@ -87,10 +92,10 @@ class Playout:
         known = self._tracks.get(track)
         return known.level_ms if known is not None else 0.0
 
-    def wait_ms(self, track: str, start_ms: int) -> float:
+    def wait_ms(self, track: str, start_ms: int, again_ms: int = 0) -> float:
         """Return how long a segment has to wait; none that begins after a seek waits."""
         known = self._tracks.get(track)
-        if known is None or self._is_seek(known, start_ms, known.seen.get(start_ms, 0)):
+        if known is None or self._is_seek(known, start_ms, known.seen.get(start_ms, 0), again_ms):
             return 0.0
         return max(0.0, min(known.level_ms - LEAD_MS, (known.fast_ms - FAST_LEAD_MS) / FAST_RATE))
 
@@ -107,13 +112,13 @@ class Playout:
             default=0.0,
         )
 
-    def _is_seek(self, known: _Track, start_ms: int, rendition: int) -> bool:
+    def _is_seek(self, known: _Track, start_ms: int, rendition: int, again_ms: int) -> bool:
         """Say whether a segment is no continuation: far ahead, behind, or one that went out before.
 
         Another rendition of what went out replaces it; the newest again is a second try.
         """
         if start_ms in known.seen:
-            return start_ms != known.newest_ms and rendition == known.seen[start_ms]
+            return start_ms < known.newest_ms - again_ms and rendition == known.seen[start_ms]
         return start_ms > known.end_ms + _GAP_MS or start_ms < known.first_ms
 
     def _joins(self, track: str, start_ms: int) -> bool:

@@ -144,15 +144,22 @@ class ViewingSession:
         self._emit_if_due(now)
 
     def delivered(
-        self, track: str, start_ms: int, duration_ms: int, now: float, *, rendition: int = 0
+        self,
+        track: str,
+        start_ms: int,
+        duration_ms: int,
+        now: float,
+        *,
+        rendition: int = 0,
+        again_ms: int = 0,
     ) -> None:
-        """Hear that a media segment of ``video`` or ``audio`` went out whole."""
+        """Hear that a media segment of ``video`` or ``audio`` went out whole; see ``Playout.fill``."""
         if duration_ms <= 0 or start_ms < 0:
             return
         if self.basis is Basis.DELIVERY:
             self._away = False
             self._fold_delivery(now)
-            self._playout.fill(track, start_ms, duration_ms, rendition)
+            self._playout.fill(track, start_ms, duration_ms, rendition, again_ms=again_ms)
             self._begin(now)
         elif self.basis is Basis.EVENTS and not self._positioned:
             self._fold_state(now, None)  # one that tells its playhead is believed by that alone
@@ -252,10 +259,10 @@ class ViewingSession:
         self._fold(now)
         return 0.0 if self.reports else self._playout.lead_ms(track)
 
-    def wait_ms(self, track: str, start_ms: int, now: float) -> float:
+    def wait_ms(self, track: str, start_ms: int, now: float, *, again_ms: int = 0) -> float:
         """Return how long a segment has to wait until it may go out; 0 for reporting players."""
         self._fold(now)
-        return 0.0 if self.reports else self._playout.wait_ms(track, start_ms)
+        return 0.0 if self.reports else self._playout.wait_ms(track, start_ms, again_ms)
 
     def take(self) -> list[PulseDue]:
         """Return the pulses due since the last call, in order."""

@@ -225,7 +225,7 @@ def _sound(manifest: Manifest) -> Rendition | None:
 
 
 def _parts(shots: _Track, takes: _Track | None) -> list[Part]:
-    """Put to each segment of pictures the sound that begins before it ends, and to the last all the rest."""
+    """Put to each segment of pictures the sound that begins before its middle, to the last all the rest."""
     waiting: list[tuple[int, FilePlan]] = []
     if takes is not None:
         starts = [0, *accumulate(takes.us)][:-1]
@@ -235,7 +235,7 @@ def _parts(shots: _Track, takes: _Track | None) -> list[Part]:
     for place, (plan, slot, us) in enumerate(zip(shots.plans, shots.slots, shots.us, strict=True), 1):
         at += us
         sounds: list[FilePlan] = []
-        while waiting and (waiting[-1][0] < at or place == len(shots.plans)):
+        while waiting and (waiting[-1][0] < at - us // 2 or place == len(shots.plans)):
             sounds.append(waiting.pop()[1])
         parts.append(Part(number, plan, sounds, slot, us))
         number += max(1, len(sounds))

@@ -189,11 +189,11 @@ class Gateway:
         """Hear that a player without a name begins a title, at its playlist or its first byte."""
         self._sessions.opened(_client(exchange), title, self._clock())
 
-    async def pace(self, session: Session, slot: Slot) -> None:
+    async def pace(self, session: Session, slot: Slot, again_ms: int = 0) -> None:
         """Wait until a segment may go out; it may begin to report meanwhile."""
         deadline = self._clock() + PACE_LIMIT_S
         while (now := self._clock()) < deadline:
-            wait_s = self._sessions.wait_s(session, slot, now)
+            wait_s = self._sessions.wait_s(session, slot, now, again_ms)
             if not wait_s:
                 return
             await asyncio.sleep(min(wait_s, TICK_S, deadline - now))

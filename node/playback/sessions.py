@@ -32,6 +32,7 @@ class Sighting(NamedTuple):
 
     slot: Slot
     block: Cid
+    again_ms: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -182,9 +183,9 @@ class Sessions:
             session.viewing.close(now)
         return self.take(now)
 
-    def wait_s(self, session: Session, slot: Slot, now: float) -> float:
+    def wait_s(self, session: Session, slot: Slot, now: float, again_ms: int = 0) -> float:
         """Return how long a segment has to wait until it may go out (``protocol/playout.py``)."""
-        return session.viewing.wait_ms(slot.track, slot.start_ms, now) / 1000
+        return session.viewing.wait_ms(slot.track, slot.start_ms, now, again_ms=again_ms) / 1000
 
     def plays(self, title: str) -> bool:
         """Say whether a player was lately given something of ``title``."""

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from ...protocol.cmcd import Report
 from ...protocol.errors import FarcastError, RefusedError, UnreachableError
+from ...protocol.playout import LEAD_MS
 from ..catalog.library import Fetch, Library
 from ..http.exchange import Answer, Exchange, Router
 from ..http.ranges import Span, content_tag, parse_range
@@ -41,6 +42,7 @@ class _Showing(NamedTuple):
     film: Film
     fetch: Fetch
     session: Session
+    again_ms: int = 0
 
 
 class Television:
@@ -110,7 +112,7 @@ class Television:
         if not at and exchange.method != "HEAD":
             self._gateway.opened(exchange, title)
         session = self._gateway.seat(exchange, title, film.parts[at].slot, Report())
-        showing = _Showing(title, film, self._gateway.fetch(title), session)
+        showing = _Showing(title, film, self._gateway.fetch(title), session, LEAD_MS)
         return await self._answer(exchange, showing, film.size_bytes, 0, film.etag)
 
     # -- answers
@@ -134,7 +136,7 @@ class Television:
             return Answer(416, {**headers, "content-range": f"bytes */{size}", "content-length": "0"})
         inner = Span(offset + span.first, span.length)
         first = _place(showing.film, inner.first)
-        await self._gateway.pace(showing.session, showing.film.parts[first].slot)
+        await self._gateway.pace(showing.session, showing.film.parts[first].slot, showing.again_ms)
         try:
             await self._part(showing, first)  # so that failing still has an answer
         except UnreachableError as error:
@@ -157,13 +159,13 @@ class Television:
             begin, part = film.offsets[place], film.parts[place]
             if begin >= end:
                 return
-            await self._gateway.pace(showing.session, part.slot)
+            await self._gateway.pace(showing.session, part.slot, showing.again_ms)
             data = await self._part(showing, place)
             low, high = max(span.first - begin, 0), min(end - begin, len(data))
             for at in range(low, high, PIECE_BYTES):
                 yield data[at : min(at + PIECE_BYTES, high)]
             if high == len(data) and low <= high // 2:  # a look at its last bytes is no watching
-                sighting = Sighting(part.slot, part.picture.leaves[0].cid)
+                sighting = Sighting(part.slot, part.picture.leaves[0].cid, showing.again_ms)
                 self._gateway.heard(showing.session, showing.title, sighting)
 
     async def _part(self, showing: _Showing, place: int) -> bytes:

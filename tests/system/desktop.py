@@ -132,6 +132,7 @@ class Mpv:
         while True:
             line = await asyncio.wait_for(reader.readline(), 5)
             if not line:
+                self.close()
                 raise ConnectionResetError
             found = json.loads(line)
             if found.get("request_id") == self._number:
@@ -157,6 +158,7 @@ class Mpv:
         """Close the IPC."""
         if self._pipes is not None:
             self._pipes[1].close()
+            self._pipes = None
 
 
 class Vlc:
@@ -228,6 +230,7 @@ class Vlc:
         """Close the rc connection."""
         if self._pipes is not None:
             self._pipes[1].close()
+            self._pipes = None
 
 
 @asynccontextmanager

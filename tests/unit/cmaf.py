@@ -26,19 +26,14 @@ def init(ticks_s: int, *, movie_ticks_s: int = MOVIE_TICKS_S, label: bytes = b""
     return box(b"ftyp", b"iso6", u32(512), b"iso6cmfc") + box(b"moov", mvhd, trak, mvex, box(b"udta"))
 
 
-def segment(
-    number: int, start: int, samples: Sequence[bytes], *, runs: int = 1, before: bytes = b""
-) -> bytes:
-    """Return a segment of ``samples`` from tick ``start`` on, in so many runs; ``before`` pads its data."""
-    size = max(1, -(-len(samples) // runs))
-    cut = [samples[at : at + size] for at in range(0, len(samples), size)] or [samples]
-    moof_bytes = 8 + 16 + 8 + 16 + 20 + sum(20 + 4 * len(run) for run in cut)
-    offset, truns = moof_bytes + 8 + len(before), list[bytes]()
-    for run in cut:
-        truns.append(box(b"trun", u32(0x201, len(run), offset), u32(*map(len, run))))
-        offset += sum(map(len, run))
+def segment(number: int, start: int, samples: Sequence[bytes], *, first_flags: bool = False) -> bytes:
+    """Return a segment of ``samples`` from tick ``start`` on; of pictures with the flags of the first."""
+    special = u32(0x2000000) if first_flags else b""
+    moof_bytes = 8 + 16 + 8 + 16 + 20 + 20 + len(special) + 4 * len(samples)
+    shape = u32(0x205 if first_flags else 0x201, len(samples), moof_bytes + 8)
+    trun = box(b"trun", shape, special, u32(*map(len, samples)))
     tfhd = box(b"tfhd", u32(0x20000, 1))
     tfdt = box(b"tfdt", u32(0x1000000), start.to_bytes(8, "big"))
-    moof = box(b"moof", box(b"mfhd", _FULL, u32(number)), box(b"traf", tfhd, tfdt, *truns))
+    moof = box(b"moof", box(b"mfhd", _FULL, u32(number)), box(b"traf", tfhd, tfdt, trun))
     assert len(moof) == moof_bytes
-    return moof + box(b"mdat", before, *samples)
+    return moof + box(b"mdat", *samples)
