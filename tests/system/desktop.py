@@ -83,6 +83,13 @@ class Watch:
         with suppress(asyncio.CancelledError):
             await self._task
 
+    async def until(self, position_s: float, timeout_s: float) -> None:
+        """Wait until the playhead is there."""
+        deadline = time.monotonic() + timeout_s
+        while self.last_s is None or self.last_s < position_s:
+            assert time.monotonic() < deadline, f"the playhead stands at {self.last_s}"
+            await asyncio.sleep(POLL_S)
+
     def _gap(self, moved_s: float, gap_s: float, slowest_s: float) -> float:
         """Return how much of the time between two places was playback."""
         if moved_s < 0:
