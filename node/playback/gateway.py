@@ -176,11 +176,13 @@ class Gateway:
 
     # -- players
 
-    def seat(self, exchange: Exchange, title: str, slot: Slot, report: Report) -> Session:
-        """Return the session of a request for a segment, and fold what the player says with it."""
+    def seat(
+        self, exchange: Exchange, title: str, slot: Slot, report: Report, *, file: bool = False
+    ) -> Session:
+        """Return the session of a request for a segment or a ``file``; folds what the player says with it."""
         now = self._clock()
         session = self._sessions.find(report.sid, _client(exchange), title, now)
-        session.connected(exchange.is_open, slot)
+        session.connected(exchange.is_open, None if file else slot)
         if exchange.method != "HEAD":
             self._sessions.asked(session, title, report, slot, now)
         return session

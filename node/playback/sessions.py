@@ -59,13 +59,15 @@ class Session:
                 return one
         return self.sightings[-1] if self.sightings else None
 
-    def connected(self, is_open: Callable[[], bool], slot: Slot) -> None:
+    def connected(self, is_open: Callable[[], bool], slot: Slot | None) -> None:
         """Hear of a request for a segment, and how to tell whether its connection stands.
 
-        A player that had closed them all and goes on where it was is one that closes each after use: of
-        such a one it says nothing that none is open.
+        A player that had closed them all and goes on with the next segment is one that closes each after
+        use: of such a one it says nothing that none is open. No ``slot``: it reads a file, by ranges.
         """
-        if self.gone:
+        if self.gone and slot is None:
+            self.gone = False
+        if self.gone and slot is not None:
             ends = [one.slot.start_ms + one.slot.duration_ms for one in self.sightings]
             self.drops |= slot.start_ms in ends[-RECENT:]
             self.gone = False

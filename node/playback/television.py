@@ -111,7 +111,7 @@ class Television:
         at = _place(film, span.first if span else 0)
         if not at and exchange.method != "HEAD":
             self._gateway.opened(exchange, title)
-        session = self._gateway.seat(exchange, title, film.parts[at].slot, Report())
+        session = self._gateway.seat(exchange, title, film.parts[at].slot, Report(), file=True)
         showing = _Showing(title, film, self._gateway.fetch(title), session, LEAD_MS)
         return await self._answer(exchange, showing, film.size_bytes, 0, film.etag)
 

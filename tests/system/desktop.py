@@ -195,7 +195,7 @@ class Vlc:
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=(folder / "vlc.log").open("wb"),
+            stderr=subprocess.DEVNULL,
             env=environment,
             cwd="/",
         )
