@@ -19,10 +19,11 @@ CHUNKS = 8
 _RUN_BYTES = HEADER_BYTES + 12
 SAVED_BYTES = HEADER_BYTES + 16 + HEADER_BYTES - 2 * (CHUNKS - 1) * _RUN_BYTES
 """A part of two segments has one ``moof`` header, ``mfhd`` and ``mdat`` header less, and more runs."""
+SAMPLES_LIMIT = 100_000
 PARTS_LIMIT = 65_535
 """Of one ``sidx``: 36 hours of two-second parts."""
 
-_BASE_OFFSET, _BASE_IS_MOOF = 0x1, 0x20000
+_BASE_OFFSET, _DESCRIPTION, _ONE_DURATION, _ONE_SIZE, _BASE_IS_MOOF = 0x1, 0x2, 0x8, 0x10, 0x20000
 _DATA_OFFSET, _FIRST_FLAGS = 0x1, 0x4
 _DURATION, _SIZE, _FLAGS, _COMPOSITION = 0x100, 0x200, 0x400, 0x800
 _SIZE_LIMIT = 1 << 31
@@ -149,14 +150,22 @@ def _segment(data: bytes, track: int) -> _Segment:
     flags, shape = uint(data, tfhd.body, 4) & 0xFFFFFF, uint(data, trun.body, 4) & 0xFFFFFF
     if flags & _BASE_OFFSET or not flags & _BASE_IS_MOOF:
         raise RemoteError("data offsets that do not count from their moof", reason="unsupported")
-    if not shape & _DATA_OFFSET or not shape & _SIZE or (shape & _FIRST_FLAGS and shape & _FLAGS):
+    one_size = flags & _ONE_SIZE and not shape & _SIZE
+    twice = shape & _FIRST_FLAGS and shape & _FLAGS
+    if twice or not shape & _DATA_OFFSET or not (shape & _SIZE or one_size):
         raise RemoteError("a track run without its offset or sizes", reason="unsupported")
     count, head = uint(data, trun.body + 4, 4), trun.body + (16 if shape & _FIRST_FLAGS else 12)
     width = 4 * sum(bool(shape & bit) for bit in (_DURATION, _SIZE, _FLAGS, _COMPOSITION))
     if head + count * width != trun.end or uint(data, trun.body + 8, 4) != mdat.body - moof.start:
         raise malformed("a track run that does not fit its data")
-    size_at = head + (4 if shape & _DURATION else 0)
-    sizes = [uint(data, size_at + index * width, 4) for index in range(count)]
+    if one_size:  # the last segment may be a single sample
+        at = tfhd.body + 8 + 4 * sum(bool(flags & bit) for bit in (_DESCRIPTION, _ONE_DURATION))
+        if count > SAMPLES_LIMIT:
+            raise malformed(f"a segment of {count} samples")
+        sizes = [uint(data, at, 4)] * count
+    else:
+        size_at = head + (4 if shape & _DURATION else 0)
+        sizes = [uint(data, size_at + index * width, 4) for index in range(count)]
     if sum(sizes) != mdat.end - mdat.body:
         raise malformed("samples that are not all of the data")
     before = bytearray(data[tfhd.start : tfdt.end])

@@ -63,7 +63,8 @@ def run(only: Sequence[str] | None = None) -> list[dict[str, object]]:
 async def _all(house: Cinema, place: Path) -> dict[str, float]:
     """Return the error of each case in per cent, over is positive."""
     errors: dict[str, float] = {}
-    for name, mode in (("cmcd2", "events"), ("cmcd1", "requests"), ("delivery-chromium", "native")):
+    browsers: dict[str, Mode] = {"cmcd2": "events", "cmcd1": "requests", "delivery-chromium": "native"}
+    for name, mode in browsers.items():
         errors[name] = await _browser(house, place / name, mode)
     errors["cmcd2-tabs"] = await _tabs(house, place)
     errors["delivery-mpv"] = await _desktop(house, place, Mpv, "mpv", "master.m3u8", stall=True)

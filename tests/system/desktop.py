@@ -147,7 +147,8 @@ class Mpv:
 
     async def position_s(self) -> float | None:
         """Return ``time-pos``."""
-        return await self.ask("get_property", "time-pos")
+        found: float | None = await self.ask("get_property", "time-pos")
+        return found
 
     async def pause(self) -> None:
         """Pause, or go on."""
@@ -264,3 +265,6 @@ async def at_desktop(
         except subprocess.TimeoutExpired:
             player.process.kill()
             player.process.wait()
+
+
+PLAYERS: dict[str, type[Mpv | Vlc]] = {"mpv": Mpv, "vlc": Vlc}

@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from farcast.tests.system.cinema import Cinema, cinema
-from farcast.tests.system.desktop import Mpv, Vlc, Watch, at_desktop
+from farcast.tests.system.desktop import PLAYERS, Watch, at_desktop
 
 FILM_S = 20
 DECODED = "out_time_us="
@@ -112,8 +112,7 @@ async def test_mpv_and_vlc_play_all_three(
     house: Cinema, need: Need, tmp_path: Path, kind: str, address: str
 ) -> None:
     base = house.greeting["lan"].rpartition("/")[0]
-    players = {"mpv": Mpv, "vlc": Vlc}
-    async with at_desktop(players[kind], need(kind), tmp_path, f"{base}/{address}") as player:
+    async with at_desktop(PLAYERS[kind], need(kind), tmp_path, f"{base}/{address}") as player:
         async with Watch(player) as watch:
             await watch.until(3.0, 12.0)
         assert player.process.poll() is None

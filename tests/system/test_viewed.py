@@ -16,7 +16,7 @@ import pytest
 
 from farcast.tests.system.chromium import tab_in
 from farcast.tests.system.cinema import Cinema, cinema
-from farcast.tests.system.desktop import Mpv, Vlc, Watch, at_desktop
+from farcast.tests.system.desktop import PLAYERS, Mpv, Watch, at_desktop
 from farcast.tests.system.screening import HLS_JS, Mode, Screening
 
 FILM_S = 110
@@ -144,8 +144,7 @@ async def test_a_player_that_tells_nothing_is_counted_by_delivery_until_it_leave
 ) -> None:
     before_s = house.signed_s()
     url = f"{house.url}/watch/{house.title}/{address}"
-    players = {"mpv": Mpv, "vlc": Vlc}
-    async with at_desktop(players[kind], need(kind), tmp_path, url) as player, Watch(player) as watch:
+    async with at_desktop(PLAYERS[kind], need(kind), tmp_path, url) as player, Watch(player) as watch:
         await asyncio.sleep(6)
         if address == "film.mp4":
             await player.seek(80)

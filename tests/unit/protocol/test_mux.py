@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farcast.protocol.errors import RemoteError
-from farcast.protocol.isobmff import Box, boxes, child, uint
+from farcast.protocol.isobmff import Box, box, boxes, child, uint
 from farcast.protocol.mux import CHUNKS, Indexed, movie_head, mux_init, mux_part, part_size, timescale
 from farcast.tests.unit.cmaf import AUDIO_TICKS_S, VIDEO_TICKS_S, init, segment, u32
 
@@ -81,6 +81,19 @@ def test_one_segment_alone_keeps_its_size_and_gets_the_id_of_its_track(sounds: l
     part = mux_part(None, audio, 3)
     assert len(part) == part_size(len(audio)) == len(audio)
     assert samples(part).get(2, []) == sounds
+
+
+def test_a_segment_whose_samples_share_one_size_is_read_by_it() -> None:
+    parts = [box(b"mfhd", bytes(4), u32(1)), box(b"tfhd", u32(0x2003A, 1, 1, 512, 2, 0))]
+    parts += [box(b"tfdt", u32(0x1000000), bytes(8))]
+    moof_bytes = 8 + len(parts[0]) + 8 + len(parts[1]) + len(parts[2]) + 20
+    traf = box(b"traf", parts[1], parts[2], box(b"trun", u32(0x1, 2, moof_bytes + 8)))
+    shared = box(b"moof", parts[0], traf) + box(b"mdat", b"abcd")
+    part = mux_part(shared, segment(1, 0, [b"s"]), 1)
+    assert len(part) == part_size(len(shared), len(segment(1, 0, [b"s"])))
+    mdat = child(part, b"mdat")
+    assert sorted(part[mdat.body : mdat.end]) == sorted(b"abcds")
+    assert mux_part(shared, None, 1).endswith(b"abcd")
 
 
 def test_tracks_lie_in_turns_so_that_a_player_reads_straight_on() -> None:
