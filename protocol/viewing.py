@@ -7,6 +7,8 @@ buffer it names in its requests (CMCD v1 and v2) places its playhead, and what l
 places counts; a player that tells nothing is taken to play what was delivered to it, in real time.
 IDLE -> ACTIVE -> CLOSED; a pulse is due at the start, each interval, at a return after CLOSED and at
 a change of title. Times are seconds on the caller's monotonic clock.
+
+Over 400 lines because one session's three kinds of evidence feed one count and one row of pulses.
 """
 
 from __future__ import annotations
