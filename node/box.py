@@ -86,7 +86,7 @@ class Box:
             network=self.links.name,
             registry=self.registry,
         )
-        self.token = settings.admin.token or _stored_token(home.path)
+        self.token = settings.admin.token or stored_token(home.path / "token")
         self.http_metrics = HttpMetrics(self.registry)
         self.public = Router(Hosts(_names(settings.network.announce)))
         self.local = Router(Hosts(), token=self.token)
@@ -113,6 +113,7 @@ class Box:
         self._work: list[tuple[str, Callable[[], Awaitable[object]], float | Callable[[], float]]] = []
         self._services: list[tuple[str, Callable[[], Coroutine[object, object, None]]]] = []
         self._wakes: dict[str, asyncio.Event] = {}
+        self._openers: list[Callable[[], Awaitable[object]]] = []
         self._closers: list[Callable[[], Awaitable[object]]] = []
         self.every("sync", SYNC_S, lambda: asyncio.to_thread(self.store.sync))
         self.every("expire", EXPIRE_S, lambda: asyncio.to_thread(self.spool.expire, clock_ms()))
@@ -155,6 +156,10 @@ class Box:
     def serve(self, name: str, service: Callable[[], Coroutine[object, object, None]]) -> None:
         """Run a long-lived ``service`` while the box runs; it is cancelled at the end."""
         self._services.append((name, service))
+
+    def on_listen(self, opener: Callable[[], Awaitable[object]]) -> None:
+        """Await ``opener`` once the box listens: a listener of a role's own."""
+        self._openers.append(opener)
 
     def on_close(self, closer: Callable[[], Awaitable[object]]) -> None:
         """Await ``closer`` at the end, after the listeners and before spool and store are closed."""
@@ -232,6 +237,8 @@ class Box:
         await self.listener.__aenter__()
         self.local_listener = LocalListener(self.local, self.http_metrics, host=admin.host, port=admin.port)
         await self.local_listener.__aenter__()
+        for opener in self._openers:
+            await opener()
 
     async def _close(self) -> None:
         (self.home.path / "admin.json").unlink(missing_ok=True)
@@ -304,9 +311,8 @@ class Box:
         return Answer(200, {"content-type": "text/plain; charset=utf-8"}, b"ok\n")
 
 
-def _stored_token(home: Path) -> str:
-    """Return this home's path token, made once: 128 random bits in a file only its owner reads."""
-    path = home / "token"
+def stored_token(path: Path) -> str:
+    """Return the path token in a file, made once: 128 random bits that only the file's owner reads."""
     if path.is_file():
         text = path.read_text().strip()
         if text:

@@ -58,11 +58,21 @@ def join(
     )
 
 
-@app.command(epilog="Example: farcast run --home ~/films")
+@app.command(epilog="Example: farcast run --lan")
 @guarded
-def run(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+def run(
+    lan: Annotated[
+        bool,
+        typer.Option("--lan", help="Serve televisions at home; print address and QR code."),
+    ] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
     """Run the node: gateway for players, mesh, satellite receiver; until Ctrl-C."""
     del debug
+    if lan:
+        os.environ["FARCAST_LAN_ENABLED"] = "true"
     from .duty import do_duty
     from .viewer import Viewer
 

@@ -241,6 +241,7 @@ class Desk:
 
     async def _get_title(self, exchange: Exchange) -> Answer:
         title, base = exchange.match["title"], self._viewer.box.local_url
+        lan = self._viewer.household.url
         self._viewer.library.entry(title)
         return Answer.json(
             {
@@ -248,6 +249,9 @@ class Desk:
                 "locked": await self._viewer.unlocker.locked(title),
                 "watch_hls": f"{base}/watch/{title}/master.m3u8",
                 "watch_dash": f"{base}/watch/{title}/manifest.mpd",
+                "watch_tv": f"{base}/watch/{title}/tv.m3u8",
+                "watch_file": f"{base}/watch/{title}/film.mp4",
+                "lan": f"{lan}/watch/{title}/film.mp4" if lan else None,
                 "player": f"{base}/play/{title}",
                 "cmcd": f"{base}/v1/cmcd",
                 "tier_in_use": self._viewer.fetcher.status()["tier_in_use"],

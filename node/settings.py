@@ -63,6 +63,14 @@ class Admin(Table, frozen=True):
     ]
 
 
+class Lan(Table, frozen=True):
+    """``[lan]``: the listener for televisions of this household."""
+
+    enabled: bool
+    host: Line
+    port: Port
+
+
 class Store(Table, frozen=True):
     """``[store]``: blocks on disk."""
 
@@ -241,6 +249,7 @@ class Settings:
 
     listen: Listen
     admin: Admin
+    lan: Lan
     store: Store
     contract: Contract
     spool: Spool
@@ -352,6 +361,7 @@ class Settings:
 TABLES: Mapping[str, type[Table]] = {
     "listen": Listen,
     "admin": Admin,
+    "lan": Lan,
     "store": Store,
     "contract": Contract,
     "spool": Spool,

@@ -37,6 +37,7 @@ from .catalog.trust import Trust
 from .desk import Desk
 from .duty import Greeting
 from .home import Home
+from .household import Household
 from .http.dial import HttpDialer
 from .http.problem import expect
 from .ladder.fetch import Fetcher
@@ -48,6 +49,8 @@ from .playback.bookmarks import Bookmarks
 from .playback.gateway import Gateway
 from .playback.keep import LABEL as KEEP
 from .playback.keep import Keeper
+from .playback.sessions import SESSIONS_LIMIT
+from .playback.television import Television
 from .playback.unlock import Standing, Unlocker
 from .pulses.acks import Acks
 from .pulses.batcher import Batcher
@@ -81,6 +84,7 @@ class Viewer:
             raise UsageError("this node has joined no origin yet; run `farcast join LINK` first")
         self.enrolled = (home.path / ENROLLED_FILE).exists()
         self.no_ticket = ""  # why the last try to get tickets failed
+        self._digests: dict[str, bytes] = {}
         self.replica = Replica(home.path / "catalog", self._keyring)
         self.library = Library(self.replica, box.store, self._keyring)
         self.discovery: Discovery | None = None
@@ -137,7 +141,10 @@ class Viewer:
         self.finder = Finder(self.library)
         self.bookmarks = Bookmarks(home.path / "bookmarks.json")
         self.history = History(box.spool, self.wallet)
+        self.television = Television(self.library, self.gateway, self.fetcher)
+        self.household = Household(box, self.television, self.gateway)
         self.desk = Desk(self)
+        self.desk.lan = lambda: self.household.url
         self._add_routes()
         self._add_work()
 
@@ -156,8 +163,13 @@ class Viewer:
         page = f"{box.local_url}/"
         follows = self.trust.hint.name if self.trust.hint else "nobody yet"
         return Greeting(
-            {"page": page, "public_port": box.listener.port, "metrics": box.metrics_url},
-            [f"Page: {page}", f"Follows {follows}."],
+            {
+                "page": page,
+                "public_port": box.listener.port,
+                "metrics": box.metrics_url,
+                "lan": self.household.everything or None,
+            },
+            [f"Page: {page}", f"Follows {follows}.", *self.household.lines()],
         )
 
     @property
@@ -239,7 +251,12 @@ class Viewer:
         return data
 
     def _digest(self, title: str) -> bytes:
-        return self.library.entry(title).cid.digest
+        """Return a title's manifest digest; of one retired while it played what was watched counts."""
+        if self.library.lists(title) or title not in self._digests:
+            self._digests[title] = self.library.entry(title).cid.digest
+        while len(self._digests) > SESSIONS_LIMIT:
+            del self._digests[next(iter(self._digests))]
+        return self._digests[title]
 
     async def _issue(self, wanted: list[tuple[int, bytes]]) -> list[TicketGrant]:
         body = encode(TicketRequest(1, [TicketWish(day, key) for day, key in wanted]))
@@ -290,6 +307,7 @@ class Viewer:
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         box.public.route("POST", "/v1/pulses", self.reception.handle)
         local = box.local
+        self.television.add_to(local)
         self.gateway.add_to(local)
         local.route("GET", "/ipfs/{cid}", self.embargo.guard(routes.block))
         local.route("GET", "/ipfs/{cid}/{path...}", self.embargo.guard(routes.block))

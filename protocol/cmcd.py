@@ -36,8 +36,9 @@ _INT_LIMIT = 2**53
 class Report(NamedTuple):
     """One report; absent keys are empty or None, times milliseconds.
 
-    ``state`` is one letter of ``STATES``; ``position_ms`` the playhead (``pt``), ``buffer_ms`` the
-    shorter of ``bl`` and ``dl``; ``next_objects`` relative addresses (``nor``).
+    ``state`` is one letter of ``STATES``; ``position_ms`` the playhead (``pt``), ``ahead_ms`` the media
+    buffered ahead of it (``bl``), ``buffer_ms`` the shorter of ``bl`` and ``dl``, never negative;
+    ``next_objects`` relative addresses (``nor``).
     """
 
     sid: str = ""
@@ -50,6 +51,7 @@ class Report(NamedTuple):
     ts_ms: int | None = None
     buffer_ms: int | None = None
     next_objects: tuple[str, ...] = ()
+    ahead_ms: int | None = None
 
     @property
     def buffer_s(self) -> float | None:
@@ -116,7 +118,8 @@ def report_of(query: Mapping[str, str], headers: Mapping[str, str]) -> Report | 
 
 
 def _report(fields: Mapping[str, str]) -> Report:
-    buffers = [value for value in (_integer(fields, "bl"), _integer(fields, "dl")) if value is not None]
+    ahead = _integer(fields, "bl")
+    buffers = [value for value in (ahead, _integer(fields, "dl")) if value is not None and value >= 0]
     state = _text(fields.get("sta", ""))
     return Report(
         _text(fields.get("sid", ""))[:NAME_LIMIT_CHARS],
@@ -129,6 +132,7 @@ def _report(fields: Mapping[str, str]) -> Report:
         _integer(fields, "ts"),
         min(buffers) if buffers else None,
         _addresses(fields.get("nor", "")),
+        ahead,
     )
 
 

@@ -1,22 +1,30 @@
 """Viewing: from what a player does to the milliseconds that count, one player session at a time.
 
 Counted is wall time in which playback advanced: min(time in state *playing*, media advanced / rate,
-wall), and media may advance only through what was delivered. A player that reports its states (CMCD
-v2 events) is believed up to its last sign of life; any other is taken to play what was delivered to
-it, in real time. IDLE -> ACTIVE -> CLOSED; a pulse is due at the start, each interval, at a return
-after CLOSED and at a change of title. Times are seconds on the caller's monotonic clock.
+wall), and media may advance only through what was delivered. Three kinds of evidence, the best one
+that a player gives: its events (CMCD v2, event mode) are believed up to its last sign of life; the
+buffer it names in its requests (CMCD v1 and v2) places its playhead, and what lies between two such
+places counts; a player that tells nothing is taken to play what was delivered to it, in real time.
+IDLE -> ACTIVE -> CLOSED; a pulse is due at the start, each interval, at a return after CLOSED and at
+a change of title. Times are seconds on the caller's monotonic clock.
+
+Over 400 lines because one session's three kinds of evidence feed one count and one row of pulses.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 from typing import NamedTuple
 
-from .cmcd import STATES
+from .playerclock import POSITION_LIMIT_MS, PlayerClock, PlayerEvent
+from .playout import LEAD_MS, Playout
 from .pulse import ACTIVE, MAX_DELTA_MS, RETURN, START, SWITCH
+from .stretch import Stretch
+from .wall import Wall
+
+__all__ = ["INTERVAL_S", "LEAD_MS", "Basis", "Phase", "PlayerEvent", "PulseDue", "ViewingSession"]
 
 INTERVAL_S = 60.0
 CLOSE_S = 300.0
@@ -25,15 +33,12 @@ SILENCE_S = 65.0
 """A player said to be playing is believed this long without another sign of life."""
 GRACE_S = 5.0
 """How long a due pulse waits for the player's next sign of life, so that it is up to date."""
-LATE_EVENT_S = 5.0
-LEAD_MS = 30_000
 SLACK_MS = 4_000
 """Media may play this much before its delivery is noted: two segments on their way."""
-RATE_MIN, RATE_MAX = 0.25, 16.0
-_POSITION_LIMIT_MS = 2**32 - 1
 _SEGMENTS_LIMIT = 100_000
 _JUMP_MS = 2_000
-_RESTART_MS = 1_000
+_ROUNDING_MS = 250
+"""Players round their buffer to tenths of a second."""
 
 
 class Phase(Enum):
@@ -44,17 +49,12 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
-class PlayerEvent(NamedTuple):
-    """One event of a player: its state from now on, and what it says of itself, all unproven.
+class Basis(Enum):
+    """What a session is counted by."""
 
-    ``state`` is a CMCD letter, empty for no change; ``ts_ms`` the player's own clock.
-    """
-
-    state: str = ""
-    rate: float | None = None
-    position_ms: int | None = None
-    sn: int | None = None
-    ts_ms: int | None = None
+    DELIVERY = "delivery"
+    REQUESTS = "requests"
+    EVENTS = "events"
 
 
 class PulseDue(NamedTuple):
@@ -67,85 +67,118 @@ class PulseDue(NamedTuple):
     at: float
 
 
-@dataclass(slots=True)
-class _Stretch:
-    """Playback between two seeks: what each of the three bounds allows so far, in wall ms."""
-
-    wall_ms: float = 0.0
-    media_wall_ms: float = 0.0
-    media_ms: float = 0.0
-    counted_ms: float = 0.0
-    seen: dict[str, set[int]] = field(default_factory=dict[str, set[int]])
-    newest: dict[str, int] = field(default_factory=dict[str, int])
-
-
 class ViewingSession:
     """One player's session: feed it events and deliveries, call ``tick`` at ``wake_at``, ``take`` pulses."""
 
-    def __init__(self, content: str, *, interval_s: float = INTERVAL_S) -> None:
-        """Begin IDLE with the title ``content``; pulses come each ``interval_s`` while it plays."""
+    def __init__(self, content: str, *, interval_s: float = INTERVAL_S, wall: Wall | None = None) -> None:
+        """Begin IDLE with the title ``content``; pulses come each ``interval_s`` while it plays.
+
+        Sessions that share a ``wall`` never count one second twice.
+        """
         self.content = content
         self.phase = Phase.IDLE
-        self.reports = False
-        self.lies: Counter[str] = Counter()
+        self.basis = Basis.DELIVERY
         self.counted_ms = 0.0
         self.state = ""
+        self._wall = wall or Wall()
+        self._clock = PlayerClock()
+        self._playout = Playout()
         self._interval_s = interval_s
         self._rate = 1.0
         self._position_ms = 0.0
-        self._placed = False
-        self._positioned = False
-        self._folded_at = -inf
-        self._sign_at = -inf
-        self._pulse_at = -inf
-        self._pending_ms = 0.0
-        self._unclaimed_ms = 0.0
-        self._stretch = _Stretch()
-        self._level_ms: dict[str, float] = {}
+        self._placed = self._positioned = self._advances = self._away = False
+        self._voice = ""
+        self._folded_at = self._sign_at = self._pulse_at = -inf
+        self._pending_ms = self._unclaimed_ms = 0.0
+        self._stretch = Stretch()
         self._delivered: set[tuple[str, int]] = set()
         self._delivered_ms: Counter[str] = Counter()
-        self._sn = -1
-        self._ts_ms = 0
-        self._offset_ms = inf
         self._due: list[PulseDue] = []
 
     # -- what happens
 
     def receive(self, event: PlayerEvent, now: float) -> None:
         """Fold one player event; an old or repeated one is counted as a lie and changes nothing."""
-        if not self._in_order(event):
+        if not self._clock.in_order(event):
             return
-        if not self.reports:
-            self._fold_delivery(now)
-            self.reports = True
-            self._level_ms.clear()
-            self._folded_at = now
-        at = self._when(event, now)
-        position = self._checked_position(event)
+        self._trust(Basis.EVENTS, now)
+        at = max(self._clock.when(event, now), self._folded_at)
+        position = self._clock.position_ms(event)
         self._fold_state(at, position)
         self._positioned = position is not None
         if position is not None:
             self._position_ms, self._placed = position, True
-        self._set_rate(event.rate)
+        self._rate = self._clock.rate(event, self._rate)
         if event.state:
             self._set_state(event.state, now)
         self._sign_at = now
         self._emit_if_due(now)
 
-    def delivered(self, track: str, start_ms: int, duration_ms: int, now: float) -> None:
-        """Hear that a media segment went out whole; ``track`` is ``video`` or ``audio``."""
+    def requested(
+        self, event: PlayerEvent, track: str, start_ms: int, buffer_ms: int | None, now: float
+    ) -> None:
+        """Fold what a player says with its request for the segment of ``track`` at ``start_ms``.
+
+        Its playhead is ``buffer_ms`` (CMCD ``bl``) before that segment, unless it names it; a request
+        that tells neither changes nothing.
+        """
+        position = self._clock.position_ms(event)
+        if position is None and buffer_ms is not None:
+            if 0 <= buffer_ms <= start_ms + _JUMP_MS:
+                position = max(float(start_ms - buffer_ms), 0.0)
+            else:
+                self.lies["bad_buffer"] += 1
+        if position is None:
+            return
+        if self.basis is Basis.EVENTS:  # they count; this only says where
+            if not self._positioned and track == "video":
+                self._fold_state(now, None)
+                self._position_ms, self._placed, self._sign_at = position, True, now
+            return
+        self._trust(Basis.REQUESTS, now)
+        if track != self._voice:
+            if self._voice and track != "video":
+                return  # the playheads of two tracks differ by their rounding; one speaks
+            self._voice, self._placed = track, False
+        self._fold_place(position, self._clock.rate(event, self._rate), now)
+        self.state = event.state or self.state
+        self._begin(now)
+        self._emit_if_due(now)
+
+    def delivered(
+        self,
+        track: str,
+        start_ms: int,
+        duration_ms: int,
+        now: float,
+        *,
+        rendition: int = 0,
+        again_ms: int = 0,
+    ) -> None:
+        """Hear that a media segment of ``video`` or ``audio`` went out whole; see ``Playout.fill``."""
         if duration_ms <= 0 or start_ms < 0:
             return
-        if self.reports:
-            if not self._positioned:  # a player that tells its playhead is believed by that alone
-                self._fold_state(now, None)
-                self._sign_at = now
-            self._note_delivery(track, start_ms, duration_ms)
-        else:
+        if self.basis is Basis.DELIVERY:
+            self._away = False
             self._fold_delivery(now)
-            self._note_delivery(track, start_ms, duration_ms)
-            self._fill(track, start_ms, duration_ms, now)
+            self._playout.fill(track, start_ms, duration_ms, rendition, again_ms=again_ms)
+            self._begin(now)
+        elif self.basis is Basis.EVENTS and not self._positioned:
+            self._fold_state(now, None)  # one that tells its playhead is believed by that alone
+            self._sign_at = now
+        self._note_delivery(track, start_ms, duration_ms)
         self._emit_if_due(now)
+
+    def left(self, now: float) -> None:
+        """Hear that a player counted by delivery has closed its connections: it plays no more."""
+        self._fold(now)
+        self._away = True
+
+    def began_again(self, now: float) -> None:
+        """Hear that a player which had ``left`` starts from its playlist: what it had buffered is gone."""
+        if self._away:
+            self._away, self._folded_at = False, now
+            self._playout.clear()
 
     def switch(self, content: str, now: float) -> None:
         """The same player turns to another title."""
@@ -157,22 +190,22 @@ class ViewingSession:
         self._position_ms, self._placed = 0.0, False
         self._delivered.clear()
         self._delivered_ms.clear()
-        self._level_ms.clear()
-        self._stretch = _Stretch()
+        self._playout.clear()
+        self._stretch = Stretch()
         if self.phase is Phase.ACTIVE:
             self._emit(SWITCH, now)
 
     def tick(self, now: float) -> None:
         """Let time pass."""
-        if not self.reports:
-            self._fold_delivery(now)
+        self._fold(now)
+        if now - self._folded_at > SILENCE_S:
+            self._advances = False
         if self.phase is not Phase.ACTIVE:
             return
         if now - self._pulse_at >= CLOSE_S:
-            self._flush(now, last=True)
-            self.phase = Phase.CLOSED
-            return
-        self._emit_if_due(now)
+            self.close(now)
+        else:
+            self._emit_if_due(now)
 
     def flush(self, now: float) -> None:
         """Make a pulse due for what has been counted, ahead of its time."""
@@ -189,6 +222,16 @@ class ViewingSession:
     # -- what is asked
 
     @property
+    def lies(self) -> Counter[str]:
+        """What this player said that cannot be true, by reason."""
+        return self._clock.lies
+
+    @property
+    def reports(self) -> bool:
+        """Whether the player tells of its playback, by events or with its requests."""
+        return self.basis is not Basis.DELIVERY
+
+    @property
     def wake_at(self) -> float | None:
         """When ``tick`` is due; None while nothing plays."""
         if self.phase is not Phase.ACTIVE:
@@ -201,66 +244,49 @@ class ViewingSession:
     @property
     def playing(self) -> bool:
         """Whether playback advances, as far as anybody can tell."""
-        return self.state == "p" if self.reports else max(self._level_ms.values(), default=0.0) > 0
+        if self.basis is Basis.EVENTS:
+            return self.state == "p"
+        if self.basis is Basis.REQUESTS:
+            return self._advances
+        return self._playout.playing and not self._away
 
     @property
     def position_ms(self) -> int:
         """The playhead, reported or worked out, in media ms."""
-        return min(max(int(self._position_ms), 0), _POSITION_LIMIT_MS)
+        position_ms = self._position_ms if self.reports else self._playout.position_ms
+        return min(max(int(position_ms), 0), POSITION_LIMIT_MS)
 
     def lead_ms(self, track: str, now: float) -> float:
-        """Return how much of ``track`` went out and cannot have been played yet; 0 for reporting players."""
+        """Return how much of ``track`` is out and unplayed at normal speed; 0 for reporting players."""
         self._fold(now)
-        return 0.0 if self.reports else self._level_ms.get(track, 0.0)
+        return 0.0 if self.reports else self._playout.lead_ms(track)
+
+    def wait_ms(self, track: str, start_ms: int, now: float, *, again_ms: int = 0) -> float:
+        """Return how long a segment has to wait until it may go out; 0 for reporting players."""
+        self._fold(now)
+        return 0.0 if self.reports else self._playout.wait_ms(track, start_ms, again_ms)
 
     def take(self) -> list[PulseDue]:
         """Return the pulses due since the last call, in order."""
         due, self._due = self._due, []
         return due
 
-    # -- reporting players
+    # -- players that tell of themselves
 
-    def _in_order(self, event: PlayerEvent) -> bool:
-        if event.state and event.state not in STATES:
-            self.lies["unknown_state"] += 1
-            return False
-        if event.sn is None:
-            return True
-        newer = event.ts_ms is not None and event.ts_ms > self._ts_ms + _RESTART_MS
-        if event.sn < 0 or event.sn == self._sn or (event.sn < self._sn and not newer):
-            self.lies["repeated_sn" if event.sn == self._sn else "old_sn"] += 1
-            return False
-        self._sn = event.sn  # a lower number on a later clock is a player that began again
-        return True
-
-    def _when(self, event: PlayerEvent, now: float) -> float:
-        """Place an event on our clock: by the player's own, at most 5 s back and never ahead."""
-        if event.ts_ms is None or not 0 <= event.ts_ms < 2**53:
-            return now
-        self._ts_ms = event.ts_ms
-        self._offset_ms = min(self._offset_ms, now * 1000 - event.ts_ms)
-        at = (event.ts_ms + self._offset_ms) / 1000
-        return min(max(at, now - LATE_EVENT_S, self._folded_at), now)
-
-    def _checked_position(self, event: PlayerEvent) -> float | None:
-        if event.position_ms is None:
-            return None
-        if not 0 <= event.position_ms <= _POSITION_LIMIT_MS:
-            self.lies["bad_position"] += 1
-            return None
-        return float(event.position_ms)
-
-    def _set_rate(self, rate: float | None) -> None:
-        if rate is None or rate == 0:  # 0: stands still, which the state says as well
+    def _trust(self, basis: Basis, now: float) -> None:
+        """Count by better evidence from now on."""
+        if self.basis is basis:
             return
-        if not RATE_MIN <= rate <= RATE_MAX:
-            self.lies["bad_rate"] += 1
-            rate = min(max(rate, RATE_MIN), RATE_MAX)
-        self._rate = rate
+        self._fold(now)
+        self.basis = basis
+        self._playout.clear()
+        self._voice, self._placed, self._advances = "", False, False
+        self._folded_at = now
+        self._stretch = Stretch()
 
     def _set_state(self, state: str, now: float) -> None:
         if state == "k":
-            self._stretch = _Stretch()
+            self._stretch = Stretch()
         self.state = state
         if state == "p":
             self._begin(now)
@@ -281,52 +307,47 @@ class ViewingSession:
         if position is not None and self._placed:
             moved_ms = position - self._position_ms
             if moved_ms < 0 or moved_ms > media_ms + _JUMP_MS:  # a seek nobody told of
-                self._stretch = _Stretch()
+                self._stretch = Stretch()
                 media_ms = min(media_ms, max(moved_ms, 0.0))
             else:
                 media_ms = moved_ms
-        stretch = self._stretch
-        room_ms = max(self._delivered_ms.values(), default=0) + SLACK_MS - stretch.media_ms
-        media_ms = max(min(media_ms, room_ms), 0.0) if self._delivered else 0.0
+        self._advance(wall_ms, media_ms, self._rate, _JUMP_MS, at)
+
+    def _fold_place(self, position: float, rate: float, now: float) -> None:
+        """Count from the last place of the playhead to ``position``; a jump between them counts nothing."""
+        wall_ms = (now - self._folded_at) * 1000
+        before, self._rate = self._rate, rate
+        if self._placed and wall_ms > 0:
+            fastest = max(before, rate)
+            moved_ms = position - self._position_ms
+            if -_ROUNDING_MS <= moved_ms <= wall_ms * fastest + _ROUNDING_MS:
+                self._advances = moved_ms > 0
+                self._advance(wall_ms, moved_ms, fastest, _ROUNDING_MS, now)
+            else:
+                self._stretch = Stretch()
+        self._position_ms, self._placed = position, True
+        self._folded_at = now
+
+    def _advance(self, wall_ms: float, media_ms: float, rate: float, slack_ms: float, at: float) -> None:
+        """Let playback advance by ``media_ms``, through what was delivered; count what the bounds allow."""
+        if media_ms > 0:
+            room_ms = max(self._delivered_ms.values(), default=-SLACK_MS) + SLACK_MS - self._stretch.media_ms
+            media_ms = max(min(media_ms, room_ms), 0.0)
         self._position_ms += media_ms
-        stretch.wall_ms += wall_ms
-        stretch.media_ms += media_ms
-        stretch.media_wall_ms += media_ms / self._rate
-        counted_ms = min(stretch.wall_ms, stretch.media_wall_ms)
-        if counted_ms > stretch.counted_ms:
-            self._count(counted_ms - stretch.counted_ms)
-            stretch.counted_ms = counted_ms
+        counted_ms = self._stretch.advance(wall_ms, media_ms, rate, slack_ms)
+        began = at - wall_ms / 1000
+        self._count(min(counted_ms, wall_ms), began, at)
+        self._count(counted_ms - wall_ms, began - slack_ms / 1000, began)
 
     # -- players that only fetch
 
-    def _fill(self, track: str, start_ms: int, duration_ms: int, now: float) -> None:
-        stretch = self._stretch
-        newest = stretch.newest.get(track, start_ms)
-        if abs(start_ms - newest) > LEAD_MS:  # a seek: what was buffered is thrown away
-            self._level_ms.clear()
-            self._stretch = stretch = _Stretch()
-            self._placed = False
-        if not self._placed:
-            self._position_ms, self._placed = float(start_ms), True
-        stretch.newest[track] = start_ms
-        seen = stretch.seen.setdefault(track, set())
-        if start_ms not in seen and len(seen) < _SEGMENTS_LIMIT:
-            seen.add(start_ms)
-            level = self._level_ms.get(track, 0.0) + duration_ms
-            self._level_ms[track] = min(level, LEAD_MS + duration_ms)
-        self._begin(now)
-
     def _fold_delivery(self, now: float) -> None:
         wall_ms = (now - self._folded_at) * 1000
-        if wall_ms <= 0:
+        if wall_ms <= 0 or self._away:
             return
-        self._folded_at = now
-        played_ms = min(wall_ms, max(self._level_ms.values(), default=0.0))
-        for track, level in self._level_ms.items():
-            self._level_ms[track] = max(level - wall_ms, 0.0)
-        if played_ms > 0:
-            self._position_ms += played_ms
-            self._count(played_ms)
+        began, self._folded_at = self._folded_at, now
+        played_ms = self._playout.advance(wall_ms)
+        self._count(played_ms, began, now)
 
     # -- both
 
@@ -335,17 +356,19 @@ class ViewingSession:
         if key not in self._delivered and len(self._delivered) < _SEGMENTS_LIMIT:
             self._delivered.add(key)
             self._delivered_ms[track] += duration_ms
-        if not self._placed:
+        if not self._placed and self.basis is Basis.EVENTS:
             self._position_ms, self._placed = float(start_ms), True
 
     def _fold(self, now: float) -> None:
-        if self.reports:
-            return  # what the player has not confirmed yet does not count
-        self._fold_delivery(now)
+        if not self.reports:  # what a reporting player has not confirmed yet does not count
+            self._fold_delivery(now)
 
-    def _count(self, wall_ms: float) -> None:
-        self._pending_ms += wall_ms
-        self.counted_ms += wall_ms
+    def _count(self, counted_ms: float, began: float, at: float) -> None:
+        if counted_ms <= 0:
+            return
+        claimed_ms = self._wall.claim(began, at, counted_ms)
+        self._pending_ms += claimed_ms
+        self.counted_ms += claimed_ms
 
     def _begin(self, now: float) -> None:
         """Playback runs: open the session, or show that it is back after a long pause."""
@@ -366,7 +389,7 @@ class ViewingSession:
     @property
     def _unconfirmed(self) -> bool:
         """Whether playback may have advanced past what the player has confirmed."""
-        return self.reports and self.state == "p"
+        return self.basis is Basis.EVENTS and self.state == "p"
 
     def _emit_if_due(self, now: float) -> None:
         since_s = now - self._pulse_at

@@ -37,6 +37,7 @@ HOW_TO_INSTALL = {
     "node": "apt-get install nodejs",
     "promtool": "apt-get install prometheus",
     "varnishd": "apt-get install varnish",
+    "vlc": "apt-get install vlc-bin vlc-plugin-base",
     "unshare": "apt-get install util-linux",
     "zbarimg": "apt-get install zbar-tools",
 }

@@ -30,24 +30,39 @@ STALL_S = 30.0
 """A client that takes nothing for this long loses its connection."""
 IDLE_S = 60.0
 _OPTIONS: dict[str, Any] = {
-    "keepalive_timeout": IDLE_S,
     "lingering_time": 2.0,
     "auto_decompress": False,
     "access_log": None,
 }
 _SMALL_BYTES = 64 << 10
 
+Admit = Callable[[str], Callable[[], None] | None]
+"""Takes a client's address; returns what to call when its connection ends, None where it may not speak."""
+
 
 class ApiServer:
     """Serves a router over connections it is handed; the protocol factory is ``protocol()``."""
 
     def __init__(
-        self, router: Router, files: FileCache, plain: Tally, secure: Tally, meter: Meter | None = None
+        self,
+        router: Router,
+        files: FileCache,
+        plain: Tally,
+        secure: Tally,
+        meter: Meter | None = None,
+        *,
+        idle_s: float = IDLE_S,
+        stall_s: float = STALL_S,
+        admit: Admit | None = None,
     ) -> None:
         """Answer through ``router``, counting clear connections in ``plain``, TLS in ``secure``.
 
-        ``meter`` paces and counts what is sent.
+        ``meter`` paces and counts what is sent; a connection unused for ``idle_s``, or whose client
+        takes nothing for ``stall_s``, is closed, and one that ``admit`` refuses is not read at all.
         """
+        self._idle_s = idle_s
+        self._stall_s = stall_s
+        self._admit = admit
         self._meter = meter or Meter(Governor())
         self._router = router
         self._files = files
@@ -62,7 +77,9 @@ class ApiServer:
 
     def protocol(self, lost: Callable[[], None] = lambda: None) -> ApiProtocol:
         """Return a fresh protocol for one accepted connection; ``lost`` is called once when it ends."""
-        return ApiProtocol(self._server, self._router, self._plain, lost)
+        return ApiProtocol(
+            self._server, self._router, self._plain, lost, idle_s=self._idle_s, admit=self._admit
+        )
 
     async def close(self, drain_s: float) -> None:
         """End idle connections now, and busy ones within ``drain_s``."""
@@ -73,6 +90,8 @@ class ApiServer:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError
+        protocol = request.protocol
+        assert isinstance(protocol, ApiProtocol)
         secure = transport.get_extra_info("sslcontext") is not None
         headers: dict[str, str] = {}
         for name, value in request.headers.items():
@@ -86,6 +105,7 @@ class ApiServer:
                 peer=plain(request.remote or ""),
                 secure=secure,
                 reader=lambda limit: _read(request, limit),
+                is_open=protocol.is_open,
             )
         except RefusedError as error:
             answer = self._router.fail(error, plain(request.remote or ""))
@@ -124,7 +144,7 @@ class ApiServer:
                 async with aclosing(self._files.stream(answer)) as chunks:
                     async for chunk in chunks:
                         await self._meter.spend(peer, len(chunk))
-                        async with asyncio.timeout(STALL_S):
+                        async with asyncio.timeout(self._stall_s):
                             await response.write(chunk)
                         tally.sent_bytes += len(chunk)
             async with asyncio.timeout(STALL_S):
@@ -144,18 +164,48 @@ class ApiProtocol(RequestHandler):
     Its own way logs a traceback and the sender's address for each malformed request.
     """
 
-    __slots__ = ("_lost", "_plain", "_router")
+    __slots__ = ("_admit", "_left", "_lost", "_plain", "_router")
 
-    def __init__(self, server: web.Server, router: Router, plain: Tally, lost: Callable[[], None]) -> None:
-        super().__init__(server, loop=asyncio.get_running_loop(), **_OPTIONS)
+    def __init__(
+        self,
+        server: web.Server,
+        router: Router,
+        plain: Tally,
+        lost: Callable[[], None],
+        *,
+        idle_s: float = IDLE_S,
+        admit: Admit | None = None,
+    ) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), keepalive_timeout=idle_s, **_OPTIONS)
+        self._admit = admit
+        self._left = False
         self._router = router
         self._plain = plain
         self._lost: Callable[[], None] | None = lost
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or end at once where the client is not admitted."""
+        super().connection_made(transport)
+        if self._admit is not None and isinstance(transport, asyncio.Transport):
+            name = transport.get_extra_info("peername")
+            self._lost = self._admit(plain(name[0]) if name else "")
+            if self._lost is None:
+                transport.abort()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell of the end."""
+        self._left |= exc is not None
         super().connection_lost(exc)
         self.lost()
+
+    def eof_received(self) -> None:
+        """Note that it was the client who closed."""
+        self._left = True
+        super().eof_received()
+
+    def is_open(self) -> bool:
+        """Say whether the client has not closed the connection; one that this box closed tells nothing."""
+        return not self._left
 
     def lost(self) -> None:
         """Tell of the end, once."""

@@ -38,7 +38,8 @@ class Exchange:
 
     ``path`` is raw, ``segments`` decoded once; header names are lower case; ``host`` is the
     authority asked for, port included; ``peer`` the sender's address, never to be logged;
-    ``secure`` says that this box's own key authenticated the channel (TLS or QUIC).
+    ``secure`` says that this box's own key authenticated the channel (TLS or QUIC); ``is_open`` turns
+    false once the client has closed the connection, where its carrier can tell.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Exchange:
     reader: Callable[[int], Awaitable[bytes]]
     match: dict[str, str] = field(default_factory=dict[str, str])
     body: bytes | None = None
+    is_open: Callable[[], bool] = lambda: True
 
     @classmethod
     def of(
@@ -64,6 +66,7 @@ class Exchange:
         peer: str,
         secure: bool,
         reader: Callable[[int], Awaitable[bytes]],
+        is_open: Callable[[], bool] = lambda: True,
     ) -> Exchange:
         """Make the exchange of a request as its carrier received it.
 
@@ -83,6 +86,7 @@ class Exchange:
             peer,
             secure,
             reader,
+            is_open=is_open,
         )
 
     async def read(self, limit_bytes: int) -> bytes:

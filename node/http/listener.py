@@ -29,6 +29,8 @@ from .workers import Workers
 
 BACKLOG = 1_024
 DRAIN_S = 5.0
+LOCAL_IDLE_S = 6 * 3_600.0
+"""A player that plays out what it has keeps its connection; that it closes says it is gone."""
 SPARE_DESCRIPTORS = 2_048
 """For block files, databases and the connections this box makes."""
 _PAIR_TRIES = 16
@@ -176,7 +178,9 @@ class LocalListener:
         names = ("127.0.0.1", "localhost", "[::1]")
         self._router.allowed = Hosts([f"{name}:{self.port}" for name in names], addresses=False)
         tally = self._metrics.carrier("local")
-        api = self._api = ApiServer(self._router, self._files, tally, tally)
+        api = self._api = ApiServer(
+            self._router, self._files, tally, tally, idle_s=LOCAL_IDLE_S, stall_s=LOCAL_IDLE_S
+        )
         tally.connections = lambda: api.connections
         self._server = await asyncio.get_running_loop().create_server(
             self._api.protocol, sock=sock, backlog=BACKLOG

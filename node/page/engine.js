@@ -1,7 +1,7 @@
 // What feeds the video: hls.js wherever MSE is, for it reports to the gateway; else the browser's own HLS.
 
 const AGAIN_MS = 4000;
-const TELL = ["ps", "t", "e"];
+const TELL = ["ps", "pr", "t", "e"];
 const GONE = new Set([400, 401, 402, 403, 404, 410, 451]);
 
 /** Read the sentence of a problem document (RFC 9457) out of a failed request; empty where there is none. */

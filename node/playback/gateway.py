@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 EVENTS_LIMIT_BYTES = 64 << 10
 PACE_LIMIT_S = 8.0
 """Players give up on a first byte after ten seconds or so; no segment waits longer than this."""
+PLAYLISTS = (".m3u8", ".mpd")
 AHEAD = 3
 PREFETCH_TASKS = 16
 TICK_S = 0.5
@@ -127,7 +128,9 @@ class Gateway:
         if clear is not None:
             plan = plan._replace(size=len(clear))
         slot = await self._slot(request)
-        session = self._session(exchange, request) if slot else None
+        session = self.seat(exchange, title, slot, report) if slot else None
+        if not report.sid and path.endswith(PLAYLISTS):
+            self.opened(exchange, title)
         headers = {
             "content-type": plan.media_type,
             "content-length": str(plan.size),
@@ -147,7 +150,7 @@ class Gateway:
         if exchange.method == "HEAD":
             return Answer(200, headers, _nothing())
         if session is not None and slot is not None:
-            await self._pace(session, slot)
+            await self.pace(session, slot)
         whole = span or Span(0, plan.size)
         body = await self._body(
             request, plan, whole, lambda: self._hear_delivered(session, title, slot, plan, whole), clear
@@ -182,6 +185,44 @@ class Gateway:
     def trail(self, title: str, sid: str = "") -> Trail | None:
         """Return which ways a player's last segments came; None where nobody plays ``title`` now."""
         return self._sessions.trail(title, sid)
+
+    # -- players
+
+    def seat(
+        self, exchange: Exchange, title: str, slot: Slot, report: Report, *, file: bool = False
+    ) -> Session:
+        """Return the session of a request for a segment or a ``file``; folds what the player says with it."""
+        now = self._clock()
+        session = self._sessions.find(report.sid, _client(exchange), title, now)
+        session.connected(exchange.is_open, None if file else slot)
+        if exchange.method != "HEAD":
+            self._sessions.asked(session, title, report, slot, now)
+        return session
+
+    def opened(self, exchange: Exchange, title: str) -> None:
+        """Hear that a player without a name begins a title, at its playlist or its first byte."""
+        self._sessions.opened(_client(exchange), title, self._clock())
+
+    async def pace(self, session: Session, slot: Slot, again_ms: int = 0) -> None:
+        """Wait until a segment may go out; it may begin to report meanwhile."""
+        deadline = self._clock() + PACE_LIMIT_S
+        while (now := self._clock()) < deadline:
+            wait_s = self._sessions.wait_s(session, slot, now, again_ms)
+            if not wait_s:
+                return
+            await asyncio.sleep(min(wait_s, TICK_S, deadline - now))
+
+    def heard(self, session: Session, title: str, sighting: Sighting) -> None:
+        """Hear that a segment went out to its end."""
+        self._sessions.delivered(session, title, sighting, self._clock())
+
+    def fetch(self, title: str, buffer_s: float | None = None) -> Fetch:
+        """Return what brings the blocks of a title, verified, to a player that holds so much."""
+        return self._fetch(title, buffer_s)
+
+    def report(self, exchange: Exchange) -> Report:
+        """Return what a player says of itself with a request (CMCD); what cannot be read is counted."""
+        return self._report(exchange)
 
     # -- clockwork
 
@@ -224,8 +265,11 @@ class Gateway:
             return await self._titles.plan(request.title, request.path, request.fetch)
         except UnreachableError as error:
             raise _no_tier(request, error) from error
-        except RefusedError:
-            raise
+        except RefusedError as error:
+            if error.reason != "unknown_title" or not self._sessions.plays(request.title):
+                raise
+            message = f"{request.title!r} was retired by its origin while it played"
+            raise RefusedError(message, status=410, reason="retired") from error
         except RemoteError as error:
             if error.reason not in ("not_found", "not_a_file"):
                 raise
@@ -323,24 +367,12 @@ class Gateway:
             self._unread.labels(error.reason).inc()
             return Report()
 
-    def _session(self, exchange: Exchange, request: _Request) -> Session:
-        return self._sessions.find(request.report.sid, _client(exchange), request.title, self._clock())
-
-    async def _pace(self, session: Session, slot: Slot) -> None:
-        deadline = self._clock() + PACE_LIMIT_S
-        while (now := self._clock()) < deadline:
-            wait_s = self._sessions.wait_s(session, slot.track, now)
-            if not wait_s:
-                return
-            await asyncio.sleep(min(wait_s, TICK_S, deadline - now))  # it may begin to report meanwhile
-
     def _hear_delivered(
         self, session: Session | None, title: str, slot: Slot | None, plan: FilePlan, span: Span
     ) -> None:
         """A segment counts once its end went out: whole, or its last range."""
         if session is not None and slot is not None and plan.leaves and span.first + span.length == plan.size:
-            sighting = Sighting(slot, plan.leaves[0].cid)
-            self._sessions.delivered(session, title, sighting, self._clock())
+            self.heard(session, title, Sighting(slot, plan.leaves[0].cid))
             arrivals = [self._fetcher.supply.arrival(leaf.cid) for leaf in plan.leaves]
             session.trail.add(slot.track, slot.start_ms, arrivals, self._clock())
 

@@ -81,6 +81,14 @@ class Tab:
             assert time.monotonic() < deadline, f"{timeout_s:g} s passed until {expression}"
             await asyncio.sleep(0.05)
 
+    async def cover(self) -> None:
+        """Open another tab before this one."""
+        session, self._session = self._session, ""  # a target is the browser's affair, not the tab's
+        try:
+            await self.call("Target.createTarget", url="about:blank")
+        finally:
+            self._session = session
+
     async def axe(self) -> list[str]:
         """Return the violations that axe-core finds on the page; skips where it is not installed."""
         source = AXE_CORE.read_text("utf-8") if AXE_CORE.is_file() else ""

@@ -24,7 +24,7 @@ from farcast.node.http.tally import HttpMetrics
 from farcast.node.page import Page
 from farcast.protocol.errors import RefusedError
 from farcast.tests.system.chromium import Tab, tab_in
-from farcast.tests.system.cinema import LIVE, PULSES, TITLE, Cinema, shoot
+from farcast.tests.system.pagehouse import LIVE, PULSES, TITLE, Cinema, shoot
 from farcast.tests.wire.street import Box, Street, draw, until
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,6 +21,7 @@ def test_a_version_1_query_as_hls_js_sends_it() -> None:
         rate=1.08,
         buffer_ms=21_300,
         next_objects=("../300kbps/seg-00035.m4s",),
+        ahead_ms=21_300,
     )
 
 
@@ -50,6 +51,11 @@ def test_headers_and_query_say_the_same() -> None:
 
 def test_values_of_the_wrong_shape_are_left_out() -> None:
     assert parse_report("bl=soon,pr=fast,pt=x,sta=zz,sn=99999999999999999999,ts=1e5") == Report()
+
+
+def test_a_buffer_below_nothing_sets_no_deadline() -> None:
+    report = parse_report("bl=-4000,dl=-1")
+    assert (report.buffer_ms, report.ahead_ms) == (None, -4_000)
 
 
 def test_quotes_inside_strings_are_unescaped() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from farcast.protocol.pulse import ACTIVE, MAX_DELTA_MS, RETURN, START, SWITCH
 from farcast.protocol.viewing import Phase, PlayerEvent, PulseDue, ViewingSession
+from farcast.protocol.wall import Wall
 
 EPOCH_MS = 1_790_000_000_000
 
@@ -32,7 +35,8 @@ class Player:
         self.sn += 1
         position = int(self.position * 1000) if self.sends_position else None
         ts = EPOCH_MS + int(self.now * 1000)
-        self.session.receive(PlayerEvent(state, rate, position, self.sn, ts), self.now + 0.005)
+        told = self.rate if self.rate != 1 else rate  # a speed of 1 goes without saying
+        self.session.receive(PlayerEvent(state, told, position, self.sn, ts), self.now + 0.005)
 
     def run(self, seconds: float) -> None:
         """Let time pass in tenths; fetches 2 s segments to keep 10 s ahead, reports every 5 s."""
@@ -205,6 +209,7 @@ def test_repeated_old_and_absurd_reports_are_counted_and_change_nothing() -> Non
         "unknown_state": 1,
         "bad_rate": 2,
         "bad_position": 2,
+        "bad_ts": 1,
     }
 
 
@@ -221,11 +226,11 @@ def test_a_player_that_only_fetches_is_counted_by_wall_and_delivery() -> None:
     session = ViewingSession("film", interval_s=5.0)
     now = 50.0
     for second in range(0, 60, 2):
-        while session.lead_ms("video", now) > 30_000:
+        while session.wait_ms("video", second * 1000, now):
             now += 0.1
         session.delivered("video", second * 1000, 2_000, now)
         session.delivered("audio", second * 1000, 2_000, now)
-    assert 26 <= now - 50 <= 30, "delivery was paced to a lead of 30 s"
+    assert 22 <= now - 50 <= 26, "delivery was paced to a lead of 30 s, then to double speed"
     for step in range(400):
         session.tick(now + step / 10)
     session.close(now + 400)
@@ -242,7 +247,7 @@ def test_what_a_seek_throws_away_is_not_counted() -> None:
         session.delivered("video", start, 2_000, 0.0)
     session.delivered("video", 600_000, 2_000, 1.0)
     session.close(100.0)
-    assert session.counted_ms == 1_000 + 2_000
+    assert session.counted_ms == 2_000, "and a player takes a second to begin"
     assert session.position_ms == 602_000
 
 
@@ -258,6 +263,125 @@ def test_a_rewatch_counts_and_a_second_copy_of_a_segment_does_not() -> None:
     assert session.counted_ms == 6_000
 
 
+class Asker:
+    """A player of CMCD version 1: it names its buffer in each request, and its speed where that is not 1."""
+
+    def __init__(self, *, buffer_s: float = 20.0) -> None:
+        self.session = ViewingSession("film", interval_s=5.0)
+        self.now = 500.0
+        self.position = self.fetched = 0.0
+        self.rate = 1.0
+        self.buffer_s = buffer_s
+        self.watched = 0.0
+
+    def run(self, seconds: float, *, paused: bool = False, dry: bool = False) -> None:
+        """Let time pass in tenths; ``dry``: no segment comes."""
+        for _ in range(round(seconds * 10)):
+            self.now += 0.1
+            step = min(0.1 * self.rate, self.fetched - self.position)
+            if not paused and step > 1e-9:
+                self.position += step
+                self.watched += 0.1
+            while not dry and self.fetched < self.position + self.buffer_s:
+                for track in ("audio", "video"):
+                    ahead_ms = round((self.fetched - self.position) * 10) * 100
+                    rate = self.rate if self.rate != 1 else None
+                    event = PlayerEvent("", rate)
+                    start_ms = round(self.fetched * 1000)
+                    self.session.requested(event, track, start_ms, max(ahead_ms, 0), self.now)
+                    self.session.delivered(track, start_ms, 2_000, self.now)
+                self.fetched += 2
+            self.session.tick(self.now)
+
+    def seek(self, position: float) -> None:
+        """Move the playhead out of the buffer."""
+        self.position = position
+        self.fetched = float(position // 2 * 2)
+
+
+def test_a_player_that_names_its_buffer_is_never_paid_more_and_little_less() -> None:
+    player = Asker()
+    player.run(30)
+    player.run(40, paused=True)
+    player.run(20)
+    player.rate = 2.0
+    player.run(15)
+    player.rate = 1.0
+    player.run(10)
+    player.seek(600)
+    player.run(20)
+    player.run(28, dry=True)
+    player.run(20)
+    counted = player.session.counted_ms / 1000
+    assert counted <= player.watched * 1.001
+    assert counted >= player.watched - 10, "two seconds at each seek and change of speed, and the last"
+    assert player.session.lies.total() == 0
+    assert player.session.reports
+    assert abs(player.session.position_ms / 1000 - player.position) <= 2.1
+
+
+def test_buffering_ahead_of_play_counts_nothing() -> None:
+    player = Asker()
+    player.run(60, paused=True)
+    assert player.session.counted_ms == 0
+
+
+def test_a_buffer_that_cannot_be_is_a_lie_and_places_nothing() -> None:
+    session = ViewingSession("film")
+    for second in range(0, 20, 2):
+        session.delivered("video", second * 1000, 2_000, float(second))
+        session.requested(PlayerEvent(), "video", second * 1000, -5, float(second))
+        session.requested(PlayerEvent(), "video", second * 1000, 10**9, float(second))
+    assert session.lies == {"bad_buffer": 20}
+    assert not session.reports
+
+
+def test_sixteen_times_the_speed_is_worth_a_sixteenth_of_the_media() -> None:
+    session = ViewingSession("film")
+    for turn in range(60):
+        session.requested(PlayerEvent("p", 16.0), "video", turn * 2_000, 0, turn * 0.125)
+        session.delivered("video", turn * 2_000, 2_000, turn * 0.125)
+    assert session.counted_ms <= 60 * 125
+
+
+def test_two_tabs_at_once_are_one_stretch_of_watching() -> None:
+    wall = Wall()
+    tabs = [Player(interval_s=5.0), Player(interval_s=5.0)]
+    for tab in tabs:
+        tab.session = ViewingSession("film", interval_s=5.0, wall=wall)
+        tab.say("p")
+    for _ in range(40):
+        for tab in tabs:
+            tab.run(1)
+    tabs[1].say("a")
+    tabs[0].run(20)
+    total = sum(tab.session.counted_ms for tab in tabs) / 1000
+    assert abs(total - 60) <= 0.6
+
+
+def test_a_player_that_closed_its_connections_is_counted_no_further() -> None:
+    session = ViewingSession("film")
+    for start in range(0, 30_000, 2_000):
+        session.delivered("video", start, 2_000, 0.0)
+    session.left(11.0)
+    session.close(100.0)
+    assert session.counted_ms == 10_000
+
+
+def test_one_that_closes_each_connection_and_goes_on_loses_nothing() -> None:
+    session = ViewingSession("film")
+    for start in range(0, 30_000, 2_000):
+        session.delivered("video", start, 2_000, 0.0)
+    session.left(11.0)
+    session.delivered("video", 30_000, 2_000, 21.0)
+    assert session.counted_ms == 20_000
+    session.left(22.0)
+    session.began_again(60.0)
+    session.delivered("video", 32_000, 2_000, 61.0)
+    session.close(100.0)
+    assert session.counted_ms == 23_000
+
+
 EVENTS = st.builds(
     PlayerEvent,
     st.sampled_from(["", "p", "p", "p", "a", "k", "s", "r", "e", "zz"]),
@@ -267,14 +391,24 @@ EVENTS = st.builds(
     st.none() | st.integers(-(2**60), 2**60) | st.integers(EPOCH_MS, EPOCH_MS + 600_000),
 )
 SEGMENTS = st.tuples(st.sampled_from(["video", "audio"]), st.integers(-10, 10**6), st.integers(-10, 10**5))
+ASKS = st.tuples(
+    EVENTS,
+    st.sampled_from(["video", "audio"]),
+    st.integers(0, 10**6),
+    st.none() | st.integers(-(10**9), 10**9) | st.integers(0, 30_000),
+)
 STEPS = st.lists(
-    st.tuples(st.floats(0, 400), EVENTS | SEGMENTS | st.sampled_from(["tick", "film", "other"])), max_size=60
+    st.tuples(
+        st.floats(0, 400),
+        EVENTS | SEGMENTS | ASKS | st.sampled_from(["tick", "film", "other", "left", "again"]),
+    ),
+    max_size=60,
 )
 
 
 @given(STEPS)
 def test_no_player_earns_more_than_the_wall_or_less_than_nothing(
-    steps: list[tuple[float, PlayerEvent | tuple[str, int, int] | str]],
+    steps: list[tuple[float, Any]],
 ) -> None:
     session = ViewingSession("film")
     now = 10.0
@@ -286,10 +420,18 @@ def test_no_player_earns_more_than_the_wall_or_less_than_nothing(
         elif isinstance(step, str):
             if step == "tick":
                 session.tick(now)
+            elif step == "left":
+                session.left(now)
+            elif step == "again":
+                session.began_again(now)
             else:
                 session.switch(step, now)
+        elif isinstance(step[0], PlayerEvent):
+            event, track, start_ms, buffer_ms = step
+            session.requested(event, track, start_ms, buffer_ms, now)
         else:
-            session.delivered(*step, now)
+            track, start_ms, duration_ms = step
+            session.delivered(track, start_ms, duration_ms, now)
         due += session.take()
         wake = session.wake_at
         assert wake is None or session.phase is Phase.ACTIVE

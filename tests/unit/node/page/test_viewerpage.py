@@ -8,7 +8,7 @@ import pytest
 
 from farcast.node.http.exchange import Answer, Exchange, Hosts, Router
 from farcast.node.page import Page
-from farcast.tests.system.cinema import PULSES, Cinema
+from farcast.tests.system.pagehouse import PULSES, Cinema
 
 TYPED = {"host": "box", "accept": "text/html,*/*"}
 ROWS = 250

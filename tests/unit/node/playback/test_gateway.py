@@ -247,7 +247,7 @@ async def test_unreadable_cmcd_never_stops_a_film_but_is_counted(tmp_path: Path)
 async def test_a_reporting_player_is_counted_by_its_states_and_pulsed(tmp_path: Path) -> None:
     async with rig(tmp_path) as r:
         await r.tickets()
-        query = "?CMCD=sid%3D%22s1%22%2Cbl%3D4000"
+        query = "?CMCD=sid%3D%22s1%22%2Cbl%3D2000"
         await r.event("s", 0)
         await r.watch("v0/seg-00000.m4s", query)
         await r.event("p", 1)
@@ -284,8 +284,10 @@ async def test_a_silent_player_is_paced_to_30_seconds_and_counted_by_delivery(tm
         held = asyncio.ensure_future(r.watch("v0/seg-00016.m4s"))
         await asyncio.sleep(0.6)
         assert not held.done(), "32 s are out, the next waits until it is 30"
-        r.now += 2.0
+        r.now += 3.0
         assert (await asyncio.wait_for(held, 2)).status == 200
+        await r.watch("a0/seg-00015.m4s")
+        await r.watch("a0/seg-00016.m4s")
         await r.advance(60)
         pulses = [read_pulse(item.pulse)[0] for item in r.spool.pending(99)]
         assert sum(pulse.delta_ms for pulse in pulses) == 34_000

@@ -1,0 +1,95 @@
+"""A film on a real browser tab, by hls.js or the browser's own HLS, with an account of what it played."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from farcast.tests.system.chromium import Tab
+
+HLS_JS = Path(__file__).parents[2] / "node" / "page" / "vendor" / "hls.min.js"
+START_TIMEOUT_S = 20.0
+Mode = Literal["events", "requests", "native"]
+"""CMCD version 2 by events, version 1 with each request, or nothing at all."""
+
+SCREEN = """
+(({ mode, hls, cmcd, title, buffer }) => {
+  document.body.innerHTML = "<video id=film width=320 height=180></video>";
+  const video = document.getElementById("film");
+  const seen = { advanced: 0, longest: 0 };
+  let place = 0, at = performance.now(), moved = null;
+  setInterval(() => {
+    const now = performance.now(), gone = (now - at) / 1000, step = video.currentTime - place;
+    if (step > 0 && step <= gone * video.playbackRate + 0.5 && !video.seeking) {
+      seen.advanced += gone < 0.1 ? gone : Math.min(gone, step / video.playbackRate);
+      if (moved !== null) { seen.longest = Math.max(seen.longest, now - moved); }
+      moved = now;
+    } else if (video.paused || video.seeking) { moved = null; }
+    place = video.currentTime; at = now;
+  }, 20);
+  window.screen_ = { video, seen };
+  if (mode === "native") { video.src = hls; return true; }
+  const target = { url: cmcd, events: ["ps", "pr", "t", "e"], interval: 10 };
+  const player = new Hls({
+    enableWorker: false, maxBufferLength: buffer, maxMaxBufferLength: buffer,
+    cmcd: mode === "events" ? { contentId: title, version: 2, eventTargets: [target] } : { contentId: title },
+  });
+  player.loadSource(hls);
+  player.attachMedia(video);
+  window.screen_.player = player;
+  return true;
+})
+"""
+
+
+class Screening:
+    """One tab that shows one film; any page of the gateway lends its origin."""
+
+    def __init__(self, tab: Tab) -> None:
+        self._tab = tab
+
+    async def open(self, url: str, title: str, mode: Mode, *, buffer_s: int = 12) -> None:
+        """Load the film of the gateway at ``url``; with hls.js at most ``buffer_s`` ahead."""
+        await self._tab.call("Page.setBypassCSP", enabled=True)
+        await self._tab.go(f"{url}/")
+        if mode != "native":
+            await self._tab.evaluate(HLS_JS.read_text("utf-8") + "; true")
+        hls = f"{url}/watch/{title}/master.m3u8"
+        facts = (
+            f'{{mode: "{mode}", hls: "{hls}", cmcd: "{url}/v1/cmcd", title: "{title}", buffer: {buffer_s}}}'
+        )
+        await self._tab.evaluate(f"({SCREEN})({facts})")
+
+    async def play(self) -> None:
+        """Start, and wait for the picture to move."""
+        await self._tab.evaluate("screen_.video.play().then(() => true)")
+        await self._tab.until("screen_.video.currentTime > 0", START_TIMEOUT_S)
+
+    async def pause(self) -> None:
+        """Pause."""
+        await self._tab.evaluate("screen_.video.pause(); true")
+
+    async def go_on(self) -> None:
+        """Play on after a pause."""
+        await self._tab.evaluate("screen_.video.play(); true")
+
+    async def rate(self, rate: float) -> None:
+        """Play so fast."""
+        await self._tab.evaluate(f"screen_.video.playbackRate = {rate}; true")
+
+    async def seek(self, position_s: float) -> None:
+        """Move the playhead."""
+        await self._tab.evaluate(f"screen_.video.currentTime = {position_s}; true")
+
+    async def position_s(self) -> float:
+        """Return the playhead."""
+        return float(await self._tab.evaluate("screen_.video.currentTime"))
+
+    async def advanced_s(self) -> float:
+        """Return the wall seconds in which the playhead advanced."""
+        return float(await self._tab.evaluate("screen_.seen.advanced"))
+
+    async def hide(self) -> None:
+        """Put another tab before it, as a person does; its timers slow down."""
+        await self._tab.cover()
+        await self._tab.until("document.visibilityState === 'hidden'", START_TIMEOUT_S)

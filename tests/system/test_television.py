@@ -1,0 +1,118 @@
+"""A television's three addresses, on loopback and in the household: read by real programs."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Generator
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from farcast.tests.system.cinema import Cinema, cinema
+from farcast.tests.system.desktop import PLAYERS, Watch, at_desktop
+
+FILM_S = 20
+DECODED = "out_time_us="
+CLOSED = ("", "api/status", "api/titles", "metrics", "v1/cmcd", "assets/style.css", "play/film", "ipfs/x")
+
+Need = Callable[..., str]
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cinema]:
+    folder = tmp_path_factory.mktemp("cinema")
+    with cinema(folder, FILM_S, {"FARCAST_LAN_PORT": "0"}, run=("run", "--lan")) as made:
+        yield made
+
+
+@pytest.fixture(params=["loopback", "lan"])
+def base(request: pytest.FixtureRequest, house: Cinema) -> str:
+    return house.url if request.param == "loopback" else house.greeting["lan"].rpartition("/")[0]
+
+
+def get(url: str, **headers: str) -> tuple[int, bytes]:
+    try:
+        with urlopen(Request(url, headers=headers), timeout=10) as answer:  # noqa: S310 - this machine
+            return answer.status, answer.read()
+    except HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+@pytest.mark.parametrize("address", ["film.mp4", "tv.m3u8"])
+def test_ffmpeg_decodes_pictures_and_sound_to_the_end_and_in_time(
+    base: str, need: Need, address: str
+) -> None:
+    url = f"{base}/watch/film/{address}"
+    command = [need("ffmpeg"), "-v", "warning", "-xerror", "-nostdin", "-progress", "pipe:1", "-i", url]
+    for track, option in (("video", "0:v"), ("audio", "0:a")):
+        done = subprocess.run(
+            [*command, "-map", option, "-f", "null", "-"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), track
+        last = [line for line in done.stdout.splitlines() if line.startswith(DECODED)][-1]
+        assert int(last.removeprefix(DECODED)) / 1e6 == pytest.approx(FILM_S, abs=0.05), track
+
+
+def test_the_file_says_its_length_and_every_range_is_a_part_of_the_whole(base: str, need: Need) -> None:
+    url = f"{base}/watch/film/film.mp4"
+    entries = ["-show_entries", "stream=duration", "-of", "csv=p=0"]
+    probe = subprocess.run(
+        [need("ffprobe"), "-v", "error", *entries, url],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    lengths = [float(line) for line in probe.stdout.split()]
+    assert len(lengths) == 2
+    assert lengths == pytest.approx([FILM_S, FILM_S], abs=0.05)
+    status, whole = get(url)
+    assert status == 200
+    size = len(whole)
+    for first, last in (
+        (0, 0),
+        (0, size - 1),
+        (5_000, 90_000),
+        (size - 16, size - 1),
+        (size // 2, size // 2 + 7),
+    ):
+        status, part = get(url, Range=f"bytes={first}-{last}")
+        assert (status, part) == (206, whole[first : last + 1])
+    assert get(url, Range=f"bytes={size}-")[0] == 416
+
+
+def test_nothing_but_titles_is_behind_the_households_token(house: Cinema) -> None:
+    base = house.greeting["lan"].rpartition("/")[0]
+    address, _, token = base.rpartition("/")
+    assert token not in house.url
+    assert len(token) >= 22, "128 bits"
+    assert all(get(f"{base}/{path}")[0] == 404 for path in CLOSED)
+    assert get(f"{address}/{'a' * 22}/all.m3u")[0] == 404
+    assert get(f"{address}/{house.url.rpartition('/')[2]}/api/status")[0] == 404
+    assert get(f"{base}/all.m3u", Host="evil.example")[0] == 421
+    assert get(f"{base}/all.m3u", **{"Sec-Fetch-Site": "cross-site"})[0] == 403
+    status, text = get(f"{base}/all.m3u")
+    assert status == 200
+    assert text.decode().splitlines()[-1] == f"{base}/watch/film/film.mp4"
+    assert (house.node / "lan-token").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", ["mpv", "vlc"])
+@pytest.mark.parametrize("address", ["watch/film/tv.m3u8", "watch/film/film.mp4", "all.m3u"])
+async def test_mpv_and_vlc_play_all_three(
+    house: Cinema, need: Need, tmp_path: Path, kind: str, address: str
+) -> None:
+    base = house.greeting["lan"].rpartition("/")[0]
+    async with at_desktop(PLAYERS[kind], need(kind), tmp_path, f"{base}/{address}") as player:
+        async with Watch(player) as watch:
+            await watch.until(3.0, 12.0)
+        assert player.process.poll() is None
