@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-BENCHES = ("publish", "ingest", "http1", "http3", "evict", "hostile", "loss", "memory", "cold")
+BENCHES = ("publish", "ingest", "http1", "http3", "evict", "hostile", "loss", "memory", "cold", "failover")
 BUILD = Path("build")
 
 Run = Callable[[Sequence[str]], list[dict[str, Any]]]
