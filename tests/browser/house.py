@@ -59,9 +59,7 @@ class House(Cast):
 
     def assemble(self, *, carousel: bool = False) -> None:
         """Bring everybody up, the film on both relays and kept next door; raises ``LocalError``."""
-        super().assemble(carousel=True)
-        if not carousel:
-            self.off_air()
+        super().assemble(carousel=carousel)
         with ThreadPoolExecutor(len(RELAYS)) as pool:
             list(pool.map(self._warm, RELAYS))
 
