@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import re
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from farcast.tests.browser.line import CHUNK_BYTES, Place
 from farcast.tests.browser.messages import Head, Messages
 
 MEDIA = (".m4s", ".mp4")
+_HOST = re.compile(rb"\r\nhost:[^\r]*", re.IGNORECASE)
 _DONE = frozenset({"200", "206"})
 
 
@@ -113,7 +115,7 @@ class Tap:
                     asked = Asked(method, unquote(urlsplit(target).path), time.monotonic())
                     open_.append(asked)
                     self.asked.append(asked)
-            gateway.write(data)
+                gateway.write(_renamed(piece.data, self.target) if piece.head else piece.data)
             await gateway.drain()
 
     async def _down(
@@ -137,6 +139,11 @@ class Tap:
                     asked.done_at_s = time.monotonic()
                     open_.popleft()
             await player.drain()
+
+
+def _renamed(head: bytes, target: Place) -> bytes:
+    """Name the gateway itself as the host asked: it answers to no other name."""
+    return _HOST.sub(f"\r\nHost: {target.host}:{target.port}".encode(), head, count=1)
 
 
 def _is_interim(head: Head) -> bool:

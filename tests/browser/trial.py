@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from farcast.protocol.errors import FarcastError
 from farcast.tests.browser.desktop import PROGRAMS, desktop
 from farcast.tests.browser.house import House
 from farcast.tests.browser.line import Fault
@@ -94,8 +93,11 @@ async def _tried(what: str, trial: Callable[[], Awaitable[Outcome]]) -> Outcome:
 async def _outcome(what: str, trial: Callable[[], Awaitable[Outcome]]) -> Outcome:
     try:
         return await trial()
-    except (AssertionError, FarcastError, TimeoutError, RuntimeError) as error:
-        return Outcome(what, "", [f"ended early: {type(error).__name__}: {error}"])
+    except Exception as error:  # noqa: BLE001 - one case that ends early must not end the others
+        why = error
+        while isinstance(why, ExceptionGroup):
+            why = why.exceptions[0]
+        return Outcome(what, "", [f"ended early: {type(why).__name__}: {why}"])
 
 
 class Trial:
