@@ -115,8 +115,16 @@ class Watcher:
 class Desktop:
     """A player program; ``command`` makes its command line of the film's address."""
 
-    def __init__(self, command: Callable[[str], list[str]], watcher: Watcher, folder: Path) -> None:
+    def __init__(
+        self,
+        command: Callable[[str], list[str]],
+        watcher: Watcher,
+        folder: Path,
+        hang_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Watch by ``watcher``; ``hang_up`` ends its connection."""
         self._command, self.watcher, self._folder = command, watcher, folder
+        self._hang_up = hang_up
         self._process: subprocess.Popen[bytes] | None = None
 
     async def play(self, url: str) -> None:
@@ -146,6 +154,7 @@ class Desktop:
     def stop(self) -> None:
         """End the program."""
         self.watcher.stop()
+        self._hang_up()
         if self._process is None:
             return
         self._process.terminate()
@@ -189,6 +198,11 @@ class _MpvRemote:
         position, ahead = self._get("time-pos"), self._get("demuxer-cache-duration")
         return None if position is None else Reading(float(position), float(ahead or 0.0))
 
+    def close(self) -> None:
+        """Hang up."""
+        if self._socket is not None:
+            self._socket.close()
+
     def _get(self, name: str) -> Any:  # noqa: ANN401 - JSON
         assert self._socket is not None
         self._socket.sendall(json.dumps({"command": ["get_property", name]}).encode() + b"\n")
@@ -210,8 +224,9 @@ def _mpv(program: str, folder: Path) -> Desktop:
     path = folder / "mpv.sock"
     flags = ["--no-config", "--no-terminal", "--ao=null", "--vo=null", f"--input-ipc-server={path}"]
     flags += ["--cache=yes", f"--cache-secs={BUFFER_S}", f"--demuxer-readahead-secs={BUFFER_S}"]
-    watcher = Watcher(_MpvRemote(path).read, 0.02, 0.25)
-    return Desktop(lambda url: [program, *flags, url], watcher, folder)
+    remote = _MpvRemote(path)
+    watcher = Watcher(remote.read, 0.02, 0.25)
+    return Desktop(lambda url: [program, *flags, url], watcher, folder, remote.close)
 
 
 def _vlc(program: str, folder: Path) -> Desktop:

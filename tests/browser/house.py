@@ -22,7 +22,7 @@ from farcast.protocol.errors import FarcastError, LocalError
 from farcast.tests.browser.line import Place
 from farcast.tests.browser.patchbay import PatchBay
 
-FILM_S = 48
+FILM_S = 40
 NEXT_DOOR = "127.0.0.3"
 """Where the neighbour really listens: presence names the same port at 127.0.0.1, and there its line is."""
 UPLINK_SHARE = 0.75
