@@ -22,6 +22,8 @@ PLAYED_S, AHEAD_S, READY_TIMEOUT_S = 1.0, 4.0, 25.0
 """A fault comes once so much was played and so much is buffered."""
 WATCH_S, FLAP_WATCH_S = 8.0, 12.0
 """How long a case goes on after its fault; one that comes and goes needs two rounds to be met for sure."""
+LULL_S, LULL_TIMEOUT_S = 4.0, 8.0
+"""Chromium's own player asks for six seconds at once, as often as a flapping box comes back: never in step."""
 AIR_S = 4.0
 """How long the carousel takes for the film."""
 SERVED_S = 0.4
@@ -119,6 +121,8 @@ class Trial:
         satellite = case.loss is Loss.ALL_BUT_SATELLITE
         async with self.playing(on_air=satellite) as player:
             moment = await self.ready(player, all_held=satellite)
+            if case.fault is Fault.FLAP and case.player == "chromium":
+                moment = await self._lull(player)
             before = await asyncio.to_thread(self.house.blocks)
             at_s, self.bay.late_s = time.monotonic(), 0.0
             await asyncio.to_thread(self.bay.switch, LOST[case.loss], case.fault)
@@ -209,6 +213,15 @@ class Trial:
             seen = await player.seen()
             assert time.monotonic() < deadline, f"{self.player_name} is at {moment}, errors {seen.errors}"
             await asyncio.sleep(STEP_S)
+
+    async def _lull(self, player: Player) -> Moment:
+        """Wait until the player has asked for nothing for a while, and will soon."""
+        deadline = time.monotonic() + LULL_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if time.monotonic() - max(one.at_s for one in list(self.asked)) > LULL_S:
+                break
+            await asyncio.sleep(STEP_S)
+        return await player.now()
 
     def _delivered_s(self) -> float:
         """Return up to where in the film its pictures were given to the player whole."""
