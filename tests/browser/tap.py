@@ -10,6 +10,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from farcast.tests.browser.line import CHUNK_BYTES, Place
@@ -18,6 +19,18 @@ from farcast.tests.browser.messages import Head, Messages
 MEDIA = (".m4s", ".mp4")
 _HOST = re.compile(rb"\r\nhost:[^\r]*", re.IGNORECASE)
 _DONE = frozenset({"200", "206"})
+
+
+class Hash(Protocol):
+    """A hash under way."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take more."""
+        ...
+
+    def digest(self) -> bytes:
+        """Return what it is so far."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +46,7 @@ class Asked:
     gone_at_s: float | None = None
     offset: int = 0
     size_bytes: int = 0
-    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+    digest: Hash = field(default_factory=hashlib.sha256)
 
     @property
     def is_media(self) -> bool:

@@ -23,7 +23,7 @@ PLAYED_S, AHEAD_S, READY_TIMEOUT_S = 1.0, 4.0, 25.0
 WATCH_S, FLAP_WATCH_S = 8.0, 12.0
 """How long a case goes on after its fault; one that comes and goes needs two rounds to be met for sure."""
 LULL_S, LULL_TIMEOUT_S = 4.0, 8.0
-"""Chromium's own player asks for six seconds at once, as often as a flapping box comes back: never in step."""
+"""Chromium's own player asks for six seconds at once, as often as a flapping box comes back."""
 AIR_S = 4.0
 """How long the carousel takes for the film."""
 SERVED_S = 0.4
@@ -97,9 +97,10 @@ async def _outcome(what: str, trial: Callable[[], Awaitable[Outcome]]) -> Outcom
     try:
         return await trial()
     except Exception as error:  # noqa: BLE001 - one case that ends early must not end the others
-        why = error
+        why: Exception = error
         while isinstance(why, ExceptionGroup):
-            why = why.exceptions[0]
+            inner: tuple[Exception, ...] = why.exceptions
+            why = inner[0]
         return Outcome(what, "", [f"ended early: {type(why).__name__}: {why}"])
 
 
@@ -170,12 +171,12 @@ class Trial:
         """Play until the picture moves; returns after how many milliseconds it did."""
         async with self.playing() as player:
             deadline = time.monotonic() + READY_TIMEOUT_S
-            while time.monotonic() < deadline:
+            while True:
                 seen = await player.seen()
                 if seen.startup_ms is not None:
                     return seen.startup_ms
+                assert time.monotonic() < deadline, f"{self.player_name} showed nothing, errors {seen.errors}"
                 await asyncio.sleep(STEP_S)
-            raise AssertionError(f"{self.player_name} showed nothing, errors {seen.errors}")
 
     @asynccontextmanager
     async def playing(self, *, on_air: bool = False) -> AsyncGenerator[Player]:
@@ -282,7 +283,7 @@ class Trial:
 
     def _twice_bytes(self) -> int:
         """Return what boxes sent beyond the blocks that the node kept of it; other boxes' talk is in it."""
-        kept = sum(tier["bytes"] for tier in self.house.status()["tiers"] if tier["name"] in WEB_TIERS)
+        kept = sum(int(tier["bytes"]) for tier in self.house.status()["tiers"] if tier["name"] in WEB_TIERS)
         return max(0, self._sent_bytes() - self._sent_before - kept)
 
 
