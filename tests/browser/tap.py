@@ -105,7 +105,8 @@ class Tap:
             asyncio.ensure_future(self._down(open_, from_gateway, writer)),
         ]
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            with contextlib.suppress(asyncio.CancelledError):  # the bay closes; nobody waits for this
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for way in ways:
                 way.cancel()

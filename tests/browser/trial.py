@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from farcast.tests.browser.desktop import PROGRAMS, desktop
 from farcast.tests.browser.house import House
@@ -99,8 +99,7 @@ async def _outcome(what: str, trial: Callable[[], Awaitable[Outcome]]) -> Outcom
     except Exception as error:  # noqa: BLE001 - one case that ends early must not end the others
         why: Exception = error
         while isinstance(why, ExceptionGroup):
-            inner: tuple[Exception, ...] = why.exceptions
-            why = inner[0]
+            why = cast("ExceptionGroup[Exception]", why).exceptions[0]
         return Outcome(what, "", [f"ended early: {type(why).__name__}: {why}"])
 
 
