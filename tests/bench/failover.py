@@ -16,21 +16,22 @@ import re
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from statistics import median
 
 from farcast.node.demo.troupe import Troupe, clean_environment
+from farcast.tests.bench.figure import Peer, compared
 from farcast.tests.browser.house import House
 from farcast.tests.browser.line import Fault
 from farcast.tests.browser.patchbay import PatchBay
 from farcast.tests.browser.screen import MASTER, PACKAGES
 from farcast.tests.browser.seen import Player, Seen
 from farcast.tests.browser.trial import Trial, opened, why_not
+from farcast.tests.wire.webserver import WebServer
 
 FIGURES = ("failover_hang", "startup")
 PLAYER = "hls.js"
@@ -79,22 +80,16 @@ async def _hang(house: House, rounds: int) -> dict[str, object]:
             ours.append(stall_ms)
             waited.append(waited_ms)
             steered.append(await _steered(house, url))
-    ratios = [
-        max(peer, RESOLUTION_MS) / max(own, RESOLUTION_MS) for own, peer in zip(ours, steered, strict=True)
-    ]
     version = json.loads((PACKAGES / "hls.js" / "package.json").read_text())["version"]
-    return {
-        "name": "failover_hang",
-        "unit": "ms of stall",
-        "ours": median(ours),
-        "peer": median(steered),
-        "peer_name": "hls.js with content steering",
-        "peer_version": version,
-        "ratio": round(median(ratios), 1),
-        "rounds": rounds,
-        "spread": [round(min(ratios), 1), round(max(ratios), 1)],
-        "extra": {"stall_ms": float(median(ours)), "refetch_ms": round(median(waited), 1)},
-    }
+    return compared(
+        "failover_hang",
+        "ms of stall",
+        [max(stall_ms, RESOLUTION_MS) for stall_ms in ours],
+        [max(stall_ms, RESOLUTION_MS) for stall_ms in steered],
+        Peer("hls.js with content steering", version),
+        greater_is_better=False,
+        extra={"stall_ms": float(median(ours)), "refetch_ms": round(median(waited), 1)},
+    )
 
 
 async def _ours(house: House) -> tuple[int, float]:
@@ -175,15 +170,12 @@ def billboard(house: House) -> Generator[str]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
             del format, args
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
+    server = WebServer(Answers)
+    server.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/{MASTER}"
+        yield f"{server.url}/{MASTER}"
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        server.close()
 
 
 def steered_master(master: str, bases: Mapping[str, str]) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import threading
 import time
 from collections.abc import Generator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from farcast.tests.browser.line import FAULTS, FLAP_S, SLOW_BYTES_S, Fault, Plac
 from farcast.tests.browser.matrix import LOST, MATRIX, PLAYERS, Loss, sample
 from farcast.tests.browser.messages import Messages
 from farcast.tests.browser.patchbay import PatchBay
+from farcast.tests.wire.webserver import WebServer
 
 BODY = bytes(range(256)) * 200
 TIMEOUT_S = 0.8
@@ -42,13 +42,10 @@ class _Box(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def box() -> Generator[Place]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Box)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield Place("127.0.0.1", server.server_address[1])
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    server = WebServer(_Box)
+    server.start()
+    yield Place("127.0.0.1", server.port)
+    server.close()
 
 
 @pytest.fixture

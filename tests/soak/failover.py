@@ -69,7 +69,8 @@ def run(seeds: int, keep: Path | None) -> bool:
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
     verdict = "FAILED" if tally.failed else "held"
-    _say(f"failover: {verdict}: {tally} of {len(MATRIX)} and a return, {time.monotonic() - began:.0f} s")
+    whole = f"the matrix has {len(MATRIX)} and a return for each player"
+    _say(f"failover: {verdict}: {tally}; {whole}; {time.monotonic() - began:.0f} s")
     return not tally.failed
 
 
