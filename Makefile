@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 UV     := $(BIN)/uv
 ARGS   ?=
 PURE   := tests/architecture tests/unit tests/interop tests/sim
-REAL   := tests/wire tests/lab tests/system
+REAL   := tests/wire tests/lab tests/system tests/browser
 
 .PHONY: help setup page lock demo test again check bench soak vectors clean
 

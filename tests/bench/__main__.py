@@ -17,7 +17,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-BENCHES = ("publish", "ingest", "http1", "http3", "evict", "hostile", "loss", "memory", "cold", "viewed")
+BENCHES = (
+    "publish", "ingest", "http1", "http3", "evict", "hostile", "loss", "memory", "cold", "failover", "viewed",
+)  # fmt: skip
 BUILD = Path("build")
 
 Run = Callable[[Sequence[str]], list[dict[str, Any]]]

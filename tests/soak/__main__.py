@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-SOAKS = ("kill", "idle", "takedown")
+SOAKS = ("kill", "idle", "takedown", "failover")
 SEEDS = 20
 
 Run = Callable[[int, Path | None], bool]
