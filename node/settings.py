@@ -107,6 +107,12 @@ class Network(Table, frozen=True):
     plain_blocks: bool
 
 
+class Web(Table, frozen=True):
+    """``[web]``: the player page of origin and relays, for browsers without a node."""
+
+    enabled: bool
+
+
 class Mesh(Table, frozen=True):
     """``[mesh]``: LAN neighbours."""
 
@@ -233,6 +239,7 @@ class Settings:
     contract: Contract
     spool: Spool
     network: Network
+    web: Web
     mesh: Mesh
     satellite: Satellite
     uplink: Uplink
@@ -342,6 +349,7 @@ TABLES: Mapping[str, type[Table]] = {
     "contract": Contract,
     "spool": Spool,
     "network": Network,
+    "web": Web,
     "mesh": Mesh,
     "satellite": Satellite,
     "uplink": Uplink,

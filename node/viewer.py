@@ -79,7 +79,8 @@ class Viewer:
         self.library = Library(self.replica, box.store, self._keyring)
         self.discovery: Discovery | None = None
         self.antenna: Antenna | None = None
-        self.fetcher = Fetcher(box.store, self._tiers(), box.registry, ladder=Ladder(_tuning(settings)))
+        ladder = Ladder(_tuning(settings))
+        self.fetcher = Fetcher(box.store, self._tiers(), box.registry, ladder=ladder, network=box.links.name)
         self.wallet = Wallet(home.path / "wallet.db")
         self.heartbeat = Heartbeat(
             box.spool,

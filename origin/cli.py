@@ -51,7 +51,8 @@ MonthOption = Annotated[str | None, typer.Option(help="YYYY-MM; the month before
 def init(
     name: Annotated[str, typer.Option(help="What viewers see; this machine's name by default.")] = "",
     endpoint: Annotated[
-        list[str] | None, typer.Option(help="HOST:PORT where viewers reach this origin; may be repeated.")
+        list[str] | None,
+        typer.Option(help="HOST:PORT where viewers come, or https://HOST; may be repeated."),
     ] = None,
     cdn: Annotated[
         list[str] | None, typer.Option(help="Base URL of a CDN pull zone; may be repeated.")
@@ -133,6 +134,8 @@ def invite(
     found = _perform(home, "invite", {"relay": relay, "account": for_account}, console)
     if found["valid_days"]:
         console.note(f"An invite for a {found['kind']}, good once and for {found['valid_days']} days:")
+    if found["web"]:
+        console.note(f"In a browser, instead: {found['web']}")
     console.result(found, found["link"])
 
 
@@ -151,6 +154,8 @@ def account_add(
     console.note(
         f"Added {name}. An invite for its first device, good once and for {found['valid_days']} days:"
     )
+    if found["web"]:
+        console.note(f"In a browser, instead: {found['web']}")
     console.result(found, found["link"])
 
 
@@ -239,7 +244,7 @@ def payee_list(home: HomeOption = None, as_json: JsonOption = False, debug: Debu
 @guarded
 def announce(
     endpoint: Annotated[
-        list[str] | None, typer.Argument(help="HOST:PORT where viewers reach this origin.")
+        list[str] | None, typer.Argument(help="HOST:PORT where viewers reach this origin, or https://HOST.")
     ] = None,
     cdn: Annotated[
         list[str] | None, typer.Option(help="Base URL of a CDN pull zone; may be repeated.")

@@ -193,13 +193,23 @@ class Office:
         kind: Kind = "relay" if relay else "viewer"
         self._endpoint()  # no token is spent on a link that cannot be made
         token = self.accounts.invite(kind, self._clock_ms(), account=account) if relay or account else ""
-        return {"link": self._link(kind, token), "kind": kind, "valid_days": INVITE_DAYS if token else None}
+        return {
+            "link": self._link(kind, token),
+            "web": self._web_link(token) if account else None,
+            "kind": kind,
+            "valid_days": INVITE_DAYS if token else None,
+        }
 
     def account_add(self, name: str) -> Result:
         """Add an account and make the invite of its first device."""
         self._endpoint()
         token = self.accounts.add(name, self._clock_ms())
-        return {"account": name, "link": self._link("viewer", token), "valid_days": INVITE_DAYS}
+        return {
+            "account": name,
+            "link": self._link("viewer", token),
+            "web": self._web_link(token),
+            "valid_days": INVITE_DAYS,
+        }
 
     def account_revoke(self, name: str) -> Result:
         """Issue an account no more tickets from today on."""
@@ -643,7 +653,7 @@ class Office:
             return None  # a pulse may name any block; one that is no manifest is worth nothing
 
     def _endpoint(self) -> Endpoint:
-        endpoints = self.keys.keyring.endpoints
+        endpoints = [endpoint for endpoint in self.keys.keyring.endpoints if not endpoint.web]
         if not endpoints:
             message = (
                 "this origin has no address to put into an invite; name one with `farcast origin announce`"
@@ -656,6 +666,11 @@ class Office:
         return format_invite(
             Invite(endpoint.host, endpoint.port, self.keys.repository.root_sha256, token, kind)
         )
+
+    def _web_link(self, token: str) -> str | None:
+        """Return the link that redeems an invitation in a browser; None without a ``web`` endpoint."""
+        web = next((endpoint for endpoint in self.keys.keyring.endpoints if endpoint.web), None)
+        return f"https://{address(web).removesuffix(':443')}/web/#token={token}" if web else None
 
 
 class _Heads:
@@ -670,12 +685,16 @@ class _Heads:
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """Read ``HOST:PORT``; raises ``UsageError``."""
-    host, _, port = text.rpartition(":")
+    """Read ``HOST:PORT``, or ``https://HOST[:PORT]`` for a ``web`` endpoint; raises ``UsageError``."""
+    place = text.removeprefix("https://")
+    web = place != text
+    bare = web and not place.rpartition(":")[2].isdigit()
+    host, _, port = (f"{place}:443" if bare else place).rpartition(":")
     try:
-        return msgspec.convert([host.strip("[]"), int(port), False], Endpoint)
+        return msgspec.convert([host.strip("[]"), int(port), web], Endpoint)
     except (ValueError, msgspec.ValidationError) as error:
-        raise UsageError(f"{text!r} is no HOST:PORT, like films.example:7433") from error
+        message = f"{text!r} is no HOST:PORT, like films.example:7433, and no https://HOST"
+        raise UsageError(message) from error
 
 
 def parse_cdn(text: str) -> str:

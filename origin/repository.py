@@ -84,7 +84,7 @@ class Repository:
         label = {
             "name": keyring.name,
             "peer_id": peer_id(keyring.box),
-            "endpoints": [address(endpoint) for endpoint in keyring.endpoints],
+            "endpoints": [address(endpoint) for endpoint in keyring.endpoints if not endpoint.web],
             "settlement": [peer_id(key) for key in keyring.settlement],
             "intake": [peer_id(key) for key in keyring.intake],
         }

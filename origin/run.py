@@ -20,12 +20,15 @@ from ..node.ladder.tiers import address
 from ..node.page import Sheet
 from ..node.routes import PublicRoutes
 from ..node.settings import Settings
+from ..node.steering.health import LOOK_S as LISTING_S
+from ..node.steering.listing import Listing
+from ..node.web.site import WebSite
 from ..protocol.cid import Cid
 from ..protocol.errors import RefusedError
 from .admin import OriginAdmin
 from .broadcast import Broadcast
 from .cdn.tags import Tags
-from .cdn.watch import LOOK_S, described
+from .cdn.watch import described
 from .dialback import DialBack
 from .keys import Keys
 from .office import Office
@@ -134,11 +137,23 @@ class OriginBox:
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch(), self.tags.version)
         self.service.routes(box.public)
         self.routing.add_to(box.public)
+        if box.settings.web.enabled:
+            self._add_web()
         box.local.route("GET", "/api/origin/pulses", self._pulses)
         if self.broadcast is not None:
             self.broadcast.add_to(box.local)
         OriginAdmin(self.office).routes(box.local)
         Sheet(self._facts, box.token).add_to(box.local)
+
+    def _add_web(self) -> None:
+        """Serve players without a node."""
+        listing = Listing(self.service.directory, lambda: self.office.keys.keyring.catalog[0])
+        web = WebSite(
+            self.box, self.library, self.held, lambda: self.office.keys.keyring, listing.records,
+            is_origin=True,
+        )  # fmt: skip
+        web.add_routes(self.embargo.guard)
+        self.box.every("listing", LISTING_S, listing.follow)
 
     async def _pulses(self, exchange: Exchange) -> Answer:
         """``GET /api/origin/pulses``: what the intake has counted."""
@@ -160,7 +175,7 @@ class OriginBox:
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
         self.box.every("edges", TICK_S, self._tend_edges)
-        self.box.every("edge_look", LOOK_S, self._look_at_edges)
+        self.box.every("edge_look", self.office.watch.pause_s, self._look_at_edges)
         self.box.every("deny", DENY_LOOK_S, self.embargo.look)
         self.box.every("routing", TICK_S, self.routing.refresh)
         if self.broadcast is not None:

@@ -7,7 +7,7 @@ method may be cancelled at any await and then leaves nothing behind.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -28,6 +28,18 @@ class TierName(IntEnum):
         return self.name.lower()
 
 
+class Cost(IntEnum):
+    """What a tier's bytes cost, cheapest first: what costs more is asked later, and for less.
+
+    Over ``METERED`` every byte is paid for: nothing is ever asked for twice there. ``RADIO`` is a link of
+    a few kilobits a second besides: nothing is brought over it that nobody waits for.
+    """
+
+    FREE = 0
+    METERED = 1
+    RADIO = 2
+
+
 class Source(NamedTuple):
     """One place that may hold blocks: a CDN address, a relay, a neighbour, the carousel.
 
@@ -42,7 +54,10 @@ class Source(NamedTuple):
 
 
 class Tier(Protocol):
-    """One way for blocks to come."""
+    """One way for blocks to come.
+
+    It is ``Cost.METERED`` where ``metered`` says so, and ``Cost.RADIO`` where it also has a true ``radio``.
+    """
 
     name: TierName
     metered: bool
@@ -99,10 +114,17 @@ class BlockDialer(Protocol):
     """Fetches blocks from boxes and CDN addresses, by whatever carries them fastest."""
 
     async def get_block(
-        self, source: Source, cid: Cid, *, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0
+        self,
+        source: Source,
+        cid: Cid,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 30.0,
+        arrived: Callable[[int], None] | None = None,
     ) -> bytes:
         """Return the block ``cid`` from ``source``; ``headers`` go with the request.
 
+        ``arrived`` is told how many of its bytes are here, as they come.
         A block that came unauthenticated from a box known by its key has been verified; every other
         is the caller's to verify.
 

@@ -26,6 +26,7 @@ from ..node.pulses.batcher import Batcher
 from ..node.pulses.reception import Reception
 from ..node.routes import PublicRoutes
 from ..node.settings import Settings
+from ..node.web.site import WebSite
 from ..protocol.cid import Cid
 from ..protocol.directory import Endpoint
 from ..protocol.errors import RemoteError, UsageError
@@ -208,6 +209,12 @@ class RelayService:
         box.lookup = self.watching.lookup(self.embargo.lookup(routes.lookup))
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         box.public.route("POST", "/v1/pulses", self.reception.handle)
+        if box.settings.web.enabled:
+            records = self.replica.relays
+            web = WebSite(
+                box, self.library, self.fill.block, lambda: self.trust.keyring, records, is_origin=False
+            )
+            web.add_routes(self.embargo.guard)
         self.desk.add_to(box.local)
         self.holdings.add_to(box.local)
         imports = ImportDesk(box.store)

@@ -34,6 +34,7 @@ HOW_TO_INSTALL = {
     "nft": "apt-get install nftables",
     "miniupnpd": "apt-get install miniupnpd-nftables",
     "nginx": "apt-get install nginx-light",
+    "node": "apt-get install nodejs",
     "promtool": "apt-get install prometheus",
     "varnishd": "apt-get install varnish",
     "unshare": "apt-get install util-linux",

@@ -46,6 +46,28 @@ class Call(NamedTuple):
     body: bytes
     headers: dict[str, str]
     limit_bytes: int
+    arrived: Callable[[int], None] | None = None
+
+
+class _Arrivals:
+    """Tells how much of a block is here, by the attempt that is furthest."""
+
+    def __init__(self, tell: Callable[[int], None] | None) -> None:
+        self._tell = tell
+        self._most = 0
+
+    def attempt(self) -> Callable[[int], None]:
+        """Return what one attempt tells its bytes to, as they come."""
+        total = 0
+
+        def add(size_bytes: int) -> None:
+            nonlocal total
+            total += size_bytes
+            if self._tell is not None and total > self._most:
+                self._most = total
+                self._tell(total)
+
+        return add
 
 
 class _Want(NamedTuple):
@@ -54,6 +76,7 @@ class _Want(NamedTuple):
     path: Path
     call: Call
     cid: Cid
+    arrivals: _Arrivals
 
 
 class TamperedError(UnreachableError):
@@ -93,8 +116,14 @@ class Bulk:
         self._ready = ready
         self._queues: dict[Path, deque[asyncio.Future[None]]] = {}
 
-    async def get(self, source: Source, cid: Cid, headers: dict[str, str]) -> Reply:
-        """Return the answer to a request for a block, whatever the status.
+    async def get(
+        self,
+        source: Source,
+        cid: Cid,
+        headers: dict[str, str],
+        arrived: Callable[[int], None] | None = None,
+    ) -> Reply:
+        """Return the answer to a request for a block, whatever the status; ``arrived`` hears of its bytes.
 
         Raises:
             UnreachableError: no carrier brought an answer.
@@ -102,12 +131,13 @@ class Bulk:
 
         """
         call = Call("GET", f"/ipfs/{cid}?format=raw", b"", headers, BLOCK_LIMIT_BYTES)
+        arrivals = _Arrivals(arrived)
         if not source.key:
-            return await self._channel(source, call)
+            return await self._channel(source, call._replace(arrived=arrivals.attempt()))
         place = Place(source.address, source.key)
         parse_address(source.address)
         path = self._path(place)
-        want = _Want(source, place, path, call, cid)
+        want = _Want(source, place, path, call, cid, arrivals)
         if self._tcp is None or not PUBLIC_FIELDS.issuperset(headers):
             return await self._authenticated(want, path.begin(Carrier.QUIC, self._now()))
         flight = await self._turn(path)
@@ -161,7 +191,7 @@ class Bulk:
         """Ask over the box's channel: by QUIC, or by TLS where UDP is blocked, which is not measured."""
         path = want.path
         try:
-            reply = await self._channel(want.source, want.call)
+            reply = await self._channel(want.source, want.call._replace(arrived=want.arrivals.attempt()))
             now = self._now()
             if reply.status == _OK and path.closed(Carrier.QUIC, now):
                 self._blocks.labels("tls").inc()
@@ -179,6 +209,12 @@ class Bulk:
         assert self._tcp is not None
         call, place, path = want.call, want.place, want.path
         carrier, ask, loop = self._tcp(), Ask(), asyncio.get_running_loop()
+        tell = want.arrivals.attempt()
+
+        def arrived(size_bytes: int) -> None:
+            path.arrived(flight, size_bytes, loop.time())
+            tell(size_bytes)
+
         task = loop.create_task(
             carrier.request(
                 call.method,
@@ -188,7 +224,7 @@ class Bulk:
                 headers={**call.headers, "host": authority(place.address)},
                 limit_bytes=call.limit_bytes,
                 ask=ask,
-                arrived=lambda size_bytes: path.arrived(flight, size_bytes, loop.time()),
+                arrived=arrived,
                 silence_s=SILENCE_S,
             )
         )

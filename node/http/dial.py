@@ -6,27 +6,27 @@ Blocks go their own way (``bulk.py``): anybody can check them, so they need no a
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from time import time
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from ...protocol.cid import Cid
-from ...protocol.errors import RemoteError, UnreachableError
+from ...protocol.errors import UnreachableError
 from ...protocol.identity import Identity
 from ...protocol.ports import Reply, Source
 from ...protocol.request import authorization, read_challenge
-from .address import HostPort, Place, authority, is_public, parse_address
+from .address import HostPort, Place, authority, parse_address
 from .bulk import Bulk, Call
+from .names import Names
 from .paths import FIRM_S, Carrier, Path, Paths
 from .problem import expect
+from .quic.attempts import first_channel
 from .quic.channel import Channel
-from .quic.session import Address
-from .reach import by_quic, by_tls, by_web
+from .reach import by_both, by_name
 from .tcp import Ask, TcpCarrier
 
 HEAD_START_S = 0.3
@@ -67,7 +67,10 @@ class HttpDialer:
             ways.labels(carrier.name.lower()).set_function(partial(self.paths.favouring, carrier))
         self._channels: dict[Place, Channel] = {}
         self._openings: dict[Place, asyncio.Task[Channel]] = {}
+        self._names = Names(network, allow_private=allow_private)
         self._tcp: TcpCarrier | None = None
+        self._here = ""
+        self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
         self.carried: Callable[[str, int, int], None] = lambda _address, _sent, _received: None
         """Hears of the body bytes sent to and received from an address, as they are answered."""
@@ -102,12 +105,19 @@ class HttpDialer:
             raise UnreachableError(message, reason="timeout") from error
 
     async def get_block(
-        self, source: Source, cid: Cid, *, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0
+        self,
+        source: Source,
+        cid: Cid,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 30.0,
+        arrived: Callable[[int], None] | None = None,
     ) -> bytes:
         """Return the block ``cid`` from ``source``, by the carrier that has proved fastest there.
 
         Only the bytes a CID names can come back over plain TCP from a box with a key; from elsewhere they
         are the caller's to verify. ``headers`` that not everybody may read keep it off plain TCP.
+        ``arrived`` is told how many of its bytes are here, by whichever carrier is furthest.
 
         Raises:
             UnreachableError, RemoteError: as ``request``.
@@ -116,7 +126,7 @@ class HttpDialer:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                reply = await self.bulk.get(source, cid, dict(headers or {}))
+                reply = await self.bulk.get(source, cid, dict(headers or {}), arrived)
         except TimeoutError as error:
             message = f"{source.name} at {source.address} did not bring {cid} within {timeout_s:g} s"
             raise UnreachableError(message, reason="timeout") from error
@@ -177,29 +187,11 @@ class HttpDialer:
 
         Only handshakes are made, and the key is checked; a private address is not dialled unless allowed.
         """
-        try:
-            host, port = parse_address(source.address)
-            async with asyncio.timeout(timeout_s):
-                family, address = await self._resolve(HostPort(host, port))
-        except TimeoutError:
-            return (why := f"no address of {source.address} within {timeout_s:g} s", why)
-        except RemoteError as error:
-            return str(error), str(error)
-        tcp, udp = await asyncio.gather(
-            by_tls(address, source.key, timeout_s), by_quic(family, address, source.key, timeout_s)
-        )
-        return tcp, udp
+        return await by_both(self._names.allowed, source, timeout_s)
 
     async def reach_web(self, host: str, port: int, *, timeout_s: float) -> str:
         """Return why ``host`` does not show a public certificate of its name; empty where it does."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                _, address = await self._resolve(HostPort(host, port))
-        except TimeoutError:
-            return f"no address of {host} within {timeout_s:g} s"
-        except RemoteError as error:
-            return str(error)
-        return await by_web(address, host, timeout_s)
+        return await by_name(self._names.allowed, HostPort(host, port), timeout_s)
 
     async def __aenter__(self) -> Self:
         """Return the dialer, to be closed at the end of the block."""
@@ -224,9 +216,12 @@ class HttpDialer:
         if self._tcp is not None:
             await self._tcp.close()
             self._tcp = None
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        await self._names.close()
 
     async def _request(self, source: Source, call: Call) -> Reply:
         place = Place(source.address, source.key)
+        self._move()
         if not source.key:
             return await self._by_tcp(place, call, Ask())
         channel = self._channels.get(place)
@@ -284,6 +279,7 @@ class HttpDialer:
             body=call.body,
             headers=call.headers,
             limit_bytes=call.limit_bytes,
+            arrived=call.arrived,
         )
 
     async def _by_tcp(self, place: Place, call: Call, ask: Ask) -> Reply:
@@ -295,6 +291,7 @@ class HttpDialer:
             headers=_with_host(place, call.headers),
             limit_bytes=call.limit_bytes,
             ask=ask,
+            arrived=call.arrived,
         )
 
     def _ready(self, place: Place) -> asyncio.Future[Channel] | None:
@@ -339,23 +336,12 @@ class HttpDialer:
             self._block(place)
 
     async def _dial(self, place: Place) -> Channel:
-        host, port = parse_address(place.address)
-        family, address = await self._resolve(HostPort(host, port))
-        return await Channel.open(family, address, place.key)
-
-    async def _resolve(self, where: HostPort) -> tuple[int, Address]:
-        """Return the first address of ``where`` that may be dialled."""
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_DGRAM)
-        except OSError as error:
-            message = f"{where.host} cannot be resolved: {error.strerror}"
-            raise UnreachableError(message, reason="no_address") from error
-        for family, _, _, _, address in found:
-            if self._allow_private or is_public(str(address[0])):
-                return family, cast("Address", address)
-        message = f"{where.host} is a private address, which is never dialled from here"
-        raise UnreachableError(message, reason="private_address")
+        """Make a QUIC connection by the first address that answers; each has 250 ms before the next."""
+        where = parse_address(place.address)
+        addresses = await self._names.allowed(where)
+        channel, (family, address) = await first_channel(addresses, place.key)
+        self._names.connected(where.host, family, str(address[0]))
+        return channel
 
     def _trim(self) -> None:
         """Close the oldest idle channels past the limit, and dead ones."""
@@ -371,9 +357,25 @@ class HttpDialer:
     def _carrier(self) -> TcpCarrier:
         if self._closed:
             raise UnreachableError("this dialler is closed", reason="closed")
+        self._move()
         if self._tcp is None:
-            self._tcp = TcpCarrier(allow_private=self._allow_private)
+            self._tcp = TcpCarrier(allow_private=self._allow_private, names=self._names)
         return self._tcp
+
+    def _move(self) -> None:
+        """Leave all connections behind where this box is on another network now: their addresses are gone."""
+        here = self._network()
+        if here == self._here:
+            return
+        self._here = here
+        for channel in self._channels.values():
+            channel.close()
+        self._channels.clear()
+        if self._tcp is not None:
+            leaving = asyncio.get_running_loop().create_task(self._tcp.close())
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            self._tcp = None
 
     def _url(self, place: Place, path: str) -> str:
         if place.key:

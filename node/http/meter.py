@@ -14,6 +14,7 @@ from ...protocol.errors import RefusedError
 from .governor import Governor, Refusal
 
 _TRANSFERS = ("/ipfs/", "/watch/")
+_STEERING = "/v1/steering/"
 
 
 class Meter:
@@ -48,6 +49,8 @@ class Meter:
         if governor.guarded:
             refusal = governor.request(peer, self._now(), transfer=is_transfer(path))
             if refusal is not None:
+                if path.startswith(_STEERING):  # on a 429 players give steering up for good
+                    refusal = refusal._replace(status=503)
                 raise refused(refusal)
 
     def connect(self, peer: str) -> Refusal | None:

@@ -5,12 +5,44 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 
-from ...protocol.errors import FarcastError
+from ...protocol.errors import FarcastError, RemoteError
+from ...protocol.ports import Source
+from .address import HostPort, parse_address
 from .quic.channel import Channel
 from .quic.session import Address
 from .tcp import KeyMismatchError, KeyPin
+
+Resolve = Callable[[HostPort], Awaitable[Sequence[tuple[int, Address]]]]
+
+
+async def by_both(resolve: Resolve, source: Source, timeout_s: float) -> tuple[str, str]:
+    """Return why ``source`` is not reached by TLS, and why not by QUIC; empty texts where it is."""
+    try:
+        where = parse_address(source.address)
+        async with asyncio.timeout(timeout_s):
+            family, address = (await resolve(where))[0]
+    except TimeoutError:
+        return (why := f"no address of {source.address} within {timeout_s:g} s", why)
+    except RemoteError as error:
+        return str(error), str(error)
+    tcp, udp = await asyncio.gather(
+        by_tls(address, source.key, timeout_s), by_quic(family, address, source.key, timeout_s)
+    )
+    return tcp, udp
+
+
+async def by_name(resolve: Resolve, where: HostPort, timeout_s: float) -> str:
+    """Return why a host does not show a public certificate of its name; empty where it does."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, address = (await resolve(where))[0]
+    except TimeoutError:
+        return f"no address of {where.host} within {timeout_s:g} s"
+    except RemoteError as error:
+        return str(error)
+    return await by_web(address, where.host, timeout_s)
 
 
 async def by_tls(address: Address, key: bytes, timeout_s: float) -> str:

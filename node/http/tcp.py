@@ -17,7 +17,6 @@ from aiohttp import (
     Fingerprint,
     InvalidURL,
     ServerFingerprintMismatch,
-    TCPConnector,
     TraceConfig,
 )
 from yarl import URL
@@ -26,10 +25,13 @@ from ...protocol.errors import RemoteError, UnreachableError
 from ...protocol.identity import peer_id
 from ...protocol.ports import Reply
 from .address import is_public
+from .dualstack import ATTEMPT_S
+from .names import NamedConnector, Names
 from .tls import peer_key
 
 CONNECTIONS = 256
-IDLE_S = 25.0
+IDLE_S = 10.0
+"""How long a connection is kept unused: one that died in silence must not outlive the wait for a probe."""
 _READ_BYTES = 256 << 10
 _AUTOMATIC = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 
@@ -50,15 +52,19 @@ class Ask:
 class TcpCarrier:
     """An HTTP/1.1 client that follows no redirect, keeps no cookie and negotiates no content."""
 
-    def __init__(self, *, allow_private: bool) -> None:
+    def __init__(self, *, allow_private: bool, names: Names | None = None) -> None:
         """Dial only public addresses unless ``allow_private``; needs a running loop."""
         self._allow_private = allow_private
         trace = TraceConfig()
         trace.on_connection_create_end.append(_mark)
         trace.on_connection_reuseconn.append(_mark)
         self._session = ClientSession(
-            connector=TCPConnector(
-                limit=CONNECTIONS, keepalive_timeout=IDLE_S, socket_factory=self._socket, ttl_dns_cache=60
+            connector=NamedConnector(
+                names or Names(str, allow_private=allow_private),
+                limit=CONNECTIONS,
+                keepalive_timeout=IDLE_S,
+                socket_factory=self._socket,
+                happy_eyeballs_delay=ATTEMPT_S,
             ),
             cookie_jar=DummyCookieJar(),
             timeout=ClientTimeout(total=None),

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
 from ...protocol.cid import Cid
 from ...protocol.errors import FarcastError, RefusedError, RemoteError, StoreFullError, UnreachableError
-from ...protocol.ports import BlockStore, Source, Tier, TierName
+from ...protocol.ports import BlockStore, Tier, TierName
 from ...protocol.pulse import Served
 from .flight import Cancel, Effect, GiveUp, Start, Switched
 from .ladder import Ladder
 from .supply import Failover, Supply
+from .way import Way
 
 log = logging.getLogger(__name__)
 
 SOURCES_S = 0.5
 """How often tiers are asked for their sources while something is wanted."""
-PREFETCH_LIMIT = 32
+PREFETCH_LIMIT, PREFETCH_AT_ONCE = 32, 2
+"""Prefetches that may wait, and of those under way: what a player waits for needs the connections."""
 _PUSHED_KEPT = 65_536
 _LIES: tuple[str, ...] = ("hash_mismatch", "too_large")
 """Other bytes than the block's, or more of them than any block has."""
@@ -38,22 +38,10 @@ class _Wait:
     waiters: int = 0
 
 
-class _Way(NamedTuple):
-    tier: Tier
-    fetch: Callable[..., Awaitable[bytes]]
-    hinted: bool
-    watched: bool
-    reserve: Callable[[], Sequence[Source]]
-    own: bytes
-
-
 class Fetcher:
     """Gets blocks from the store or, through the ladder, from the nearest tier that answers.
 
-    A tier's ``fetch`` may take two more keywords, found by its signature: ``title`` (str, a hint
-    for relays) and ``arrived`` (a callable to be told the bytes so far). A tier that tells of its
-    bytes is hedged by time to first byte, others by twice the time a block usually takes. A tier may
-    also have a ``reserve`` (a callable) and a key of its ``own``, as in ``Listing``.
+    What a tier can do besides what its port demands is in ``way.py``.
     """
 
     def __init__(
@@ -63,18 +51,24 @@ class Fetcher:
         registry: CollectorRegistry,
         *,
         ladder: Ladder | None = None,
+        network: Callable[[], str] = str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Drive ``ladder`` over ``tiers``; ``clock`` gives monotonic seconds."""
+        """Drive ``ladder`` over ``tiers``; ``clock`` gives monotonic seconds.
+
+        ``network`` names the network this box is on now: what is known of sources holds for that one.
+        """
         self._store = store
         self._ladder = ladder or Ladder()
+        self._network = network
         self._clock = clock
         self.supply = Supply(registry)
-        self._ways = {tier.name: _way(tier) for tier in tiers}
+        self._ways = {tier.name: Way.of(tier) for tier in tiers}
         self._waits: dict[Cid, _Wait] = {}
         self._flights: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._prefetching: set[Cid] = set()
+        self._prefetches = asyncio.Semaphore(PREFETCH_AT_ONCE)
         self._timer: asyncio.TimerHandle | None = None
         self._pushed: OrderedDict[Cid, TierName] = OrderedDict()
         self._listed_at = float("-inf")
@@ -119,10 +113,6 @@ class Fetcher:
             self._pushed.popitem(last=False)
         if cid in self._waits:
             self._spawn(self._deliver_pushed(cid, tier))
-
-    def network(self, name: str) -> None:
-        """Use what is remembered of the network ``name``."""
-        self._ladder.network(name)
 
     def take_served(self, title: str) -> list[Served]:
         """Return the kilobytes each source brought for ``title`` since the last call."""
@@ -209,7 +199,8 @@ class Fetcher:
 
     async def _prefetch(self, cid: Cid, title: str) -> None:
         try:
-            await self._block(cid, title, None, 0, urgent=False)
+            async with self._prefetches:
+                await self._block(cid, title, None, 0, urgent=False)
         except FarcastError as error:
             log.debug("prefetch: %s", error)
         finally:
@@ -236,12 +227,13 @@ class Fetcher:
         if now - self._listed_at < SOURCES_S:
             return
         self._listed_at = now
+        self._ladder.network(self._network(), now)
         for name, way in self._ways.items():
             self._ladder.set_sources(
                 name,
                 way.tier.sources(),
                 now,
-                metered=way.tier.metered,
+                cost=way.cost,
                 watched=way.watched,
                 reserve=way.reserve(),
                 own=way.own,
@@ -298,6 +290,7 @@ class Fetcher:
         status, retry_after_s, data = 0, 0.0, b""
         try:
             data = await way.fetch(start.source, start.cid, **extra)
+            self._ladder.landed(start.flight, self._clock())
             loop = asyncio.get_running_loop()
             await asyncio.to_thread(self._keep, start, data, tier, loop)
         except RefusedError as error:
@@ -346,11 +339,10 @@ class Fetcher:
 
     def _landed(self, start: Start, data: bytes) -> None:
         self._flights.pop(start.flight, None)
-        if not self._ladder.received(start.flight, len(data), self._clock()):
-            return
-        self.supply.served(start.title, start.source, len(data))
+        if self._ladder.received(start.flight, len(data), self._clock()):
+            self.supply.served(start.title, start.source, len(data))
+            self._resolve(start.cid, data)
         self.supply.wasted(self._ladder.wasted_bytes)
-        self._resolve(start.cid, data)
         self._pump()
 
     def _resolve(self, cid: Cid, data: bytes) -> None:
@@ -369,9 +361,3 @@ class Fetcher:
 def _nothing_barred(cid: Cid, title: str) -> bool:
     del cid, title
     return False
-
-
-def _way(tier: Tier) -> _Way:
-    names = inspect.signature(tier.fetch).parameters
-    reserve: Callable[[], Sequence[Source]] = getattr(tier, "reserve", tuple)
-    return _Way(tier, tier.fetch, "title" in names, "arrived" in names, reserve, getattr(tier, "own", b""))

@@ -1,25 +1,18 @@
 """Health: what a box has learned of one source: how quick it is, and when it may be asked again.
 
 Pure bookkeeping for the ladder: peak-EWMA of time to first byte and rate, passive ejection with a
-doubling back-off and one half-open probe, and the ban that wrong bytes earn.
+doubling back-off and one half-open probe.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
-
-from ...protocol.cid import Cid
 
 BACKOFF_FIRST_S = 1.0
 RETRY_AFTER_LIMIT_S = 60.0
-BAN_S = 86_400.0
-BAN_CIDS = 3
-"""Wrong bytes for this many CIDs ban a source, not only for those CIDs."""
 STRIKES = 2
 _EWMA_NEW = 0.3
-_SAMPLES = 64
 _LATENCY_BYTES = 64 << 10
 """Below this a whole answer's time says latency, not rate."""
 _UNKNOWN_RATE_BYTES_S = 1_250_000.0
@@ -44,28 +37,29 @@ class Health:
 
     ttfb_s: float = 0.0
     rate_bytes_s: float = 0.0
+    gap_s: float = 0.0
     inflight: int = 0
     backoff_s: float = 0.0
     ejected_at: float = float("-inf")
     free_at: float = float("-inf")
     asked_off_until: float = float("-inf")
-    banned_until: float = float("-inf")
     probing: bool = False
+    heard_at: float = float("-inf")
     strikes: int = 0
-    mismatched: set[Cid] = field(default_factory=set[Cid])
+    slow_bytes: int = 0
+    doubt_s: float = 0.0
 
     def up(self, now: float) -> bool:
         """Say whether the source may be asked without any doubt about it."""
-        return not self.backoff_s and now >= self.banned_until
+        return not self.backoff_s and now >= self.asked_off_until
 
     def half_open(self, now: float) -> bool:
         """Say whether its back-off is over and nobody is trying it yet."""
-        return bool(self.backoff_s) and now >= max(self.free_at, self.banned_until) and not self.probing
+        return bool(self.backoff_s) and now >= self.free_at and not self.probing
 
     def desperate(self, now: float) -> bool:
         """Say whether it may be asked where nobody else is left."""
-        rested = now >= max(self.ejected_at + BACKOFF_FIRST_S, self.asked_off_until, self.banned_until)
-        return rested and not self.probing
+        return now >= max(self.ejected_at + BACKOFF_FIRST_S, self.asked_off_until) and not self.probing
 
     def expected_s(self, size_bytes: int) -> float:
         """Estimate how long ``size_bytes`` take from here; unproven sources look ordinary."""
@@ -80,9 +74,12 @@ class Health:
             return 0.0
         return self.expected_s(size_bytes) * (self.inflight + 1)
 
-    def succeeded(self, size_bytes: int, took_s: float, ttfb_s: float | None) -> None:
-        """Learn from a whole block; ``ttfb_s`` is None where the first byte was not seen."""
-        self.answered()
+    def learned(self, size_bytes: int, took_s: float, ttfb_s: float | None, gap_s: float = 0.0) -> None:
+        """Learn from a whole block; ``ttfb_s`` is None where the first byte was not seen.
+
+        ``gap_s`` is the longest pause between its bytes.
+        """
+        self.gap_s = gap_s if gap_s > self.gap_s else _mix(self.gap_s, gap_s)
         if ttfb_s is None:
             ttfb_s = took_s if size_bytes < _LATENCY_BYTES else min(self.ttfb_s, took_s / 2)
         self.ttfb_s = ttfb_s if ttfb_s > self.ttfb_s else _mix(self.ttfb_s, ttfb_s)
@@ -90,78 +87,42 @@ class Health:
             rate = size_bytes / max(took_s - ttfb_s, 1e-3)
             self.rate_bytes_s = _mix(self.rate_bytes_s, rate) if self.rate_bytes_s else rate
 
-    def answered(self) -> None:
-        """Any answer, a refusal too, ends back-off: the source is alive."""
-        self.backoff_s, self.strikes = 0.0, 0
+    def answered(self, size_bytes: int) -> None:
+        """An answer of ``size_bytes``, a refusal too, ends back-off: the source is alive.
 
-    def failed(self, now: float, since: float, probe_s: float, retry_after_s: float = 0.0) -> None:
-        """Eject the source, for ``probe_s`` at most; flights begun before the last ejection are no news."""
+        One that was too slow for a block is trusted again with an answer of about such a size, or with many
+        smaller ones: the sound of a film goes on coming from where its picture does not.
+        """
+        self.slow_bytes = 0 if 2 * size_bytes >= self.slow_bytes else self.slow_bytes // 2
+        if not self.slow_bytes:
+            self.backoff_s = self.doubt_s = 0.0
+            self.strikes = 0
+
+    def redeemed(self) -> None:
+        """End back-off after an answer that came too late to be of use: the next failure goes on doubling."""
+        self.doubt_s = max(self.backoff_s, self.doubt_s)
+        self.backoff_s, self.strikes, self.slow_bytes = 0.0, 0, 0
+
+    def failed(
+        self, now: float, since: float, probe_s: float, retry_after_s: float = 0.0, slow_bytes: int = 0
+    ) -> None:
+        """Eject the source, for ``probe_s`` at most; flights begun before the last ejection are no news.
+
+        ``slow_bytes`` is the size of the block for which it was too slow, 0 where it did not answer at all.
+        """
+        self.asked_off_until = max(self.asked_off_until, now + min(retry_after_s, RETRY_AFTER_LIMIT_S))
+        self.free_at = max(self.free_at, self.asked_off_until)
         if since < self.ejected_at:
             return
-        self.backoff_s = min(max(2 * self.backoff_s, BACKOFF_FIRST_S), probe_s)
+        self.backoff_s = min(max(2 * max(self.backoff_s, self.doubt_s), BACKOFF_FIRST_S), probe_s)
         self.ejected_at = now
-        self.asked_off_until = now + min(retry_after_s, RETRY_AFTER_LIMIT_S)
         self.free_at = max(now + self.backoff_s, self.asked_off_until)
-        self.strikes = 0
+        self.strikes, self.slow_bytes = 0, slow_bytes
 
     def struck(self) -> bool:
         """Count one late answer; True where it is one too many in a row."""
         self.strikes += 1
         return self.strikes >= STRIKES
-
-    def lied(self, cid: Cid, now: float) -> None:
-        """Remember wrong bytes for ``cid``; the third CID bans the source for a day."""
-        self.mismatched.add(cid)
-        if len(self.mismatched) >= BAN_CIDS:
-            self.banned_until = now + BAN_S
-            self.mismatched.clear()
-
-
-class Pace:
-    """The latest times to first byte of a whole tier, for the hedge delay."""
-
-    def __init__(self) -> None:
-        self._ttfb_s: deque[float] = deque(maxlen=_SAMPLES)
-
-    def __bool__(self) -> bool:
-        """Whether there is any sample."""
-        return bool(self._ttfb_s)
-
-    def add(self, ttfb_s: float) -> None:
-        """Take one more sample."""
-        self._ttfb_s.append(ttfb_s)
-
-    def p95(self, default: float) -> float:
-        """Return the 95th percentile in seconds, ``default`` before the first sample."""
-        ordered = sorted(self._ttfb_s)
-        return ordered[len(ordered) * 95 // 100] if ordered else default
-
-
-class Budget:
-    """What one film may spend on bytes that arrive twice: a share of it, or 4 MiB where that is more."""
-
-    FREE_BYTES = 4 << 20
-
-    def __init__(self, waste_percent: int) -> None:
-        self._waste_percent = waste_percent
-        self.delivered_bytes = 0
-        self.wasted_bytes = 0
-        self.reserved_bytes = 0
-
-    def reserve(self, size_bytes: int) -> bool:
-        """Set room for one more copy aside; False where there is none left."""
-        allowed = max(self.FREE_BYTES, self.delivered_bytes * self._waste_percent // 100)
-        if self.wasted_bytes + self.reserved_bytes + size_bytes > allowed:
-            return False
-        self.reserved_bytes += size_bytes
-        return True
-
-    def settle(self, reserved_bytes: int, wasted_bytes: int) -> int:
-        """Give a reservation back and book what was really wasted, at most that; returns it."""
-        wasted = min(wasted_bytes, reserved_bytes)
-        self.reserved_bytes -= reserved_bytes
-        self.wasted_bytes += wasted
-        return wasted
 
 
 def _mix(old: float, new: float) -> float:

@@ -2,19 +2,23 @@
 
 Pure. Inside a tier rendezvous hashing (highest random weight) names two candidates for a CID: the
 first, where its cache is warm, unless it costs twice the second by peak-EWMA (power of two choices
-with affinity). An ejected source comes back as one probe at a time.
+with affinity). An ejected source comes back as one probe at a time. What is known of sources, and how
+soon a tier answers, holds for the network it was seen from.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple, TypeVar
 
 from ...protocol.cid import Cid
-from ...protocol.ports import Source, TierName
-from .health import Health, Pace, Tuning
+from ...protocol.ports import Cost, Source, TierName
+from .bans import Bans
+from .health import Health, Tuning
+from .pace import Pace
 
 AFFINITY = 2.0
 OWNERS = 2
@@ -36,7 +40,7 @@ class Listing(NamedTuple):
     """
 
     sources: tuple[Source, ...]
-    metered: bool = False
+    cost: Cost = Cost.FREE
     watched: bool = False
     reserve: tuple[Source, ...] = ()
     own: bytes = b""
@@ -50,6 +54,12 @@ class Listing(NamedTuple):
         return [tuple(source for rank, source in ranked[:OWNERS] if rank > mine), self.reserve]
 
 
+@dataclass(slots=True)
+class _Network:
+    health: dict[Source, Health] = field(default_factory=dict[Source, Health])
+    paces: dict[TierName, Pace] = field(default_factory=lambda: {tier: Pace() for tier in TierName})
+
+
 class Roster:
     """Sources, their health on this network, and what they may not be asked for."""
 
@@ -57,12 +67,12 @@ class Roster:
         self._tuning = tuning
         self._places = {tier: place for place, tier in enumerate(order)}
         self._tiers: dict[TierName, Listing] = {}
-        self._networks: OrderedDict[str, dict[Source, Health]] = OrderedDict({"": {}})
-        self._health: dict[Source, Health] = self._networks[""]
+        self._networks: OrderedDict[str, _Network] = OrderedDict()
+        self._bans = Bans()
+        self._name = ""
+        self._here = self._networks[""] = _Network()
         self._probe_free = dict.fromkeys(TierName, float("-inf"))
         self._refused: OrderedDict[tuple[Cid, Source], tuple[float, float]] = OrderedDict()
-        self._poisoned: OrderedDict[tuple[Cid, bytes | str], None] = OrderedDict()
-        self.paces = {tier: Pace() for tier in TierName}
 
     def replace(self, tier: TierName, listing: Listing) -> bool:
         """Take what is known of ``tier`` now; True where that is news."""
@@ -71,12 +81,20 @@ class Roster:
         self._tiers[tier] = listing
         return True
 
-    def network(self, name: str) -> None:
-        """Use the health remembered for another network: what failed there may work here."""
-        self._health = self._networks.setdefault(name, {})
+    def network(self, name: str) -> bool:
+        """Use what is remembered of the network ``name``; True where it is another one than before."""
+        if name == self._name:
+            return False
+        self._name = name
+        self._here = self._networks.setdefault(name, _Network())
         self._networks.move_to_end(name)
         while len(self._networks) > _NETWORKS:
             self._networks.popitem(last=False)
+        return True
+
+    def pace(self, tier: TierName) -> Pace:
+        """Return how soon a tier answers on this network."""
+        return self._here.paces[tier]
 
     def listing(self, tier: TierName) -> Listing:
         """Return what is known of a tier."""
@@ -84,26 +102,31 @@ class Roster:
 
     def health(self, source: Source) -> Health:
         """Return the health record of a source, a fresh one for a stranger."""
-        found = self._health.get(source)
+        known = self._here.health
+        found = known.get(source)
         if found is None:
-            found = self._health[source] = Health()
-            if len(self._health) > _MEMORY:
-                del self._health[next(iter(self._health))]
+            found = known[source] = Health()
+            if len(known) > _MEMORY:
+                del known[next(iter(known))]
         return found
 
     def up(self, tier: TierName, now: float) -> int:
         """Count a tier's sources that are neither ejected nor banned."""
         listing = self.listing(tier)
-        return sum(self.health(source).up(now) for source in (*listing.sources, *listing.reserve))
+        return sum(self._up(source, now) for source in (*listing.sources, *listing.reserve))
 
-    def order(self, *, metered: bool = True) -> list[TierName]:
+    def panics(self, now: float) -> bool:
+        """Say whether no source that costs nothing is above doubt: then all are worth a try."""
+        return not any(self.up(tier, now) for tier in self.order(Cost.FREE))
+
+    def order(self, up_to: Cost = Cost.RADIO) -> list[TierName]:
         """Return the tiers that can be asked, nearest cost first; the satellite is none of them."""
         asked = [
             tier
             for tier, listing in self._tiers.items()
-            if tier is not TierName.SATELLITE and (metered or not listing.metered)
+            if tier is not TierName.SATELLITE and listing.cost <= up_to
         ]
-        return sorted(asked, key=lambda tier: (self._tiers[tier].metered, self._places[tier]))
+        return sorted(asked, key=lambda tier: (self._tiers[tier].cost, self._places[tier]))
 
     def choose(
         self,
@@ -113,11 +136,11 @@ class Roster:
         *,
         busy: Container[Source],
         probe: bool,
-        metered: bool = True,
+        up_to: Cost = Cost.RADIO,
         avoid: Container[TierName] = (),
     ) -> Source | None:
         """Return the next source over all tiers but those to ``avoid``; the others are as in ``pick``."""
-        for tier in self.order(metered=metered):
+        for tier in self.order(up_to):
             if tier in avoid:
                 continue
             source = self.pick(tier, cid, size_bytes, now, busy=busy, probe=probe)
@@ -174,7 +197,7 @@ class Roster:
         now: float,
         *,
         busy: Container[Source],
-        metered: bool = True,
+        up_to: Cost = Cost.RADIO,
         avoid: Container[TierName] = (),
     ) -> Source | None:
         """Return whom to ask when nobody is above doubt: who failed longest ago, at least a second.
@@ -182,7 +205,7 @@ class Roster:
         Back-off beyond that second is there to spare a viewer who has something better; this one has not.
         """
         found: list[tuple[float, int, Source]] = []
-        for place, tier in enumerate(self.order(metered=metered)):
+        for place, tier in enumerate(self.order(up_to)):
             offered = [] if tier in avoid else self.listing(tier).offered(cid)
             for source in (one for sources in offered for one in sources):
                 health = self.health(source)
@@ -192,7 +215,9 @@ class Roster:
 
     def barred(self, cid: Cid, source: Source, now: float, busy: Container[Source]) -> bool:
         """Say whether this source may not be asked for this block now, whatever its health."""
-        if source in busy or (cid, _ident(source)) in self._poisoned:
+        if source in busy or self._bans.banned(source, self._name, now):
+            return True
+        if self._bans.poisoned(cid, source, self._name):
             return True
         return now < self._refused.get((cid, source), (0.0, 0.0))[0]
 
@@ -221,18 +246,12 @@ class Roster:
         pause = min(2 * last, self._tuning.probe_s)
         _remember(self._refused, (cid, source), (now + pause, pause))
 
-    def failed(self, source: Source, now: float, since: float, retry_after_s: float) -> None:
-        """Eject a source after a flight that began at ``since``."""
-        self.health(source).failed(now, since, self._tuning.probe_s, retry_after_s)
-
     def lied(self, cid: Cid, source: Source, now: float) -> None:
         """Remember wrong bytes: never again this CID from this key or address."""
-        _remember(self._poisoned, (cid, _ident(source)), None)
-        self.health(source).lied(cid, now)
+        self._bans.lied(cid, source, self._name, now)
 
-
-def _ident(source: Source) -> bytes | str:
-    return source.key or source.address
+    def _up(self, source: Source, now: float) -> bool:
+        return self.health(source).up(now) and not self._bans.banned(source, self._name, now)
 
 
 def _rank(cid: Cid, source: Source) -> int:

@@ -24,7 +24,8 @@ def origin_sources(keyring: Keyring | None, tier: TierName = TierName.RELAY) -> 
     """Return the origin's own listeners as sources."""
     if keyring is None:
         return []
-    return [Source(tier, "origin", address(endpoint), keyring.box) for endpoint in keyring.endpoints]
+    proven = [endpoint for endpoint in keyring.endpoints if not endpoint.web]  # those that show the key
+    return [Source(tier, "origin", address(endpoint), keyring.box) for endpoint in proven]
 
 
 def relay_sources(records: Sequence[RelayRecord], now_ms: int) -> list[Source]:
@@ -64,10 +65,14 @@ class WebTier:
         """Return the sources known now."""
         return self._sources()
 
-    async def fetch(self, source: Source, cid: Cid, *, title: str = "") -> bytes:
+    async def fetch(
+        self, source: Source, cid: Cid, *, title: str = "", arrived: Callable[[int], None] | None = None
+    ) -> bytes:
         """Return the block, unverified; raises ``UnreachableError`` or ``RefusedError``."""
         headers = {**self._headers, "farcast-title": title} if title else self._headers
-        return await self._dialer.get_block(source, cid, headers=headers, timeout_s=FETCH_TIMEOUT_S)
+        return await self._dialer.get_block(
+            source, cid, headers=headers, timeout_s=FETCH_TIMEOUT_S, arrived=arrived
+        )
 
 
 def pull_zones(keyring: Keyring | None) -> list[Source]:

@@ -51,28 +51,29 @@ class Edges:
             raise UsageError("[cdn] zones names one base URL twice", reason="settings")
         self._environ = environ
         self._worklist = Worklist(folder)
+        self._unfinished = dict.fromkeys(self._adapters, 0)
         self._purges = Counter(
             "farcast_origin_cdn_purges",
             "Purges at a pull zone: done, or why not.",
-            ["zone", "result"],
+            ["kind", "result"],
             registry=registry,
         )
         self._left = Gauge(
             "farcast_origin_cdn_purge_left_paths",
-            "Paths that a pull zone has still to let go of.",
-            ["zone"],
+            "Paths that pull zones have still to let go of.",
+            ["kind"],
             registry=registry,
         )
         self._token_faults = Counter(
             "farcast_origin_cdn_token_failures",
             "Tokens that could not be signed, by reason; the old ones are told on.",
-            ["zone", "reason"],
+            ["kind", "reason"],
             registry=registry,
         )
         for zone in zones:
             if zone.purges:
-                self._purges.labels(zone.name, "done")
-                self._left.labels(zone.name)
+                self._purges.labels(zone.kind, "done")
+                self._left.labels(zone.kind)
 
     @property
     def zones(self) -> list[Zone]:
@@ -134,11 +135,16 @@ class Edges:
             swept = await Sweep(adapter, key, dialer, end=end).run(paths, tag_of(title), progress)
             left = swept.left if swept.trouble else ()
             await asyncio.to_thread(self._worklist.replace, title, base, left)
-            self._left.labels(adapter.zone.name).set(len(left))
-        self._purges.labels(adapter.zone.name, swept.reason or "done").inc()
+            self._unfinished[base] = len(left)
+            self._count_left(adapter.zone.kind)
+        self._purges.labels(adapter.zone.kind, swept.reason or "done").inc()
         if swept.trouble:
             log.warning("%s was not purged at %s: %s", title, adapter.zone.name, swept.trouble)
         return swept
+
+    def _count_left(self, kind: str) -> None:
+        left = [self._unfinished[zone.base] for zone in self.zones if zone.kind == kind]
+        self._left.labels(kind).set(sum(left))
 
     def _sign(self, base: str, now_s: int) -> str:
         adapter = self._adapters.get(bare(base))
@@ -148,7 +154,7 @@ class Edges:
         try:
             key: Secret = read_secret(adapter.zone.token, self._environ)
         except UsageError as error:
-            self._token_faults.labels(adapter.zone.name, error.reason).inc()
+            self._token_faults.labels(adapter.zone.kind, error.reason).inc()
             log.warning("no new token for %s: %s", adapter.zone.name, error)
             return base
         return adapter.signed(key.reveal(), now_s // half_s * half_s)

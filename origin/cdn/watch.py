@@ -15,7 +15,8 @@ from ...protocol.cid import Cid
 from ...protocol.keyring import Keyring
 from .paths import block_path
 
-LOOK_S = 900.0
+LOOK_S, AGAIN_S = 900.0, 60.0
+"""Between two looks at zones that are well, and while one is not."""
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +34,13 @@ class Watch:
     def __init__(self, registry: CollectorRegistry, *, allow_private: bool) -> None:
         self._allow_private = allow_private
         self.looks: Sequence[Look] = ()
-        self._up = Gauge(
-            "farcast_origin_cdn_up",
-            "Whether a pull zone answered with the right bytes when it was asked last.",
-            ["zone"],
+        self._zones = Gauge(
+            "farcast_origin_cdn_zones",
+            "Pull zones by what was seen last: serving, of these caching for certain; or troubled.",
+            ["state"],
             registry=registry,
         )
-        self._caches = Gauge(
-            "farcast_origin_cdn_caches",
-            "Whether it answered from its cache: 1 yes, 0 no, -1 where it does not say.",
-            ["zone"],
-            registry=registry,
-        )
+        self._note(())
 
     async def look(self, keyring: Keyring, root: Cid | None) -> Sequence[Look]:
         """Ask each zone for the block ``root``, or for the checkpoint where nothing is listed."""
@@ -56,17 +52,21 @@ class Watch:
         self._note(looks)
         return looks
 
+    def pause_s(self) -> float:
+        """Return how long to wait for the next look."""
+        return AGAIN_S if any(one.trouble for one in self.looks) else LOOK_S
+
     def facts(self) -> list[dict[str, str]]:
         """Return what was seen last, for JSON."""
         return [one._asdict() for one in self.looks]
 
     def _note(self, looks: Sequence[Look]) -> None:
         before = {one.name: one.trouble for one in self.looks}
-        self._up.clear()
-        self._caches.clear()
+        well = [one for one in looks if not one.trouble]
+        self._zones.labels("serving").set(len(well))
+        self._zones.labels("caching").set(sum(one.caches == "yes" for one in well))
+        self._zones.labels("troubled").set(len(looks) - len(well))
         for one in looks:
-            self._up.labels(one.name).set(not one.trouble)
-            self._caches.labels(one.name).set({"yes": 1, "no": 0}.get(one.caches, -1))
             if one.trouble and one.trouble != before.get(one.name):
                 log.warning("the pull zone %s does not serve: %s", one.name, one.trouble)
         self.looks = looks

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
@@ -24,6 +25,11 @@ from farcast.tests.wire.street import ask as http_ask
 
 HEADERS_LIMIT_BYTES = 1_536
 """Kubo refuses answers with more than 2 KiB of headers."""
+
+PUBLIC = (
+    "/v1/catalog/checkpoint", "/watch/film/master.m3u8", "/readyz", "/v1/steering/film", "/web/",
+    "/web/film", "/web/film/master.m3u8",
+)  # fmt: skip
 
 Need = Callable[..., str]
 
@@ -150,7 +156,7 @@ def test_the_shipped_front_serves_what_is_public_and_nothing_else(coast: Coast, 
     try:
         block = f"/ipfs/{coast.film['root_cid']}?format=raw"
         for connection in (plain, secure):
-            for path in (block, "/v1/catalog/checkpoint", "/watch/film/master.m3u8", "/readyz"):
+            for path in (*PUBLIC, block):
                 answer = get(connection, path)
                 assert answer.status == 200, (path, answer.read())
                 assert weight(answer) < HEADERS_LIMIT_BYTES
@@ -158,6 +164,8 @@ def test_the_shipped_front_serves_what_is_public_and_nothing_else(coast: Coast, 
             part = get(connection, "/watch/film/master.m3u8", Range="bytes=7-16")
             assert (part.status, len(part.read())) == (206, 10)
         assert fields(plain, block).items() <= fields(secure, block).items()
+        told = json.loads(get(secure, "/web/film/film.json").read())
+        assert {urlsplit(str(source["url"])).scheme for source in told["sources"]} <= {"https", ""}
         large = get(secure, "/watch/bulk/film.bin")
         assert hashlib.file_digest(large, "sha256").hexdigest() == coast.bulk_sha256
         spilled = (path for path in coast.street.folder.glob("*/proxy/**/*") if path.is_file())

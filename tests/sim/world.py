@@ -351,10 +351,16 @@ class Node(Carrier):
             for step in range(30):
                 world.after(ttfb + step * 0.1, partial(self._progress, start, (step + 1) * 1_000))
         elif fault != "hang":
-            world.after(ttfb, lambda: self._progress(start, 16_000))
-            world.after((ttfb + whole) / 2, lambda: self._progress(start, BLOCK_BYTES // 2))
+            self._deliver(start, ttfb, whole, 3 if fault == "stall" else 4)
             if fault != "stall":
                 world.after(whole, lambda: self._finish(start, wrong=fault == "corrupt"))
+
+    def _deliver(self, start: Start, ttfb: float, whole: float, quarters: int) -> None:
+        """Let the bytes of a block come, all but its last."""
+        self.world.after(ttfb, lambda: self._progress(start, 16_000))
+        for quarter in range(1, quarters):
+            at = ttfb + (whole - ttfb) * quarter / 4
+            self.world.after(at, partial(self._progress, start, BLOCK_BYTES * quarter // 4))
 
     def _neighbour_has(self, start: Start) -> bool:
         return any(
@@ -376,8 +382,7 @@ class Node(Carrier):
         if wrong:
             self.rejected += 1
             self.ladder.corrupt(start.flight, self.world.now)
-        else:
-            assert self.ladder.received(start.flight, BLOCK_BYTES, self.world.now)
+        elif self.ladder.received(start.flight, BLOCK_BYTES, self.world.now):
             self._served(start.source.tier)
         self._carry_out()
 

@@ -36,6 +36,7 @@ from farcast.tests.wire.street import Box, Ran, Street, ask, until
 
 MIB = 1 << 20
 WAYS = ("wrong", "page", "short", "long", "gzip", "missing", "broken", "moved", "cut")
+STATES = ("serving", "caching", "troubled")
 SERVED_WITHIN_S = 0.4
 """A missing segment's deadline, from the request to its last byte."""
 
@@ -364,7 +365,7 @@ def test_a_purge_that_fails_is_told_by_zone_exits_1_and_is_taken_up_again(front:
     assert f"not purged at {front.varnish.url}; `farcast origin purge two` takes up what is left" in ran.err
     leaf = film.leaves["v0/seg-00000.m4s"][1]
     assert fetch(front.varnish.port, "GET", block(leaf))[0] == 200
-    here = {"zone": front.varnish.place}
+    here = {"kind": "bunny"}
     assert front.origin.metric("farcast_origin_cdn_purge_left_paths", **here) >= len(film.cids) - 1
     again = withdraw(front, "purge", "two")  # its folders are gone by now; the worklist knows
     assert (again.code, again.json["failed"]) == (0, [])
@@ -410,7 +411,7 @@ def test_each_kind_empties_a_real_cache_over_its_own_api(front: Front, kind: str
     assert asyncio.run(purge()) == Swept("", "", ())
     for path in paths:
         assert fetch(edge.port, "GET", path)[1]["x-cache"] == "MISS", path
-    done = {"zone": edge.place, "result": "done"}
+    done = {"kind": kind, "result": "done"}
     assert registry.get_sample_value("farcast_origin_cdn_purges_total", done) == 1
     if kind == "cloudflare":
         target = f"/client/v4/zones/{api.ZONE}/purge_cache"
@@ -464,7 +465,8 @@ def test_status_and_doctor_say_whether_each_zone_answers_and_caches(front: Front
         {"name": front.varnish.place, "trouble": "", "caches": "yes"},
         {"name": front.nginx.place, "trouble": "", "caches": "yes"},
     ]
-    assert front.origin.metric("farcast_origin_cdn_up", zone=front.varnish.place) == 1
+    seen = {state: front.origin.metric("farcast_origin_cdn_zones", state=state) for state in STATES}
+    assert seen == {"serving": 2, "caching": 2, "troubled": 0}
     ran = front.street.run("doctor", "--home", home, "--json")
     cdn = next(one for one in ran.json["checks"] if one["name"] == "cdn")
     assert cdn["state"] == "ok"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from ....protocol.errors import RemoteError, UnreachableError
 from ....protocol.identity import peer_id
@@ -101,8 +101,11 @@ class Channel:
         body: bytes,
         headers: dict[str, str],
         limit_bytes: int,
+        arrived: Callable[[int], None] | None = None,
     ) -> Reply:
         """Make one request; cancelling it resets its stream.
+
+        ``arrived`` is told the bytes of the body as they come.
 
         Raises:
             UnreachableError: the connection or the stream ended before the answer did.
@@ -116,6 +119,8 @@ class Channel:
                 data = bytearray()
                 while chunk := await call.read():
                     data += chunk
+                    if arrived is not None:
+                        arrived(len(chunk))
                     if len(data) > limit_bytes:
                         message = f"an answer from {authority} over the limit of {limit_bytes} bytes"
                         raise RemoteError(message, reason="too_large")

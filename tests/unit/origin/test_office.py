@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from farcast.node.catalog.rootfile import read_root
 from farcast.node.ffmpeg import find_ffmpeg
+from farcast.node.ladder.tiers import origin_sources
 from farcast.node.report import quiet
 from farcast.node.settings import Settings
 from farcast.origin.keys import init
@@ -88,6 +90,28 @@ def test_an_invite_names_the_origin_and_its_root(office: Office) -> None:
     invite = parse_invite(found["link"])
     assert (invite.address, invite.root) == ("films.example:7433", office.keys.repository.root_sha256)
     assert (invite.token, invite.kind, found["valid_days"]) == ("", "viewer", None)
+
+
+def test_a_web_endpoint_gives_invitations_a_link_for_browsers(office: Office) -> None:
+    assert do(office, "account_add", name="alice")["web"] is None
+    do(office, "announce", endpoints=["https://films.example", "films.example:7433"])
+    found = do(office, "account_add", name="bob")
+    invite = parse_invite(found["link"])
+    assert invite.address == "films.example:7433", "a node comes where the key is shown"
+    assert found["web"] == f"https://films.example/web/#token={invite.token}"
+    assert do(office, "invite", account="bob")["web"].startswith("https://films.example/web/#token=")
+    assert do(office, "invite")["web"] is None
+    keyring = office.keys.keyring
+    assert [source.address for source in origin_sources(keyring)] == ["films.example:7433"]
+    root = read_root(office.keys.repository.files()["root.json"])
+    assert [endpoint.port for endpoint in root.endpoints] == [7433]
+
+
+def test_web_endpoints_are_read_with_and_without_a_port() -> None:
+    assert parse_endpoint("https://films.example") == Endpoint("films.example", 443, web=True)
+    assert parse_endpoint("https://films.example:8443") == Endpoint("films.example", 8443, web=True)
+    assert parse_endpoint("https://[2001:db8::1]") == Endpoint("2001:db8::1", 443, web=True)
+    assert parse_endpoint("films.example:7433") == Endpoint("films.example", 7433, web=False)
 
 
 def test_account_and_relay_invites_carry_tokens_that_enrol(office: Office) -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farcast.node.ladder.budget import Budget
 from farcast.node.ladder.flight import Cancel, Effect, GiveUp, Start, Switched
-from farcast.node.ladder.health import Budget
+from farcast.node.ladder.health import Tuning
 from farcast.node.ladder.ladder import Ladder
 from farcast.protocol.cid import RAW, Cid
-from farcast.protocol.ports import Source, TierName
+from farcast.protocol.ports import Cost, Source, TierName
 
 CDN = Source(TierName.CDN, "cdn", "https://cdn.example")
 RELAYS = [Source(TierName.RELAY, f"relay{n}", f"10.0.0.{n}:7433", bytes([n]) * 32) for n in range(3)]
@@ -29,7 +30,9 @@ def ladder(*sources: Source, watched: bool = True, metered: frozenset[TierName] 
     made = Ladder()
     for tier in TierName:
         ours = [source for source in sources if source.tier is tier]
-        made.set_sources(tier, ours, 0.0, watched=watched, metered=tier in metered)
+        made.set_sources(
+            tier, ours, 0.0, watched=watched, cost=Cost.METERED if tier in metered else Cost.FREE
+        )
     return made
 
 
@@ -209,9 +212,12 @@ def test_a_metered_tier_is_asked_last_and_never_hedged_onto() -> None:
     made = ladder(CDN, RELAYS[0], MESH, metered=frozenset({TierName.CDN}))
     made.want(cid(1), 0.0, size_bytes=BLOCK)
     assert starts(made.take())[0].source == RELAYS[0]
-    hedges = [one for _, one in run_until(made, 2.9) if isinstance(one, Start)]
+    hedges = [one for _, one in run_until(made, 0.9) if isinstance(one, Start)]
     assert [one.source for one in hedges] == [MESH]
-    later = [one for _, one in run_until(made, 10.0) if isinstance(one, Start)]
+    left = run_until(made, 10.0)
+    assert [type(one) for _, one in left[:3]] == [Cancel, Cancel, Start], "it is left for, never doubled"
+    assert left[2][0] <= 1.1
+    later = [one for _, one in left if isinstance(one, Start)]
     assert later[0].source == CDN
     assert not later[0].hedge
 
@@ -285,10 +291,10 @@ def test_what_failed_on_one_network_is_asked_on_another() -> None:
     made.want(cid(1), 0.0)
     made.failed(starts(made.take())[0].flight, "unreachable", 0.0)
     made.take()
-    made.network("home")
+    made.network("home", 0.1)
     made.want(cid(2), 0.1)
     assert starts(made.take())[0].source == CDN
-    made.network("")
+    made.network("", 0.1)
     made.want(cid(3), 0.1)
     assert starts(made.take())[0].source == RELAYS[0]
 
@@ -402,9 +408,10 @@ class World:
             return
         del self.flights[flight]
         if event == "good":
-            self.ended[start.cid] = "served"
-            self.delivered += BLOCK
-            assert self.made.received(flight, BLOCK, self.now)
+            if self.made.received(flight, BLOCK, self.now):
+                self.ended[start.cid] = "served"
+                self.delivered += BLOCK
+            assert self.ended[start.cid] == "served", "only a probe that lost comes too late"
             self.ejected.pop(start.source, None)
         elif event == "corrupt":
             self.lied.add((start.cid, start.source))
@@ -588,3 +595,122 @@ def test_an_equal_has_a_second_before_the_cdn_is_asked_too() -> None:
     begun = [(at, one.source) for at, one in run_until(made, 3.0) if isinstance(one, Start)]
     assert 1.0 <= begun[0][0] <= 1.05
     assert begun[0][1] != _first(number)
+
+
+def test_a_radio_is_asked_last_for_what_a_viewer_waits_for_and_for_nothing_else() -> None:
+    made = Ladder()
+    made.set_sources(TierName.RELAY, RELAYS[:1], 0.0, watched=True, cost=Cost.METERED)
+    made.set_sources(TierName.MESH, [MESH], 0.0, watched=True, cost=Cost.RADIO)
+    made.want(cid(1), 0.0, size_bytes=BLOCK)
+    (first,) = starts(made.take())
+    assert first.source == RELAYS[0], "what is paid for is still quicker"
+    assert not [one for _, one in run_until(made, 0.9) if isinstance(one, Start)], "no copy where bytes cost"
+    made.failed(first.flight, "unreachable", 0.95)
+    (second,) = starts(made.take())
+    assert second.source == MESH
+    assert not [one for _, one in run_until(made, 9.0) if isinstance(one, Cancel)], "a radio may be silent"
+    made.received(second.flight, BLOCK, 9.5)
+    made.take()
+    made.want(cid(2), 9.6, urgent=False)
+    assert MESH not in [start.source for start in starts(made.take())], "nothing is prefetched over it"
+
+
+def test_another_network_asks_anew_for_what_was_under_way_and_blames_nobody() -> None:
+    made = ladder(CDN, RELAYS[0])
+    made.want(cid(1), 0.0, size_bytes=BLOCK)
+    (first,) = starts(made.take())
+    made.network("train", 0.2)
+    cancel, again = made.take()
+    assert cancel == Cancel(first.flight)
+    assert isinstance(again, Start)
+    assert again.source == CDN
+    assert not again.hedge
+    made.network("train", 0.3)
+    assert not made.take()
+
+
+def test_a_box_that_lies_is_banned_on_every_network_and_an_address_only_where_it_did() -> None:
+    for liar, elsewhere in ((RELAYS[0], False), (CDN, True)):
+        made = ladder(liar, MESH)
+        for number in range(3):
+            made.want(cid(number), 0.0)
+            (start,) = starts(made.take())
+            assert start.source == liar
+            made.corrupt(start.flight, 0.0)
+            made.cancelled(cid(number))
+            made.take()
+        made.want(cid(4), 1.0)
+        assert starts(made.take())[0].source == MESH
+        made.network("hotel", 2.0)
+        made.take()
+        made.want(cid(5), 2.0)
+        assert (starts(made.take())[0].source == liar) is elsewhere
+
+
+def test_sound_that_still_comes_does_not_bring_back_a_source_too_slow_for_the_picture() -> None:
+    made = ladder(CDN, RELAYS[0])
+    for number in range(4):
+        serve(made, number, float(number))
+    made.want(cid(10), 10.0, size_bytes=1 << 20)
+    (slow,) = starts(made.take())
+    made.progressed(slow.flight, 1_000, 10.02)
+    (hedge,) = (one for _, one in run_until(made, 10.4) if isinstance(one, Start))
+    made.received(hedge.flight, 1 << 20, 10.5)
+    made.take()
+    made.want(cid(11), 12.0, size_bytes=20_000)
+    (sound,) = starts(made.take())
+    assert sound.source == CDN, "its back-off is over"
+    made.progressed(sound.flight, 20_000, 12.02)
+    made.received(sound.flight, 20_000, 12.03)
+    made.take()
+    assert not made.sources_up(TierName.CDN, 12.1)
+    made.want(cid(12), 12.1, size_bytes=1 << 20)
+    (picture,) = starts(made.take())
+    made.progressed(picture.flight, 1 << 20, 12.12)
+    made.received(picture.flight, 1 << 20, 12.13)
+    assert made.sources_up(TierName.CDN, 12.2) == 1
+
+
+def test_a_probe_that_lost_may_still_prove_its_source_alive() -> None:
+    made = ladder(CDN, RELAYS[0])
+    made.want(cid(1), 0.0, size_bytes=BLOCK)
+    made.failed(starts(made.take())[0].flight, "unreachable", 0.0)
+    made.received(starts(made.take())[0].flight, BLOCK, 0.1)
+    made.take()
+    made.want(cid(2), 1.5, size_bytes=BLOCK)
+    (probe,) = starts(made.take())
+    assert probe.source == CDN
+    (hedge,) = (one for _, one in run_until(made, 1.6) if isinstance(one, Start))
+    made.received(hedge.flight, BLOCK, 1.65)
+    assert Cancel(probe.flight) not in made.take(), "its connection may be on its way"
+    made.progressed(probe.flight, BLOCK, 1.8)
+    assert not made.received(probe.flight, BLOCK, 1.8)
+    made.want(cid(3), 1.9)
+    assert starts(made.take())[0].source == CDN
+
+
+def test_a_block_that_is_being_verified_is_nobodys_lateness() -> None:
+    made = ladder(CDN, RELAYS[0])
+    made.want(cid(1), 0.0, size_bytes=BLOCK)
+    (start,) = starts(made.take())
+    made.progressed(start.flight, BLOCK, 0.05)
+    made.landed(start.flight, 0.05)
+    assert not [one for _, one in run_until(made, 5.0) if isinstance(one, Start)], "the disk is slow, not it"
+    assert made.received(start.flight, BLOCK, 5.0)
+
+
+def test_races_without_a_budget_cost_first_bytes_and_no_block() -> None:
+    made = Ladder(Tuning(waste_percent=0))
+    for source in (CDN, RELAYS[0], MESH):
+        made.set_sources(source.tier, [source], 0.0, watched=True)
+    huge = Budget.FREE_BYTES
+    made.want(cid(1), 0.0, title="film", size_bytes=huge)
+    (first,) = starts(made.take())
+    others = [one for _, one in run_until(made, 0.6) if isinstance(one, Start)]
+    assert [one.source for one in others] == [RELAYS[0], MESH]
+    made.progressed(others[1].flight, 10_000, 0.61)
+    assert not made.take(), "the others are silent and cost nothing"
+    made.progressed(first.flight, 10_000, 0.62)
+    assert made.take() == [Cancel(first.flight)], "one delivers already, and in time"
+    made.received(others[1].flight, huge, 0.8)
+    assert made.wasted_bytes <= Budget.RACE_BYTES

@@ -51,7 +51,7 @@ def test_a_key_that_cannot_be_read_keeps_the_token_that_is_out(caplog: pytest.Lo
     lost = Edges([LINE], Path("unused"), {}, registry)
     assert lost.signed([tokened], 9 * DAY_S) == [tokened]
     assert "the variable TOKEN is not set" in caplog.text
-    labels = {"zone": "films.b-cdn.net", "reason": "bad_key"}
+    labels = {"kind": "bunny", "reason": "bad_key"}
     assert registry.get_sample_value("farcast_origin_cdn_token_failures_total", labels) == 1
     with pytest.raises(UsageError, match="is not set"):
         lost.check()

@@ -1,0 +1,72 @@
+"use strict";
+// The web player: checked by the Service Worker where there is one, else steered from server to server.
+const video = document.getElementById("video"), { title, account } = video.dataset, worker = navigator.serviceWorker;
+const say = (text, line = "line") => { document.getElementById(line).textContent = text; };
+let hls, last, wall = 0, media = 0, told = -Infinity;
+
+function begin(checked) {
+  say(checked ? "Every block is checked in this browser." : "This browser cannot check what the servers send.", "check");
+  const source = checked ? `/watch/${title}/master.m3u8` : `/web/${title}/master.m3u8`;
+  if (!window.Hls?.isSupported()) { video.src = source; return; }
+  const once = { default: { maxTimeToFirstByteMs: 1500, maxLoadTimeMs: 2e4, timeoutRetry: null, errorRetry: null } };
+  hls = new Hls({ enableWorker: false, ...(!checked && { fragLoadPolicy: once, playlistLoadPolicy: once }) });
+  hls.on(Hls.Events.ERROR, (_, { type, details, fatal, url, frag }) => {
+    const [level] = hls.levels, place = address => new URL(address ?? "", location).host;
+    if (!checked && level && type === "networkError" && place(url ?? frag?.url) === place(level.uri)) {
+      const gone = level.attrs["PATHWAY-ID"]; // hls.js would try this server's other variants first
+      hls.pathwayPriority = [...(hls.pathwayPriority ?? hls.pathways).filter(way => way !== gone), gone];
+    }
+    if (frag?.decryptdata?.uri && details.startsWith("key")) {
+      fetch(frag.decryptdata.uri).then(answer => answer.json()).then(({ detail }) => say(detail));
+    } else if (fatal) {
+      say("No server sends the next part; trying again.");
+      setTimeout(() => level ? hls.startLoad() : hls.loadSource(source), 2e3);
+    }
+  });
+  hls.loadSource(source);
+  hls.attachMedia(video);
+}
+
+// Viewed time is wall time in which the media advanced, so late timers in hidden tabs lose nothing. Both are
+// summed up before the smaller one counts: what one timer reads late, the next makes good.
+function fold() {
+  const now = performance.now(), place = video.currentTime;
+  if (last) {
+    wall += now - last.now;
+    media += Math.max(0, place - last.place) * 1e3 / last.rate;
+  }
+  last = !video.paused && { now, place, rate: video.playbackRate };
+  if (now - told > 6e4 && media) tell();
+}
+
+function tell() {
+  const now = performance.now(), state = told < 0 ? 1 : now - told > 3e5 ? 3 : 2;
+  const due = Math.min(wall, media), delta = state === 2 ? Math.min(due, 121e3) | 0 : 0;
+  if (!account || state === 2 && !delta) return;
+  wall = media = due - delta;
+  told = now;
+  worker?.controller?.postMessage({ title, state, delta, position: video.currentTime * 1e3 | 0, variant: hls?.levels[hls.currentLevel]?.attrs["STABLE-VARIANT-ID"] });
+}
+
+const flush = () => { fold(); tell(); };
+const on = (names, act, on = video) => names.split(" ").forEach(name => on.addEventListener(name, act));
+on("loadeddata", () => say("Ready"));
+on("timeupdate ratechange", fold);
+on("playing", () => { say("Playing"); fold(); });
+on("waiting", () => say("Waiting for the next part"));
+on("seeking", () => {
+  const played = last ? Math.min(performance.now() - last.now, 250) : 0;
+  wall += played;
+  media += played;
+  last = null;
+});
+on("pause", () => { say(video.ended ? "The end" : "Paused"); flush(); });
+on("pagehide", flush, window);
+
+async function ready() {
+  if (!worker || !Uint8Array.fromHex) return false;
+  const control = new Promise(done => on("controllerchange", done, worker));
+  await worker.register("/web/sw.js");
+  return worker.controller ?? control;
+}
+Promise.race([ready().catch(() => false), new Promise(done => setTimeout(done, 5e3))]).then(begin);

@@ -1,0 +1,112 @@
+"""The web player's Service Worker: over servers that fail in every way, and for what it may weigh."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import msgspec
+import pytest
+
+from farcast.node import web
+from farcast.protocol.cid import RAW, Cid
+from farcast.protocol.codec import decode, encode
+from farcast.protocol.identity import Identity, Signed
+from farcast.protocol.manifest import Manifest, Payee, Rendition, Window, open_manifest, seal_manifest
+from farcast.protocol.unixfs import Entry, FileWriter, folder
+
+HERE = Path(web.__file__).parent
+SCRIPTS = ("sw.js", "account.js", "pulse.js")
+WORKER = Path(__file__).with_name("worker.mjs")
+BUDGET_BYTES = 3 << 10
+PUBLISHER = Identity(b"p" * 32)
+MIB = 1 << 20
+
+Need = Callable[..., str]
+
+
+def sent(name: str) -> bytes:
+    return web.lean((HERE / name).read_text()).encode()
+
+
+def weight(*names: str) -> int:
+    """Return what scripts weigh on the way, each compressed by itself as it is sent."""
+    return sum(len(gzip.compress(sent(name), 9)) for name in names)
+
+
+def test_the_worker_and_the_page_with_its_pulse_snippet_stay_below_three_kilobytes() -> None:
+    assert weight("sw.js") < BUDGET_BYTES
+    assert weight("player.js", "pulse.js") < BUDGET_BYTES
+
+
+def test_what_is_sent_has_no_comment_and_loses_no_code() -> None:
+    for path in HERE.glob("*.js"):
+        lines = sent(path.name).decode().splitlines()
+        assert not [line for line in lines if line.startswith(("//", " "))]
+        assert "`" not in "".join(line for line in lines if line.count("`") % 2), "no text spans lines"
+
+
+def title() -> dict[str, object]:
+    """Make a signed title of our own writer's blocks, one file larger than a chunk."""
+    random, blocks = Random(7), dict[str, str]()
+    files = {
+        "master.m3u8": b"#EXTM3U\n", "v0/index.m3u8": b"#EXTM3U\n#EXT-X-ENDLIST\n" * 20,
+        "v0/init.mp4": random.randbytes(800), "v0/seg-00000.m4s": random.randbytes(2 * MIB + 5),
+        "v0/seg-00001.m4s": random.randbytes(300_000), "empty.vtt": b"",
+    }  # fmt: skip
+    folders: dict[str, dict[str, Entry]] = {"": {}, "v0": {}}
+
+    def keep(found: list[tuple[Cid, bytes]]) -> None:
+        blocks.update({str(cid): data.hex() for cid, data in found})
+
+    for path, data in files.items():
+        writer = FileWriter()
+        keep(writer.push(data))
+        last, entry = writer.finish()
+        keep(last)
+        where, _, name = path.rpartition("/")
+        folders[where][name] = entry
+    made, folders[""]["v0"] = folder(folders["v0"])
+    keep(made)
+    made, root = folder(folders[""])
+    keep(made)
+    rendition = Rendition("v0", "video", "v0/index.m3u8", "avc1.4d401e", 1, 1, 640, 360, 25_000, "", 2, 1)
+    manifest = Manifest(
+        1, "film", 1, PUBLISHER.key, "Film", "", "en", 4_000, root.cid.encode(), root.tsize, [rendition], [],
+        Window(0, 0), [], [Payee("ada", 10_000)], "open", None, 1_800_000_000_000, b"",
+    )  # fmt: skip
+    cid, data = seal_manifest(manifest, PUBLISHER)
+    signed = decode(Signed, data)
+    longer = msgspec.structs.replace(manifest, duration_ms=9_000)
+    forged = encode(Signed(encode(longer), signed.sig))  # another body under the same signature
+    keep([(cid, data), (Cid.of(RAW, forged), forged)])
+    with pytest.raises(Exception, match="is not signed by"):
+        open_manifest(forged)
+    return {
+        "title": "film", "root": str(root.cid), "manifest": cid.digest.hex(),
+        "publishers": [PUBLISHER.key.hex()], "blocks": blocks,
+        "files": {path: data.hex() for path, data in files.items()},
+        "forged": Cid.of(RAW, forged).digest.hex(),
+    }  # fmt: skip
+
+
+def test_only_checked_bytes_pass_and_no_server_stops_it(need: Need, tmp_path: Path) -> None:
+    scripts, given = tmp_path / "scripts.json", tmp_path / "title.json"
+    scripts.write_text(json.dumps([sent(name).decode() for name in SCRIPTS]))
+    given.write_text(json.dumps(title()))
+    done = subprocess.run(
+        [need("node"), "--test-reporter=tap", str(WORKER)],
+        env={**os.environ, "FARCAST_WORKER": f"{scripts}\n{given}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "# tests 18" in done.stdout, done.stdout
+    assert "# pass 18" in done.stdout
