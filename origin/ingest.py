@@ -111,7 +111,7 @@ class Ingest:
         self.rungs = tuple(ladder(self.held.width, self.held.height, self.held.frames_per_s))
         smallest = self.rungs[-1]
         self.storyboard = plan_storyboard(self.length_s, smallest.width, smallest.height)
-        self._picture = Picture(media, self.held, self.rungs, self.storyboard, preset, loop_to_s)
+        self.picture = Picture(media, self.held, self.rungs, self.storyboard, preset, loop_to_s)
         self._sources = [self._extra(sound, loop_to_s) for sound in sounds]
         if self.held.sounds or self.held.texts:
             self._sources.insert(0, Source(media, self.held.sounds, self.held.texts, loop_to_s))
@@ -192,7 +192,7 @@ class Ingest:
                     done += len(data)
                     progress("read", done, max(done, total))
             hashes[path] = digest.hexdigest()
-        picture = [*self._picture.outputs(0, self._picture.first_frame(1), 0), f"{self._picture.loop_to_s:g}"]
+        picture = [*self.picture.outputs(0, self.picture.first_frame(1), 0), f"{self.picture.loop_to_s:g}"]
         found = [_digest([hashes[self.media], str(SLICE_S), *picture])]
         return found + [_digest([hashes[source.media], *source.outputs()]) for source in self._sources]
 
@@ -245,7 +245,7 @@ class Ingest:
             progress("encode", min(max(seconds, before_s), self.length_s), self.length_s)
 
         tell(before_s)
-        slices = encode_picture(self._ffmpeg, self._picture, work, tell)
+        slices = encode_picture(self._ffmpeg, self.picture, work, tell)
         whole = work / WHOLE
         shutil.rmtree(whole, ignore_errors=True)
         whole.mkdir()

@@ -123,6 +123,7 @@ def test_an_interrupted_encode_goes_on_where_it_was_and_comes_out_the_same(
     film = make(tmp_path / "film.mkv", Fraction(15))
     undisturbed = encode(film, tmp_path / "undisturbed").folder
     starts: list[float] = []
+    found: Encode | None = None
     for _ in range(8):
         seen: list[float] = []
 
@@ -140,6 +141,7 @@ def test_an_interrupted_encode_goes_on_where_it_was_and_comes_out_the_same(
             continue
         break
     assert starts == [0, 4, 8]
+    assert found is not None
     assert digest(found.folder) == digest(undisturbed)
     assert not list((tmp_path / "e" / ".parts").glob(".*"))
 
@@ -152,7 +154,7 @@ def test_slices_made_side_by_side_are_the_same(tmp_path: Path) -> None:
         work = tmp_path / f"work-{workers}"
         work.mkdir()
         seen: list[float] = []
-        slices = encode_picture(find_ffmpeg(), asked._picture, work, seen.append, workers)
+        slices = encode_picture(find_ffmpeg(), asked.picture, work, seen.append, workers)
         assert [path.name for path in slices] == ["0000", "0001", "0002", "0003-last"]
         assert seen == sorted(seen)
         found.append(digest(work))
@@ -162,7 +164,7 @@ def test_slices_made_side_by_side_are_the_same(tmp_path: Path) -> None:
 def test_slices_behind_a_film_shorter_than_it_says_are_no_part_of_it(tmp_path: Path) -> None:
     film = make(tmp_path / "film.mkv", Fraction(6))
     asked = ingesting.Ingest(film, tmp_path, preset="ultrafast")
-    boasts = asked._picture._replace(held=asked.held._replace(duration_s=60.0))
+    boasts = asked.picture._replace(held=asked.held._replace(duration_s=60.0))
     (tmp_path / "work").mkdir()
     slices = encode_picture(find_ffmpeg(), boasts, tmp_path / "work", lambda _: None, 4)
     assert [path.name for path in slices] == ["0000", "0001-last"]
