@@ -3,6 +3,8 @@
 Whatever a tier does behind it, a player sees one steady local server. What players tell of
 themselves (CMCD) sets deadlines and prefetch and is folded into sessions; a player that tells
 nothing is paced, so that what was delivered is evidence of what was watched.
+
+Over 400 lines because a request passes all of it: report, session, pace, body, and what is heard of it.
 """
 
 from __future__ import annotations

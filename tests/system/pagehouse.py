@@ -22,6 +22,7 @@ TITLE: dict[str, Any] = {
     "description": "Two languages, subtitles, and pictures over the seek bar.", "root_cid": "bafy",
     "poster": "poster.jpg", "held_percent": 40, "kept": False, "duration_ms": FILM_S * 1_000,
     "position_ms": 0, "sounds": 2, "subtitles": 1, "storyboard": "storyboard.vtt", "dash": True,
+    "access": "open", "locked": "",
 }  # fmt: skip
 OTHERS = ("Big Buck Bunny", "Dawn", "Nine letters from the coast that nobody ever answered", "Zug")
 STATUS: dict[str, Any] = {
