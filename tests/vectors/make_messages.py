@@ -539,7 +539,7 @@ def _trust(book: Book) -> None:
     label = {
         "name": ring.name,
         "key": ring.box,
-        "endpoints": ["origin.example:443", "[2001:db8::1]:4433"],
+        "endpoints": ["[2001:db8::1]:4433"],  # web endpoints are not dialled by key
         "settlement": ring.settlement,
         "intake": ring.intake,
     }
@@ -547,7 +547,7 @@ def _trust(book: Book) -> None:
     name = {"sha256": sha256(root).digest()}
     book.good("root.json", "root", text, label, **name)
     book.bad("root.json: another hash", "root", text, "wrong_root", sha256=bytes(32))
-    renamed = text.replace('"origin.example', '"other.example')
+    renamed = text.replace("[2001:db8::1]", "[2001:db8::2]")
     book.bad("root.json: changed", "root", renamed, "bad_root", sha256=sha256(renamed.encode()).digest())
     _certificate(book)
     _invites(book)
