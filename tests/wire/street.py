@@ -377,11 +377,15 @@ def side_by_side(*work: Callable[[], None]) -> None:
 
 
 @contextmanager
-def unchanged(folder: Path) -> Generator[None]:
-    """Assert that a folder holds afterwards what it held before."""
-    before = names(folder) | OPENED
+def unchanged(folder: Path, but: str = "") -> Generator[None]:
+    """Assert that a folder holds afterwards what it held before, ``but`` and below apart."""
+
+    def seen() -> set[str]:
+        return {name for name in names(folder) | OPENED if not but or not f"{name}/".startswith(f"{but}/")}
+
+    before = seen()
     yield
-    assert names(folder) | OPENED == before
+    assert seen() == before
 
 
 def draw(path: Path, *arguments: str) -> Path:
