@@ -33,7 +33,6 @@ from farcast.protocol.ticket import TicketOffice, open_ticket
 from farcast.tests.browser.unaided import (
     NO_SOURCES,
     NO_WORKER,
-    SEALS,
     SMALL_BUFFER,
     WATCH,
     Town,
@@ -248,8 +247,6 @@ async def test_an_invited_browser_is_enrolled_and_its_watching_counted(
 
 
 async def test_a_sealed_title_says_what_it_needs_and_plays_for_the_invited(site: Town, tab: Tab) -> None:
-    if not SEALS:
-        pytest.skip("no title is sealed here")
     await tab.go(f"{site.origin}/web/secret")
     await tab.until("document.getElementById('line').textContent.includes('needs a ticket')", 15)
     await tab.go(f"{site.origin}/web/")

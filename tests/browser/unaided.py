@@ -8,7 +8,6 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from hashlib import sha256
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, cast
 from urllib.parse import urlsplit
@@ -22,8 +21,6 @@ PICTURE = ("-f", "lavfi", "-i", f"testsrc2=size=640x360:rate=12:duration={LENGTH
 SOUND = ("-f", "lavfi", "-i", f"sine=frequency=440:duration={LENGTH_S}")
 CODECS = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac")
 STOP_S = 10.0
-SEALS = find_spec("farcast.protocol.protection") is not None
-"""Whether titles may be encrypted for ticket holders."""
 
 NO_WORKER = "delete Navigator.prototype.serviceWorker;"
 NO_SOURCES = (
@@ -133,11 +130,10 @@ def town(folder: Path) -> Generator[Town]:
         )  # fmt: skip
         street.must("origin", "payee", "add", "ada", "--home", home)
         street.must("origin", "publish", film, "--preset", "ultrafast", "--home", home)
-        if SEALS:
-            secret = draw(folder / "secret.mp4", *FILM)
-            street.must(
-                "origin", "publish", secret, "--preset", "ultrafast", "--access", "ticket", "--home", home
-            )
+        secret = draw(folder / "secret.mp4", *FILM)
+        street.must(
+            "origin", "publish", secret, "--preset", "ultrafast", "--access", "ticket", "--home", home
+        )
         origin = street.start("origin", "origin", "run", settings=_listen(port))
         cdn = Cdn(cdn_port, f"http://{place}")
         link = street.must("origin", "invite", "--relay", "--home", home)["link"]
