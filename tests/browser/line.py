@@ -54,6 +54,17 @@ class Place(NamedTuple):
     port: int
 
 
+async def hang_up(*writers: asyncio.StreamWriter) -> None:
+    """End connections; whoever is told to stop while they flush drops them."""
+    for writer in writers:
+        writer.close()
+    try:
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+
+
 class _Link:
     """One connection through the line."""
 
@@ -149,7 +160,7 @@ class Line:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             from_server, to_server = await asyncio.open_connection(*self.target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             writer.transport.abort()
             return
         link = _Link(writer, to_server)
@@ -166,10 +177,7 @@ class Line:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
             self._links.discard(link)
-            for one in (writer, to_server):
-                one.close()
-                with contextlib.suppress(OSError):
-                    await one.wait_closed()
+            await hang_up(writer, to_server)
 
     async def _up(self, link: _Link, reader: asyncio.StreamReader) -> None:
         """Carry requests until the client ends or a fault ends it."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from farcast.tests.browser.line import CHUNK_BYTES, Place
+from farcast.tests.browser.line import CHUNK_BYTES, Place, hang_up
 from farcast.tests.browser.messages import Head, Messages
 
 MEDIA = (".m4s", ".mp4")
@@ -96,7 +96,7 @@ class Tap:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             from_gateway, to_gateway = await asyncio.open_connection(*self.target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             writer.transport.abort()
             return
         open_: deque[Asked] = deque()
@@ -113,10 +113,7 @@ class Tap:
             await asyncio.gather(*ways, return_exceptions=True)
             for asked in open_:
                 asked.gone_at_s = time.monotonic()
-            for one in (writer, to_gateway):
-                one.close()
-                with contextlib.suppress(OSError):
-                    await one.wait_closed()
+            await hang_up(writer, to_gateway)
 
     async def _up(
         self, open_: deque[Asked], reader: asyncio.StreamReader, gateway: asyncio.StreamWriter

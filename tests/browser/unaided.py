@@ -38,9 +38,12 @@ Object.defineProperty(window, "Hls", { configurable: true, set(Hls) {
 WATCH = """
 (() => {
   performance.setResourceTimingBufferSize(5000);
-  const seen = window.seen = { longest: 0, samples: 0, advanced: 0, files: [] };
+  const seen = window.seen = { longest: 0, samples: 0, advanced: 0, files: [], asked: [] };
   const open = XMLHttpRequest.prototype.open;
   XMLHttpRequest.prototype.open = function (method, url, ...rest) {
+    const asked = { url: new URL(url, location).href, at: performance.now(), end: null };
+    seen.asked.push(asked);
+    this.addEventListener("loadend", () => { asked.end = performance.now(); });
     this.addEventListener("load", async () => {
       const { response, responseType, status } = this;
       if (status > 299) return;
@@ -65,7 +68,7 @@ WATCH = """
   }, 20);
 })();
 """
-"""Notes how long the playhead advanced, how long it stood at most, and the SHA-256 of every file given."""
+"""Notes how long the playhead advanced, how long it stood at most, each request, each file's SHA-256."""
 
 
 class Cdn:

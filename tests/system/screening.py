@@ -16,12 +16,14 @@ SCREEN = """
 (({ mode, hls, cmcd, title, buffer }) => {
   document.body.innerHTML = "<video id=film width=320 height=180></video>";
   const video = document.getElementById("film");
-  const seen = { advanced: 0, longest: 0 };
+  const seen = { advanced: 0, longest: 0, stretches: [] };
   let place = 0, at = performance.now(), moved = null;
   setInterval(() => {
     const now = performance.now(), gone = (now - at) / 1000, step = video.currentTime - place;
     if (step > 0 && step <= gone * video.playbackRate + 0.5 && !video.seeking) {
       seen.advanced += gone < 0.1 ? gone : Math.min(gone, step / video.playbackRate);
+      const end = performance.timeOrigin + now, begin = end - gone * 1000, last = seen.stretches.at(-1);
+      if (last && begin - last[1] < 100) { last[1] = end; } else { seen.stretches.push([begin, end]); }
       if (moved !== null) { seen.longest = Math.max(seen.longest, now - moved); }
       moved = now;
     } else if (video.paused || video.seeking) { moved = null; }
@@ -88,6 +90,10 @@ class Screening:
     async def advanced_s(self) -> float:
         """Return the wall seconds in which the playhead advanced."""
         return float(await self._tab.evaluate("screen_.seen.advanced"))
+
+    async def stretches(self) -> list[tuple[float, float]]:
+        """Return when it advanced, as wall-clock milliseconds from and until."""
+        return [(begin, end) for begin, end in await self._tab.evaluate("screen_.seen.stretches")]
 
     async def hide(self) -> None:
         """Put another tab before it, as a person does; its timers slow down."""
