@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .film import Film
-from .ingest import Ingest, Progress
 from .reading import bitmap_warnings, read_companions
+from .studio.film import Film
+from .studio.ingest import Ingest, Progress
 
 SOUND_KBIT_S = 64
 """Of each channel."""

@@ -29,8 +29,8 @@ from ..protocol.manifest import Manifest, Window
 from ..protocol.protection import KEYS_PATH
 from ..protocol.ticket import DAY_MS, Ticket, TicketOffice, open_ticket
 from .accounts import Accounts
-from .contentkeys import ContentKeys
 from .keys import Keys
+from .studio.contentkeys import ContentKeys
 
 MEDIA_TYPE = "application/vnd.farcast+msgpack"
 KEY_MEDIA_TYPE = "application/octet-stream"

@@ -21,7 +21,7 @@ from ..protocol.errors import UsageError
 from ..protocol.identity import KEY_BYTES, Identity
 from ..protocol.keyring import Keyring
 from .repository import Repository
-from .sealedkey import NONCE_BYTES, SALT_BYTES, open_key, seal_key
+from .studio.sealedkey import NONCE_BYTES, SALT_BYTES, open_key, seal_key
 
 ROLES = ("catalog", "ticket", "intake", "settlement", "publisher")
 TUF_ROLES = ("targets", "snapshot", "timestamp")

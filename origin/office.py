@@ -44,18 +44,18 @@ from .cdn.edges import Edges
 from .cdn.paths import title_paths
 from .cdn.watch import Watch
 from .cdn.zone import bare
-from .contentkeys import ContentKeys
-from .drafts import Drafts, follow_up
-from .film import load_film
 from .forecast import forecast
-from .ingest import Ingest
 from .keys import ROOT_WARNING, Keys
 from .log import CatalogLog
 from .mirror import Mirror
+from .money.treasury import Treasury
 from .publish import pin_label, publish
 from .repository import ROOT_WARNING_DAYS
 from .roster import Roster
-from .treasury import Treasury
+from .studio.contentkeys import ContentKeys
+from .studio.drafts import Drafts, follow_up
+from .studio.film import load_film
+from .studio.ingest import Ingest
 from .withdrawal import WAIT_S, Row, Withdrawal
 
 Result = dict[str, Any]

@@ -13,16 +13,16 @@ from ..protocol.cid import Cid
 from ..protocol.errors import UsageError
 from ..protocol.identity import Identity, peer_id
 from ..protocol.manifest import Manifest, Protection, Track, seal_manifest
-from .contentkeys import ContentKeys
-from .drafts import Drafts
-from .film import Film
-from .ingest import Progress, Voice, ingest
-from .package import package, read_storyboard, read_streams, write_playlists
-from .playlist import Stream, Text, film_length, rendition, spoken
-from .poster import POSTER
 from .reading import film_subtitles, read_companions
-from .sealing import Sealer
-from .storyboard import INDEX
+from .studio.contentkeys import ContentKeys
+from .studio.drafts import Drafts
+from .studio.film import Film
+from .studio.ingest import Progress, Voice, ingest
+from .studio.package import package, read_storyboard, read_streams, write_playlists
+from .studio.playlist import Stream, Text, film_length, rendition, spoken
+from .studio.poster import POSTER
+from .studio.sealing import Sealer
+from .studio.storyboard import INDEX
 
 
 class Published(NamedTuple):

@@ -7,11 +7,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..protocol.errors import UsageError
-from .film import Companion
-from .package import Subtitles
-from .playlist import Text
-from .probe import Track
-from .subtitles import SIZE_LIMIT_BYTES, Cue, parse_subtitles, webvtt, within
+from .studio.film import Companion
+from .studio.package import Subtitles
+from .studio.playlist import Text
+from .studio.probe import Track
+from .studio.subtitles import SIZE_LIMIT_BYTES, Cue, parse_subtitles, webvtt, within
 
 Read = tuple[Companion, list[Cue]]
 

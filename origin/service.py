@@ -61,7 +61,7 @@ _SIGNED_ENVELOPE = b"\x92"
 
 
 class PulseIntake(Protocol):
-    """Stores pulses durably and acks them (``origin/intake.py``); every method blocks."""
+    """Stores pulses durably and acks them (``origin/pulses/intake.py``); every method blocks."""
 
     def post(self, data: bytes, now_ms: int) -> bytes:
         """Store the pulses of a post and return the signed ack."""

@@ -28,7 +28,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry
 
 from farcast.node.blocks.store import DiskStore
-from farcast.origin.package import package
+from farcast.origin.studio.package import package
 from farcast.tests.bench.figure import Peer, compared
 from farcast.tests.conftest import PEERS
 

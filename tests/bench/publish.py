@@ -26,8 +26,8 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.blocks.store import DiskStore
 from farcast.node.ffmpeg import find_ffmpeg
-from farcast.origin.ingest import ingest
-from farcast.origin.package import package, read_streams, write_playlists
+from farcast.origin.studio.ingest import ingest
+from farcast.origin.studio.package import package, read_streams, write_playlists
 from farcast.tests.bench.figure import Peer, compared
 
 FIGURES = ("publish",)

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from farcast.origin.admission import arrival, open_frame
 from farcast.origin.keys import Keys
-from farcast.origin.segments import SegmentLog
+from farcast.origin.pulses.admission import arrival, open_frame
+from farcast.origin.pulses.segments import SegmentLog
 from farcast.protocol.pulse import (
     ACTIVE,
     START,
@@ -106,7 +106,7 @@ def noticed_ms(asked: list[dict[str, Any]], place: str, at_ms: float) -> float:
         if row["url"].startswith(place) and (row["end"] is None or row["end"] > at_ms)
     ]  # fmt: skip
     assert met, f"nobody asked {place} again"
-    return min(met)
+    return float(min(met))
 
 
 @pytest.mark.parametrize("fault", ["refuse", "stopped"])

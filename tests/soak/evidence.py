@@ -17,8 +17,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from farcast.node.blocks.store import DiskStore
-from farcast.origin.admission import STORED, copies, open_frame
-from farcast.origin.segments import read_segments
+from farcast.origin.pulses.admission import STORED, copies, open_frame
+from farcast.origin.pulses.segments import read_segments
 from farcast.protocol.batch import TidAck, covers
 from farcast.protocol.cid import Cid
 from farcast.protocol.codec import decode

@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.blocks.store import DiskStore
 from farcast.node.ffmpeg import find_ffmpeg
-from farcast.origin.film import load_film
 from farcast.origin.publish import publish
+from farcast.origin.studio.film import load_film
 from farcast.protocol.identity import Identity
 from farcast.tests.system.chromium import Tab, tab_in
 

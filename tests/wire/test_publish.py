@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from farcast.node.blocks.cidpath import cid_of
 from farcast.node.blocks.store import DiskStore
 from farcast.node.ffmpeg import find_ffmpeg
-from farcast.origin.film import load_film
 from farcast.origin.publish import Published, publish
+from farcast.origin.studio.film import load_film
 from farcast.protocol.cid import Cid
 from farcast.protocol.identity import Identity
 from farcast.protocol.unixfs import content, leaves, listing, parse

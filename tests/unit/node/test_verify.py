@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from farcast.node.verify import read_receipts, verify
-from farcast.origin.ledger import Ledger
-from farcast.origin.report import Report, report_files
+from farcast.origin.money.ledger import Ledger
+from farcast.origin.money.report import Report, report_files
 from farcast.protocol.codec import encode
 from farcast.protocol.errors import RemoteError
 from farcast.protocol.identity import Identity

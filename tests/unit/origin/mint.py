@@ -9,9 +9,9 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from farcast.origin.closing import Closing
-from farcast.origin.intake import Intake
-from farcast.origin.ledger import Ledger
+from farcast.origin.money.closing import Closing
+from farcast.origin.money.ledger import Ledger
+from farcast.origin.pulses.intake import Intake
 from farcast.protocol.batch import Ack, Batch, PulsePost, open_ack, pulses_root, seal_batch
 from farcast.protocol.codec import encode
 from farcast.protocol.identity import Identity

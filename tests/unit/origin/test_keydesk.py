@@ -15,13 +15,13 @@ from farcast.node.catalog.replica import catalog_name
 from farcast.node.http.exchange import Answer, Exchange, Hosts, Router
 from farcast.node.http.nonces import NonceBook
 from farcast.origin.accounts import Accounts
-from farcast.origin.contentkeys import ContentKeys
-from farcast.origin.intake import Intake
 from farcast.origin.keydesk import KEYS_A_DAY, KeyDesk
 from farcast.origin.keys import CONTENT_SECRET, Keys, init
 from farcast.origin.log import CatalogLog
+from farcast.origin.pulses.intake import Intake
 from farcast.origin.roster import Roster
 from farcast.origin.service import OriginService
+from farcast.origin.studio.contentkeys import ContentKeys
 from farcast.protocol.codec import decode, encode
 from farcast.protocol.contentkey import (
     LEASE_MS,

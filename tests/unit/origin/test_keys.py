@@ -13,7 +13,7 @@ from farcast.node.home import Home, write_whole
 from farcast.origin import keys as keys_module
 from farcast.origin.keys import Keys, init
 from farcast.origin.repository import Repository
-from farcast.origin.sealedkey import open_key, seal_key
+from farcast.origin.studio.sealedkey import open_key, seal_key
 from farcast.protocol.directory import Endpoint
 from farcast.protocol.errors import LocalError, RemoteError, UsageError
 

@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.blocks.store import DiskStore
 from farcast.node.ffmpeg import find_ffmpeg
-from farcast.origin.contentkeys import ContentKeys
-from farcast.origin.film import Film
 from farcast.origin.publish import Published, pin_label, publish
+from farcast.origin.studio.contentkeys import ContentKeys
+from farcast.origin.studio.film import Film
 from farcast.protocol.errors import UsageError
 from farcast.protocol.identity import Identity
 from farcast.protocol.manifest import Manifest, Payee, open_manifest

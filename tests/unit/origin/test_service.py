@@ -13,9 +13,9 @@ from farcast.node.catalog.replica import Replica, catalog_name
 from farcast.node.http.exchange import Answer, Exchange, Hosts, Router
 from farcast.node.http.nonces import NonceBook
 from farcast.origin.accounts import Accounts
-from farcast.origin.intake import Intake
 from farcast.origin.keys import Keys, init
 from farcast.origin.log import CatalogLog
+from farcast.origin.pulses.intake import Intake
 from farcast.origin.roster import Roster
 from farcast.origin.service import POSTS_AT_ONCE, TICKETS_A_DAY, OriginService
 from farcast.protocol.batch import Batch, PulsePost, open_ack, pulses_root, seal_batch

@@ -163,9 +163,9 @@ def test_what_is_no_mpd_is_refused() -> None:
 
 
 def test_the_publishers_own_master_can_be_derived_from() -> None:
-    """What ``origin/playlist.py`` writes is what is read here."""
-    from farcast.origin.fragments import Fragment, Init
-    from farcast.origin.playlist import Stream, master_playlist
+    """What ``origin/studio/playlist.py`` writes is what is read here."""
+    from farcast.origin.studio.fragments import Fragment, Init
+    from farcast.origin.studio.playlist import Stream, master_playlist
 
     init = Init("video", "avc1.4d401e", 1000, 640, 360, 0, 40, 0)
     stream = Stream("360p", init, 100, [Fragment(0, 2000, 50, 1000)])

@@ -14,7 +14,7 @@ import pytest
 from farcast.node import web
 from farcast.node.http.exchange import Answer, Exchange
 from farcast.node.http.nonces import NonceBook
-from farcast.origin.admission import STORED, Admission, Arrival, Frame
+from farcast.origin.pulses.admission import STORED, Admission, Arrival, Frame
 from farcast.protocol.batch import PulsePost
 from farcast.protocol.codec import decode, encode
 from farcast.protocol.enrol import (

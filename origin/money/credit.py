@@ -1,0 +1,185 @@
+"""Credit: how many milliseconds of each pulse count, and why the rest does not.
+
+Pure; every rule is local to one account. A pulse received within ``live_window_ms`` of its own time
+is live and its place in time is the receive time; a later one is delayed and stands at its own.
+Within that window the own clock measures, so a queue that leaves a box at once loses nothing, and
+no stretch can claim more than its receive times allow and two windows on top.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from ...protocol.pulse import RETURN, START, SWITCH
+from ...protocol.rules import Rules
+
+
+class Fact(NamedTuple):
+    """One authentic pulse as the rules see it; ``code`` is set where it cannot count at all.
+
+    ``name`` is the body's hash, ``day`` the ticket's UTC day, ``received_ms`` the smallest stamp of
+    origin or enrolled relays, ``served`` relay (first 16 bytes of its key) and kilobytes.
+    """
+
+    account: bytes
+    device: int
+    tid: bytes
+    day: int
+    seq: int
+    name: bytes
+    at_ms: int
+    received_ms: int
+    cum_ms: int
+    delta_ms: int
+    state: int
+    manifest: bytes
+    served: tuple[tuple[bytes, int], ...]
+    code: str
+
+
+class Credit(NamedTuple):
+    """A fact's counted milliseconds and what was cut, by reason code."""
+
+    fact: Fact
+    ms: int
+    cuts: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Where a chain of pulses stands since its last gap.
+
+    ``mark_ms`` is the latest own time reached: going back and over it again earns nothing. Playback
+    since ``start_ms`` has claimed ``earned_ms``; ``sessions`` holds what each title's open session
+    has earned, for its cap.
+    """
+
+    last: Fact
+    time_ms: int
+    mark_ms: int
+    start_ms: int
+    earned_ms: int
+    sessions: dict[bytes, int]
+
+
+def credit(facts: Iterable[Fact], rules: Rules) -> list[Credit]:
+    """Apply every rule to the facts of any number of accounts; the result is in canonical order."""
+    accounts: dict[bytes, list[Fact]] = defaultdict(list)
+    for fact in facts:
+        accounts[fact.account].append(fact)
+    return [item for account in sorted(accounts) for item in _account(accounts[account], rules)]
+
+
+def carry_in(before: Sequence[Credit], after: Sequence[Credit]) -> list[Credit]:
+    """Return what late pulses add to credits that are settled already, never taking any back.
+
+    Per account and day the gain is at most by how much the day's sum grew, the latest cut first, so
+    delaying pulses evades no cap.
+    """
+    old = {item.fact.name: item.ms for item in before}
+    days: dict[tuple[bytes, int], list[Credit]] = defaultdict(list)
+    room: dict[tuple[bytes, int], int] = defaultdict(int)
+    for item in before:
+        room[item.fact.account, item.fact.day] -= item.ms
+    for item in after:
+        room[item.fact.account, item.fact.day] += item.ms
+        days[item.fact.account, item.fact.day].append(item)
+    gained: list[Credit] = []
+    for key, items in days.items():
+        left = max(0, room[key])
+        for item in items:
+            gain = min(left, max(0, item.ms - old.get(item.fact.name, 0)))
+            left -= gain
+            if gain:
+                gained.append(Credit(item.fact, gain, ()))
+    return gained
+
+
+def time_of(fact: Fact, rules: Rules) -> int:
+    """Return a pulse's place in time: receive time where live, its own where delayed."""
+    live = fact.received_ms - fact.at_ms <= rules.live_window_ms
+    return fact.received_ms if live else fact.at_ms
+
+
+def _account(facts: list[Fact], rules: Rules) -> list[Credit]:
+    chains: dict[tuple[int, bytes], list[Fact]] = defaultdict(list)
+    for fact in facts:
+        chains[fact.device, fact.tid].append(fact)
+    for chain in chains.values():
+        chain.sort(key=lambda fact: (fact.seq, fact.name))
+    ordered = sorted(chains.items(), key=lambda item: (item[1][0].day, item[1][0].at_ms, item[0][1]))
+    last: dict[int, _Stretch] = {}  # by device: a session may go on under the next day's ticket
+    credits_: list[Credit] = []
+    for (device, _), chain in ordered:
+        before = last.get(device)
+        if before is not None and before.mark_ms > chain[0].at_ms:
+            before = None  # two tickets side by side are two sessions
+        found, stretch = _chain(chain, before, rules)
+        credits_ += found
+        if stretch is not None:
+            last[device] = stretch
+    return _cap_days(credits_, rules)
+
+
+def _chain(facts: list[Fact], stretch: _Stretch | None, rules: Rules) -> tuple[list[Credit], _Stretch | None]:
+    """Walk one ticket's pulses in order of their numbers."""
+    found: list[Credit] = []
+    for fact in facts:
+        code = fact.code or ("future" if fact.at_ms - fact.received_ms > rules.live_window_ms else "")
+        if code:
+            found.append(Credit(fact, 0, ((code, fact.delta_ms),)))
+            continue
+        item, stretch = _pulse(fact, stretch, rules)
+        found.append(item)
+    return found, stretch
+
+
+def _pulse(fact: Fact, before: _Stretch | None, rules: Rules) -> tuple[Credit, _Stretch]:
+    """Judge one pulse against those before it.
+
+    A start or return opens a session of its title, a switch ends it; the wall clock runs on through
+    all of them, so several players of one device claim no second twice.
+    """
+    time_ms = time_of(fact, rules)
+    mark_ms = fact.at_ms if before is None else max(before.mark_ms, fact.at_ms)
+    cum_before = before.last.cum_ms if before is not None and before.last.tid == fact.tid else 0
+    limits: list[tuple[str, int]] = [("sum", max(0, fact.cum_ms - cum_before))]
+    if before is None or time_ms - before.time_ms > rules.gap_ms:
+        limits.append(("start", rules.slack_ms) if before is None else ("gap", 0))
+        stretch = _Stretch(fact, time_ms, mark_ms, mark_ms, 0, {})
+    else:
+        limits.append(("wall", max(0, mark_ms - before.start_ms - before.earned_ms + rules.slack_ms)))
+        stretch = replace(before, last=fact, time_ms=time_ms, mark_ms=mark_ms)
+    opened = fact.state in (START, RETURN)
+    session_ms = 0 if opened else stretch.sessions.get(fact.manifest, 0)
+    limits.append(("session_cap", rules.session_cap_ms - session_ms))
+    ms, cuts = fact.delta_ms, list[tuple[str, int]]()
+    for code, limit_ms in limits:
+        if ms > limit_ms:
+            cuts.append((code, ms - limit_ms))
+            ms = limit_ms
+    sessions = {**stretch.sessions, fact.manifest: 0 if fact.state == SWITCH else session_ms + ms}
+    return Credit(fact, ms, tuple(cuts)), replace(
+        stretch, earned_ms=stretch.earned_ms + ms, sessions=sessions
+    )
+
+
+def _cap_days(credits_: list[Credit], rules: Rules) -> list[Credit]:
+    """Cut the latest time over the cap of each day, over all devices, in canonical order."""
+    ordered = sorted(credits_, key=lambda item: _place(item.fact, rules))
+    earned: dict[int, int] = defaultdict(int)
+    capped: list[Credit] = []
+    for item in ordered:
+        room = rules.day_cap_ms - earned[item.fact.day]
+        if item.ms > room:
+            item = Credit(item.fact, room, (*item.cuts, ("day_cap", item.ms - room)))  # noqa: PLW2901
+        earned[item.fact.day] += item.ms
+        capped.append(item)
+    return capped
+
+
+def _place(fact: Fact, rules: Rules) -> tuple[int, int, bytes, int, bytes]:
+    return fact.day, time_of(fact, rules), fact.tid, fact.seq, fact.name

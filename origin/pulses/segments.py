@@ -1,0 +1,243 @@
+"""Segment files: the intake log on disk, one append-only file per UTC hour, chained frame by frame.
+
+A frame is ``magic, length, CRC-32, chain, payload``; the chain is SHA-256 over the chain before and
+the payload, across files, so nothing can be taken out unnoticed. One ``fdatasync`` per append; what
+a crash tore at the very end was never acknowledged and is cut at the next start.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+from zlib import crc32
+
+from ...protocol.codec import MESSAGE_LIMIT_BYTES
+from ...protocol.errors import LocalError, StoreFullError
+from ...protocol.merkle import Tree, leaf_hash
+
+_HEADER = struct.Struct(">4s I I 32s")
+_MAGIC = b"FCsg"
+FRAME_LIMIT_BYTES = MESSAGE_LIMIT_BYTES + (1 << 20)
+_GENESIS = bytes(32)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Place(NamedTuple):
+    """Where a frame lies: file name and byte offset."""
+
+    segment: str
+    offset: int
+
+
+class Entry(NamedTuple):
+    """One frame as read back: its place, its chain value and its payload."""
+
+    place: Place
+    chain: bytes
+    payload: bytes
+
+
+class Torn(Exception):  # noqa: N818 - a signal between the two functions of this module
+    """The last frame of the last file is not whole; ``place`` is where it starts."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.place = place
+
+
+def read_segments(folder: Path) -> Iterator[bytes]:
+    """Yield the payload of every whole frame in order; a torn end is left out, the files untouched.
+
+    Raises:
+        LocalError: ``damaged`` where acknowledged frames are missing or changed.
+
+    """
+    try:
+        for entry in _entries(folder):
+            yield entry.payload
+    except Torn:
+        return
+
+
+class SegmentLog:
+    """The one writer of an intake log; ``tree`` is the Merkle log over its payloads."""
+
+    def __init__(self, folder: Path, visit: Callable[[bytes], None]) -> None:
+        """Read the log, hand every payload to ``visit``, and cut what a crash tore.
+
+        Raises:
+            LocalError: ``damaged``.
+
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self.tree = Tree()
+        self.torn_bytes = 0
+        self._chain = _GENESIS
+        self._end = Place("", 0)
+        self._file: int = -1
+        self._failed = False
+        try:
+            for entry in _entries(folder):
+                self.tree.append(leaf_hash(entry.payload))
+                self._chain = entry.chain
+                self._end = Place(entry.place.segment, entry.place.offset + _HEADER.size + len(entry.payload))
+                visit(entry.payload)
+        except Torn as torn:
+            self._cut(torn.place)
+
+    @property
+    def end(self) -> Place:
+        """Where the next frame of this hour would go."""
+        return self._end
+
+    def append(self, payload: bytes, at_ms: int) -> Place:
+        """Write one frame durably; what it returned for is on the disk.
+
+        Raises:
+            StoreFullError: no room; nothing was written.
+            LocalError: ``intake_log`` where the disk failed: the log refuses to go on until restarted.
+
+        """
+        if self._failed:
+            raise LocalError(
+                "the intake log failed to reach the disk; restart the origin", reason="intake_log"
+            )
+        name = max(_segment_name(at_ms), self._end.segment)  # a clock set back opens no earlier file
+        chain = sha256(self._chain + payload).digest()
+        frame = _HEADER.pack(_MAGIC, len(payload), crc32(payload), chain) + payload
+        place: Place | None = None
+        try:
+            place = self._open(name)
+            _write_all(self._file, frame)
+            os.fdatasync(self._file)
+        except OSError as error:
+            self._undo(place)
+            if error.errno in _NO_ROOM:
+                message = f"the disk is full, {self._folder} cannot grow; make room"
+                raise StoreFullError(message, reason="disk_full") from error
+            self._failed = True
+            message = f"the intake log in {self._folder} cannot be written: {error.strerror}"
+            raise LocalError(message, reason="intake_log") from error
+        self._chain = chain
+        self._end = Place(name, place.offset + len(frame))
+        self.tree.append(leaf_hash(payload))
+        return place
+
+    def close(self) -> None:
+        """Close the open file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _open(self, name: str) -> Place:
+        if name != self._end.segment or self._file < 0:
+            self.close()
+            path = self._folder / name
+            new = not path.exists()
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            if new:
+                _sync_folder(self._folder)
+        return Place(name, os.fstat(self._file).st_size)
+
+    def _undo(self, place: Place | None) -> None:
+        """Take back a half-written frame, so that the next one follows a whole one."""
+        if place is None:
+            return
+        try:
+            os.ftruncate(self._file, place.offset)
+            os.fdatasync(self._file)
+        except OSError:
+            self._failed = True
+
+    def _cut(self, place: Place) -> None:
+        path = self._folder / place.segment
+        with path.open("r+b") as file:
+            self.torn_bytes = file.seek(0, os.SEEK_END) - place.offset
+            file.truncate(place.offset)
+            os.fsync(file.fileno())
+        self._end = place
+
+
+def _entries(folder: Path) -> Iterator[Entry]:
+    chain = _GENESIS
+    files = _files(folder)
+    for path in files:
+        with path.open("rb") as file:
+            offset = 0
+            while header := file.read(_HEADER.size):
+                place = Place(path.name, offset)
+                payload, found = _frame(file, header)
+                if payload is None:
+                    file.seek(offset + 1)
+                    followed = path != files[-1] or _holds_frame(file)
+                    file.seek(offset)  # the writer may have finished this frame meanwhile
+                    payload, found = _frame(file, file.read(_HEADER.size))
+                    if payload is None:
+                        raise _damaged(path, offset) if followed else Torn(place)
+                chain = sha256(chain + payload).digest()
+                if chain != found:
+                    raise _damaged(path, offset)
+                offset += _HEADER.size + len(payload)
+                yield Entry(place, chain, payload)
+
+
+def _frame(file: BinaryIO, header: bytes) -> tuple[bytes | None, bytes]:
+    """Read one frame behind its header; None for a payload that is not whole."""
+    if len(header) < _HEADER.size:
+        return None, b""
+    magic, length, crc, chain = _HEADER.unpack(header)
+    if magic != _MAGIC or length > FRAME_LIMIT_BYTES:
+        return None, chain
+    payload = file.read(length)
+    if len(payload) != length or crc32(payload) != crc:
+        return None, chain
+    return payload, chain
+
+
+def _holds_frame(file: BinaryIO) -> bool:
+    """Say whether a whole frame follows: then what is broken before it is damage, not a torn end."""
+    tail = file.read(4 * FRAME_LIMIT_BYTES)
+    start = tail.find(_MAGIC)
+    while start >= 0:
+        header = tail[start : start + _HEADER.size]
+        if len(header) == _HEADER.size:
+            _, length, crc, _ = _HEADER.unpack(header)
+            payload = tail[start + _HEADER.size : start + _HEADER.size + length]
+            if len(payload) == length and crc32(payload) == crc:
+                return True
+        start = tail.find(_MAGIC, start + 1)
+    return False
+
+
+def _damaged(path: Path, offset: int) -> LocalError:
+    message = f"{path} is damaged at byte {offset}; bring it back with `farcast origin restore`"
+    return LocalError(message, reason="damaged")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.seg"))
+
+
+def _segment_name(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms // 1_000, UTC).strftime("%Y-%m-%dT%H.seg")
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

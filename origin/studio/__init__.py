@@ -1,0 +1,1 @@
+"""The studio: a film from its media to encoded, written, packed and sealed files."""
