@@ -13,7 +13,7 @@ from farcast.origin.money import bookings
 from farcast.origin.money.ledger import Ledger
 
 BOOKINGS = 200
-KILLS = 5
+KILLS = 3
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -64,7 +64,7 @@ def done(move: Move, ledger: Ledger) -> str:
 
 
 @given(st.lists(moves(), max_size=14))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_the_books_stay_sound_whatever_is_booked(
     tmp_path_factory: pytest.TempPathFactory, sequence: list[Move]
 ) -> None:
@@ -76,7 +76,7 @@ def test_the_books_stay_sound_whatever_is_booked(
 
 
 @given(st.lists(bookings_of(), max_size=6), bookings_of())
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_a_refund_brings_every_balance_back(
     tmp_path_factory: pytest.TempPathFactory, before: list[Move], move: Move
 ) -> None:
@@ -98,7 +98,7 @@ def test_a_refund_brings_every_balance_back(
 
 
 @given(st.lists(moves(), max_size=12))
-@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 def test_both_databases_end_with_the_same_digest(
     tmp_path_factory: pytest.TempPathFactory, fresh_postgres: Callable[[], str], sequence: list[Move]
 ) -> None:
