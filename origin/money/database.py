@@ -61,7 +61,7 @@ class Session(Protocol):
         ...
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Value]], /) -> object:
-        """Run one statement for each row of values."""
+        """Run one statement for each row of values; an upsert names each of its rows once."""
         ...
 
 

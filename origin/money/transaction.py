@@ -145,10 +145,12 @@ class Transaction:
 
     def _append(self, number: int, lines: Sequence[Posting]) -> None:
         many = self.executemany
-        accounts = sorted({line.account for line in lines})
+        sums: dict[str, int] = {}
+        for line in lines:
+            sums[line.account] = sums.get(line.account, 0) + line.cents
         many(
             "INSERT INTO account VALUES (?, ?) ON CONFLICT DO NOTHING",
-            [(account, account.partition(":")[0]) for account in accounts],
+            [(account, account.partition(":")[0]) for account in sums],
         )
         many(
             "INSERT INTO posting VALUES (?, ?, ?, ?)",
@@ -157,7 +159,7 @@ class Transaction:
         many(
             """INSERT INTO balance VALUES (?, ?)
                ON CONFLICT (account) DO UPDATE SET cents = balance.cents + excluded.cents""",
-            [(line.account, line.cents) for line in lines],
+            list(sums.items()),
         )
 
 
