@@ -25,6 +25,8 @@ from ..pulses.segments import read_segments
 from .credit import Credit, carry_in, credit
 from .ledger import Ledger, Settled
 from .report import Report, write_report
+from .earnings import Look
+from .schedule import close_of
 from .settlement import Books, Log, Outcome, settle
 from .viewing import sum_up
 

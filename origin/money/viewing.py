@@ -31,13 +31,18 @@ RelayDay = tuple[bytes, int]
 """First 16 bytes of a relay's key, UTC day of the ticket."""
 
 
+TitleCode = tuple[bytes, str]
+"""Manifest, reason code."""
+
+
 class Viewing(NamedTuple):
     """What counts of a month, and apart from it what late pulses add to months settled before.
 
     ``ms`` and ``days`` hold counted time, only keys of more than nothing: the rules that flag read
     ``days``, never what was carried in. ``kbytes`` is what each relay (first 16 bytes of its key)
     served, as far as it is paid; ``cut`` what did not count of the month itself, by reason code;
-    ``over_kbytes`` what relays claim of the month beyond what their line could carry.
+    ``over_kbytes`` what relays claim of the month beyond what their line could carry; ``cut_titles``
+    is ``cut`` by title, for who is paid for it.
     """
 
     ms: Mapping[Title, int]
@@ -48,6 +53,7 @@ class Viewing(NamedTuple):
     carried_kbytes: Mapping[bytes, int]
     cut: Mapping[str, Sum]
     over_kbytes: Mapping[bytes, int] = {}
+    cut_titles: Mapping[TitleCode, Sum] = {}
 
 
 def sum_up(
@@ -74,6 +80,7 @@ def sum_up(
         carried_kbytes=gained(late, settled),
         cut=_cut(current),
         over_kbytes=over,
+        cut_titles=_cut_titles(current),
     )
 
 
@@ -149,3 +156,13 @@ def _cut(credits_: Iterable[Credit]) -> dict[str, Sum]:
             ms[code] += cut_ms
             pulses[code] += 1
     return {code: Sum(ms[code], pulses[code]) for code in ms}
+
+
+def _cut_titles(credits_: Iterable[Credit]) -> dict[TitleCode, Sum]:
+    ms: dict[TitleCode, int] = defaultdict(int)
+    pulses: dict[TitleCode, int] = defaultdict(int)
+    for item in credits_:
+        for code, cut_ms in item.cuts:
+            ms[item.fact.manifest, code] += cut_ms
+            pulses[item.fact.manifest, code] += 1
+    return {key: Sum(ms[key], pulses[key]) for key in ms}
