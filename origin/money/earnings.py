@@ -35,18 +35,18 @@ class Earnings(NamedTuple):
     as_of_ms: int
     revenue_known: bool
     currency: str
+    cents_per_gb: int
     relays: Mapping[bytes, RelayEarning]
     payees: Mapping[str, PayeeEarning]
 
     def of(self, relays: Iterable[bytes], payees: Iterable[str]) -> MonthEarnings:
         """Return the part of these relays and payees; whoever earned nothing has a line of zeros."""
-        rate = next((line.cents_per_gb for line in self.relays.values()), 0)
         return MonthEarnings(
             self.month,
             self.settled,
             self.as_of_ms,
             self.revenue_known,
-            [self.relays.get(key, RelayEarning(key, 0, 0, rate, 0)) for key in relays],
+            [self.relays.get(key, RelayEarning(key, 0, 0, self.cents_per_gb, 0)) for key in relays],
             [self.payees.get(payee, PayeeEarning(payee, [], 0, 0, 0, 0, [])) for payee in payees],
         )
 
@@ -60,6 +60,7 @@ def earnings(look: Look, first_keys: Mapping[bytes, bytes]) -> Earnings:
         statement.as_of_ms,
         look.revenue_known,
         statement.rules.currency,
+        statement.rules.relay_cents_per_gb,
         _relays(look, first_keys),
         _payees(look),
     )
@@ -96,7 +97,7 @@ def _payees(look: Look) -> dict[str, PayeeEarning]:
         payee: PayeeEarning(
             payee,
             viewed.get(payee, []),
-            *(sums[payee] if payee in sums else (0, 0, 0, 0)),
+            *sums[payee],
             [line for _, line in sorted(cut.get(payee, {}).items())],
         )
         for payee in sorted({*sums, *cut})

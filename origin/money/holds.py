@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ...protocol.errors import UsageError
-from .database import Schema, Session, Step
+from .bookings import payable
+from .database import Row, Schema, Step, Value
 from .flags import Hold
-from .ledger import Ledger, Posting
+from .ledger import Ledger
+from .transaction import Posting, Transaction
 
 DENIED = "carried:denied"
 MAX_NOTE = 1_000
@@ -45,6 +48,11 @@ SCHEMA = Schema(
 
 State = Literal["held", "appealed", "released", "denied"]
 _ID_CHARS = 16
+_UNDECIDED = """
+    SELECT until_ms, (SELECT count(*) FROM hold_step WHERE hold = id AND kind = 'appealed'),
+           (SELECT sum(cents) FROM hold_part WHERE hold = id)
+    FROM hold WHERE NOT EXISTS (
+        SELECT 1 FROM hold_step WHERE hold = id AND kind IN ('released', 'denied'))"""
 
 
 class Held(NamedTuple):
@@ -62,7 +70,7 @@ class Held(NamedTuple):
     note: str
     decided_ms: int | None
 
-    def json(self) -> dict[str, object]:
+    def json(self) -> dict[str, Any]:
         """Return the hold as commands print it."""
         return {
             "id": self.id,
@@ -72,11 +80,11 @@ class Held(NamedTuple):
             "evidence": dict(self.evidence),
             "cents": sum(self.cents.values()),
             "payees": [{"payee": payee, "cents": cents} for payee, cents in self.cents.items()],
-            "held_ms": self.held_ms,
-            "appeal_until_ms": self.until_ms,
+            "held_at": _time(self.held_ms),
+            "appeal_until": _time(self.until_ms),
             "state": self.state,
             "note": self.note,
-            "decided_ms": self.decided_ms,
+            "decided_at": None if self.decided_ms is None else _time(self.decided_ms),
         }
 
 
@@ -109,12 +117,13 @@ class Holds:
 
     def waiting(self, now_ms: int) -> Waiting:
         """Say how much waits for somebody to decide."""
-        undecided = [hold for hold in self.list() if hold.state in ("held", "appealed")]
+        with self._ledger.reading() as tx:
+            rows = tx.execute(_UNDECIDED).fetchall()
         return Waiting(
-            len(undecided),
-            sum(hold.state == "appealed" for hold in undecided),
-            sum(hold.state == "held" and now_ms >= hold.until_ms for hold in undecided),
-            sum(sum(hold.cents.values()) for hold in undecided),
+            len(rows),
+            sum(appealed for _, appealed, _ in rows),
+            sum(not appealed and now_ms >= until_ms for until_ms, appealed, _ in rows),
+            sum(int(cents) for _, _, cents in rows),
         )
 
     def appeal(self, name: str, note: str, now_ms: int) -> Held:
@@ -124,7 +133,7 @@ class Holds:
             UsageError: without words, after its window, where it is decided or another appeal stands.
 
         """
-        if not note.strip() or len(note) > MAX_NOTE:
+        if not note.strip() or len(note) > MAX_NOTE or "\0" in note:
             raise UsageError(f"--note says in 1 to {MAX_NOTE} characters why the money should be released")
         with self._ledger.transaction() as tx:
             hold = _find(tx, name)
@@ -147,7 +156,7 @@ class Holds:
                 return hold
             _refuse_decided(hold)
             lines = [Posting(f"held:{payee}", cents) for payee, cents in hold.cents.items()]
-            lines += [Posting(f"payable:{payee}", -cents) for payee, cents in hold.cents.items()]
+            lines += [Posting(payable(payee), -cents) for payee, cents in hold.cents.items()]
             tx.post("release", hold.id.encode(), now_ms, lines, _memo(hold))
             return _step(tx, hold, "released", now_ms, "")
 
@@ -176,7 +185,7 @@ class Holds:
             return _step(tx, hold, "denied", now_ms, "")
 
 
-def record(tx: Session, month: str, holds: tuple[Hold, ...], now_ms: int, appeal_ms: int) -> None:
+def record(tx: Transaction, month: str, holds: tuple[Hold, ...], now_ms: int, appeal_ms: int) -> None:
     """Write a settlement's holds, in the transaction that posts it."""
     for hold in holds:
         name = hold_id(month, hold.account)
@@ -188,21 +197,19 @@ def record(tx: Session, month: str, holds: tuple[Hold, ...], now_ms: int, appeal
                 now_ms + appeal_ms,
             ),
         )  # fmt: skip
-        tx.executemany(
-            "INSERT INTO hold_part (hold, payee, cents) VALUES (?, ?, ?)",
-            [(name, payee, cents) for payee, cents in hold.cents.items()],
-        )
+        for payee, cents in hold.cents.items():
+            tx.execute("INSERT INTO hold_part (hold, payee, cents) VALUES (?, ?, ?)", (name, payee, cents))
 
 
-def _find(tx: Session, name: str) -> Held:
-    found = _read(tx, "WHERE substr(id, 1, ?) = ?", (len(name), name))
+def _find(tx: Transaction, name: str) -> Held:
+    found = _read(tx, "WHERE id >= ? AND id < ?", (name, f"{name}g"))  # hexadecimal digits end before g
     if len(found) != 1 or not name:
         what = f"{len(found)} holds fit" if found and name else "no hold fits"
         raise UsageError(f"{what} {name!r}; `farcast origin holds` lists them", reason="no_hold")
     return found[0]
 
 
-def _read(tx: Session, where: str, values: tuple[object, ...]) -> list[Held]:
+def _read(tx: Transaction, where: str, values: tuple[Value, ...]) -> list[Held]:
     ids = f"SELECT id FROM hold {where}"  # noqa: S608 - our own clauses
     rows = tx.execute(
         f"SELECT id, month, account, rule, evidence, held_ms, until_ms FROM hold {where} "  # noqa: S608
@@ -217,13 +224,10 @@ def _read(tx: Session, where: str, values: tuple[object, ...]) -> list[Held]:
     query = f"SELECT hold, kind, at_ms, note FROM hold_step WHERE hold IN ({ids})"  # noqa: S608
     for name, kind, at_ms, note in tx.execute(query, values):
         steps.setdefault(name, {})[kind] = (at_ms, note)
-    return [
-        _held(row, parts.get(row[0], {}), steps.get(row[0], {}))
-        for row in rows
-    ]
+    return [_held(row, parts.get(row[0], {}), steps.get(row[0], {})) for row in rows]
 
 
-def _held(row: tuple[object, ...], cents: dict[str, int], steps: dict[str, tuple[int, str]]) -> Held:
+def _held(row: Row, cents: dict[str, int], steps: dict[str, tuple[int, str]]) -> Held:
     name, month, account, rule, evidence, held_ms, until_ms = row
     state: State = "held"
     for one in ("appealed", "released", "denied"):
@@ -235,7 +239,7 @@ def _held(row: tuple[object, ...], cents: dict[str, int], steps: dict[str, tuple
     )  # fmt: skip
 
 
-def _step(tx: Session, hold: Held, kind: State, at_ms: int, note: str) -> Held:
+def _step(tx: Transaction, hold: Held, kind: State, at_ms: int, note: str) -> Held:
     tx.execute(
         "INSERT INTO hold_step (hold, kind, at_ms, note) VALUES (?, ?, ?, ?)", (hold.id, kind, at_ms, note)
     )
@@ -250,3 +254,7 @@ def _refuse_decided(hold: Held) -> None:
 
 def _memo(hold: Held) -> str:
     return f"hold {hold.id} of {hold.month}, rule {hold.rule}"
+
+
+def _time(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms // 1_000, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from ...protocol.codec import decode, encode
 from ...protocol.errors import UsageError
-from ...protocol.rules import Rules, rules_hash
+from ...protocol.rules import DAY_MS, Rules, rules_hash
 from ..pulses.admission import month_bounds_ms, month_of
-from .database import Schema, Session, Step
+from .database import Schema, Step
 from .ledger import Ledger
+from .transaction import Transaction
 
 SCHEMA = Schema(
     "rulebook",
@@ -30,7 +31,6 @@ SCHEMA = Schema(
         ),
     ),
 )
-DAY_MS = 86_400_000
 RULES_LIMIT_BYTES = 4_096
 
 
@@ -57,12 +57,7 @@ class Rulebook:
         ledger.prepare(SCHEMA)
 
     def note(self, wanted: Rules, now_ms: int) -> Version:
-        """Note what is wanted now, unless it is the newest version; returns the newest.
-
-        Raises:
-            UsageError: ``currency`` where it is another currency than the ledger's.
-
-        """
+        """Note what is wanted now, unless it is the newest version; returns the newest."""
         newest = self.versions()[-1:]
         if newest and newest[0].rules == wanted:
             return newest[0]
@@ -87,17 +82,11 @@ class Rulebook:
         return holding[-1].rules
 
 
-def _note(tx: Session, wanted: Rules, now_ms: int) -> Version:
+def _note(tx: Transaction, wanted: Rules, now_ms: int) -> Version:
     """Append a version; another process may have done so since the caller looked."""
     known = _versions(tx)
     if known and known[-1].rules == wanted:
         return known[-1]
-    if known and known[0].rules.currency != wanted.currency:
-        message = (
-            f"settings.toml: [money] currency: the ledger is kept in {known[0].rules.currency} "
-            f"and cannot change to {wanted.currency}; set it back"
-        )
-        raise UsageError(message, reason="currency")
     # a clock set back must not put a version before one that is known
     month = max(_next_month(now_ms), known[-1].month) if known else ""
     version = Version(len(known) + 1, month, now_ms, wanted)
@@ -108,7 +97,7 @@ def _note(tx: Session, wanted: Rules, now_ms: int) -> Version:
     return version
 
 
-def _versions(tx: Session) -> list[Version]:
+def _versions(tx: Transaction) -> list[Version]:
     rows = tx.execute("SELECT version, month, noted_ms, rules FROM rulebook ORDER BY version").fetchall()
     return [
         Version(number, month, noted_ms, decode(Rules, bytes(data), limit_bytes=RULES_LIMIT_BYTES))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from ...protocol.ticket import DAY_GRACE_MS
+from ...protocol.ticket import DAY_GRACE_MS, DAY_MS
 from ..pulses.admission import month_bounds_ms, month_of
 
 JUMP_MS = 600_000
@@ -47,9 +47,13 @@ def close_of(month: str) -> int:
 
 def last_closed(now_ms: int) -> str:
     """Return the newest month that may be settled at ``now_ms``."""
-    day_ms = 86_400_000
-    month = month_of((now_ms - DAY_GRACE_MS) // day_ms)
-    return month_of(month_bounds_ms(month)[0] // day_ms - 1)
+    month = month_of((now_ms - DAY_GRACE_MS) // DAY_MS)
+    return month_of(month_bounds_ms(month)[0] // DAY_MS - 1)
+
+
+def month_at(now_ms: int) -> str:
+    """Return the month of a time."""
+    return month_of(now_ms // DAY_MS)
 
 
 def due(now_ms: int, standing: Standing) -> list[Task]:
@@ -91,6 +95,10 @@ class Schedule:
         """Note that a task failed: it is tried again, at most an hour later."""
         self._retry_at_ms = steady_ms + self._retry_ms
         self._retry_ms = min(self._retry_ms * 2, RETRY_LAST_MS)
+
+    def news(self) -> None:
+        """Note that something changed, so that what failed may be tried at once."""
+        self._retry_at_ms = 0
 
     def done(self) -> None:
         """Note that nothing is left to do."""

@@ -14,13 +14,14 @@ from prometheus_client import CollectorRegistry
 from ...node.settings import Settings
 from ...protocol.errors import UsageError
 from ...protocol.manifest import Manifest
-from ...protocol.rules import HOUR_MS, Rules
+from ...protocol.rules import DAY_MS, HOUR_MS, Rules
 from ...protocol.ticket import TicketOffice
 from ..keys import Keys
 from ..pulses.intake import Intake
 from ..roster import Roster
 from .closing import Closing, close_ms, parse_as_of
 from .ledger import Ledger
+from .rulebook import Rulebook
 
 BOOKING_KEY_BYTES = 16
 
@@ -65,9 +66,14 @@ class Treasury:
         """The books."""
         return Ledger(self._home / "ledger.db")
 
+    def log_size(self) -> int:
+        """Return how many entries the intake log has, -1 while it is not open here."""
+        return self.intake.head()[0] if "intake" in self.__dict__ else -1
+
     def close(self) -> None:
         """Close what was opened."""
-        self.__dict__.pop("closing", None)
+        for name in ("closing", "rulebook"):
+            self.__dict__.pop(name, None)
         for name in ("intake", "ledger"):
             part = self.__dict__.pop(name, None)
             if part is not None:
@@ -106,9 +112,15 @@ class Treasury:
         """
         as_of_ms = None if as_of is None else parse_as_of(as_of, now_ms)
         chosen = month or (_month_before(now_ms) if as_of_ms is None else _month(as_of_ms))
+        self.rulebook.note(self.rules, now_ms)
         result = self.closing.settle(chosen, now_ms=now_ms, as_of_ms=as_of_ms, dry_run=dry_run)
+        difference = self.closing.difference(result.outcome) if dry_run else {}
         return {
             **result.json(),
+            "difference": [
+                {"account": account, "posted_cents": posted, "would_post_cents": would}
+                for account, (posted, would) in difference.items()
+            ],
             "month": result.outcome.statement.month,
             "posted": result.posted,
             "dry_run": dry_run,
@@ -121,6 +133,11 @@ class Treasury:
         return {"month": folder.name, "folder": str(folder)}
 
     @cached_property
+    def rulebook(self) -> Rulebook:
+        """Which rules hold for which month; what ``[money]`` wants now is noted by who acts on it."""
+        return Rulebook(self.ledger)
+
+    @cached_property
     def closing(self) -> Closing:
         """What settles months and writes their reports."""
         return Closing(
@@ -131,7 +148,7 @@ class Treasury:
             self._keys.settlement,
             self._manifests,
             self._roster.paid,
-            self.rules,
+            self.rulebook.at,
         )
 
 
@@ -147,6 +164,13 @@ def rules_of(settings: Settings) -> Rules:
         reserve_base="surplus" if money.reserve_base == "net" else "revenue",
         relay_cents_per_gb=money.relay_cents_per_gb,
         mode=money.mode,
+        median_factor=money.median_factor,
+        median_accounts=money.median_accounts,
+        near_cap_ms=money.day_cap_h * HOUR_MS - money.near_cap_min * 60_000,
+        near_cap_days=money.near_cap_days,
+        payer_factor=money.payer_factor,
+        appeal_ms=money.appeal_days * DAY_MS,
+        relay_bytes_s=money.relay_max_bps // 8,
     )
 
 
