@@ -74,13 +74,10 @@ class EarningsDesk:
         router.route("POST", EARNINGS_PATH, self._channel.private(self.answer))
 
     async def answer(self, exchange: Exchange, signer: bytes) -> Answer:
-        """``POST /v1/earnings``: what the signer earns, in this month and the newest settled one, or in one."""
+        """``POST /v1/earnings``: what the signer earns this month and in the last settled one, or in one."""
         request = open_earnings_request(await exchange.read(EARNINGS_REQUEST_LIMIT_BYTES))
         try:
             self._count(signer)
-            if self._asking >= ASKS_AT_ONCE:
-                message = "many ask for their earnings at this moment; try again soon"
-                raise RefusedError(message, status=429, retry_after_s=5, reason="busy")
             self._asking += 1
             try:
                 found = await asyncio.to_thread(self._find, request, signer)
@@ -119,7 +116,10 @@ class EarningsDesk:
         return _Asker(relays, [payee] if payee else [])
 
     def _count(self, key: bytes) -> None:
-        """Hold each key to its questions a day; the count lives in memory only."""
+        """Hold each key to its questions a day and all to a few at once; the count is in memory only."""
+        if self._asking >= ASKS_AT_ONCE:
+            message = "many ask for their earnings at this moment; try again soon"
+            raise RefusedError(message, status=429, retry_after_s=5, reason="busy")
         day = self._clock_ms() // DAY_MS
         if day != self._asked_day or len(self._asked) > ASKERS_COUNTED:
             self._asked, self._asked_day = {}, day

@@ -96,7 +96,7 @@ class OriginBox:
         await asyncio.to_thread(self.embargo.load)
         await asyncio.to_thread(self.office.sign_edges)
         await asyncio.to_thread(self.keydesk.learn)
-        await asyncio.to_thread(self.office.bursary.note_rules, clock_ms())
+        await asyncio.to_thread(self.office.bursary.open)
         self.office.serving = True
         try:
             await self.box.run(started)

@@ -44,6 +44,11 @@ class Bursary:
         self.clerk: Clerk | None = None
         """Who settles by itself; set by an origin that runs."""
 
+    def open(self) -> None:
+        """Open the books and note the rules, before several threads ask for them."""
+        self.note_rules(self._clock_ms())
+        _ = self._treasury.closing
+
     @property
     def actions(self) -> dict[str, Callable[..., Result]]:
         """What the office does by these names."""
