@@ -354,7 +354,9 @@ class Settings:
     def _check_money(self, newest: Mapping[str, _Entry]) -> None:
         money = self.money
         if money.near_cap_min >= money.day_cap_h * 60:  # every day with a second in it would be near
-            raise newest["money.near_cap_min"].refused(f"less than day_cap_h ({money.day_cap_h} hours)")
+            raise newest["money.near_cap_min"].refused(
+                f"fewer minutes than day_cap_h has ({money.day_cap_h * 60})"
+            )
 
     def _check_contract(self, newest: Mapping[str, _Entry]) -> None:
         contract = self.contract

@@ -188,7 +188,8 @@ class OriginBox:
         """Do what is due of settlements, reports and payouts."""
         clerk = self.office.bursary.clerk
         if clerk is not None:
-            await asyncio.to_thread(clerk.tick, clock_ms(), time.monotonic_ns() // 1_000_000)
+            steady_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000  # counts while suspended
+            await asyncio.to_thread(clerk.tick, clock_ms(), steady_ms)
 
     async def _count_earnings(self) -> None:
         await asyncio.to_thread(self.office.bursary.book.refresh, clock_ms())

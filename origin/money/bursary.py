@@ -90,7 +90,7 @@ class Bursary:
         return {
             **_version(holding),
             "month": month,
-            "next": _version(newest) if newest.month > month else None,
+            "next": _version(newest) if _is_coming(newest, month, holding) else None,
             "versions": len(versions),
         }
 
@@ -121,7 +121,7 @@ class Bursary:
     ) -> Result:
         """Show what relays and payees earn: this month so far and the newest settled one, or one month."""
         now_ms = self._clock_ms()
-        self.note_rules(now_ms)
+        self._know_rules(now_ms)
         if month is not None:
             close_ms(month)
         keys = None if relay is None else [self._relay(relay)]
@@ -141,15 +141,21 @@ class Bursary:
         """Note what ``[money]`` wants; returns the newest version."""
         return self._treasury.rulebook.note(self._treasury.rules, now_ms)
 
+    def _know_rules(self, now_ms: int) -> list[Version]:
+        """Return every version; what ``[money]`` wants is noted only where nothing is yet."""
+        return self._treasury.rulebook.versions() or [self.note_rules(now_ms)]
+
     def facts(self) -> Result:
         """Return what ``origin status`` says of holds and rules; None where the ledger does not answer."""
         try:
             now_ms = self._clock_ms()
-            newest, waiting = self.note_rules(now_ms), self.holds.waiting(now_ms)
+            versions, waiting = self._know_rules(now_ms), self.holds.waiting(now_ms)
         except LocalError as error:
             return {"holds": None, "rules": None, "money_warnings": [str(error)]}
         warnings: list[str] = [self.clerk.trouble] if self.clerk and self.clerk.trouble else []
-        if newest.month > month_at(now_ms):
+        month, newest = month_at(now_ms), versions[-1]
+        holding = [version for version in versions if version.month <= month][-1]
+        if _is_coming(newest, month, holding):
             warnings.append(
                 f"[money] was changed: those rules hold from {newest.month} on (`farcast origin rules`)"
             )
@@ -160,7 +166,7 @@ class Bursary:
             )
         return {
             "holds": waiting._asdict(),
-            "rules": {"version": newest.number, "since": newest.month or BEGINNING},
+            "rules": {"version": holding.number, "since": holding.month or BEGINNING},
             "money_warnings": warnings,
         }
 
@@ -207,6 +213,10 @@ class Bursary:
             what = f"{len(found)} relays of this origin fit" if found else "no relay of this origin fits"
             raise UsageError(f"{what} {name!r}; `farcast origin relays` lists them")
         return found[0]
+
+
+def _is_coming(newest: Version, month: str, holding: Version) -> bool:
+    return newest.month > month and newest.rules != holding.rules
 
 
 def _version(version: Version) -> Result:
