@@ -54,7 +54,8 @@ class Closing:
     """Settles months of one origin, each once; every method blocks.
 
     ``manifests`` finds a manifest by the SHA-256 digest of its block, ``relays`` maps the keys of
-    the relays that may be paid to each one's first key, ``rules`` gives those that hold for a month;
+    the relays that may be paid to each one's first key, ``payee_of`` names who is paid for a relay,
+    ``rules`` gives those that hold for a month;
     ``intake`` is the folder the ``Intake`` writes.
     """
 
@@ -68,6 +69,7 @@ class Closing:
         manifests: Callable[[bytes], Manifest | None],
         relays: Callable[[], Mapping[bytes, bytes]],
         rules: Callable[[str], Rules],
+        payee_of: Callable[[bytes], str] = lambda _: "",
     ) -> None:
         self._segments = intake / SEGMENTS
         self._ledger = ledger
@@ -77,6 +79,7 @@ class Closing:
         self._manifests = manifests
         self._relays = relays
         self._rules = rules
+        self._payee_of = payee_of
         self.holds = holds.Holds(ledger)
 
     def settle(
@@ -123,11 +126,13 @@ class Closing:
         def record(tx: Transaction) -> None:
             holds.record(tx, month, outcome.holds, now_ms, rules.appeal_ms)
 
-        return Result(outcome, self._ledger.post_settlement(outcome, self._relays(), also=record))
+        return Result(
+            outcome, self._ledger.post_settlement(outcome, self._relays(), self._payee_of, also=record)
+        )
 
     def difference(self, outcome: Outcome) -> dict[str, tuple[int, int]]:
         """Return, of each account where they differ, what is posted of a month and what this would post."""
-        return self._ledger.difference(outcome, self._relays())
+        return self._ledger.difference(outcome, self._relays(), self._payee_of)
 
     def has_report(self, month: str) -> bool:
         """Say whether a month's report is written."""
