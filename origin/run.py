@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from ..node.steering.health import LOOK_S as LISTING_S
 from ..node.steering.listing import Listing
 from ..node.web.site import WebSite
 from ..protocol.cid import Cid
-from ..protocol.errors import RefusedError
+from ..protocol.errors import LocalError, RefusedError, UsageError
 from .admin import OriginAdmin
 from .broadcast import Broadcast
 from .cdn.tags import Tags
@@ -39,6 +40,8 @@ from .money.ledgerwatch import LOOK_S as LEDGER_LOOK_S
 from .office import Office
 from .routing import Routing
 from .service import OriginService
+
+log = logging.getLogger(__name__)
 
 TICK_S = 60.0
 EARNINGS_S = 30.0
@@ -97,7 +100,12 @@ class OriginBox:
         await asyncio.to_thread(self.embargo.load)
         await asyncio.to_thread(self.office.sign_edges)
         await asyncio.to_thread(self.keydesk.learn)
-        await asyncio.to_thread(self.office.bursary.open)
+        try:
+            await asyncio.to_thread(self.office.bursary.open)
+        except UsageError:
+            raise
+        except LocalError as error:  # films are served while the ledger's database does not answer
+            log.warning("%s", error)
         self.office.serving = True
         try:
             await self.box.run(started)
@@ -193,7 +201,7 @@ class OriginBox:
             await asyncio.to_thread(clerk.tick, clock_ms(), steady_ms)
 
     async def _count_earnings(self) -> None:
-        await asyncio.to_thread(self.office.bursary.book.refresh, clock_ms())
+        await asyncio.to_thread(self.office.bursary.refresh)
 
     async def _tend_edges(self) -> None:
         """Keep the pull zones' tokens good and their tags true."""

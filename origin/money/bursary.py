@@ -137,6 +137,12 @@ class Bursary:
         answer = EarningsAnswer(1, self._treasury.rules.currency, parts)
         return earnings_json(answer)
 
+    def refresh(self) -> None:
+        """Bring the metrics of earnings up to date."""
+        now_ms = self._clock_ms()
+        self._know_rules(now_ms)
+        self.book.refresh(now_ms)
+
     def note_rules(self, now_ms: int) -> Version:
         """Note what ``[money]`` wants; returns the newest version."""
         return self._treasury.rulebook.note(self._treasury.rules, now_ms)
@@ -195,8 +201,13 @@ class Bursary:
 
     def write_report(self, month: str) -> None:
         """Write a settled month's report."""
+        closing = self._treasury.closing
         with self._reporting:
-            self._treasury.closing.report(month)
+            try:
+                closing.report(month)
+            except LocalError as error:
+                if error.reason != "report" or not closing.has_report(month):
+                    raise  # else another process has just put the same report there
 
     def waiting(self, now_ms: int) -> Waiting:
         """Say which holds wait for somebody to decide."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from farcast.node.settings import Settings
 from farcast.origin.keys import init
 from farcast.origin.office import Office
@@ -35,7 +37,9 @@ class CountingHouse:
     def __init__(self, home: Path, environ: dict[str, str] | None = None) -> None:
         self.home = home
         self.now_ms = FIRST_DAY * DAY_MS
-        self.office = Office(home, Settings.load(home, environ or {}), lambda: self.now_ms)
+        self.registry = CollectorRegistry()
+        settings = Settings.load(home, environ or {})
+        self.office = Office(home, settings, lambda: self.now_ms, self.registry)
         self.bursary = self.office.bursary
 
     def close(self) -> None:
