@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -15,37 +16,39 @@ from ...protocol.errors import LocalError, UsageError
 from ...protocol.identity import Identity
 from ...protocol.manifest import Manifest
 from ...protocol.rules import DAY_MS, Rules
-from ...protocol.statement import Statement, pack_tickets
+from ...protocol.statement import HEAD, pack_tickets
 from ...protocol.tables import settlement_json
-from ...protocol.ticket import DAY_GRACE_MS, TicketOffice
+from ...protocol.ticket import TicketOffice
 from ..pulses.admission import month_bounds_ms, month_of
 from ..pulses.columns import COLUMNS, Columns
 from ..pulses.evidence import log_root
 from ..pulses.intake import SEGMENTS
 from ..pulses.segments import read_segments
+from . import holds
+from .earnings import Look
 from .ledger import Ledger, Settled
 from .reckoning import Reckoning
 from .report import Report, write_report
+from .schedule import close_of
 from .settlement import Books, Log, Outcome, settle
+from .takings import booked_months
 from .tally import Earlier, open_tally
 from .titles import Titles
+from .transaction import NOTHING, Transaction
 from .viewing import Viewing
 
 CARRY_MONTHS = 2
 """Settled months whose late pulses may still come in: the late window reaches into one other."""
 _RELAY_NAME_BYTES = 16
+_EVER_MS = 2**62
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
 
 class Result(NamedTuple):
-    """A settlement run: what came out, and whether this run posted it (else dry, or posted before).
-
-    ``before`` is what was posted for the month when this run began.
-    """
+    """A settlement run: what came out, and whether this run posted it (else dry, or posted before)."""
 
     outcome: Outcome
     posted: bool
-    before: Statement | None = None
 
     def json(self) -> dict[str, object]:
         """Return the settlement as commands print it."""
@@ -54,6 +57,11 @@ class Result(NamedTuple):
 
 class Source(Protocol):
     """The intake log as a settlement asks it: from columns (``Tally``) or raw (``Reckoning``)."""
+
+    @property
+    def titles(self) -> Mapping[bytes, Manifest]:
+        """The titles it has met."""
+        ...
 
     def size_at(self, as_of_ms: int) -> int:
         """Return how many entries the log had at ``as_of_ms``."""
@@ -82,7 +90,9 @@ class Closing:
     """Settles months of one origin, each once; every method blocks.
 
     ``manifests`` finds a manifest by the SHA-256 digest of its block, ``relays`` maps the keys of
-    the relays that may be paid to each one's first key; ``intake`` is the folder the ``Intake`` writes.
+    the relays that may be paid to each one's first key, ``payee_of`` names who is paid for a relay,
+    ``rules`` gives those that hold for a month;
+    ``intake`` is the folder the ``Intake`` writes.
     """
 
     def __init__(
@@ -94,7 +104,8 @@ class Closing:
         settlement: Identity,
         manifests: Callable[[bytes], Manifest | None],
         relays: Callable[[], Mapping[bytes, bytes]],
-        rules: Rules,
+        rules: Callable[[str], Rules],
+        payee_of: Callable[[bytes], str] = lambda _: "",
     ) -> None:
         self._segments = intake / SEGMENTS
         self.columns = Columns(self._segments, intake / COLUMNS, office, manifests)
@@ -105,6 +116,8 @@ class Closing:
         self._manifests = manifests
         self._relays = relays
         self._rules = rules
+        self._payee_of = payee_of
+        self.holds = holds.Holds(ledger)
 
     def settle(
         self,
@@ -138,30 +151,82 @@ class Closing:
         history = self._ledger.settlements()
         before = [item for item in history if item.month < month]
         relays = {key[:_RELAY_NAME_BYTES]: key for key in self._relays()}
+        rules = self._rules(month)
         books = self._ledger.books(month, as_of_ms)
-        if self._rules.mode == "per_payer" and not books.contributions:
+        if rules.mode == "per_payer" and not books.contributions:
             message = "[money] mode per_payer needs every revenue booking to name its --account"
             raise UsageError(message, reason="no_payers")
-        titles = Titles(self._manifests)
-        with open_tally(self.columns, titles) as source:
+        with self._source() as source:
             size = source.size_at(as_of_ms)
             _refuse_gaps(month, before, source.months(size))
-            outcome, _ = self._compute(
-                month, as_of_ms, size, source, titles, before, books, relays, self._rules
-            )
+            outcome = self._compute(month, as_of_ms, size, source, before, books, relays, rules).outcome
         if from_raw:
-            raw = self._reckoning(month, before, titles)
-            again, _ = self._compute(month, as_of_ms, size, raw, titles, before, books, relays, self._rules)
+            raw = self._reckoning(month, before)
+            again = self._compute(month, as_of_ms, size, raw, before, books, relays, rules).outcome
             _refuse_difference(outcome, again, self.columns.folder)
         settled = next((item for item in history if item.month == month), None)
         if settled is not None:
             known = replace(outcome.statement, as_of_ms=settled.as_of_ms)
             if known == settled.statement:
-                outcome = Outcome(known, outcome.lines)
-        posted = None if settled is None else settled.statement
+                outcome = outcome._replace(statement=known)
         if dry_run:
-            return Result(outcome, posted=False, before=posted)
-        return Result(outcome, self._ledger.post_settlement(outcome, self._relays()), posted)
+            return Result(outcome, posted=False)
+
+        def record(tx: Transaction) -> None:
+            holds.record(tx, month, outcome.holds, now_ms, rules.appeal_ms)
+
+        return Result(
+            outcome, self._ledger.post_settlement(outcome, self._relays(), self._payee_of, also=record)
+        )
+
+    def difference(self, outcome: Outcome) -> dict[str, tuple[int, int]]:
+        """Return, of each account where they differ, what is posted of a month and what this would post."""
+        return self._ledger.difference(outcome, self._relays(), self._payee_of)
+
+    def has_report(self, month: str) -> bool:
+        """Say whether a month's report is written."""
+        return (self._reports / month / HEAD).is_file()
+
+    def open_months(self) -> tuple[str, ...]:
+        """Return the months behind the last settled one that have pulses or bookings."""
+        history = self._ledger.settlements()
+        last = history[-1].month if history else ""
+        with self._source() as source:
+            seen = source.months(source.size_at(_EVER_MS))
+        with self._ledger.reading() as tx:
+            found = seen | booked_months(tx)
+        return tuple(sorted(month for month in found if month > last))
+
+    def look(self, month: str, now_ms: int) -> Look:
+        """Return a month as it would be settled now, or as it was; nothing is posted.
+
+        Without booked revenue there is nothing to share yet, and the relays' pay is all there is.
+
+        Raises:
+            UsageError: for a month to come.
+
+        """
+        if now_ms < month_bounds_ms(month)[0]:
+            raise UsageError(f"{month} has not begun")
+        history = self._ledger.settlements()
+        before = [item for item in history if item.month < month]
+        settled = next((item for item in history if item.month == month), None)
+        if settled is not None:
+            with self._source() as source:
+                return self._again(settled, before, source)._replace(settled=True)
+        rules, as_of_ms = self._rules(month), min(now_ms, close_ms(month))
+        relays = {key[:_RELAY_NAME_BYTES]: key for key in self._relays()}
+        try:
+            books, known = self._ledger.books(month, as_of_ms), True
+        except UsageError as error:
+            if error.reason != "no_revenue":
+                raise
+            brought = before[-1].statement.carried_cents if before else 0
+            books, known = Books(0, 0, {}, brought, before[-1].digest if before else NOTHING), False
+        with self._source() as source:
+            size = source.size_at(as_of_ms)
+            found = self._compute(month, as_of_ms, size, source, before, books, relays, rules)
+        return found._replace(revenue_known=known)
 
     def report(self, month: str | None = None) -> Path:
         """Compute a settled month again from the raw log and write its report directory.
@@ -180,14 +245,10 @@ class Closing:
             raise UsageError(message, reason="not_settled")
         statement = settled.statement
         before = [item for item in history if item.month < month]
-        titles = Titles(self._manifests)
-        with open_tally(self.columns, titles) as source:
-            outcome, tickets = self._compute(
-                month, settled.as_of_ms, statement.log_size, source, titles, before,
-                self._ledger.books(month, settled.as_of_ms),
-                {line.relay[:_RELAY_NAME_BYTES]: line.relay for line in statement.relays}, statement.rules,
-            )  # fmt: skip
+        with self._source() as source:
+            outcome = self._again(settled, before, source).outcome
             leaves = source.leaves(statement.log_size)
+            tickets = pack_tickets(source.stored(statement.log_size, _reach(month, before)))
         if outcome.digest != settled.digest:
             message = (
                 f"the intake log and ledger no longer give what was posted for {month}; restore a backup"
@@ -196,7 +257,22 @@ class Closing:
         report = Report(outcome.statement, outcome.lines, b"".join(leaves), tickets)
         return write_report(self._reports, report, self._identity)
 
-    def _reckoning(self, month: str, before: list[Settled], titles: Titles) -> Reckoning:
+    def _again(self, settled: Settled, before: list[Settled], source: Source) -> Look:
+        """Compute a settled month once more from what was settled then."""
+        statement = settled.statement
+        return self._compute(
+            settled.month, settled.as_of_ms, statement.log_size, source, before,
+            self._ledger.books(settled.month, settled.as_of_ms),
+            {line.relay[:_RELAY_NAME_BYTES]: line.relay for line in statement.relays}, statement.rules,
+        )  # fmt: skip
+
+    @contextmanager
+    def _source(self) -> Iterator[Source]:
+        with open_tally(self.columns, Titles(self._manifests)) as tally:
+            yield tally
+
+    def _reckoning(self, month: str, before: list[Settled]) -> Reckoning:
+        titles = Titles(self._manifests)
         return Reckoning(read_segments(self._segments), self._office, _reach(month, before), titles)
 
     def _compute(
@@ -205,19 +281,19 @@ class Closing:
         as_of_ms: int,
         size: int,
         source: Source,
-        titles: Titles,
         before: list[Settled],
         books: Books,
         relays: dict[bytes, bytes],
         rules: Rules,
-    ) -> tuple[Outcome, bytes]:
-        """Return the settlement and the list of its tickets."""
+    ) -> Look:
         earlier = [Earlier(_days(item.month), item.statement.rules) for item in before[-CARRY_MONTHS:]]
         settled_size = before[-1].statement.log_size if before else 0
         viewing = source.viewing(_days(month), size, earlier, settled_size, rules)
         tickets = pack_tickets(source.stored(size, _reach(month, before)))
         log = Log(size, log_root(source.leaves(size)), sha256(tickets).digest())
-        return settle(month, as_of_ms, viewing, titles.found, books, relays, log, rules), tickets
+        titles = source.titles
+        outcome = settle(month, as_of_ms, viewing, titles, books, relays, log, rules)
+        return Look(outcome, viewing, titles, settled=False)
 
 
 def close_ms(month: str) -> int:
@@ -229,7 +305,7 @@ def close_ms(month: str) -> int:
     """
     if not _MONTH.fullmatch(month):
         raise UsageError(f"{month!r} is no month; write it as 2026-11")
-    return month_bounds_ms(month)[1] + DAY_GRACE_MS
+    return close_of(month)
 
 
 def parse_as_of(text: str, now_ms: int) -> int:
@@ -256,7 +332,7 @@ def _days(month: str) -> range:
 
 
 def _reach(month: str, before: list[Settled]) -> range:
-    """Return the days a settlement looks at: the month, the one before it, and those late pulses may reach."""
+    """Return the days a settlement looks at: its month, the one before, and those late pulses may reach."""
     start = min(_days(item).start for item in (month, *(item.month for item in before[-CARRY_MONTHS:])))
     first = _days(month_of(_days(month).start - 1)).start
     return range(min(start, first) - 1, _days(month).stop)
@@ -273,8 +349,9 @@ def _refuse_gaps(month: str, before: list[Settled], seen: set[str]) -> None:
 
 def _refuse_difference(outcome: Outcome, again: Outcome, columns: Path) -> None:
     if outcome.digest != again.digest:
+        name, other = outcome.digest.hex()[:16], again.digest.hex()[:16]
         message = (
-            f"columns and intake log disagree on {outcome.statement.month}: digest {outcome.digest.hex()[:16]} "
-            f"from columns, {again.digest.hex()[:16]} from the log; delete {columns} and settle again"
+            f"columns and intake log disagree on {outcome.statement.month}: digest {name} from columns, "
+            f"{other} from the log; delete {columns} and settle again"
         )
         raise LocalError(message, reason="columns")

@@ -5,8 +5,9 @@ What the tally counts from columns must equal it; ``farcast origin settle --from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ...protocol.manifest import Manifest
 from ...protocol.rules import Rules
 from ...protocol.ticket import Holder, TicketOffice
 from ..pulses.evidence import Evidence
@@ -30,6 +31,11 @@ class Reckoning:
     ) -> None:
         self._evidence = Evidence(payloads, office, days, chosen=chosen)
         self._titles = titles
+
+    @property
+    def titles(self) -> Mapping[bytes, Manifest]:
+        """The titles it has met."""
+        return self._titles.found
 
     def size_at(self, as_of_ms: int) -> int:
         """Return how many entries the log had at ``as_of_ms``."""

@@ -185,8 +185,9 @@ BY_DAY = """
     SELECT account, day, sum(ms)::BIGINT, sum(pulses)::BIGINT FROM plain GROUP BY ALL HAVING sum(ms) > 0
 """
 CUT = """
-    SELECT coalesce(sum(gap_ms), 0)::BIGINT, coalesce(sum(gap_pulses), 0)::BIGINT,
-        coalesce(sum(start_ms), 0)::BIGINT, count_if(start_ms > 0) FROM plain
+    SELECT manifest, sum(gap_ms)::BIGINT, sum(gap_pulses)::BIGINT, sum(start_ms)::BIGINT,
+        count_if(start_ms > 0)::BIGINT
+    FROM plain WHERE gap_pulses > 0 OR start_ms > 0 GROUP BY manifest
 """
 
 
@@ -211,7 +212,8 @@ FULL_TITLES = """
     GROUP BY ALL HAVING sum(b.kbytes) > any_value(t.kbytes)
 """
 BY_RELAY = """
-    SELECT relay, sum(kbytes)::BIGINT FROM brought ANTI JOIN full_titles USING (account, day, manifest) GROUP BY ALL
+    SELECT relay, day, sum(kbytes)::BIGINT
+    FROM brought ANTI JOIN full_titles USING (account, day, manifest) GROUP BY ALL
 """
 
 
@@ -225,13 +227,13 @@ def capped_relays(scope: Scope) -> str:
                 AND f.manifest = p.manifest
             WHERE p.kind = {FIRST} AND {scope.sql("p")}
         ), summed AS (
-            SELECT item.relay AS relay, item.kbytes AS kbytes, room,
+            SELECT item.relay AS relay, day, item.kbytes AS kbytes, room,
                 sum(item.kbytes) OVER (
                     PARTITION BY account, day, manifest ORDER BY at, tid, seq, item.slot ROWS UNBOUNDED PRECEDING
                 ) - item.kbytes AS before
             FROM body WHERE item.relay IS NOT NULL
         )
-        SELECT relay, sum(least(kbytes, greatest(0, room - before)))::BIGINT FROM summed GROUP BY ALL
+        SELECT relay, day, sum(least(kbytes, greatest(0, room - before)))::BIGINT FROM summed GROUP BY ALL
     """
 
 
@@ -252,6 +254,24 @@ def bodies(scope: Scope, then: int, tickets: str) -> str:
         FROM pulses p JOIN ({tickets}) t USING (ticket) LEFT JOIN copied c USING (ticket, seq)
         WHERE p.kind <> {AGAIN} AND {scope.sql("p")}
         ORDER BY t.account, t.device, t.run
+    """
+
+
+def busiest_relay(scope: Scope) -> str:
+    """Return the most kilobytes that any relay is said to have brought on one day, nothing cut."""
+    more = " UNION ALL ".join(
+        f"SELECT relay{n} AS relay, day, kbytes{n} AS kbytes FROM pulses WHERE relay{n} IS NOT NULL AND {scope.sql()}"
+        for n in (1, 2, 3, 4)
+    )
+    return f"SELECT max(kbytes) FROM (SELECT sum(kbytes)::BIGINT AS kbytes FROM ({more}) GROUP BY relay, day)"
+
+
+def changed_tickets(scope: Scope) -> str:
+    """Return the tickets of the changed accounts that ``bodies`` can tell."""
+    return f"""
+        SELECT ticket, account, device, tid, day, 0 AS run, NULL::BIGINT AS prev_time, NULL::BIGINT AS prev_at
+        FROM tickets SEMI JOIN (SELECT account FROM changed WHERE NOT strange) USING (account)
+        WHERE {scope.sql()}
     """
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...protocol.rules import DAY_MS, Rules
+from ...protocol.manifest import Manifest
+from ...protocol.rules import DAY_MS, Rules, relay_day_kbytes
 from ...protocol.ticket import Holder
 from ..pulses.admission import month_of
 from ..pulses.columns import Columns
@@ -24,7 +25,18 @@ from . import steps
 from .credit import Before, Credit, Fact, cap_days, carry_in, credit, credit_run
 from .steps import Scope
 from .titles import Titles
-from .viewing import AccountDay, Sum, Title, Viewing, gained, served, sum_up, title_kbytes
+from .viewing import (
+    AccountDay,
+    RelayDay,
+    Sum,
+    Title,
+    TitleCode,
+    Viewing,
+    bounded,
+    brought,
+    gained,
+    title_kbytes,
+)
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -94,6 +106,11 @@ class Tally:
         for start in range(0, len(rows), 1_000):
             db.execute(f"INSERT INTO titles VALUES {', '.join(rows[start : start + 1_000])}")
 
+    @property
+    def titles(self) -> Mapping[bytes, Manifest]:
+        """The titles it has met."""
+        return self._titles.found
+
     def size_at(self, as_of_ms: int) -> int:
         """Return how many entries the log had at ``as_of_ms``."""
         found = self._db.execute("SELECT count(*) FROM frames WHERE at_ms <= ?", [as_of_ms]).fetchone()
@@ -125,11 +142,11 @@ class Tally:
         self._read(range(days.start - 1, days.stop))
         for scope in self._scopes(range(days.start - 1, days.stop), size):
             self._pass(scope, days, rules, total)
-        late: dict[bytes, int] = defaultdict(int)
-        settled: dict[bytes, int] = defaultdict(int)
+        late: dict[RelayDay, int] = defaultdict(int)
+        settled: dict[RelayDay, int] = defaultdict(int)
         for month in earlier:
             self._carry(month, settled_size, size, rules, total, late, settled)
-        return total.viewing(gained(late, settled))
+        return total.viewing(gained(bounded(late, rules)[0], bounded(settled, rules)[0]), rules)
 
     def _read(self, days: range) -> None:
         """Look at the parts that hold pulses of ``days`` from now on; the last one at least."""
@@ -163,16 +180,18 @@ class Tally:
             total.ms[self._names[number - 1], month, account] += ms
         for account, day, ms, pulses in run(steps.BY_DAY).fetchall():
             total.day(total.days, (account, day), ms, pulses)
-        for gap_ms, gaps, start_ms, starts in run(steps.CUT).fetchall():
-            total.lose("gap", gap_ms, gaps)
-            total.lose("start", start_ms, starts)
-        for number, kbytes in [*run(steps.BY_RELAY).fetchall(), *run(steps.capped_relays(scope)).fetchall()]:
-            total.kbytes[self._relays[number - 1]] += kbytes
+        for number, gap_ms, gaps, start_ms, starts in run(steps.CUT).fetchall():
+            total.lose(self._names[number - 1], "gap", gap_ms, gaps)
+            total.lose(self._names[number - 1], "start", start_ms, starts)
+        relays = [*run(steps.BY_RELAY).fetchall(), *run(steps.capped_relays(scope)).fetchall()]
+        for number, day, kbytes in relays:
+            total.kbytes[self._relays[number - 1], day] += kbytes
         for credits_ in self._hard(scope, rules):
-            total.add(sum_up(_within(credits_, days), (), (), (), self._titles.found, rules))
+            total.add(_within(credits_, days))
         for (facts,) in self._odd(scope, "SELECT account FROM odd", (scope.size,)):
             credits_ = _within(credit(facts, rules), days)
-            total.add(sum_up(credits_, (), (), (), self._titles.found, rules))
+            total.add(credits_)
+            _bring(total.kbytes, credits_, self.titles, rules)
 
     def _hard(self, scope: Scope, rules: Rules) -> Iterator[list[Credit]]:
         """Yield the credits of each account's hard runs."""
@@ -188,31 +207,30 @@ class Tally:
             yield cap_days(credits_, rules)
 
     def _carry(
-        self, month: Earlier, then: int, size: int, pay: Rules, total: _Total, late: dict[bytes, int],
-        settled: dict[bytes, int],
+        self, month: Earlier, then: int, size: int, pay: Rules, total: _Total, late: dict[RelayDay, int],
+        settled: dict[RelayDay, int],
     ) -> None:  # fmt: skip
-        """Add what entries from ``then`` on bring the accounts they are about."""
+        """Add what entries from ``then`` on bring the accounts they are about; the others gain nothing.
+
+        A relay's bound is over all accounts: on days where it might bite, all of them are looked at.
+        """
         days = month.days
         self._read(range(days.start - 1, days.stop))
+        everybody = _scope(days, size)
+        (most,) = self._db.execute(steps.busiest_relay(everybody)).fetchone() or (0,)
+        since = 0 if (most or 0) > relay_day_kbytes(pay) else then
         for scope in self._scopes(range(days.start - 1, days.stop), size):
-            self._db.execute(steps.changed(scope, then))
-            plain = """
-                SELECT ticket, account, device, tid, day, 0 AS run, NULL::BIGINT AS prev_time, NULL::BIGINT AS prev_at
-                FROM tickets SEMI JOIN (SELECT account FROM changed WHERE NOT strange) USING (account)
-            """
+            self._db.execute(steps.changed(scope, since))
             groups = (
-                self._both(list(rows))
-                for _, rows in self._bodies(scope, then, f"{plain} WHERE {scope.sql()}")
+                self._both(list(rows)) for _, rows in self._bodies(scope, then, steps.changed_tickets(scope))
             )
             odd = self._odd(scope, "SELECT account FROM changed WHERE strange", (then, size))
-            for before, after in (*groups, *((pair[0], pair[1]) for pair in odd)):
+            for before, after in chain(groups, ((pair[0], pair[1]) for pair in odd)):
                 old = _within(credit(before, month.rules), days)
                 new = _within(credit(after, month.rules), days)
-                found = carry_in(old, new)
-                total.add(sum_up((), found, (), (), self._titles.found, pay))
-                for sums, credits_ in ((late, new), (settled, old)):
-                    for relay, kbytes in served((i.fact for i in credits_), self._titles.found, pay).items():
-                        sums[relay] += kbytes
+                total.add_carried(carry_in(old, new))
+                _bring(late, new, self.titles, pay)
+                _bring(settled, old, self.titles, pay)
 
     def _both(self, rows: list[_Row]) -> tuple[list[Fact], list[Fact]]:
         """Return an account's facts as they were told then, and as they are now."""
@@ -275,48 +293,46 @@ class _Total:
         self.days: dict[AccountDay, Sum] = {}
         self.carried_ms: dict[Title, int] = defaultdict(int)
         self.carried_days: dict[AccountDay, Sum] = {}
-        self.kbytes: dict[bytes, int] = defaultdict(int)
-        self.cut: dict[str, Sum] = {}
+        self.kbytes: dict[RelayDay, int] = defaultdict(int)
+        self.cut_titles: dict[TitleCode, Sum] = {}
 
-    def add(self, viewing: Viewing) -> None:
-        """Add what ``credit`` found."""
-        for title, ms in viewing.ms.items():
-            self.ms[title] += ms
-        for title, ms in viewing.carried_ms.items():
-            self.carried_ms[title] += ms
-        for key, more in viewing.days.items():
-            self.day(self.days, key, *more)
-        for key, more in viewing.carried_days.items():
-            self.day(self.carried_days, key, *more)
-        for relay, kbytes in viewing.kbytes.items():
-            self.kbytes[relay] += kbytes
-        for code, more in viewing.cut.items():
-            self.lose(code, *more)
+    def add(self, credits_: Iterable[Credit]) -> None:
+        """Add credits of the month itself."""
+        for item in credits_:
+            fact = item.fact
+            if item.ms:
+                self.ms[fact.manifest, month_of(fact.day), fact.account] += item.ms
+                self.day(self.days, (fact.account, fact.day), item.ms, 1)
+            for code, ms in item.cuts:
+                self.lose(fact.manifest, code, ms, 1)
+
+    def add_carried(self, credits_: Iterable[Credit]) -> None:
+        """Add what late pulses bring to earlier months."""
+        for item in credits_:
+            fact = item.fact
+            self.carried_ms[fact.manifest, month_of(fact.day), fact.account] += item.ms
+            self.day(self.carried_days, (fact.account, fact.day), item.ms, 1)
 
     @staticmethod
     def day(days: dict[AccountDay, Sum], key: AccountDay, ms: int, pulses: int) -> None:
         """Add to one account's day."""
-        old = days.get(key)
-        days[key] = Sum(ms, pulses) if old is None else Sum(old.ms + ms, old.pulses + pulses)
+        days[key] = _plus(days.get(key), ms, pulses)
 
-    def lose(self, code: str, ms: int, pulses: int) -> None:
-        """Add to what does not count."""
+    def lose(self, title: bytes, code: str, ms: int, pulses: int) -> None:
+        """Add to what does not count of a title."""
         if pulses:
-            old = self.cut.get(code, Sum(0, 0))
-            self.cut[code] = Sum(old.ms + ms, old.pulses + pulses)
+            self.cut_titles[title, code] = _plus(self.cut_titles.get((title, code)), ms, pulses)
 
-    def viewing(self, carried_kbytes: Mapping[bytes, int]) -> Viewing:
+    def viewing(self, carried_kbytes: Mapping[bytes, int], rules: Rules) -> Viewing:
         """Return the sums."""
-        kbytes = {relay: n for relay, n in self.kbytes.items() if n}
+        kbytes, over = bounded(self.kbytes, rules)
+        cut: dict[str, Sum] = {}
+        for (_, code), sum_ in self.cut_titles.items():
+            cut[code] = _plus(cut.get(code), *sum_)
         return Viewing(
-            dict(self.ms),
-            self.days,
-            dict(self.carried_ms),
-            self.carried_days,
-            kbytes,
-            carried_kbytes,
-            self.cut,
-        )
+            dict(self.ms), self.days, dict(self.carried_ms), self.carried_days, kbytes, carried_kbytes, cut,
+            over, self.cut_titles,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -339,3 +355,15 @@ def _scope(days: range, size: int) -> Scope:
 
 def _within(credits_: Iterable[Credit], days: range) -> list[Credit]:
     return [item for item in credits_ if item.fact.day in days]
+
+
+def _plus(sum_: Sum | None, ms: int, pulses: int) -> Sum:
+    return Sum(ms, pulses) if sum_ is None else Sum(sum_.ms + ms, sum_.pulses + pulses)
+
+
+def _bring(
+    sums: dict[RelayDay, int], credits_: Iterable[Credit], titles: Mapping[bytes, Manifest], rules: Rules
+) -> None:
+    """Add what relays brought whole accounts."""
+    for key, kbytes in brought((item.fact for item in credits_), titles, rules).items():
+        sums[key] += kbytes

@@ -48,7 +48,9 @@ def _measure(name: str) -> dict[str, object]:
     import duckdb
 
     rounds = int(os.environ.get("FARCAST_BENCH_ROUNDS", ROUNDS[name]))
-    with tempfile.TemporaryDirectory(prefix="farcast-bench-", dir=os.environ.get("FARCAST_BENCH_DIR")) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="farcast-bench-", dir=os.environ.get("FARCAST_BENCH_DIR")
+    ) as folder:
         month = Path(folder) / "columns"
         write_month(month, ROWS[name])
         size_bytes = sum(path.stat().st_size for path in month.rglob("pulses.parquet"))

@@ -67,8 +67,14 @@ class World:
             state = random.choice([START, START, RETURN, ACTIVE])
             delta = 0 if random.random() < 0.8 else random.randrange(121_000)
             for _ in range(random.choice([1, 3, 8, 25, 70])):
-                self.beat(viewer, title if not self.odd() else random.choice([*TITLES, UNKNOWN]), at, delta, state)
-                step = MINUTE if random.random() < 0.93 else random.choice([5, 100_000, 300_000, 300_001, 400_000])
+                self.beat(
+                    viewer, title if not self.odd() else random.choice([*TITLES, UNKNOWN]), at, delta, state
+                )
+                step = (
+                    MINUTE
+                    if random.random() < 0.93
+                    else random.choice([5, 100_000, 300_000, 300_001, 400_000])
+                )
                 delta = min(step, MINUTE) if random.random() < 0.9 else random.randrange(121_000)
                 state = random.choice([ACTIVE] * 12 + [SWITCH, RETURN])
                 at += step if not self.odd() else random.randrange(-2 * HOUR_MS, HOUR_MS)
@@ -81,7 +87,11 @@ class World:
         if random.random() < 0.05:
             signer.seq += random.randrange(3)
         served = [
-            Served(random.choice([TierName.RELAY, TierName.RELAY, TierName.CDN]), relay.key[:16], random.randrange(9_000))
+            Served(
+                random.choice([TierName.RELAY, TierName.RELAY, TierName.CDN]),
+                relay.key[:16],
+                random.randrange(9_000),
+            )
             for relay in (RELAY, SECOND_RELAY, CARRIER)
             if random.random() < 0.6
         ]
@@ -106,7 +116,9 @@ class World:
         """Post everything in some order, repeated and through several hands, by a clock that only rises."""
         random = self.random
         items = sorted(self.pulses, key=lambda item: item[2])
-        items += [(v, p, at + random.randrange(HOUR_MS)) for v, p, at in random.sample(items, len(items) // 5)]
+        items += [
+            (v, p, at + random.randrange(HOUR_MS)) for v, p, at in random.sample(items, len(items) // 5)
+        ]
         items.sort(key=lambda item: item[2] + random.randrange(20 * MINUTE))
         now_ms = 0
         while items:
@@ -161,7 +173,9 @@ def test_columns_and_the_plain_way_agree_on_every_month(seed: int, hostile: floa
         columns = Columns(segments, folder / "columns", OFFICE, SHELF.manifests.get)
         passes, threads = random.choice([(1, 1), (3, 2), (None, 2)])
         with open_tally(columns, titles, passes=passes, threads=threads) as tally:
-            assert tally.viewing(DAYS, size, earlier, then, rules) == raw.viewing(DAYS, size, earlier, then, rules)
+            assert tally.viewing(DAYS, size, earlier, then, rules) == raw.viewing(
+                DAYS, size, earlier, then, rules
+            )
             assert tally.months(size) == raw.months(size)
             assert tally.leaves(size) == raw.leaves(size)
             reach = range(BEFORE.start - 1, DAYS.stop)
