@@ -28,7 +28,7 @@ _TIME_SHIFT = 1 << 39
 
 
 class Scope(NamedTuple):
-    """What of the columns a pass reads: buckets and ticket days (both ends included), entries before ``size``."""
+    """What a pass reads: buckets and ticket days (both ends included), and entries before ``size``."""
 
     first_bucket: int
     last_bucket: int
@@ -64,7 +64,8 @@ def walk(scope: Scope, rules: Rules) -> str:
             FROM pulses p LEFT JOIN earlier e USING (ticket, seq)
             WHERE p.kind <> {AGAIN} AND {scope.sql("p")}
         ), placed AS (
-            SELECT ticket, seq, at, delta, cum, manifest, strange OR late < -{rules.live_window_ms} AS strange,
+            SELECT ticket, seq, at, delta, cum, manifest,
+                strange OR late < -{rules.live_window_ms} AS strange,
                 CASE WHEN late <= {rules.live_window_ms} THEN at + late ELSE at END AS time
             FROM body
         ), stepped AS (
@@ -81,7 +82,8 @@ def walk(scope: Scope, rules: Rules) -> str:
             count_if(since <= {rules.gap_ms} AND delta > 0) AS pulses,
             coalesce(sum(delta) FILTER (since > {rules.gap_ms}), 0)::BIGINT AS gap_ms,
             count_if(since > {rules.gap_ms} AND delta > 0) AS gap_pulses,
-            coalesce(sum(delta - step) FILTER (since <= {rules.gap_ms} AND delta > step), 0)::BIGINT AS excess,
+            coalesce(sum(delta - step) FILTER (since <= {rules.gap_ms} AND delta > step), 0)::BIGINT
+                AS excess,
             min(at) FILTER (since IS NULL) AS first_at,
             min(time) FILTER (since IS NULL) AS first_time,
             min(delta) FILTER (since IS NULL) AS first_delta,
@@ -98,7 +100,8 @@ def ride(scope: Scope, rules: Rules) -> str:
     return f"""
         CREATE OR REPLACE TEMP TABLE ride AS
         WITH whole AS (
-            SELECT ticket, sum(claimed)::BIGINT AS claimed, sum(ms)::BIGINT AS ms, sum(excess)::BIGINT AS excess,
+            SELECT ticket, sum(claimed)::BIGINT AS claimed, sum(ms)::BIGINT AS ms,
+                sum(excess)::BIGINT AS excess,
                 min(first_at) AS first_at, min(first_time) AS first_time, min(first_delta) AS first_delta,
                 max(last_at) AS last_at, max(last_key) % {_SEQ_SHIFT} - {_TIME_SHIFT} AS last_time,
                 bool_or(strange OR t.manifest IS NULL) AS strange
@@ -113,7 +116,8 @@ def ride(scope: Scope, rules: Rules) -> str:
             FROM placed WINDOW device_ AS (PARTITION BY account, device ORDER BY day, first_at, tid)
         ), entered AS (
             SELECT *,
-                CASE WHEN prev_time IS NULL THEN 'start' WHEN first_time - prev_time > {rules.gap_ms} THEN 'gap'
+                CASE WHEN prev_time IS NULL THEN 'start'
+                    WHEN first_time - prev_time > {rules.gap_ms} THEN 'gap'
                     ELSE 'on' END AS entry,
                 coalesce(prev_at > first_at, false) AS beside
             FROM chained
@@ -143,12 +147,14 @@ def hard(rules: Rules) -> str:
         WITH full_days AS (
             SELECT account, day FROM ride GROUP BY ALL HAVING sum(claimed) > {rules.day_cap_ms}
         ), long_runs AS (
-            SELECT account, device, run FROM ride GROUP BY ALL HAVING sum(ms + first_ms) > {rules.session_cap_ms}
+            SELECT account, device, run FROM ride
+            GROUP BY ALL HAVING sum(ms + first_ms) > {rules.session_cap_ms}
         ), long_titles AS (
             SELECT account, device, run FROM (
                 SELECT account, device, run, manifest,
                     sum(w.ms + CASE WHEN w.first_at IS NULL THEN 0 ELSE r.first_ms END) AS ms
-                FROM ride r JOIN long_runs USING (account, device, run) JOIN walked w USING (ticket) GROUP BY ALL
+                FROM ride r JOIN long_runs USING (account, device, run) JOIN walked w USING (ticket)
+                GROUP BY ALL
             ) WHERE ms > {rules.session_cap_ms}
         ), runs AS (
             SELECT account, device, run FROM ride GROUP BY ALL HAVING sum(excess) > {rules.slack_ms}
@@ -173,7 +179,8 @@ def plain(first_day: int) -> str:
             w.gap_ms + CASE WHEN w.first_at IS NULL OR entry <> 'gap' THEN 0 ELSE r.first_delta END AS gap_ms,
             w.gap_pulses + CASE WHEN w.first_at IS NULL OR entry <> 'gap' OR r.first_delta = 0 THEN 0
                 ELSE 1 END AS gap_pulses,
-            CASE WHEN w.first_at IS NULL OR entry <> 'start' THEN 0 ELSE r.first_delta - r.first_ms END AS start_ms
+            CASE WHEN w.first_at IS NULL OR entry <> 'start' THEN 0
+                ELSE r.first_delta - r.first_ms END AS start_ms
         FROM ride r ANTI JOIN odd USING (account) ANTI JOIN (SELECT ticket FROM hard) USING (ticket)
         JOIN walked w USING (ticket)
         WHERE day >= {first_day}
@@ -200,7 +207,9 @@ def brought(scope: Scope, first_day: int) -> str:
     )
     return f"""
         CREATE OR REPLACE TEMP TABLE brought AS
-        WITH by_ticket AS (SELECT ticket, manifest, relay, sum(kbytes)::BIGINT AS kbytes FROM ({more}) GROUP BY ALL)
+        WITH by_ticket AS (
+            SELECT ticket, manifest, relay, sum(kbytes)::BIGINT AS kbytes FROM ({more}) GROUP BY ALL
+        )
         SELECT r.account, r.day, manifest, relay, sum(kbytes)::BIGINT AS kbytes
         FROM by_ticket JOIN ride r USING (ticket) ANTI JOIN odd USING (account) GROUP BY ALL
     """
@@ -223,13 +232,14 @@ def capped_relays(scope: Scope) -> str:
     return f"""
         WITH body AS (
             SELECT r.account, r.day, manifest, f.room, r.tid, p.at, p.seq, unnest([{items}]) AS item
-            FROM pulses p JOIN ride r USING (ticket) JOIN full_titles f ON f.account = r.account AND f.day = r.day
-                AND f.manifest = p.manifest
+            FROM pulses p JOIN ride r USING (ticket)
+            JOIN full_titles f ON f.account = r.account AND f.day = r.day AND f.manifest = p.manifest
             WHERE p.kind = {FIRST} AND {scope.sql("p")}
         ), summed AS (
             SELECT item.relay AS relay, day, item.kbytes AS kbytes, room,
                 sum(item.kbytes) OVER (
-                    PARTITION BY account, day, manifest ORDER BY at, tid, seq, item.slot ROWS UNBOUNDED PRECEDING
+                    PARTITION BY account, day, manifest ORDER BY at, tid, seq, item.slot
+                    ROWS UNBOUNDED PRECEDING
                 ) - item.kbytes AS before
             FROM body WHERE item.relay IS NOT NULL
         )
@@ -247,8 +257,8 @@ def bodies(scope: Scope, then: int, tickets: str) -> str:
             SELECT ticket, seq, min(late) AS late, min(late) FILTER (entry < {then}) AS then_late
             FROM pulses WHERE kind = {AGAIN} AND {scope.sql()} GROUP BY ALL
         )
-        SELECT t.account, t.device, t.run, t.prev_time, t.prev_at, t.tid, t.day, seq, p.at, p.cum, p.delta, p.state,
-            p.manifest, least(p.late, coalesce(c.late, p.late)) AS late,
+        SELECT t.account, t.device, t.run, t.prev_time, t.prev_at, t.tid, t.day, seq, p.at, p.cum, p.delta,
+            p.state, p.manifest, least(p.late, coalesce(c.late, p.late)) AS late,
             CASE WHEN p.entry < {then} THEN least(p.late, coalesce(c.then_late, p.late)) END AS then_late,
             relay1, kbytes1, relay2, kbytes2, relay3, kbytes3, relay4, kbytes4
         FROM pulses p JOIN ({tickets}) t USING (ticket) LEFT JOIN copied c USING (ticket, seq)
@@ -260,7 +270,8 @@ def bodies(scope: Scope, then: int, tickets: str) -> str:
 def busiest_relay(scope: Scope) -> str:
     """Return the most kilobytes that any relay is said to have brought on one day, nothing cut."""
     more = " UNION ALL ".join(
-        f"SELECT relay{n} AS relay, day, kbytes{n} AS kbytes FROM pulses WHERE relay{n} IS NOT NULL AND {scope.sql()}"
+        f"SELECT relay{n} AS relay, day, kbytes{n} AS kbytes FROM pulses "
+        f"WHERE relay{n} IS NOT NULL AND {scope.sql()}"
         for n in (1, 2, 3, 4)
     )
     return f"SELECT max(kbytes) FROM (SELECT sum(kbytes)::BIGINT AS kbytes FROM ({more}) GROUP BY relay, day)"
@@ -291,7 +302,9 @@ def changed(scope: Scope, then: int) -> str:
 def entries(scope: Scope, accounts: str) -> str:
     """Return where the entries lie that hold anything of ``accounts``, in order."""
     return f"""
-        WITH held AS (SELECT ticket, entry FROM tickets SEMI JOIN ({accounts}) USING (account) WHERE {scope.sql()})
+        WITH held AS (
+            SELECT ticket, entry FROM tickets SEMI JOIN ({accounts}) USING (account) WHERE {scope.sql()}
+        )
         SELECT entry, segment, start FROM frames SEMI JOIN (
             SELECT entry FROM held
             UNION SELECT p.entry FROM pulses p SEMI JOIN held USING (ticket) WHERE {scope.sql("p")}
@@ -304,6 +317,7 @@ def stored(scope: Scope) -> str:
     return f"""
         SELECT tid, coalesce(n, 0)::BIGINT FROM (SELECT tid, ticket FROM tickets WHERE {scope.sql()})
         LEFT JOIN (
-            SELECT ticket, count(DISTINCT seq) AS n FROM pulses WHERE kind <> {AGAIN} AND {scope.sql()} GROUP BY ticket
+            SELECT ticket, count(DISTINCT seq) AS n FROM pulses
+            WHERE kind <> {AGAIN} AND {scope.sql()} GROUP BY ticket
         ) USING (ticket)
     """

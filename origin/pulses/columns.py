@@ -94,7 +94,7 @@ class Columns:
         return write_part(self._folder, name, parts, entries, self._office, Names(parts, self._known))
 
     def _parts(self) -> list[Part]:
-        """Return the parts that follow one another from the log's beginning, and delete what is none of them."""
+        """Return the parts that follow one another from the log's beginning; what is none of them goes."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = [part for folder in self._folder.iterdir() if (part := read_part(folder)) is not None]
         chain: list[Part] = []

@@ -50,7 +50,10 @@ def duck(
         db.execute("SET lock_configuration = true")
         yield db
     except duckdb.Error as error:
-        message = f"the columns in {folder} cannot be read: {_first_line(error)}; delete the folder, they are made again"
+        message = (
+            f"the columns in {folder} cannot be used: {_first_line(error)}; "
+            "make room, or delete the folder: they are made again"
+        )
         raise LocalError(message, reason="columns") from error
     finally:
         db.close()

@@ -180,8 +180,8 @@ def write_part(
         with duck(root) as db:
             rows, fresh = _write_tables(db, draft, [part.tickets for part in before], base)
         head = Head(
-            1, reader.first, reader.end, reader.place.segment, reader.place.offset, reader.chain.hex(), rows, base,
-            fresh, titles, [name.hex() for name in names.titles[titles:]], relays,
+            1, reader.first, reader.end, reader.place.segment, reader.place.offset, reader.chain.hex(), rows,
+            base, fresh, titles, [name.hex() for name in names.titles[titles:]], relays,
             [name.hex() for name in names.relays[relays:]], reader.days,
         )  # fmt: skip
         return _publish(draft, root / (name or _range_name(head)), head)
@@ -320,17 +320,22 @@ def _write_tables(db: DuckDBPyConnection, draft: Path, earlier: list[Path], base
         f"""
         CREATE TABLE numbered AS
         SELECT met, tid, account, device, entry, day, bucket, ticket IS NULL AS fresh,
-            coalesce(ticket, {base} + row_number() OVER (PARTITION BY ticket IS NULL ORDER BY met))::INTEGER AS ticket
+            coalesce(ticket, {base} + row_number() OVER (PARTITION BY ticket IS NULL ORDER BY met))::INTEGER
+                AS ticket
         FROM (
             SELECT m.met, m.tid, m.account, m.device, m.entry, k.ticket,
                 coalesce(k.day, m.day)::INTEGER AS day, coalesce(k.bucket, m.bucket)::UTINYINT AS bucket
-            FROM met m LEFT JOIN (SELECT tid, ticket, day, bucket FROM {known} SEMI JOIN met USING (tid)) k USING (tid)
+            FROM met m
+            LEFT JOIN (SELECT tid, ticket, day, bucket FROM {known} SEMI JOIN met USING (tid)) k USING (tid)
         )
         """
     )
     strays, fresh = _row(db, "SELECT count(*) FILTER (day IS NULL), count(*) FILTER (fresh) FROM numbered")
     if strays:
-        message = "the intake log holds pulses of tickets it never brought; bring it back with `farcast origin restore`"
+        message = (
+            "the intake log holds pulses of tickets it never brought; "
+            "bring it back with `farcast origin restore`"
+        )
         raise LocalError(message, reason="damaged")
     _copy(
         db,
@@ -363,7 +368,8 @@ def _write_tables(db: DuckDBPyConnection, draft: Path, earlier: list[Path], base
 
 def _csv(path: Path, columns: dict[str, str]) -> str:
     types = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
-    return f"read_csv({quoted(path)}, auto_detect=false, header=false, delim=',', nullstr='', columns={{{types}}})"
+    options = f"auto_detect=false, header=false, delim=',', nullstr='', columns={{{types}}}"
+    return f"read_csv({quoted(path)}, {options})"
 
 
 def _copy(db: DuckDBPyConnection, query: str, path: Path) -> None:

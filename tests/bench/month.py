@@ -40,8 +40,8 @@ def manifests() -> dict[bytes, Manifest]:
     """Return the titles, each of three payees out of forty."""
     return {
         name_of("title", number): Manifest(
-            1, f"title-{number}", 1, PUBLISHER, f"Title {number}", "", "en", 5_400_000, b"\x01\x70\x12\x20" + bytes(32),
-            2_000_000_000, [], [], Window(0, 0), [],
+            1, f"title-{number}", 1, PUBLISHER, f"Title {number}", "", "en", 5_400_000,
+            b"\x01\x70\x12\x20" + bytes(32), 2_000_000_000, [], [], Window(0, 0), [],
             [Payee(f"payee-{(number + n) % 40}", points) for n, points in enumerate((5_000, 3_000, 2_000))],
             "open", None, 0, b"",
         )
@@ -87,8 +87,8 @@ def write_month(folder: Path, rows: int) -> None:
         first = day * DAY_END_ENTRY
         head = Head(
             1, first, first + DAY_END_ENTRY, "none.seg", DAY_END_ENTRY, "", written, tickets, fresh,
-            0 if day == 0 else TITLES, [name_of("title", n).hex() for n in range(1, TITLES + 1)] if day == 0 else [],
-            0 if day == 0 else RELAYS, [name_of("relay", n).hex() for n in range(1, RELAYS + 1)] if day == 0 else [],
+            0 if day == 0 else TITLES, _names("title", TITLES if day == 0 else 0),
+            0 if day == 0 else RELAYS, _names("relay", RELAYS if day == 0 else 0),
             {FIRST_DAY + day: first},
         )  # fmt: skip
         (draft / "head.json").write_bytes(msgspec.json.encode(head))
@@ -98,15 +98,21 @@ def write_month(folder: Path, rows: int) -> None:
     shutil.rmtree(folder / "spill", ignore_errors=True)
 
 
+def _names(kind: str, count: int) -> list[str]:
+    return [name_of(kind, number).hex() for number in range(1, count + 1)]
+
+
 def _tickets(day: int, accounts: int, base: int) -> str:
     """Return the day's tickets: who watches, for how long, from when, with or without a gap."""
     return f"""
         CREATE TABLE tickets AS
         SELECT {base} + row_number() OVER (ORDER BY bucket, account)::INTEGER AS ticket, *
         FROM (
-            SELECT unhex(md5('tid' || a || ' {day}')) AS tid, unhex(md5('account' || a)) AS account, 0 AS device,
-                {FIRST_DAY + day} AS day, (hash(a) % 256)::UTINYINT AS bucket, {day * DAY_END_ENTRY}::BIGINT AS entry,
-                CASE WHEN h % 50000 = 7 THEN 1150 WHEN h % 5000 = 8 THEN 400 ELSE 21 + h % 27 END::INTEGER AS n,
+            SELECT unhex(md5('tid' || a || ' {day}')) AS tid, unhex(md5('account' || a)) AS account,
+                0 AS device, {FIRST_DAY + day} AS day, (hash(a) % 256)::UTINYINT AS bucket,
+                {day * DAY_END_ENTRY}::BIGINT AS entry,
+                CASE WHEN h % 50000 = 7 THEN 1150 WHEN h % 5000 = 8 THEN 400
+                    ELSE 21 + h % 27 END::INTEGER AS n,
                 (h // 64 % 36000000)::INTEGER AS begins, h // 4096 % 2 AS two, h // 8192 % 1000 < 75 AS gap,
                 (h // 65536 % 20)::INTEGER AS gap_at, h // 7 % 20 = 0 AS late, h // 11 AS taste
             FROM (SELECT range AS a, (hash(range, {day}) >> 1)::BIGINT AS h FROM range({accounts}))
@@ -126,20 +132,21 @@ def _pulses(day: int) -> str:
             FROM numbered
         ), pulse AS (
             SELECT bucket, ticket, seq::SMALLINT AS seq, day,
-                (begins + (seq - 1) * 60000 + shifted * 400000 + CASE WHEN second THEN 10800000 ELSE 0 END)::INTEGER
-                    AS at,
+                (begins + (seq - 1) * 60000 + shifted * 400000
+                    + CASE WHEN second THEN 10800000 ELSE 0 END)::INTEGER AS at,
                 CASE WHEN late THEN 7200000 + r % 3600000 ELSE 200 + r % 60000 END::BIGINT AS late,
                 (seq - 1 - CASE WHEN second THEN 1 ELSE 0 END) * 60000::BIGINT AS cum,
                 CASE WHEN seq = 1 OR (second AND seq = n // 2 + 1) THEN 0 ELSE 60000 END::INTEGER AS delta,
                 CASE WHEN seq = 1 OR (second AND seq = n // 2 + 1) THEN 1 ELSE 2 END::UTINYINT AS state,
-                (1 + ((taste + CASE WHEN second THEN 77 ELSE 0 END) % {TITLES}) * (taste // 512 % {TITLES}) // {TITLES})
-                    ::INTEGER AS manifest,
+                (1 + ((taste + CASE WHEN second THEN 77 ELSE 0 END) % {TITLES}) * (taste // 512 % {TITLES})
+                    // {TITLES})::INTEGER AS manifest,
                 (1 + taste % {RELAYS})::INTEGER AS relay, 9000 + r % 2000 AS kbytes, r
             FROM body
         )
-        SELECT bucket, ticket, seq, day, at, late + CASE WHEN again = 1 THEN 900 ELSE 0 END AS late, cum, delta, state,
-            manifest, again::UTINYINT AS kind,
-            least({(day + 1) * DAY_END_ENTRY - 1}, {day * DAY_END_ENTRY} + at // 8640 + again * 9)::BIGINT AS entry,
+        SELECT bucket, ticket, seq, day, at, late + CASE WHEN again = 1 THEN 900 ELSE 0 END AS late, cum, delta,
+            state, manifest, again::UTINYINT AS kind,
+            least({(day + 1) * DAY_END_ENTRY - 1}, {day * DAY_END_ENTRY} + at // 8640 + again * 9)::BIGINT
+                AS entry,
             relay AS relay1, kbytes AS kbytes1, NULL::INTEGER AS relay2, NULL::BIGINT AS kbytes2,
             NULL::INTEGER AS relay3, NULL::BIGINT AS kbytes3, NULL::INTEGER AS relay4, NULL::BIGINT AS kbytes4
         FROM (SELECT *, unnest(CASE WHEN r % 100 = 0 THEN [0, 1] ELSE [0] END) AS again FROM pulse)

@@ -1,4 +1,4 @@
-"""Settling a month of pulses against DuckDB's bare dedup and sum over the same Parquet, in interleaved rounds.
+"""Settling a month of pulses against DuckDB's bare dedup and sum over the same Parquet, round by round.
 
 Ours applies every rule and ends with the viewing that ``settle`` takes; the peer removes second
 copies and adds up per title, in one query, with two threads as well and no bound on its memory. Each

@@ -54,6 +54,7 @@ class World:
         self.pulses: list[tuple[Viewer, bytes, int]] = []
 
     def odd(self) -> bool:
+        """Say whether something is tried now."""
         return self.random.random() < self.hostile
 
     def watch(self, number: int, device: int, day: int, salt: int = 0) -> None:
@@ -81,6 +82,7 @@ class World:
             at += random.choice([2 * MINUTE, HOUR_MS])
 
     def beat(self, viewer: Viewer, title: bytes, at_ms: int, delta_ms: int, state: int) -> None:
+        """Sign one pulse, and decide when it will be received."""
         random, signer = self.random, viewer.signer
         if self.odd():
             signer.cum_ms = max(0, signer.cum_ms + random.randrange(-200_000, 200_000))
