@@ -77,12 +77,11 @@ def walk(scope: Scope, rules: Rules) -> str:
             FROM placed WINDOW chain AS (PARTITION BY ticket ORDER BY seq)
         )
         SELECT ticket, manifest,
-            count_if(fresh) AS bodies,
             sum(delta_ms)::BIGINT AS claimed,
             coalesce(sum(delta_ms) FILTER (since <= {rules.gap_ms}), 0)::BIGINT AS ms,
-            count_if(since <= {rules.gap_ms} AND delta_ms > 0) AS pulses,
+            count(*) FILTER (since <= {rules.gap_ms} AND delta_ms > 0) AS pulses,
             coalesce(sum(delta_ms) FILTER (since > {rules.gap_ms}), 0)::BIGINT AS gap_ms,
-            count_if(since > {rules.gap_ms} AND delta_ms > 0) AS gap_pulses,
+            count(*) FILTER (since > {rules.gap_ms} AND delta_ms > 0) AS gap_pulses,
             coalesce(sum(delta_ms - step) FILTER (since <= {rules.gap_ms} AND delta_ms > step), 0)::BIGINT
                 AS excess,
             min(at_ms) FILTER (since IS NULL) AS first_at,
