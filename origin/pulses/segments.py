@@ -1,8 +1,9 @@
 """Segment files: the intake log on disk, one append-only file per UTC hour, chained frame by frame.
 
 A frame is ``magic, length, CRC-32, chain, payload``; the chain is SHA-256 over the chain before and
-the payload, across files, so nothing can be taken out unnoticed. One ``fdatasync`` per append; what
-a crash tore at the very end was never acknowledged and is cut at the next start.
+the payload, across files, so nothing can be taken out unnoticed. One ``fdatasync`` makes everything
+written before it durable; what a crash tore at the very end was never acknowledged and is cut at the
+next start.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -114,6 +116,9 @@ class SegmentLog:
         self._end = Place("", 0)
         self._file: int = -1
         self._failed = False
+        self.written = self.synced = 0
+        self._full: list[int] = []
+        self._syncing = threading.Lock()
         try:
             for entry in _entries(folder):
                 self.tree.append(leaf_hash(entry.payload))
@@ -129,17 +134,20 @@ class SegmentLog:
         return self._end
 
     def append(self, payload: bytes, at_ms: int) -> Place:
-        """Write one frame durably; what it returned for is on the disk.
+        """Write one frame durably; what it returned for is on the disk. Raises as ``write`` and ``sync``."""
+        place = self.write(payload, at_ms)
+        self.sync()
+        return place
+
+    def write(self, payload: bytes, at_ms: int) -> Place:
+        """Write one frame at the end; it is durable only after the next ``sync``.
 
         Raises:
             StoreFullError: no room; nothing was written.
             LocalError: ``intake_log`` where the disk failed: the log refuses to go on until restarted.
 
         """
-        if self._failed:
-            raise LocalError(
-                "the intake log failed to reach the disk; restart the origin", reason="intake_log"
-            )
+        self._check()
         name = max(_segment_name(at_ms), self._end.segment)  # a clock set back opens no earlier file
         chain = sha256(self._chain + payload).digest()
         frame = _HEADER.pack(_MAGIC, len(payload), crc32(payload), chain) + payload
@@ -147,32 +155,72 @@ class SegmentLog:
         try:
             place = self._open(name)
             _write_all(self._file, frame)
-            os.fdatasync(self._file)
         except OSError as error:
             self._undo(place)
-            if error.errno in _NO_ROOM:
-                message = f"the disk is full, {self._folder} cannot grow; make room"
-                raise StoreFullError(message, reason="disk_full") from error
-            self._failed = True
-            message = f"the intake log in {self._folder} cannot be written: {error.strerror}"
-            raise LocalError(message, reason="intake_log") from error
+            raise self._failure(error) from error
         self._chain = chain
         self._end = Place(name, place.offset + len(frame))
         self.tree.append(leaf_hash(payload))
+        self.written += 1
         return place
+
+    def sync(self) -> None:
+        """Bring everything written so far to the disk; any thread may, while another writes.
+
+        Raises:
+            LocalError: ``intake_log`` where the disk failed: nobody knows what of the last frames is
+                there, so the log refuses to go on until restarted.
+
+        """
+        with self._syncing:
+            target = self.written
+            if self.synced >= target:
+                return
+            self._check()
+            current = self._file  # before the full ones: a file that fills up meanwhile is reached twice
+            full, self._full = self._full, []
+            try:
+                for fd in [*full, current]:
+                    os.fdatasync(fd)
+            except OSError as error:
+                self._failed = True
+                message = f"the intake log in {self._folder} cannot be written: {error.strerror}"
+                raise LocalError(message, reason="intake_log") from error
+            finally:
+                for fd in full:
+                    os.close(fd)
+            self.synced = target
 
     def close(self) -> None:
         """Close the open file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        with self._syncing:
+            for fd in [*self._full, self._file]:
+                if fd >= 0:
+                    os.close(fd)
+            self._full, self._file = [], -1
+
+    def _check(self) -> None:
+        if self._failed:
+            raise LocalError(
+                "the intake log failed to reach the disk; restart the origin", reason="intake_log"
+            )
+
+    def _failure(self, error: OSError) -> LocalError:
+        if error.errno in _NO_ROOM:
+            message = f"the disk is full, {self._folder} cannot grow; make room"
+            return StoreFullError(message, reason="disk_full")
+        self._failed = True
+        message = f"the intake log in {self._folder} cannot be written: {error.strerror}"
+        return LocalError(message, reason="intake_log")
 
     def _open(self, name: str) -> Place:
         if name != self._end.segment or self._file < 0:
-            self.close()
             path = self._folder / name
             new = not path.exists()
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            if self._file >= 0:
+                self._full.append(self._file)  # the next sync still has to reach it
+            self._file = fd
             if new:
                 _sync_folder(self._folder)
         return Place(name, os.fstat(self._file).st_size)
