@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 from ...protocol.batch import MAX_PULSES, Reject, SealRecord, TidAck
 from ...protocol.rules import Rules
 from ...protocol.ticket import TicketOffice
-from .dossier import Dossier, Held
+from .dossier import Dossier
 from .frame import (
     DUPLICATE,
     EQUIVOCATION,
@@ -48,7 +48,7 @@ from .register import Register
 from .sealing import ended, records_of
 
 NOBODY = bytes(16)
-SPOT_EVERY = 64
+SPOT_EVERY = 256
 """Of so many pulses that may wait, one is checked at once: a relay that forges is soon found out."""
 
 Verify = Literal["eager", "chained"]
@@ -97,13 +97,14 @@ class Admission:
         register.begin()
         round_ = Round(register, parts.tickets, now_ms, carrier, relay=relay, eager=not self._chained)
         lazy = self._chained and relay and carrier not in register.charged
-        spot = sha256(self._secret + name).digest()[0] % SPOT_EVERY
-        items = open_pulses(parts.pulses)
+        spot = sha256(self._secret + name).digest()[0]
+        items = open_pulses(parts.pulses, parts.stamps, carrier)
         verdicts = [""] * len(items)
         doubtful: list[tuple[int, Opened, Dossier]] = []
         tids: list[bytes] = []
-        known, rest = register.known, 0
-        for index, (item, stamp) in enumerate(zip(items, parts.stamps, strict=True)):
+        known, undo, open_ = register.known, register.undo, register.open
+        rest = 0
+        for index, item in enumerate(items):
             if isinstance(item, str):
                 verdicts[index] = item
                 tids.append(NOBODY)
@@ -114,20 +115,21 @@ class Admission:
             if dossier is None:
                 verdicts[index] = "no_ticket"
             elif lazy and index % SPOT_EVERY != spot and self._may_wait(dossier, item, now_ms):
-                round_.use(dossier)
-                dossier.put(item, Held(item, stamp, carrier), waiting=True)
-                register.undo.append((dossier, item.pulse.seq, item.name, None))
-                register.open[tid] = now_ms
+                if tid not in open_:
+                    round_.use(dossier)
+                open_[tid] = now_ms
+                dossier.put(item, waiting=True)
+                undo.append((dossier, item.pulse.seq, item.name, None))
                 rest += 1
                 verdicts[index] = PENDING
-            elif verdict := round_.take(dossier, item, stamp):
+            elif verdict := round_.take(dossier, item):
                 verdicts[index] = verdict
             else:
                 doubtful.append((index, item, dossier))
         register.open_pulses += rest
         # a body that a validly signed later pulse names is as good as signed: newest first
         for index, item, dossier in sorted(doubtful, key=lambda one: -one[1].pulse.seq):
-            verdicts[index] = round_.doubt(dossier, item, parts.stamps[index])
+            verdicts[index] = round_.doubt(dossier, item)
         if lazy and carrier in register.charged:
             register.recall(carrier)
         return Judgement(sorted(round_.used), verdicts, tids, round_.news or rest > 0)
@@ -141,10 +143,11 @@ class Admission:
         for ticket in tickets(frame):
             self.register.known.setdefault(ticket.tid, Dossier(ticket))
         parts = arrival(frame)
-        items = open_pulses(parts.pulses)
-        for item, stamp, verdict in zip(items, parts.stamps, frame.verdicts, strict=True):
+        for item, verdict in zip(
+            open_pulses(parts.pulses, parts.stamps, frame.carrier), frame.verdicts, strict=True
+        ):
             if not isinstance(item, str) and verdict not in _UNPROVEN:
-                self._apply(item, verdict, Held(item, stamp, frame.carrier), frame.at_ms)
+                self._apply(item, verdict, frame.at_ms)
 
     def seal(self, now_ms: int, *, below: int) -> Seals | None:
         """Prove and close what is over, then the longest silent until at most ``below`` pulses are open.
@@ -159,6 +162,11 @@ class Admission:
                 register.prove(dossier)
                 register.seal(dossier, records_of(dossier, self._office, self._rules))
         return register.take_found()
+
+    def prove(self) -> None:
+        """Check the signatures of whatever waits; what that finds is taken with ``take_found``."""
+        for tid in self.register.open:
+            self.register.prove(self.register.known[tid])
 
     def ack(self, tid: bytes, unproven: Sequence[str] = ()) -> TidAck | None:
         """Return what is stored under a ticket; None for one never heard of, with nothing to say."""
@@ -184,7 +192,7 @@ class Admission:
             pulse.seq in dossier.names
             or dossier.unproven
             or dossier.rejects
-            or dossier.linked(pulse.seq, item.name)
+            or item.name in dossier.links
             or self.register.refusal(dossier, pulse, now_ms)
         )
 
@@ -193,27 +201,27 @@ class Admission:
             return True
         if silent_ms <= self._rules.live_window_ms:
             return False
-        newest = max(held.opened.pulse.seq for held in dossier.open.values())
+        newest = max(held.pulse.seq for held in dossier.open.values())
         if newest == dossier.looked:
             return False  # a box is opened once
         dossier.looked = newest
         return ended(dossier, self._office)
 
-    def _apply(self, item: Opened, verdict: str, held: Held, now_ms: int) -> None:
+    def _apply(self, item: Opened, verdict: str, now_ms: int) -> None:
         register, seq = self.register, item.pulse.seq
         dossier = register.known[item.pulse.tid]
         before = len(dossier.open)
         if verdict == DUPLICATE:
             if dossier.has(seq, item.name):
-                dossier.lower(seq, item.name, held.stamp_ms)
+                dossier.lower(seq, item.name, item.stamp_ms)
         elif verdict == UNPROVEN:
-            dossier.unproven[item.name] = held
-            register.charged[held.carrier] += 1
+            dossier.unproven[item.name] = item
+            register.charged[item.carrier] += 1
         elif verdict == PENDING:
-            dossier.put(item, held, waiting=True)
+            dossier.put(item, waiting=True)
         elif verdict in (STORED, EQUIVOCATION):
             dossier.rejects.pop(seq, None)
-            dossier.keep(item, held)
+            dossier.keep(item)
         elif seq not in dossier.names:
             dossier.rejects[seq] = verdict
         register.opened(item.pulse.tid, len(dossier.open) - before, now_ms)

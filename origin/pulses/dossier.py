@@ -15,14 +15,6 @@ from .frame import month_bounds_ms, month_of
 from .opened import Opened
 
 
-class Held(NamedTuple):
-    """A body that is still needed whole: for its seal, or because it is not proven."""
-
-    opened: Opened
-    stamp_ms: int
-    carrier: bytes
-
-
 class Proof(NamedTuple):
     """What checking one ticket's signatures brought: hashes of bodies, and who brought the wrong ones."""
 
@@ -52,12 +44,12 @@ class Dossier:
     stamps: dict[int, int] = field(default_factory=dict[int, int])
     others: dict[int, dict[bytes, int]] = field(default_factory=dict[int, dict[bytes, int]])
     links: dict[bytes, int] = field(default_factory=dict[bytes, int])
-    open: dict[bytes, Held] = field(default_factory=dict[bytes, Held])
+    open: dict[bytes, Opened] = field(default_factory=dict[bytes, Opened])
     waiting: set[int] = field(default_factory=set[int])
-    unproven: dict[bytes, Held] = field(default_factory=dict[bytes, Held])
+    unproven: dict[bytes, Opened] = field(default_factory=dict[bytes, Opened])
     rejects: dict[int, str] = field(default_factory=dict[int, str])
     records: list[SealRecord] = field(default_factory=list[SealRecord])
-    tail: Held | None = None
+    tail: Opened | None = None
     looked: int = 0
     upto: int = 0
     from_ms: int = 0
@@ -124,12 +116,12 @@ class Dossier:
 
     # -- what comes
 
-    def put(self, item: Opened, held: Held, *, waiting: bool) -> None:
+    def put(self, item: Opened, *, waiting: bool) -> None:
         """Put the first body under its number."""
         seq = item.pulse.seq
         self.names[seq] = item.name
-        self.stamps[seq] = held.stamp_ms
-        self.open[item.name] = held
+        self.stamps[seq] = item.stamp_ms
+        self.open[item.name] = item
         if waiting:
             self.waiting.add(seq)
         if self.rejects:
@@ -148,15 +140,15 @@ class Dossier:
             self.waiting.discard(seq)
             self.upto = min(self.upto, seq - 1)
 
-    def keep(self, item: Opened, held: Held) -> None:
+    def keep(self, item: Opened) -> None:
         """Keep an authentic body, the first of its number or one more, and follow its links."""
         seq = item.pulse.seq
         self.unproven.pop(item.name, None)
         if seq in self.names:
-            self.others.setdefault(seq, {})[item.name] = held.stamp_ms
-            self.open[item.name] = held
+            self.others.setdefault(seq, {})[item.name] = item.stamp_ms
+            self.open[item.name] = item
         else:
-            self.put(item, held, waiting=False)
+            self.put(item, waiting=False)
         self.follow(item.pulse)
 
     def follow(self, pulse: Pulse) -> None:
@@ -168,19 +160,19 @@ class Dossier:
             if self.names.get(seq - 1) == prev:
                 if seq - 1 not in self.waiting:
                     return
-                pulse = self._waiting(seq - 1).opened.pulse
+                pulse = self._waiting(seq - 1).pulse
                 self.waiting.discard(seq - 1)
                 continue
             self.links[prev] = max(seq, self.links.get(prev, 0))
             held = self.unproven.get(prev)
-            if held is not None and held.opened.pulse.seq < seq:
-                self.keep(held.opened, held)
+            if held is not None and held.pulse.seq < seq:
+                self.keep(held)
                 return
             found = next((at for at in self.waiting if at < seq and self.names[at] == prev), None)
             if found is None:
                 return
             self.waiting.discard(found)
-            pulse = self._waiting(found).opened.pulse
+            pulse = self._waiting(found).pulse
 
     def prove(self) -> Proof:
         """Settle what waits, newest first: linked, or signed, or else unproven from now on."""
@@ -189,7 +181,7 @@ class Dossier:
             if seq not in self.waiting:
                 continue  # proven by link
             held = self._waiting(seq)
-            item = held.opened
+            item = held
             if self.linked(seq, item.name):
                 self.proven(seq)
             elif verify("pulse", self.ticket.session, item.body, item.sig):
@@ -205,7 +197,7 @@ class Dossier:
         """Note that a waiting body is authentic."""
         held = self._waiting(seq)
         self.waiting.discard(seq)
-        self.follow(held.opened.pulse)
+        self.follow(held.pulse)
 
     def fail(self, seq: int) -> None:
         """Move a waiting body whose signature is wrong out of the way."""
@@ -228,7 +220,7 @@ class Dossier:
         if seq not in self.others:
             return True
         after = self.names.get(seq + 1)
-        regular = self.open[after].opened.pulse.prev if after in self.open else b""
+        regular = self.open[after].pulse.prev if after in self.open else b""
         names = [self.names[seq], *self.others[seq]]
         return [one for one in names if one == regular or self.linked(seq, one)] == [name]
 
@@ -240,17 +232,13 @@ class Dossier:
         """Let go of the bodies that seal records cover."""
         for record in records:
             self.records.append(record)
-            done = [
-                name
-                for name, held in self.open.items()
-                if record.first <= held.opened.pulse.seq <= record.last
-            ]
+            done = [name for name, held in self.open.items() if record.first <= held.pulse.seq <= record.last]
             for name in done:
                 held = self.open.pop(name)
-                if self.tail is None or self.tail.opened.pulse.seq < held.opened.pulse.seq:
+                if self.tail is None or self.tail.pulse.seq < held.pulse.seq:
                     self.tail = held
         if not self.open:
             self.waiting.clear()
 
-    def _waiting(self, seq: int) -> Held:
+    def _waiting(self, seq: int) -> Opened:
         return self.open[self.names[seq]]

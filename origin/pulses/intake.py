@@ -143,6 +143,18 @@ class Intake:
         self._log.sync()
         return records
 
+    def prove(self, now_ms: int) -> None:
+        """Check the signatures of whatever waits, durably; a settlement then need not.
+
+        Raises:
+            LocalError: where it cannot be made durable.
+
+        """
+        with self._lock:
+            self._admission.prove()
+            self._note(self._admission.take_found(), max(now_ms, self._at_ms))
+        self._log.sync()
+
     def acks_for(self, tids: Iterable[bytes], now_ms: int) -> list[bytes]:
         """Return signed acks of what is stored under these tickets now; unknown ones are left out."""
         with self._lock:
@@ -211,9 +223,10 @@ class Intake:
 
     def _tids(self, judged: Judgement) -> list[TidAck]:
         forged: dict[bytes, list[str]] = {tid: [] for tid in judged.tids}
-        for tid, verdict in zip(judged.tids, judged.verdicts, strict=True):
-            if unproven(verdict):
-                forged[tid].append(code_of(verdict))
+        if any(map(unproven, set(judged.verdicts))):
+            for tid, verdict in zip(judged.tids, judged.verdicts, strict=True):
+                if unproven(verdict):
+                    forged[tid].append(code_of(verdict))
         acks = [self._admission.ack(tid, codes) for tid, codes in forged.items()]
         return [ack for ack in acks if ack is not None]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from ...protocol.identity import verify
-from .dossier import Dossier, Held
+from .dossier import Dossier
 from .frame import DUPLICATE, EQUIVOCATION, STORED, UNPROVEN
 from .opened import Opened
 from .register import Register
 
 BODIES_KEPT = 4
-"""Bodies kept as evidence for one sequence number; a fifth proves nothing more."""
+"""Bodies kept as evidence for one sequence number; a fifth proves nothing more. So many unproven ones
+are kept of each enrolled relay besides, out of the others' way."""
 
 
 class Round:
@@ -58,45 +59,50 @@ class Round:
             if self._register.use(dossier, self._tickets[index]):
                 self.used.add(index)
 
-    def take(self, dossier: Dossier, item: Opened, stamp_ms: int) -> str:
+    def take(self, dossier: Dossier, item: Opened) -> str:
         """Return the verdict on a pulse by its signature; empty where only a link could help it."""
         seq, name = item.pulse.seq, item.name
-        if seq in dossier.waiting and dossier.open[dossier.names[seq]].opened.data != item.data:
+        if seq in dossier.waiting and dossier.open[dossier.names[seq]][1:4] != item[1:4]:
             self._register.prove(dossier)  # the same number with anything different: now it matters
         if dossier.has(seq, name):
-            if stamp_ms < dossier.stamp(seq, name):
+            if item.stamp_ms < dossier.stamp(seq, name):
                 self._save(dossier)
-                self.news |= dossier.lower(seq, name, stamp_ms)
+                self.news |= dossier.lower(seq, name, item.stamp_ms)
             return DUPLICATE
         linked = not self._eager and dossier.linked(seq, name)
         if linked or verify("pulse", dossier.ticket.session, item.body, item.sig):
-            return self._accept(dossier, item, stamp_ms)
+            return self._accept(dossier, item)
         return ""
 
-    def doubt(self, dossier: Dossier, item: Opened, stamp_ms: int) -> str:
+    def doubt(self, dossier: Dossier, item: Opened) -> str:
         """Return the verdict on a pulse whose signature is wrong."""
         seq, name = item.pulse.seq, item.name
         self._register.prove(dossier)
         if dossier.has(seq, name):
             return DUPLICATE
         if dossier.linked(seq, name):
-            return self._accept(dossier, item, stamp_ms)
+            return self._accept(dossier, item)
         if not self._relay:
             return "bad_signature"
-        taken = name in dossier.unproven or any(
-            held.carrier == self._carrier and held.opened.pulse.seq == seq
+        branch = [
+            held
             for held in dossier.unproven.values()
-        )
-        if taken or self._register.refusal(dossier, item.pulse, self._now_ms):
+            if held.carrier == self._carrier and held.pulse.seq == seq
+        ]
+        if (
+            name in dossier.unproven
+            or len(branch) >= BODIES_KEPT
+            or self._register.refusal(dossier, item.pulse, self._now_ms)
+        ):
             return "bad_signature"
         self._register.charged[self._carrier] += 1
         self.use(dossier)
         self._save(dossier)
-        dossier.unproven[name] = Held(item, stamp_ms, self._carrier)
+        dossier.unproven[name] = item
         self.news = True
         return UNPROVEN
 
-    def _accept(self, dossier: Dossier, item: Opened, stamp_ms: int) -> str:
+    def _accept(self, dossier: Dossier, item: Opened) -> str:
         """Return the verdict on an authentic body that is not here yet."""
         pulse, seq, register = item.pulse, item.pulse.seq, self._register
         self.use(dossier)
@@ -112,14 +118,13 @@ class Round:
             return "too_many_bodies"
         self.news = True
         before = len(dossier.open)
-        held = Held(item, stamp_ms, self._carrier)
         regular = seq == 1 or dossier.names.get(seq - 1) == pulse.prev
         if regular and not (bodies or dossier.rejects or dossier.waiting or dossier.unproven):
-            dossier.put(item, held, waiting=False)
+            dossier.put(item, waiting=False)
             register.undo.append((dossier, seq, item.name, None))
         else:
             self._save(dossier)
-            dossier.keep(item, held)
+            dossier.keep(item)
         register.opened(pulse.tid, len(dossier.open) - before, self._now_ms)
         return EQUIVOCATION if bodies else STORED
 

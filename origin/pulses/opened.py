@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import repeat
 from typing import NamedTuple
 
 import msgspec
 
-from ...protocol.codec import decode, encode
+from ...protocol.codec import encode
 from ...protocol.errors import RemoteError
 from ...protocol.identity import Signed, domain
 from ...protocol.pulse import Pulse, read_pulse
@@ -21,16 +22,17 @@ _DOMAIN = domain("pulse")
 
 
 class Opened(NamedTuple):
-    """A pulse that is in canonical form: its parts, its body's hash, and its envelope as it came."""
+    """One copy of a pulse in canonical form: its parts, its body's hash, when it came and by whom."""
 
     pulse: Pulse
     name: bytes
     body: bytes
     sig: bytes
-    data: bytes
+    stamp_ms: int
+    carrier: bytes
 
 
-def open_pulses(items: Sequence[bytes]) -> list[Opened | str]:
+def open_pulses(items: Sequence[bytes], stamps: Sequence[int], carrier: bytes) -> list[Opened | str]:
     """Read signed pulses; in place of one that is none stands the reason code.
 
     What is right is read in a few passes at the speed of the decoder; only where anything is not,
@@ -46,23 +48,15 @@ def open_pulses(items: Sequence[bytes]) -> list[Opened | str]:
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         strict = False
     if not strict:
-        return [_open(data) for data in items]
-    return [
-        Opened(pulse, sha256(_DOMAIN + one.body).digest(), one.body, one.sig, data)
-        for pulse, one, data in zip(pulses, signed, items, strict=True)
-    ]
+        return [_open(data, stamp, carrier) for data, stamp in zip(items, stamps, strict=True)]
+    names = [sha256(_DOMAIN + body).digest() for body in bodies]
+    signatures = [one.sig for one in signed]
+    return list(map(Opened._make, zip(pulses, names, bodies, signatures, stamps, repeat(carrier))))
 
 
-def _open(data: bytes) -> Opened | str:
+def _open(data: bytes, stamp_ms: int, carrier: bytes) -> Opened | str:
     try:
         pulse, signed = read_pulse(data)
     except RemoteError as error:
         return error.reason
-    return Opened(pulse, sha256(_DOMAIN + signed.body).digest(), signed.body, signed.sig, data)
-
-
-def reopen(data: bytes) -> Opened:
-    """Read a pulse that was read before."""
-    signed = decode(Signed, data)
-    pulse = decode(Pulse, signed.body)
-    return Opened(pulse, sha256(_DOMAIN + signed.body).digest(), signed.body, signed.sig, data)
+    return Opened(pulse, sha256(_DOMAIN + signed.body).digest(), signed.body, signed.sig, stamp_ms, carrier)

@@ -14,7 +14,8 @@ from ...protocol.pulse import ACTIVE, RETURN, START, SWITCH, Viewing, open_viewi
 from ...protocol.rules import Rules
 from ...protocol.ticket import Holder, TicketOffice
 from ..money.credit import Credit, Fact, credit, time_of
-from .dossier import Dossier, Held
+from .dossier import Dossier
+from .opened import Opened
 
 _NOTHING = Viewing(ACTIVE, bytes(32), 0, 0, [], bytes(16))
 
@@ -27,7 +28,7 @@ def records_of(dossier: Dossier, office: TicketOffice, rules: Rules) -> list[Sea
     facts = [_fact(dossier, held, holder, key) for held in dossier.open.values()]
     first = min(fact.seq for fact in facts)
     tail = dossier.tail
-    if tail is not None and tail.opened.pulse.seq < first:
+    if tail is not None and tail.pulse.seq < first:
         facts.append(_fact(dossier, tail, holder, key))  # what the first delta is measured from
     judged = sorted(credit(facts, rules), key=lambda item: (item.fact.seq, item.fact.name))
     sessions: list[list[Credit]] = []
@@ -42,9 +43,9 @@ def records_of(dossier: Dossier, office: TicketOffice, rules: Rules) -> list[Sea
 
 def ended(dossier: Dossier, office: TicketOffice) -> bool:
     """Say whether the newest open pulse of a ticket says itself that its session is over."""
-    held = max(dossier.open.values(), key=lambda one: one.opened.pulse.seq)
+    held = max(dossier.open.values(), key=lambda one: one.pulse.seq)
     try:
-        return open_viewing(held.opened.pulse, office.key(dossier.ticket.tid)).state == SWITCH
+        return open_viewing(held.pulse, office.key(dossier.ticket.tid)).state == SWITCH
     except RemoteError:
         return False
 
@@ -65,8 +66,8 @@ def _record(tid: bytes, items: list[Credit]) -> SealRecord:
     )  # fmt: skip
 
 
-def _fact(dossier: Dossier, held: Held, holder: Holder, key: bytes) -> Fact:
-    pulse, name = held.opened.pulse, held.opened.name
+def _fact(dossier: Dossier, held: Opened, holder: Holder, key: bytes) -> Fact:
+    pulse, name = held.pulse, held.name
     code = "" if dossier.counts(pulse.seq, name) else "equivocation"
     viewing = _NOTHING
     try:
