@@ -30,6 +30,7 @@ from ...protocol.errors import RemoteError
 from ...protocol.identity import Identity
 from ...protocol.rules import Rules
 from ...protocol.ticket import DAY_MS, TicketOffice
+from . import checkpoint
 from .admission import Admission, Arrival, Judgement, Verify, code_of, unproven
 from .frame import DUPLICATE, PENDING, STORED, Frame, Seals, batch_arrival, open_frame, seals_of
 from .intaketally import PATHS, Metrics
@@ -39,6 +40,8 @@ SEGMENTS = "seg"
 OPEN_PULSES = 250_000
 """Pulses of open sessions kept in memory, about 1 kB each; over it the longest silent are sealed early."""
 SEAL_EVERY_MS = 10_000
+CHECKPOINT_ENTRIES = 10_000
+"""Entries of the log between two checkpoints; a start reads at most so many, and those of one round."""
 
 
 class Counts(NamedTuple):
@@ -95,7 +98,14 @@ class Intake:
         self._duplicate = 0
         self._accepted: Tally[str] = Tally()
         self._rejected: Tally[str] = Tally()
-        self._log = SegmentLog(folder / SEGMENTS, self._replay)
+        self._folder = folder
+        found = checkpoint.load(folder, folder / SEGMENTS)
+        if found is None:
+            self._log = SegmentLog(folder / SEGMENTS, self._replay)
+        else:
+            self._restore(found[1])
+            self._log = SegmentLog(folder / SEGMENTS, self._replay, found[0])
+        self._saved_size = self._log.tree.size if found else 0
         self._admission.forget(self._at_ms)
         self._metrics.torn.set(self._log.torn_bytes)
         self._show()
@@ -140,6 +150,8 @@ class Intake:
         """
         with self._lock:
             records = self._seal(max(now_ms, self._at_ms), -1 if every else self._open_limit)
+            if self._log.tree.size - self._saved_size >= CHECKPOINT_ENTRIES:
+                self._checkpoint()
         self._log.sync()
         return records
 
@@ -193,6 +205,7 @@ class Intake:
     def close(self) -> None:
         """Close the log's file."""
         with self._lock:
+            self._checkpoint()
             self._log.close()
 
     def _store(self, data: bytes, carrier: bytes, read: Callable[[int, bool], Arrival], now_ms: int) -> bytes:
@@ -266,6 +279,26 @@ class Intake:
         register = self._admission.register
         lag_ms = max(0, self._at_ms - min(register.open.values(), default=self._at_ms))
         self._metrics.show(len(register.open), register.open_pulses, lag_ms, register.charged)
+
+    def _checkpoint(self) -> None:
+        """Save the state where the log has grown; the log is what it is derived from."""
+        if self._log.tree.size == self._saved_size:
+            return
+        self._log.sync()
+        register = self._admission.register
+        state = checkpoint.State(
+            self._at_ms, register.known, register.open, dict(register.charged), dict(self._accepted),
+            dict(self._rejected), self._duplicate,
+        )  # fmt: skip
+        checkpoint.save(self._folder, self._folder / SEGMENTS, self._log.resume(), state)
+        self._saved_size = self._log.tree.size
+
+    def _restore(self, state: checkpoint.State) -> None:
+        self._at_ms = state.at_ms
+        self._admission.register.restore(state.known, state.open, state.charged)
+        self._accepted.update(state.accepted)
+        self._rejected.update(state.rejected)
+        self._duplicate = state.duplicate
 
     def _replay(self, payload: bytes) -> None:
         frame = open_frame(payload)

@@ -42,6 +42,14 @@ class Register:
         self._signatures: set[bytes] = set()
         self._found = Seals(1, [], [], [])
 
+    def restore(
+        self, known: dict[bytes, Dossier], open_: dict[bytes, int], charged: dict[bytes, int]
+    ) -> None:
+        """Take over what was known before."""
+        self.known, self.open = known, open_
+        self.charged.update(charged)
+        self.open_pulses = sum(len(known[tid].open) for tid in open_)
+
     # -- one arrival
 
     def begin(self) -> None:

@@ -27,6 +27,7 @@ _HEADER = struct.Struct(">4s I I 32s")
 _MAGIC = b"FCsg"
 FRAME_LIMIT_BYTES = MESSAGE_LIMIT_BYTES + (1 << 20)
 _GENESIS = bytes(32)
+_BLOCK_BYTES = 512
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -46,6 +47,17 @@ class Entry(NamedTuple):
     place: Place
     chain: bytes
     payload: bytes
+
+
+class Resume(NamedTuple):
+    """How far a log was read: the leaves of its tree, where the next frame goes, and the chain there."""
+
+    leaves: list[bytes]
+    end: Place
+    chain: bytes
+
+
+_BEGINNING = Resume([], _FIRST, _GENESIS)
 
 
 class Torn(Exception):  # noqa: N818 - a signal between the two functions of this module
@@ -101,8 +113,8 @@ def read_entry(folder: Path, place: Place) -> Entry | None:
 class SegmentLog:
     """The one writer of an intake log; ``tree`` is the Merkle log over its payloads."""
 
-    def __init__(self, folder: Path, visit: Callable[[bytes], None]) -> None:
-        """Read the log, hand every payload to ``visit``, and cut what a crash tore.
+    def __init__(self, folder: Path, visit: Callable[[bytes], None], resume: Resume = _BEGINNING) -> None:
+        """Read the log from ``resume`` on, hand every payload to ``visit``, and cut what a crash tore.
 
         Raises:
             LocalError: ``damaged``.
@@ -110,23 +122,27 @@ class SegmentLog:
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
-        self.tree = Tree()
+        self.tree = Tree(resume.leaves)
         self.torn_bytes = 0
-        self._chain = _GENESIS
-        self._end = Place("", 0)
+        self._chain = resume.chain
+        self._end = resume.end
         self._file: int = -1
         self._failed = False
         self.written = self.synced = 0
         self._full: list[int] = []
         self._syncing = threading.Lock()
         try:
-            for entry in _entries(folder):
+            for entry in _entries(folder, resume.end, resume.chain):
                 self.tree.append(leaf_hash(entry.payload))
                 self._chain = entry.chain
                 self._end = Place(entry.place.segment, entry.place.offset + _HEADER.size + len(entry.payload))
                 visit(entry.payload)
         except Torn as torn:
             self._cut(torn.place)
+
+    def resume(self) -> Resume:
+        """Return where to go on from after everything written so far."""
+        return Resume([self.tree.leaf(index) for index in range(self.tree.size)], self._end, self._chain)
 
     @property
     def end(self) -> Place:
@@ -259,7 +275,7 @@ def _entries(folder: Path, start: Place = _FIRST, chain: bytes = _GENESIS) -> It
                     file.seek(offset)  # the writer may have finished this frame meanwhile
                     payload, found = _frame(file, file.read(_HEADER.size))
                     if payload is None:
-                        raise _damaged(path, offset) if followed else Torn(place)
+                        raise Torn(place) if not followed and _torn(file, offset) else _damaged(path, offset)
                 chain = sha256(chain + payload).digest()
                 if chain != found:
                     raise _damaged(path, offset)
@@ -278,6 +294,23 @@ def _frame(file: BinaryIO, header: bytes) -> tuple[bytes | None, bytes]:
     if len(payload) != length or crc32(payload) != crc:
         return None, chain
     return payload, chain
+
+
+def _torn(file: BinaryIO, offset: int) -> bool:
+    """Say whether the last frame is one that a crash left unfinished: cut off, or with blocks never written.
+
+    What was synced is whole. So a last frame of its full length whose blocks all hold something was
+    changed afterwards, and cutting it would lose what was acknowledged.
+    """
+    file.seek(offset)
+    data = file.read(_HEADER.size + FRAME_LIMIT_BYTES)
+    if len(data) < _HEADER.size or not any(data[: len(_MAGIC)]):
+        return True
+    magic, length, _, _ = _HEADER.unpack_from(data)
+    if magic == _MAGIC and length <= FRAME_LIMIT_BYTES and len(data) < _HEADER.size + length:
+        return True
+    starts = range(_BLOCK_BYTES - offset % _BLOCK_BYTES, len(data), _BLOCK_BYTES)
+    return any(not any(data[start : start + _BLOCK_BYTES]) for start in starts)
 
 
 def _holds_frame(file: BinaryIO) -> bool:
