@@ -19,17 +19,19 @@ class PromiseBook:
         self._conn = conn
 
     def add(self, receipt: bytes, keys: Iterable[tuple[bytes, int]], at_ms: int) -> None:
-        """Keep a verified receipt for the pulses of these (tid, seq); the newest 20,000 stay."""
+        """Keep a verified receipt for those of these (tid, seq) that still wait; the newest 20,000 stay."""
         name = sha256(receipt).digest()
         self._conn.execute("INSERT OR IGNORE INTO receipt VALUES (?, ?, ?)", (name, receipt, at_ms))
         self._conn.executemany(
-            "INSERT OR IGNORE INTO promised VALUES (?, ?, ?)", ((tid, seq, name) for tid, seq in keys)
+            "INSERT OR IGNORE INTO promised SELECT DISTINCT tid, seq, ? FROM pulse WHERE tid = ? AND seq = ?",
+            ((name, tid, seq) for tid, seq in keys),
         )
         self._conn.execute(
             "DELETE FROM receipt WHERE hash IN "
             "(SELECT hash FROM receipt ORDER BY at_ms DESC, hash LIMIT -1 OFFSET ?)",
             (RECEIPTS,),
         )
+        self.trim()
 
     def kept(self, tid: bytes, seq: int) -> None:
         """Hear that the origin has a pulse, or will never have it: nobody owes it any more."""

@@ -17,6 +17,7 @@ from ...protocol.manifest import Manifest
 from ...protocol.rules import HOUR_MS, Rules
 from ...protocol.ticket import TicketOffice
 from ..keys import Keys
+from ..pulses.admission import Frame
 from ..pulses.intake import Intake
 from ..roster import Roster
 from .closing import Closing, close_ms, parse_as_of
@@ -46,6 +47,8 @@ class Treasury:
         self._registry = registry
         self.rules = rules_of(settings)
         self.tickets = TicketOffice(keys.ticket, keys.ticket_secret)
+        self.watch: Callable[[Frame], None] = lambda _: None
+        """Hears of every frame in the intake's log; set it before ``intake`` is first asked for."""
 
     @cached_property
     def intake(self) -> Intake:
@@ -58,6 +61,7 @@ class Treasury:
             self._roster.is_relay,
             self._registry,
             rules=self.rules,
+            watch=self.watch,
         )
 
     @cached_property
