@@ -8,8 +8,9 @@ raw log comes to the same.
 from __future__ import annotations
 
 import logging
+import posixpath
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter
@@ -20,7 +21,7 @@ from ...protocol.errors import RemoteError
 from ...protocol.manifest import Manifest
 from ...protocol.pulse import Pulse, Viewing, open_viewing, read_pulse
 from ...protocol.ticket import TicketOffice
-from ...protocol.unixfs import content, leaves, resolve
+from ...protocol.unixfs import content, leaves, listing, resolve
 from .admission import EQUIVOCATION, STORED, Frame, arrival
 from .witness import FALSE, RESULTS, Sample, Segment, judge, nearest
 
@@ -93,7 +94,7 @@ class Inspection:
             pulse, data = self._chosen.popleft()
             looked += 1
             viewing = open_viewing(pulse, self._office.key(pulse.tid))
-            result = judge(pulse, viewing, self._beacon, self._blocks)
+            result = judge(pulse, viewing, self._beacon, self.blocks)
             self._results.labels(result).inc()
             if result == FALSE:
                 log.warning("a pulse's witness is false; it counts nothing and is kept as evidence")
@@ -113,7 +114,8 @@ class Inspection:
                     if pulse.delta_ms and pulse in self._sample:  # one that claims nothing proves nothing
                         self._chosen.append((pulse, data))
 
-    def _blocks(self, viewing: Viewing) -> Iterator[bytes | None] | None:
+    def blocks(self, viewing: Viewing) -> Iterator[bytes | None] | None:
+        """Return the blocks that may be a witness, as ``judge`` wants them."""
         manifest = self._manifests(viewing.manifest)
         if manifest is None or viewing.rendition >= len(manifest.renditions):
             return None
@@ -127,8 +129,7 @@ class Inspection:
             return
         for segment in nearest(segments, viewing.position_ms):
             try:
-                file = resolve(manifest.root_cid, segment.path.split("/"), self._block)
-                yield self._block(leaves(file, self._block)[0].cid)
+                yield self._block(leaves(Cid.decode(segment.file), self._block)[0].cid)
             except (RemoteError, IndexError):
                 yield None
 
@@ -140,11 +141,22 @@ class Inspection:
             named = manifest.renditions[rendition]
             text = self._read(manifest.root_cid, named.path).decode(errors="replace")
             slots = parse_media(text, named.path, named.kind, rendition)
-            found = [Segment(slot.start_ms, path) for path, slot in slots.items()]
+            folders = {
+                path: self._files(manifest.root_cid, path) for path in set(map(posixpath.dirname, slots))
+            }
+            found = [
+                Segment(slot.start_ms, folders[posixpath.dirname(path)][posixpath.basename(path)])
+                for path, slot in slots.items()
+            ]
             self._segments[key] = found
             while len(self._segments) > PLAYLISTS_KEPT:
                 self._segments.popitem(last=False)
         return found
+
+    def _files(self, root: Cid, path: str) -> defaultdict[str, bytes]:
+        """Return the files of a folder by name; of one that is not in it there are no bytes to decode."""
+        links = listing(resolve(root, path.split("/"), self._block), self._block)
+        return defaultdict(bytes, {link.name: link.cid.encode() for link in links})
 
     def _read(self, root: Cid, path: str) -> bytes:
         parts: list[bytes] = []

@@ -40,10 +40,10 @@ class Sample:
 
 
 class Segment(NamedTuple):
-    """A media segment of the rendition a pulse names: where it begins, and its file's path."""
+    """A media segment of the rendition a pulse names: where it begins, and its file's CID as bytes."""
 
     start_ms: int
-    path: str
+    file: bytes
 
 
 def nearest(segments: Iterable[Segment], position_ms: int) -> list[Segment]:
