@@ -1346,9 +1346,9 @@ def _evidence_rules(m: Fields) -> None:
     session = cast("bytes", ticket["session"])
     pulses = [open_envelope("pulse", each, session) for each in cast("list[bytes]", m["pulses"])]
     hashes = [sha256(b"farcast/pulse/v1\0", body) for _, body in pulses]
-    if {pulse["tid"] for pulse, _ in pulses} != {ticket["tid"]}:
+    if any(pulse["tid"] != ticket["tid"] for pulse, _ in pulses):
         refuse("a pulse of another ticket")
-    if len({pulse["seq"] for pulse, _ in pulses}) != 1 or hashes != sorted(set(hashes)):
+    if any(pulse["seq"] != pulses[0][0]["seq"] for pulse, _ in pulses) or hashes != sorted(set(hashes)):
         refuse("bodies that do not contradict each other")
 
 
