@@ -29,12 +29,14 @@ from .frame import (
     PENDING,
     STORED,
     UNPROVEN,
+    WITNESS,
     Arrival,
     Copy,
     Frame,
     Seals,
     arrival,
     batch_arrival,
+    condemned,
     copies,
     month_bounds_ms,
     month_of,
@@ -146,7 +148,7 @@ class Admission:
         for item, verdict in zip(
             open_pulses(parts.pulses, parts.stamps, frame.carrier), frame.verdicts, strict=True
         ):
-            if not isinstance(item, str) and verdict not in _UNPROVEN:
+            if not isinstance(item, str) and verdict not in _UNPROVEN and verdict != WITNESS:
                 self._apply(item, verdict, frame.at_ms)
 
     def seal(self, now_ms: int, *, below: int) -> Seals | None:
@@ -241,7 +243,7 @@ def code_of(verdict: str) -> str:
 
 
 __all__ = [
-    "DUPLICATE", "EQUIVOCATION", "MAX_PULSES", "NOBODY", "PENDING", "STORED", "UNPROVEN", "Admission",
-    "Arrival", "Copy", "Frame", "Judgement", "arrival", "batch_arrival", "code_of", "copies",
-    "month_bounds_ms", "month_of", "open_frame", "tickets", "unproven",
+    "DUPLICATE", "EQUIVOCATION", "MAX_PULSES", "NOBODY", "PENDING", "STORED", "UNPROVEN", "WITNESS",
+    "Admission", "Arrival", "Copy", "Frame", "Judgement", "arrival", "batch_arrival", "code_of", "condemned",
+    "copies", "month_bounds_ms", "month_of", "open_frame", "tickets", "unproven",
 ]  # fmt: skip

@@ -30,6 +30,7 @@ class State(msgspec.Struct, array_like=True):
     accepted: dict[str, int]
     rejected: dict[str, int]
     duplicate: int
+    condemned: list[bytes]
 
 
 class Checkpoint(msgspec.Struct, array_like=True):

@@ -26,6 +26,9 @@ PENDING = "pending"
 UNPROVEN = "unproven"
 """Stored, not acked: its signature is wrong, so it counts only if a signed later pulse links to it."""
 
+WITNESS = "witness"
+"""Said later of a stored pulse, in a frame of the origin's own: its content witness is false."""
+
 
 class Frame(Message, frozen=True):
     """One entry of the intake log: a post or batch as received, and what was decided about it.
@@ -135,6 +138,15 @@ def every_copy(frame: Frame) -> Iterator[tuple[Copy, bytes]]:
         if verdict in _KEPT:
             pulse, signed = read_pulse(data)
             yield Copy(pulse, pulse_hash(signed.body), stamp, verdict), data
+
+
+def condemned(frame: Frame) -> Iterator[tuple[bytes, bytes]]:
+    """Yield ticket id and body hash of the stored pulses of whose false witness a frame tells."""
+    if WITNESS in frame.verdicts:
+        for data, verdict in zip(arrival(frame).pulses, frame.verdicts, strict=True):
+            if verdict == WITNESS:
+                pulse, signed = read_pulse(data)
+                yield pulse.tid, pulse_hash(signed.body)
 
 
 def tickets(frame: Frame) -> Iterator[Ticket]:

@@ -27,14 +27,26 @@ from ...protocol.batch import (
 )
 from ...protocol.codec import decode, encode
 from ...protocol.errors import RemoteError
-from ...protocol.identity import Identity
+from ...protocol.identity import Identity, Signed
+from ...protocol.pulse import pulse_hash
 from ...protocol.rules import Rules
 from ...protocol.ticket import DAY_MS, TicketOffice
 from . import checkpoint
 from .admission import Admission, Arrival, Judgement, Verify, code_of, unproven
-from .frame import DUPLICATE, PENDING, STORED, Frame, Seals, batch_arrival, open_frame, seals_of
+from .frame import (
+    DUPLICATE,
+    PENDING,
+    STORED,
+    WITNESS,
+    Frame,
+    Seals,
+    batch_arrival,
+    condemned,
+    open_frame,
+    seals_of,
+)
 from .intaketally import PATHS, Metrics
-from .segments import SegmentLog
+from .segments import SegmentLog, newest
 
 SEGMENTS = "seg"
 OPEN_PULSES = 250_000
@@ -79,8 +91,9 @@ class Intake:
         rules: Rules | None = None,
         verify: Verify = "eager",
         open_pulses: int = OPEN_PULSES,
+        watch: Callable[[Frame], None] = lambda _: None,
     ) -> None:
-        """Open the log under ``folder`` and rebuild everything from it.
+        """Open the log under ``folder`` and rebuild everything; ``watch`` hears of its newest frames.
 
         Raises:
             LocalError: ``damaged``.
@@ -93,6 +106,8 @@ class Intake:
         self._open_limit = open_pulses
         self._metrics = Metrics(registry)
         self._lock = threading.Lock()
+        self._watch = watch
+        self._condemned: set[bytes] = set()
         self._at_ms = 0
         self._seal_at_ms = 0
         self._duplicate = 0
@@ -104,6 +119,8 @@ class Intake:
             self._log = SegmentLog(folder / SEGMENTS, self._replay)
         else:
             self._restore(found[1])
+            for payload in newest(folder / SEGMENTS, found[0].end):
+                self._watch(open_frame(payload))
             self._log = SegmentLog(folder / SEGMENTS, self._replay, found[0])
         self._saved_size = self._log.tree.size if found else 0
         self._admission.forget(self._at_ms)
@@ -140,6 +157,25 @@ class Intake:
         return self._store(
             data, batch.carrier, lambda at_ms, relay: batch_arrival(batch, at_ms, relay=relay), now_ms
         )
+
+    def condemn(self, pulse: bytes, now_ms: int) -> None:
+        """Note durably that a stored pulse's content witness is false, once: it counts nothing from here on.
+
+        Raises:
+            LocalError: where that cannot be made durable.
+
+        """
+        name = pulse_hash(decode(Signed, pulse).body)
+        with self._lock:
+            if name in self._condemned:
+                return
+            at_ms = max(now_ms, self._at_ms)
+            frame = Frame(1, at_ms, b"", False, encode(PulsePost(1, [], [pulse])), [], [WITNESS])
+            self._write(frame, lambda: None)
+            self._condemned.add(name)
+            self._count(frame.verdicts, frame.path)
+            self._metrics.measure(frame.verdicts, frame.path)
+        self._log.sync()
 
     def seal(self, now_ms: int, *, every: bool = False) -> int:
         """Close the sessions that are over, or all of them; returns how many records that made.
@@ -217,10 +253,9 @@ class Intake:
             relay = bool(carrier) and self._is_relay(carrier)
             judged = self._admission.admit(read(at_ms, relay), at_ms, carrier, relay=relay, name=name)
             if judged.news:
-                self._write(
-                    Frame(1, at_ms, carrier, relay, data, judged.tickets, judged.verdicts),
-                    self._admission.undo,
-                )
+                frame = Frame(1, at_ms, carrier, relay, data, judged.tickets, judged.verdicts)
+                self._write(frame, self._admission.undo)
+                self._watch(frame)
             path = ("relay" if relay else "mesh") if carrier else "direct"
             self._count(judged.verdicts, path)
             self._metrics.measure(judged.verdicts, path)
@@ -288,7 +323,7 @@ class Intake:
         register = self._admission.register
         state = checkpoint.State(
             self._at_ms, register.known, register.open, dict(register.charged), dict(self._accepted),
-            dict(self._rejected), self._duplicate,
+            dict(self._rejected), self._duplicate, list(self._condemned),
         )  # fmt: skip
         checkpoint.save(self._folder, self._folder / SEGMENTS, self._log.resume(), state)
         self._saved_size = self._log.tree.size
@@ -299,11 +334,14 @@ class Intake:
         self._accepted.update(state.accepted)
         self._rejected.update(state.rejected)
         self._duplicate = state.duplicate
+        self._condemned.update(state.condemned)
 
     def _replay(self, payload: bytes) -> None:
         frame = open_frame(payload)
         self._at_ms = frame.at_ms
         self._admission.apply(frame)
+        self._condemned.update(name for _, name in condemned(frame))
+        self._watch(frame)
         self._count(frame.verdicts, frame.path)
         if (seals := seals_of(frame)) is not None:
             self._failed(seals)

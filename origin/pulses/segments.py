@@ -110,6 +110,19 @@ def read_entry(folder: Path, place: Place) -> Entry | None:
     return None if payload is None else Entry(place, chain, payload)
 
 
+def newest(folder: Path, end: Place) -> Iterator[bytes]:
+    """Yield the payloads in the file of ``end`` that lie before it; stops at what is not whole."""
+    path = folder / end.segment
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        while file.tell() < end.offset:
+            payload, _ = _frame(file, file.read(_HEADER.size))
+            if payload is None:
+                return
+            yield payload
+
+
 class SegmentLog:
     """The one writer of an intake log; ``tree`` is the Merkle log over its payloads."""
 
