@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farcast.origin.pulses.admission import Admission, Arrival, Frame
 from farcast.origin.pulses.chain import Sieve, counted
 from farcast.origin.pulses.frame import open_frame
-from farcast.origin.pulses.judging import BODIES_KEPT
-from farcast.protocol.batch import Batch, PulsePost, pulses_root, seal_batch
 from farcast.protocol.codec import decode, encode
 from farcast.protocol.identity import Identity, Signed, verify
 from farcast.protocol.pulse import Pulse, pulse_hash
@@ -84,7 +83,7 @@ def stage() -> tuple[list[Viewer], list[Piece], list[Piece], list[Piece]]:
         liar.session = Identity(b"\x31" * 32)
         for seq in (0, 2, 4, 6):
             signer = Viewer(viewers.index(viewer) + 1).signer
-            signer._session = liar.session  # noqa: SLF001 - a forger knows the ticket, not its key
+            signer._session = liar.session
             signer.seq, signer.prev = seq, honest[-len(pulses) + seq].prev
             liar.signer = signer
             signed = decode(Signed, liar.beat(FILM, 3_600_000 + seq * 60_000 + 5, 60_000))
@@ -162,12 +161,25 @@ def of(found: dict[bytes, set[bytes]]) -> dict[bytes, set[bytes]]:
     return {tid: names for tid, names in found.items() if names}
 
 
-DELIVERY = st.one_of(
-    st.builds(Delivery, st.sampled_from([None, CARRIER]), st.lists(st.sampled_from([*HONEST, *FORGED]), min_size=1, max_size=6), st.booleans()),
-    st.builds(Delivery, st.just(RELAY), st.lists(st.sampled_from([*HONEST, *STRIPPED]), min_size=1, max_size=8), st.booleans()),
-    st.builds(Delivery, st.just(EVIL), st.lists(st.sampled_from([*STRIPPED, *FORGED]), min_size=1, max_size=8), st.booleans()),
-)  # fmt: skip
-HISTORY = st.lists(DELIVERY, min_size=1, max_size=8)
+def some(*pieces: list[Piece]) -> st.SearchStrategy[list[Piece]]:
+    return st.lists(st.sampled_from([one for part in pieces for one in part]), min_size=1, max_size=8)
+
+
+def delivered(
+    carriers: list[Identity | None], pieces: st.SearchStrategy[list[Piece]]
+) -> st.SearchStrategy[Delivery]:
+    return st.builds(Delivery, st.sampled_from(carriers), pieces, st.booleans())
+
+
+HISTORY = st.lists(
+    st.one_of(
+        delivered([None, CARRIER], some(HONEST, FORGED)),
+        delivered([RELAY], some(HONEST, STRIPPED)),
+        delivered([EVIL], some(STRIPPED, FORGED)),
+    ),
+    min_size=1,
+    max_size=8,
+)
 
 
 @given(HISTORY, st.randoms(use_true_random=False))
@@ -184,17 +196,65 @@ def test_both_ways_count_the_same_in_any_order_and_batching(
     assert of(counted(deliver(again, "eager"))) == expected
 
 
-@given(
-    st.lists(
-        st.builds(
-            Delivery,
-            st.sampled_from([None, CARRIER, RELAY, EVIL]),
-            st.lists(st.sampled_from(EVERY), min_size=1, max_size=8),
-            st.booleans(),
-        ),
-        max_size=8,
-    )
-)
+@given(st.lists(delivered([None, CARRIER, RELAY, EVIL], some(EVERY)), max_size=8))
 @settings(max_examples=100, deadline=None)
 def test_both_ways_end_at_the_same_set_whoever_brings_what(history: list[Delivery]) -> None:
     assert of(counted(deliver(history, "eager"))) == of(counted(deliver(history, "chained")))
+
+
+def test_what_a_seal_proved_needs_no_second_check() -> None:
+    log = deliver([Delivery(RELAY, HONEST, seals=True)], "chained")
+    sieve = Sieve()
+    found = [copy for index, data in enumerate(log) for _, copy in sieve.read(index, open_frame(data))]
+    assert {copy.name for copy in found} == {one.name for one in HONEST}
+    assert sieve.rest() == []
+
+
+def test_a_pending_copy_keeps_the_place_it_came_at() -> None:
+    log = deliver(
+        [Delivery(RELAY, HONEST[:3], seals=False), Delivery(None, HONEST[9:10], seals=True)], "chained"
+    )
+    sieve = Sieve()
+    found = [item for index, data in enumerate(log) for item in sieve.read(index, open_frame(data))]
+    assert {position for position, copy in found if copy.pulse.tid == VIEWERS[0].tid} == {0}
+
+
+def test_one_signature_a_session_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[bytes] = []
+
+    def count(_: str, key: bytes, body: bytes, sig: bytes) -> bool:
+        checked.append(sig)
+        return verify("pulse", key, body, sig)
+
+    monkeypatch.setattr("farcast.origin.pulses.dossier.verify", count)
+    monkeypatch.setattr("farcast.origin.pulses.judging.verify", count)
+    monkeypatch.setattr("farcast.origin.pulses.admission.SPOT_EVERY", 10**9)
+    chain = [one for one in HONEST if one.tid == VIEWERS[0].tid][:7]
+    deliver([Delivery(RELAY, chain, seals=True)], "chained")
+    assert len(checked) == 1
+    gap = [*chain[:2], *chain[3:]]  # behind a gap each piece needs its own
+    deliver([Delivery(RELAY, gap, seals=True)], "chained")
+    assert len(checked) == 3
+
+
+def test_a_relay_that_forges_is_charged_and_waits_no_more() -> None:
+    admission = Admission(OFFICE, lambda: [TICKET.key], Rules(), verify="chained", secret=b"spot")
+    tickets = [viewer.ticket for viewer in VIEWERS]
+
+    def bring(pieces: list[Piece], carrier: Identity) -> list[str]:
+        parts = Arrival(tickets, [one.data for one in pieces], [NOON] * len(pieces))
+        return admission.admit(parts, NOON, carrier.key, relay=True, name=b"batch").verdicts
+
+    poison = [one for one in FORGED if one.tid == VIEWERS[0].tid]
+    true = [one for one in HONEST if one.tid == VIEWERS[0].tid][:7]
+    assert set(bring(poison, EVIL)) == {"pending"}
+    verdicts = bring(true, RELAY)  # the branch whose signature verifies wins
+    assert set(verdicts) <= {"pending", "stored"}
+    admission.seal(NOON, below=-1)
+    assert admission.register.charged == {EVIL.key: len(poison)}
+    ack = admission.ack(VIEWERS[0].tid)
+    assert ack is not None
+    assert (ack.upto, ack.extra) == (7, [])
+    other = [one for one in HONEST if one.tid == VIEWERS[1].tid][:3]
+    assert set(bring(other, EVIL)) == {"stored"}  # checked at arrival from now on
+    assert RELAY.key not in admission.register.charged
