@@ -223,6 +223,13 @@ class Money(Table, frozen=True):
     patron_fee_basis_points: Annotated[int, Meta(ge=0, le=10_000)]
 
 
+class Intake(Table, frozen=True):
+    """``[intake]``: how the origin takes pulses."""
+
+    verify: Literal["eager", "chained"]
+    open_pulses: Annotated[int, Meta(ge=1_000, le=10_000_000)]
+
+
 class Trust(Table, frozen=True):
     """``[trust]``: looking for newer keys."""
 
@@ -276,6 +283,7 @@ class Settings:
     uplink: Uplink
     heartbeat: Heartbeat
     batch: Batch
+    intake: Intake
     catalog: Catalog
     ladder: Ladder
     fill: Fill
@@ -396,6 +404,7 @@ TABLES: Mapping[str, type[Table]] = {
     "uplink": Uplink,
     "heartbeat": Heartbeat,
     "batch": Batch,
+    "intake": Intake,
     "catalog": Catalog,
     "ladder": Ladder,
     "fill": Fill,
