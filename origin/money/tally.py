@@ -253,7 +253,7 @@ class Tally:
         def rows() -> Iterator[_Row]:
             while found := cursor.fetchmany(_FETCH):
                 for row in found:
-                    yield _Row(*row[:15], row[15:])
+                    yield _Row._make((*row[:15], row[15:]))
 
         yield from groupby(rows(), key=lambda row: row.account)
 
