@@ -39,6 +39,7 @@ from .catalog.takedown import SWEEP_S, Takedown
 from .catalog.trust import Trust
 from .desk import Desk
 from .duty import Greeting
+from .earnings import EarningsAsker
 from .home import Home
 from .household import Household
 from .http.dial import HttpDialer
@@ -308,13 +309,14 @@ class Viewer:
         self.embargo.add_to(box.public, routes.block, routes.watch)
         box.lookup = self.embargo.lookup(routes.lookup)
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
-        box.public.route("POST", "/v1/pulses", self.reception.handle)
+        self.reception.add_to(box.public)
         local = box.local
         self.television.add_to(local)
         self.gateway.add_to(local)
         local.route("GET", "/ipfs/{cid}", self.embargo.guard(routes.block))
         local.route("GET", "/ipfs/{cid}/{path...}", self.embargo.guard(routes.block))
         self.desk.add_to(local)
+        EarningsAsker(box.identity, box.dialer, self._origin).add_to(local)
         Page(self.desk, box.token).add_to(local)
 
     def _add_work(self) -> None:

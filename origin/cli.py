@@ -5,19 +5,18 @@ Over 400 lines because every command states its options, help and example where 
 
 from __future__ import annotations
 
-import os
 import socket
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..node.console import Console, DebugOption, HomeOption, JsonOption, guarded
-from ..node.home import Home, default_home
-from ..node.settings import Settings
 from ..protocol.errors import UsageError
+from .errand import origin_home as _home
+from .errand import perform as _perform
+from .money import cli as money
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +33,7 @@ relays = typer.Typer(
 app.add_typer(account, name="account")
 app.add_typer(payee, name="payee")
 app.add_typer(relays, name="relays")
+money.add_to(app, payee)
 
 DEFAULT_PORT = 7433
 PASSPHRASE_LIMIT_BYTES = 4_096
@@ -563,6 +563,10 @@ def settle(
         str | None, typer.Option(help="Settle an open month as it stood then, like 2026-11-21T10:00:00Z.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute and show, book nothing.")] = False,
+    from_raw: Annotated[
+        bool,
+        typer.Option("--from-raw", help="Compute again from the intake log alone; book only if both agree."),
+    ] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -570,7 +574,8 @@ def settle(
     """Share a month's money by viewed time, to the cent."""
     del debug
     console = Console(as_json=as_json)
-    found = _perform(home, "settle", {"month": month, "as_of": as_of, "dry_run": dry_run}, console)
+    arguments = {"month": month, "as_of": as_of, "dry_run": dry_run, "from_raw": from_raw}
+    found = _perform(home, "settle", arguments, console)
     _show_settlement(found, console)
 
 
@@ -594,6 +599,31 @@ def report(
     )
 
 
+@app.command(epilog="Example: farcast origin evidence cases")
+@guarded
+def evidence(
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write evidence of sessions that signed two different pulses under one number; list false witnesses."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "evidence", {"folder": str(folder.absolute())}, console)
+    console.table(
+        ["what", "account", "day", "pulse", "file"],
+        [(row["code"], row["account"], row["day"], row["seq"], row["file"] or "-") for row in found["cases"]],
+    )
+    files = sum(bool(row["file"]) for row in found["cases"])
+    root = _home(home) / "tuf" / "root.json"
+    console.result(
+        found,
+        f"{len(found['cases'])} cases, {files} files in {found['folder']}",
+        *([f"Anybody checks one with: farcast verify FILE --root {root}"] if files else []),
+    )
+
+
 @app.command(epilog="Example: farcast origin status")
 @guarded
 def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
@@ -614,32 +644,10 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
         f"  titles    {found['titles']}",
         f"  accounts  {found['accounts']}",
         f"  relays    {found['relays']['approved']} approved, {found['relays']['pending']} waiting",
+        *([f"  holds     {found['holds']['holds']} wait for a decision"] if found["holds"] else []),
         f"  root      version {found['root']['version']}, {found['root']['threshold']}, "
         f"until {found['root']['expires']}",
     )
-
-
-def _perform(
-    home: Path | None, action: str, arguments: Mapping[str, object], console: Console, *, label: str = ""
-) -> dict[str, Any]:
-    """Do an action here if the home is free, else in the origin that runs there."""
-    from .admin import call_running
-    from .office import Office
-
-    path = _home(home)
-    with console.progress(label or action) as report_progress:
-        try:
-            held = Home.open(path, "origin")
-        except UsageError as error:
-            if error.reason != "home_in_use":
-                raise
-            return {**call_running(path, action, arguments, report_progress), "running": True}
-        with held:
-            office = Office(path, Settings.load(path, os.environ), _clock_ms)
-            try:
-                return {**office.perform(action, arguments, report_progress), "running": False}
-            finally:
-                office.close()
 
 
 def _withdraw(home: Path | None, action: str, title: str, sentence: str, console: Console) -> None:
@@ -716,12 +724,15 @@ def _show_settlement(found: dict[str, Any], console: Console) -> None:
         ("  carried over", found["carried_cents"]),
     ]
     console.table(["", "cents"], rows)
+    if found["difference"]:
+        console.table(
+            ["account (debits positive)", "posted", "would be posted"],
+            [(row["account"], row["posted_cents"], row["would_post_cents"]) for row in found["difference"]],
+        )
+    elif found["dry_run"]:
+        console.say("This is what is posted already, to the cent.")
     next_ = [] if found["dry_run"] else [f"Next: farcast origin report --month {found['month']}"]
     console.result(found, *next_)
-
-
-def _home(home: Path | None) -> Path:
-    return home or default_home("origin", os.environ)
 
 
 def _passphrase(path: Path | None) -> str | None:
@@ -750,7 +761,3 @@ def _guessed_endpoint() -> str:
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
-
-
-def _clock_ms() -> int:
-    return time.time_ns() // 1_000_000

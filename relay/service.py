@@ -17,10 +17,11 @@ from ..node.catalog.replica import Replica
 from ..node.catalog.takedown import SWEEP_S, Takedown
 from ..node.catalog.trust import Trust
 from ..node.duty import Greeting
+from ..node.earnings import EarningsAsker
 from ..node.home import Home
 from ..node.ladder.fetch import Fetcher
 from ..node.ladder.stream import Streams
-from ..node.ladder.tiers import address
+from ..node.ladder.tiers import address, relay_sources
 from ..node.pulses.acks import Acks
 from ..node.pulses.batcher import Batcher
 from ..node.pulses.reception import Reception
@@ -44,6 +45,7 @@ from .larder import LOOK_S, Larder
 from .lastknown import LastKnown
 from .membership import Membership
 from .page import RelayPage
+from .payslip import Payslip
 from .pinning import RETRY_S, Pinner
 from .push import PUSH_S, Push
 from .reload import Reload
@@ -91,11 +93,15 @@ class RelayService:
         self.fill.admit, self.fill.came = self.larder.admit, self.larder.came
         self.folders = Folders(self.library, box.store)
         self.fill.learned = self.folders.learned
+        box.spool.foreign_expires = False  # only the origin's ack lets a relay delete
         self.acks = Acks(box.spool, keyring, box.registry)
-        self.reception = Reception(box.spool, box.identity, keyring, clock_ms, box.registry)
+        self.reception = Reception(
+            box.spool, box.identity, keyring, clock_ms, box.registry,
+            is_relay=lambda key: any(key == record.relay for record in self.replica.relays()),
+        )  # fmt: skip
         self.batcher = Batcher(
             box.spool, box.identity, box.dialer, self._origin, self.acks, clock_ms, box.registry,
-            max_pulses=settings.batch.max_pulses,
+            max_pulses=settings.batch.max_pulses, others=self._others,
         )  # fmt: skip
         self.follower = Follower(
             self.replica, self.trust, self.library, box.dialer, self._origin, self._fetch, box.registry
@@ -114,6 +120,8 @@ class RelayService:
         )
         self._add_foresight(settings)
         self.holdings = Holdings(self)
+        self.asker = EarningsAsker(box.identity, box.dialer, self._origin)
+        self.payslip = Payslip(self.asker, self._used, box.registry)
         self.desk = RelayDesk(self)
         self.reload = Reload(home.path, settings, self._take_settings, box.registry)
         self._add_routes()
@@ -174,6 +182,11 @@ class RelayService:
     def _origin(self) -> list[Source]:
         return known_origin(self.trust)
 
+    def _others(self) -> list[Source]:
+        """Return the other relays, for what is on its way home while the origin cannot be reached."""
+        found = relay_sources(self.replica.relays(), clock_ms())
+        return [source for source in found if source.key != self.box.identity.key]
+
     def endpoints(self) -> list[Endpoint]:
         """Return the addresses that stand in the origin's public directory."""
         return self.membership.outside.endpoints()
@@ -208,7 +221,7 @@ class RelayService:
         box.public.route("GET", "/readyz", self.warden.ready(routes.ready))
         box.lookup = self.watching.lookup(self.embargo.lookup(routes.lookup))
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
-        box.public.route("POST", "/v1/pulses", self.reception.handle)
+        self.reception.add_to(box.public)
         if box.settings.web.enabled:
             records = self.replica.relays
             web = WebSite(
@@ -217,6 +230,7 @@ class RelayService:
             web.add_routes(self.embargo.guard)
         self.desk.add_to(box.local)
         self.holdings.add_to(box.local)
+        self.asker.add_to(box.local)
         imports = ImportDesk(box.store)
         imports.add_to(box.local)
         self.pinner.add_to(box.local)
@@ -234,12 +248,16 @@ class RelayService:
         box.every("title-pins", PINS_S, self.holdings.keeper.resume)
         box.every("larder", LOOK_S, self.larder.look)
         box.serve("reload", self.reload.run)
-        box.follow(self._follow, lambda: box.http_metrics.sent_bytes() // USE_BYTES)
+        box.follow(self._follow, self._used)
+        box.every("earnings", self.payslip.pause_s, self.payslip.look)
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("batch", settings.batch.interval_s, self.batcher.flush)
         box.every("sweep", SWEEP_S, self.embargo.sweep)
         box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("pins", RETRY_S, self.pinner.resume)
+
+    def _used(self) -> int:
+        return self.box.http_metrics.sent_bytes() // USE_BYTES
 
     async def _follow(self) -> bool:
         found = await self.follower.refresh()

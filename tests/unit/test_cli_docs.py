@@ -156,8 +156,15 @@ def test_what_the_moneys_commands_print_is_what_the_page_shows(scripts: _Scripts
     scripts("farcast origin settle")
     scripts("farcast origin ledger")
     scripts("farcast origin ledger", "--account", "assets:received", at=1)
+    scripts("farcast origin rules")
+    scripts("farcast origin holds")
+    scripts("farcast origin earnings")
+    scripts("farcast origin payee add", "ada", at=0)
+    key = scripts("farcast key show", at=1, heading="farcast cid")["peer_id"]
+    scripts("farcast origin payee key", "ada", key)
     folder = scripts("farcast origin report")["folder"]
     assert scripts("farcast verify", folder, "--root", made["root"])["ok"]
+    scripts("farcast origin evidence", str(scripts.home / "cases"))
     (Path(folder) / "relays.csv").write_text("changed")
     tampered = CliRunner().invoke(node.app, ["verify", folder, "--root", made["root"], "--json"])
     assert tampered.exit_code == 1
