@@ -184,7 +184,7 @@ class Bursary:
 
     def transactions(self) -> int:
         """Return how many transactions the ledger has."""
-        return self._treasury.ledger.size()
+        return self._treasury.ledger.head()[0]
 
     def open_months(self) -> tuple[str, ...]:
         """Return the months behind it that have pulses or bookings."""

@@ -133,7 +133,7 @@ class EarningsBook:
         settled = next((item for item in self._ledger().settlements() if item.month == month), None)
         if settled is not None:
             return (settled.digest,)
-        return (self._log_size(), self._ledger().size(), len(self._first_keys()))
+        return (self._log_size(), self._ledger().head()[0], len(self._first_keys()))
 
 
 def _largest(sums: Mapping[str, int]) -> dict[str, int]:

@@ -22,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 from ...protocol.errors import LocalError, StoreFullError, UsageError
-from .database import Row, Rows, Schema, Session, Value
+from .database import Row, Rows, Schema, Session, Step, Value
 
 LOCK_WAIT_MS = 10_000
 STATEMENT_MS = 600_000
@@ -92,16 +92,13 @@ class PostgresBooks:
             self._connected()
 
     def prepare(self, schema: Schema) -> None:
-        """Bring a room's tables up to date."""
+        """Bring a room's tables up to date; waits for no writer where they are."""
+        with self.reading() as session:
+            if not _pending(session, schema):
+                return
         with self.writing() as session:
             session.execute(_MIGRATION_TABLE)
-            done = session.execute(
-                "SELECT name FROM farcast_migration WHERE migration_set = ?", (schema.name,)
-            )
-            applied = {name for (name,) in done}
-            for step in schema.steps:
-                if step.name in applied:
-                    continue
+            for step in _pending(session, schema):
                 for statement in step.statements:
                     session.execute(translated_ddl(statement))
                 for statement in _guards(step.append_only):
@@ -241,6 +238,15 @@ def translated_ddl(statement: str) -> str:
     """Return a statement of a schema with PostgreSQL's types; text sorts by its bytes as in SQLite."""
     plain = re.sub(r"\)\s*STRICT(\s*,\s*WITHOUT\s+ROWID)?\s*$", ")", statement)
     return re.sub(r"\b(INTEGER|BLOB|TEXT)\b", lambda found: _TYPES[found.group()], plain)
+
+
+def _pending(session: Session, schema: Schema) -> list[Step]:
+    row = session.execute("SELECT to_regclass('farcast_migration') IS NULL").fetchone()
+    if row is None or row[0]:
+        return list(schema.steps)
+    done = session.execute("SELECT name FROM farcast_migration WHERE migration_set = ?", (schema.name,))
+    applied = {name for (name,) in done}
+    return [step for step in schema.steps if step.name not in applied]
 
 
 def _guards(tables: Sequence[str]) -> list[str]:
