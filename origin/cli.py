@@ -563,6 +563,10 @@ def settle(
         str | None, typer.Option(help="Settle an open month as it stood then, like 2026-11-21T10:00:00Z.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute and show, book nothing.")] = False,
+    from_raw: Annotated[
+        bool,
+        typer.Option("--from-raw", help="Compute again from the intake log alone; book only if both agree."),
+    ] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -570,7 +574,8 @@ def settle(
     """Share a month's money by viewed time, to the cent."""
     del debug
     console = Console(as_json=as_json)
-    found = _perform(home, "settle", {"month": month, "as_of": as_of, "dry_run": dry_run}, console)
+    arguments = {"month": month, "as_of": as_of, "dry_run": dry_run, "from_raw": from_raw}
+    found = _perform(home, "settle", arguments, console)
     _show_settlement(found, console)
 
 

@@ -618,9 +618,16 @@ class Office:
         """Show an account's entries, or all balances."""
         return self.treasury.entries(account, after)
 
-    def settle(self, month: str | None = None, as_of: str | None = None, *, dry_run: bool = False) -> Result:
+    def settle(
+        self,
+        month: str | None = None,
+        as_of: str | None = None,
+        *,
+        dry_run: bool = False,
+        from_raw: bool = False,
+    ) -> Result:
         """Settle a month."""
-        return self.treasury.settle(month, as_of, self._clock_ms(), dry_run=dry_run)
+        return self.treasury.settle(month, as_of, self._clock_ms(), dry_run=dry_run, from_raw=from_raw)
 
     def report(self, month: str | None = None) -> Result:
         """Write a settled month's report."""

@@ -208,8 +208,12 @@ class Treasury:
             raise UsageError(message, reason="no_account")
         return {**found, "balances": [{"account": account, "cents": balance}], "entries": entries}
 
-    def settle(self, month: str | None, as_of: str | None, now_ms: int, *, dry_run: bool) -> Result:
+    def settle(
+        self, month: str | None, as_of: str | None, now_ms: int, *, dry_run: bool, from_raw: bool = False
+    ) -> Result:
         """Settle a month: by default that of ``as_of``, or else the one before this one.
+
+        ``from_raw`` computes it from the intake log alone as well.
 
         Raises:
             UsageError: as ``Closing.settle``, or where ``as_of`` is no instant.
@@ -218,7 +222,9 @@ class Treasury:
         as_of_ms = None if as_of is None else parse_as_of(as_of, now_ms)
         chosen = month or (_month_before(now_ms) if as_of_ms is None else _month(as_of_ms))
         self.rulebook.note(self.rules, now_ms)
-        result = self.closing.settle(chosen, now_ms=now_ms, as_of_ms=as_of_ms, dry_run=dry_run)
+        result = self.closing.settle(
+            chosen, now_ms=now_ms, as_of_ms=as_of_ms, dry_run=dry_run, from_raw=from_raw
+        )
         difference = self.closing.difference(result.outcome) if dry_run else {}
         return {
             **result.json(),
@@ -227,6 +233,7 @@ class Treasury:
                 for account, (posted, would) in difference.items()
             ],
             "month": result.outcome.statement.month,
+            "digest": result.outcome.digest.hex(),
             "posted": result.posted,
             "dry_run": dry_run,
         }
