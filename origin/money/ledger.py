@@ -239,6 +239,17 @@ class Ledger:
             Settled(month, as_of_ms, bytes(name), statement_of(data)) for month, as_of_ms, name, data in rows
         ]
 
+    def last_settled(self) -> str:
+        """Return the newest settled month, empty where there is none."""
+        with self.reading() as tx:
+            return _closed(tx)[0]
+
+    def settled_as(self, month: str) -> bytes:
+        """Return the digest of a month's settlement, empty where it is open."""
+        with self.reading() as tx:
+            row = tx.execute("SELECT digest FROM settlement WHERE month = ?", (month,)).fetchone()
+        return bytes(row[0]) if row else b""
+
     # -- looking
 
     def balances(self, prefix: str = "") -> dict[str, int]:

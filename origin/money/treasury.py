@@ -55,6 +55,7 @@ class Treasury:
         self._place: Place = settings.money.ledger or home / "ledger.db"
         self._patron_fee_points = settings.money.patron_fee_basis_points
         self._opening = threading.RLock()
+        self._reporting = threading.Lock()
         self.rules = rules_of(settings)
         self.tickets = TicketOffice(keys.ticket, keys.ticket_secret)
 
@@ -241,7 +242,8 @@ class Treasury:
     def report(self, month: str | None, now_ms: int) -> Result:
         """Write a settled month's report directory; raises as ``Closing.report``."""
         del now_ms
-        folder = self.closing.report(month)
+        with self._reporting:
+            folder = self.closing.report(month)
         return {"month": folder.name, "folder": str(folder)}
 
     @property
