@@ -14,8 +14,8 @@ import typer
 
 from ..node.console import Console, DebugOption, HomeOption, JsonOption, guarded
 from ..protocol.errors import UsageError
-from .errand import origin_home as _home
-from .errand import perform as _perform
+from .command import origin_home as _home
+from .command import perform as _perform
 from .money import cli as money
 
 app = typer.Typer(

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, LiteralString, cast
 
@@ -83,7 +83,9 @@ class PostgresBooks:
         except psycopg.ProgrammingError:  # its text repeats the address, password and all
             message = "[money] ledger is no address of a database; write postgresql://USER@HOST/DATABASE"
             raise UsageError(message, reason="bad_dsn") from None
-        self.name = f"PostgreSQL {parts.get('dbname', '')} at {parts.get('host') or 'this machine'}"
+        self.name = (
+            f"PostgreSQL {parts.get('dbname') or 'of its user'} at {parts.get('host') or 'this machine'}"
+        )
         self._secret = str(parts.get("password") or "")
         self._conninfo = make_conninfo("", **parts)
         self._lock = threading.Lock()
@@ -111,7 +113,7 @@ class PostgresBooks:
         with self._lock:
             conn = self._begin("BEGIN")
             try:
-                conn.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}")
+                conn.execute("SELECT set_config('lock_timeout', %s, true)", (str(LOCK_WAIT_MS),))
                 conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
                 yield _Session(conn)
                 self._commit(conn)
@@ -145,7 +147,7 @@ class PostgresBooks:
                 conn = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
                 self._conn = conn
                 conn.adapters.register_loader("numeric", _Whole)
-                conn.execute(f"SET statement_timeout = {STATEMENT_MS}")
+                conn.execute("SELECT set_config('statement_timeout', %s, false)", (str(STATEMENT_MS),))
                 # a commit is on the disk when it returns, whatever the server's default says
                 conn.execute(
                     """SELECT set_config('synchronous_commit', 'on', false)
@@ -200,11 +202,12 @@ class PostgresBooks:
         raise LocalError(message, reason="unknown_commit") from lost
 
     def _leave(self, conn: psycopg.Connection[Row]) -> None:
-        if conn.closed:
+        if conn.closed or conn.info.transaction_status == TransactionStatus.IDLE:
             return
-        if conn.info.transaction_status != TransactionStatus.IDLE:
-            with suppress(psycopg.Error):
-                conn.execute("ROLLBACK")
+        try:
+            conn.execute("ROLLBACK")
+        except psycopg.Error:  # the server rolls back what its lost connections leave
+            self._drop()
 
     def _drop(self) -> None:
         if self._conn is not None:
