@@ -9,13 +9,14 @@ from typing import NamedTuple
 from msgspec.structs import astuple
 
 from ...protocol.errors import UsageError
+from ..money.bookings import RECEIVED, payable
 from ..money.database import Row, Schema, Step
-from ..money.ledger import RECEIVED, Ledger
+from ..money.ledger import Ledger
 from ..money.transaction import Posting, Transaction
-from .order import KEY_CHARS, OPEN, Order, State, order_key
+from .order import KEY_CHARS, Order, State, order_key
 from .terms import Terms, tax_points, withheld
 
-PAYABLE = "payable:"
+PAYABLE = payable("")
 NOWHERE = "none"
 """The account of tax withheld from a payee without a region: ``withheld:none``."""
 LIST_LIMIT = 10_000
@@ -83,14 +84,14 @@ class OrderBook:
 
     def owed(self) -> dict[str, int]:
         """Return the cents that the books owe to each payee and no order has taken."""
-        with self._ledger.transaction() as tx:
+        with self._ledger.reading() as tx:
             return _owed(tx)
 
     def reserve(
         self, terms: Terms, least_cents: int, rates: Mapping[str, int], now_ms: int
     ) -> Order | None:
         """Take all that is owed to a payee into one order; None where it is less than ``least_cents``."""
-        account = PAYABLE + terms.payee
+        account = payable(terms.payee)
         with self._ledger.transaction() as tx:
             gross_cents = -tx.balances(account).get(account, 0)
             if gross_cents < max(1, least_cents):
@@ -134,14 +135,14 @@ class OrderBook:
         where = "" if hurry else " WHERE o.due_ms <= ?"
         values = () if hurry else (now_ms,)
         query = f"{_SELECT.replace('LEFT JOIN', 'JOIN')}{where} ORDER BY o.due_ms, p.key LIMIT ?"
-        with self._ledger.transaction() as tx:
+        with self._ledger.reading() as tx:
             return [_order(row) for row in tx.execute(query, (*values, limit))]
 
     def orders(self, state: str | None = None, limit: int = LIST_LIMIT) -> list[Order]:
         """Return the newest orders, perhaps those in one state alone."""
         where, values = (" WHERE p.state = ?", (state,)) if state else ("", ())
         query = f"{_SELECT}{where} ORDER BY p.created_ms DESC, p.key LIMIT ?"
-        with self._ledger.transaction() as tx:
+        with self._ledger.reading() as tx:
             return [_order(row) for row in tx.execute(query, (*values, limit))]
 
     def find(self, name: str) -> Order:
@@ -149,7 +150,7 @@ class OrderBook:
         query = f"{_SELECT} WHERE p.key >= ? AND p.key < ? ORDER BY p.key LIMIT 2"
         found: list[Order] = []
         if name.isascii() and name.isalnum() and len(name) <= KEY_CHARS:
-            with self._ledger.transaction() as tx:
+            with self._ledger.reading() as tx:
                 found = [_order(row) for row in tx.execute(query, (name, name + "g"))]
         if len(found) != 1:
             how = "several payouts have ids that begin" if found else "no payout has an id that begins"
@@ -159,25 +160,25 @@ class OrderBook:
     def events(self, key: str) -> list[Event]:
         """Return what happened to an order, in order."""
         query = "SELECT at_ms, state, attempt, reason FROM payout_event WHERE key = ? ORDER BY no"
-        with self._ledger.transaction() as tx:
+        with self._ledger.reading() as tx:
             return [Event(*row) for row in tx.execute(query, (key,))]
 
     def was_sent(self, reference: str) -> bool:
         """Say whether orders left under a method's own word for them."""
         query = "SELECT 1 FROM payout WHERE reference = ? AND attempt > 0 LIMIT 1"
-        with self._ledger.transaction() as tx:
+        with self._ledger.reading() as tx:
             return tx.execute(query, (reference,)).fetchone() is not None
 
     def sums(self) -> list[Sum]:
         """Return the orders counted and summed by method and state."""
         query = """SELECT method, state, count(*), sum(gross_cents), sum(net_cents)
                    FROM payout GROUP BY method, state ORDER BY method, state"""
-        with self._ledger.transaction() as tx:
+        with self._ledger.reading() as tx:
             return [Sum(*row) for row in tx.execute(query)]
 
     def ran(self, month: str) -> bool:
         """Say whether the run of a month was begun by the origin itself."""
-        with self._ledger.transaction() as tx:
+        with self._ledger.reading() as tx:
             return tx.execute("SELECT 1 FROM payout_run WHERE month = ?", (month,)).fetchone() is not None
 
     def note_run(self, month: str, now_ms: int) -> None:
@@ -211,7 +212,7 @@ def _change(tx: Transaction, before: Order, step: Callable[[Order], Order], now_
 def _taken(order: Order) -> list[Posting]:
     """Return the lines of a reservation: owed no more, but on its way and withheld."""
     return [
-        Posting(PAYABLE + order.payee, order.gross_cents),
+        Posting(payable(order.payee), order.gross_cents),
         Posting(f"withheld:{order.region or NOWHERE}", -order.tax_cents),
         Posting(f"clearing:{order.method}", -order.net_cents),
     ]
