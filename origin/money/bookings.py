@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...protocol.errors import UsageError
 from ...protocol.manifest import BASIS_POINTS
@@ -74,10 +74,17 @@ def tip(cents: int, payee: str, note: str = "", account: bytes | None = None) ->
 
 
 def patron(
-    cents: int, payee: str, note: str = "", account: bytes | None = None, *, fee_points: int = FEE_POINTS
+    cents: int,
+    payee: str,
+    month: str,
+    note: str = "",
+    account: bytes | None = None,
+    *,
+    fee_points: int = FEE_POINTS,
 ) -> Booking:
-    """Return what a patron gives a payee for a month."""
-    return _gift("patron", cents, payee, fee_points, note, account)
+    """Return what a patron gives a payee for a ``month``."""
+    gift = _gift("patron", cents, payee, fee_points, note, account)
+    return replace(gift, more={**gift.more, "for": month})
 
 
 def collaboration(

@@ -20,7 +20,7 @@ from . import bookings
 from .bookings import COSTS, REVENUE, Booking, payable
 from .database import Place, Schema, open_books
 from .settlement import Books, Outcome
-from .soundness import inspect
+from .soundness import Soundness, inspect
 from .takings import Takings, statement_of, takings
 from .transaction import SCHEMA, Posting, Transaction
 
@@ -60,6 +60,7 @@ class Ledger:
             LocalError: where the database is damaged or does not answer.
 
         """
+        self._place = place
         self._database = open_books(place)
         try:
             self._database.prepare(SCHEMA)
@@ -120,8 +121,8 @@ class Ledger:
         """Book a hub cost; as ``book``."""
         return self.book(bookings.cost(cents, memo), at_ms, key, month=month)
 
-    def refund(self, number: int, at_ms: int, *, note: str = "") -> Booking:
-        """Book the inverse of transaction ``number``.
+    def refund(self, number: int, at_ms: int, *, note: str = "") -> tuple[Booking, bytes]:
+        """Book the inverse of transaction ``number``; returns it with its key.
 
         Raises:
             UsageError: where there is no such transaction, or it is refunded already or none that can be.
@@ -140,7 +141,12 @@ class Ledger:
                 number, kind, memo, tx.lines(number), note, is_open=booked_ms > closed_ms
             )
             _book(tx, booking, at_ms, key, "")
-        return booking
+        return booking, key
+
+    def number(self, kind: str, key: bytes) -> int | None:
+        """Return the number of what is posted under this kind and key, None where nothing is."""
+        with self.reading() as tx:
+            return tx.number(kind, key)
 
     # -- settlement
 
@@ -225,6 +231,15 @@ class Ledger:
         """Return the sum over all balances, which is zero in sound books."""
         return sum(self.balances().values())
 
+    def check(self) -> Soundness:
+        """Check all there is, over a connection of its own, so that nobody waits for it."""
+        database = open_books(self._place)
+        try:
+            with database.reading() as session:
+                return inspect(session)
+        finally:
+            database.close()
+
     def verify_chain(self) -> int:
         """Check every transaction's hash, chain and sum, and all balances; returns how many there are.
 
@@ -232,10 +247,10 @@ class Ledger:
             LocalError: ``damaged``, naming the first transaction that is not what was posted.
 
         """
-        with self._database.reading() as session:
-            found = inspect(session)
+        found = self.check()
         if found.fault:
-            raise LocalError(f"{found.fault} of {self.name}; restore a backup", reason="damaged")
+            message = f"{found.fault} in {self.name}; restore a backup"
+            raise LocalError(message, reason="damaged")
         return found.transactions
 
 

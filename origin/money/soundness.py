@@ -32,11 +32,11 @@ def inspect(session: Session) -> Soundness:
         imbalance_cents += off_cents
         sound = body.no == count and is_whole and before == prev and name == body_hash(prev, body)
         if not fault and (off_cents or not sound):
-            fault = f"transaction {count} is not what was posted: the books"
+            fault = f"transaction {count} is not what was posted"
         prev = name
     imbalance_cents += _balances_off(session)
     if imbalance_cents and not fault:
-        fault = "a balance is not the sum of its postings: the books"
+        fault = "a balance is not the sum of its postings"
     return Soundness(count, imbalance_cents, fault or _loose_end(session))
 
 
@@ -80,7 +80,7 @@ def _balances_off(session: Session) -> int:
 def _loose_end(session: Session) -> str:
     """Return what stands beside the chain and does not fit it."""
     if session.execute("SELECT 1 FROM posting WHERE tx NOT IN (SELECT no FROM tx) LIMIT 1").fetchone():
-        return "there are postings without a transaction: the books"
+        return "there are postings without a transaction"
     rows = session.execute(
         """SELECT month, settlement.tx, as_of_ms, digest, statement, kind, memo
            FROM settlement LEFT JOIN tx ON no = settlement.tx ORDER BY month"""
@@ -89,9 +89,9 @@ def _loose_end(session: Session) -> str:
         statement = statement_of(data)
         fits = (statement.month, statement.as_of_ms, digest(statement)) == (month, as_of_ms, bytes(name))
         if not fits or kind not in ("view", "settlement") or memo != bytes(name).hex():
-            return f"the settlement of {month} is not what was posted: the books"
+            return f"the settlement of {month} is not what was posted"
     for (account,) in session.execute(
         "SELECT account FROM balance WHERE account NOT IN (SELECT account FROM posting)"
     ):
-        return f"account {account} has a balance without postings: the books"
+        return f"account {account} has a balance without postings"
     return ""
