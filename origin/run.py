@@ -38,6 +38,7 @@ from .routing import Routing
 from .service import OriginService
 
 TICK_S = 60.0
+PAYOUT_S = 60.0
 
 
 class OriginBox:
@@ -183,9 +184,13 @@ class OriginBox:
     async def _look_at_edges(self) -> None:
         await asyncio.to_thread(self.office.look_at_edges)
 
+    async def _tend_payouts(self) -> None:
+        await asyncio.to_thread(self.office.payouts.tend)
+
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
         self.box.every("edges", TICK_S, self._tend_edges)
+        self.box.every("payouts", PAYOUT_S, self._tend_payouts)
         self.box.every("edge_look", self.office.watch.pause_s, self._look_at_edges)
         self.box.every("ledger", LEDGER_LOOK_S, self._look_at_ledger)
         self.box.every("deny", DENY_LOOK_S, self.embargo.look)

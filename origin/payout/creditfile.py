@@ -26,8 +26,8 @@ _PLAIN = re.compile(r"[^A-Za-z0-9/\-?:().,'+ ]", re.ASCII)
 _LETTERS = str.maketrans(
     {
         "ß": "ss", "ẞ": "SS", "Æ": "AE", "æ": "ae", "Œ": "OE", "œ": "oe", "Ø": "O", "ø": "o", "Đ": "D",
-        "đ": "d", "Ð": "D", "ð": "d", "Þ": "Th", "þ": "th", "Ł": "L", "ł": "l", "ı": "i", "&": "+",
-        "_": "-", "@": "(at)", "–": "-", "—": "-", "’": "'", "‘": "'", "`": "'",
+        "đ": "d", "Ð": "D", "ð": "d", "Þ": "Th", "þ": "th", "Ł": "L", "ł": "l", "\u0131": "i", "&": "+",
+        "_": "-", "@": "(at)", "\u2013": "-", "\u2014": "-", "\u2019": "'", "\u2018": "'", "`": "'",
     }
 )  # fmt: skip
 """Letters that no accent can be taken from, and signs with a neighbour in the set."""
@@ -95,7 +95,9 @@ def credit_file(debtor: Debtor, transfers: Sequence[Transfer], now_ms: int) -> b
         *map(_transfer, transfers),
     )
     body = _tag("CstmrCdtTrfInitn", head, block)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<Document xmlns="{NAMESPACE}">{body}</Document>\n'.encode()
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<Document xmlns="{NAMESPACE}">{body}</Document>\n'.encode()
+    )
 
 
 def plain(text: str, limit_chars: int) -> str:

@@ -151,9 +151,28 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         reason = "no answer" if self.state == "sent" else "its key is too old to be sent again"
         return self._moved("unknown", now_ms, due_ms=now_ms, tries=0, reason=reason, reference="")
 
-    def looked_up(self, verdict: Verdict, now_ms: int) -> Order:
-        """Take what the provider says of the key: the only way out of ``unknown``."""
-        if self.state not in ("sent", "unknown") or (self.state == "sent" and not self.reference):
+    def recognised(self, verdict: Verdict, now_ms: int) -> Order:
+        """Take what the provider says of a key that never left these books, before it leaves them.
+
+        It is known there where the books were restored from a backup older than the payment. The same
+        order where the provider does not know it: then it may be sent.
+        """
+        if self.state != "reserved" or self.sends or verdict.outcome == "absent":
+            return self
+        outcome, reference, reason = verdict
+        if outcome == "paid":
+            return self._ended("paid", now_ms, reference, "paid before these books began")
+        if outcome == "refused":
+            return self._ended("failed", now_ms, reference, reason)
+        if outcome == "pending":
+            reference = reference or self.key
+            return self._again("sent", now_ms, "", reference=reference, sends=1, sent_ms=now_ms)
+        return self._again("reserved", now_ms, reason)
+
+    def looked_up(self, attempt: int, verdict: Verdict, now_ms: int) -> Order:
+        """Take what the provider says of the key after request ``attempt``: all that ends ``unknown``."""
+        waits = self.state == "unknown" or (self.state == "sent" and self.reference)
+        if not waits or attempt != self.attempt:
             return self
         outcome, reference, reason = verdict
         if outcome == "paid":
@@ -162,8 +181,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
             return self._ended("failed", now_ms, reference or self.reference, reason)
         if outcome == "pending":
             return self._again("sent", now_ms, "", reference=reference or self.reference or self.key)
-        if outcome != "absent":
-            return self._again(self.state, now_ms, reason or "the provider does not answer")
+        if outcome == "absent":
+            return self._missed(now_ms)
+        return self._again(self.state, now_ms, reason or "the provider does not answer")
+
+    def _missed(self, now_ms: int) -> Order:
+        """Take that the provider knows no such key."""
         if self.state == "sent":  # it said that it has it
             return self._again("unknown", now_ms, "the provider lost it", tries=0, reference="")
         back = replace(self, state="reserved")

@@ -22,14 +22,14 @@ NOWHERE = "none"
 LIST_LIMIT = 10_000
 
 _FIELDS = tuple(name for name in Order.__struct_fields__ if name != "due_ms")
-_COLUMNS = ", ".join(_FIELDS)
-_TYPES = {name: "INTEGER" if name.endswith(("_cents", "_ms")) else "TEXT" for name in _FIELDS} | dict.fromkeys(
-    ("attempt", "sends", "tries"), "INTEGER"
+_TYPES = {
+    name: "INTEGER" if name.endswith(("_cents", "_ms")) else "TEXT" for name in _FIELDS
+} | dict.fromkeys(("attempt", "sends", "tries"), "INTEGER")
+_SELECT = "SELECT {}, coalesce(o.due_ms, 0) FROM payout p LEFT JOIN outbox o ON o.key = p.key".format(  # noqa: S608 - our own columns
+    ", ".join(f"p.{name}" for name in _FIELDS)
 )
-_SELECT = (
-    f"SELECT {', '.join(f'p.{name}' for name in _FIELDS)}, coalesce(o.due_ms, 0) "
-    "FROM payout p LEFT JOIN outbox o ON o.key = p.key"
-)
+_INSERT = "INSERT INTO payout ({}) VALUES ({})".format(", ".join(_FIELDS), ", ".join("?" * len(_FIELDS)))  # noqa: S608
+_UPDATE = "UPDATE payout SET {} WHERE key = ?".format(", ".join(f"{name} = ?" for name in _FIELDS))  # noqa: S608
 
 SCHEMA = Schema(
     "payout",
@@ -87,16 +87,16 @@ class OrderBook:
         with self._ledger.reading() as tx:
             return _owed(tx)
 
-    def reserve(
-        self, terms: Terms, least_cents: int, rates: Mapping[str, int], now_ms: int
-    ) -> Order | None:
+    def reserve(self, terms: Terms, least_cents: int, rates: Mapping[str, int], now_ms: int) -> Order | None:
         """Take all that is owed to a payee into one order; None where it is less than ``least_cents``."""
         account = payable(terms.payee)
         with self._ledger.transaction() as tx:
             gross_cents = -tx.balances(account).get(account, 0)
             if gross_cents < max(1, least_cents):
                 return None
-            (count,) = _one(tx.execute("SELECT count(*) FROM payout WHERE payee = ?", (terms.payee,)).fetchone())
+            (count,) = _one(
+                tx.execute("SELECT count(*) FROM payout WHERE payee = ?", (terms.payee,)).fetchone()
+            )
             net_cents, tax_cents = withheld(gross_cents, tax_points(terms, rates))
             order = Order(
                 key=order_key(self._origin, terms.payee, count + 1),
@@ -110,8 +110,7 @@ class OrderBook:
                 changed_ms=now_ms,
                 due_ms=now_ms,
             )
-            marks = ", ".join("?" * len(_FIELDS))
-            tx.execute(f"INSERT INTO payout ({_COLUMNS}) VALUES ({marks})", _values(order))
+            tx.execute(_INSERT, _values(order))
             tx.execute("INSERT INTO outbox VALUES (?, ?)", (order.key, order.due_ms))
             _note(tx, order, now_ms)
             _post(tx, "payout_reserved", order, now_ms, _taken(order))
@@ -191,8 +190,7 @@ def _change(tx: Transaction, before: Order, step: Callable[[Order], Order], now_
     order = step(before)
     if order is before:
         return order
-    marks = ", ".join(f"{name} = ?" for name in _FIELDS)
-    tx.execute(f"UPDATE payout SET {marks} WHERE key = ?", (*_values(order), order.key))
+    tx.execute(_UPDATE, (*_values(order), order.key))
     if order.open:
         tx.execute("UPDATE outbox SET due_ms = ? WHERE key = ?", (order.due_ms, order.key))
     else:

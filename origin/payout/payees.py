@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from ...protocol.errors import UsageError
 from ..accounts import Accounts, Payee
@@ -12,7 +14,7 @@ from .terms import POINTS, Terms, parse_region
 TEXT_CHARS = 200
 
 
-class Wishes(NamedTuple):
+class Wishes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What somebody wants changed of a payee's terms; None leaves a thing as it is, empty removes it.
 
     ``points`` below zero gives the rate back to the region.
@@ -73,7 +75,7 @@ class Payees:
 
     def _read(self, wishes: Wishes) -> dict[str, Any]:
         """Return what is to change, checked."""
-        fields = {name: value for name, value in wishes._asdict().items() if value is not None}
+        fields = {name: value for name, value in msgspec.structs.asdict(wishes).items() if value is not None}
         for name, value in fields.items():
             if isinstance(value, str) and (len(value) > TEXT_CHARS or not value.isprintable()):
                 raise UsageError(f"--{name} is one line of at most {TEXT_CHARS} characters")
@@ -90,6 +92,8 @@ class Payees:
         if "points" in fields:
             points = fields["points"]
             if points >= POINTS:
-                raise UsageError(f"--withholding is from 0 to {POINTS - 1} basis points, or -1 for the region's")
+                raise UsageError(
+                    f"--withholding is from 0 to {POINTS - 1} basis points, or -1 for the region's"
+                )
             fields["points"] = points if points >= 0 else None
         return fields

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ...protocol.errors import FarcastError, LocalError
@@ -24,6 +25,7 @@ DRAIN_LIMIT = 10_000
 DRAIN_S = 300.0
 """A drain begins nothing new after so long; the next one goes on."""
 BUSY_S = 60.0
+PATIENCE_DAYS, LATEST_DAY = 10, 28
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class Paymaster:
         self._rules = rules
         self._tally = tally
         self._draining = threading.Lock()
+        self._tidy = False  # whether nothing broken off may be left
 
     def standings(self) -> list[Standing]:
         """Return what is owed to whom, and whether the next run pays it."""
@@ -93,11 +96,14 @@ class Paymaster:
             self._drain(clock_ms, hurry=True)
         return ordered
 
-    def monthly(self, clock_ms: Callable[[], int]) -> list[Planned] | None:
-        """Do the run of this month unless it is done or its day is to come: then None."""
-        now = time.gmtime(clock_ms() // 1_000)
-        month = f"{now.tm_year:04}-{now.tm_mon:02}"
-        if now.tm_mday < self._rules.day or self.book.ran(month):
+    def monthly(self, clock_ms: Callable[[], int], *, settled: bool) -> list[Planned] | None:
+        """Do the run of this month unless it is done or its day is to come: then None.
+
+        Until the month before is ``settled`` it waits, but not past ``LATEST_DAY`` or ten days.
+        """
+        now = datetime.fromtimestamp(clock_ms() // 1_000, UTC)
+        month, day = f"{now:%Y-%m}", self._rules.day
+        if now.day < (day if settled else min(day + PATIENCE_DAYS, LATEST_DAY)) or self.book.ran(month):
             return None
         ordered = self.run(clock_ms)
         self.book.note_run(month, clock_ms())
@@ -162,11 +168,15 @@ class Paymaster:
         end = time.monotonic() + DRAIN_S
         terms = self._terms()
         orders = self.book.due(clock_ms(), DRAIN_LIMIT, hurry=hurry)
+        if not orders and self._tidy and not hurry:
+            return
+        self._tidy = True
         for name, method in self._methods.items():
             try:
                 method.recover(self.book.was_sent)
                 self._tend(method, [one for one in orders if one.method == name], terms, clock_ms, end, hurry)
             except FarcastError as error:  # one method's trouble is not the others'
+                self._tidy = False
                 log.warning("payouts by %s wait: %s", name, error)
         self.count()
 
@@ -210,6 +220,10 @@ class Paymaster:
 
     def _send(self, method: Method, errands: Sequence[Errand], clock_ms: Callable[[], int]) -> None:
         """Let orders leave: first the books say that they have, then they do."""
+        if method.looks_up:
+            errands = [errand for errand in errands if self._is_new(method, errand.order, clock_ms)]
+            if not errands:
+                return
         with method.prepare(errands, clock_ms()) as delivery:
             begun = self.book.begin([errand.order.key for errand in errands], delivery.reference, clock_ms())
             if not begun:  # another process was faster with one of them
@@ -218,12 +232,24 @@ class Paymaster:
             verdict = delivery.go()
         now_ms = clock_ms()
         for order in begun:
-            self._settle(order, lambda one, at=order.attempt: one.answered(at, verdict, now_ms), verdict, now_ms)
+            self._settle(
+                order, lambda one, at=order.attempt: one.answered(at, verdict, now_ms), verdict, now_ms
+            )
+
+    def _is_new(self, method: Method, order: Order, clock_ms: Callable[[], int]) -> bool:
+        """Ask for a key that never left before it does: books from a backup forget what they paid."""
+        if order.sends:
+            return True
+        verdict = method.find(order)
+        if verdict.outcome != "absent":
+            now_ms = clock_ms()
+            self._settle(order, lambda one: one.recognised(verdict, now_ms), verdict, now_ms)
+        return verdict.outcome == "absent"
 
     def _look(self, method: Method, order: Order, clock_ms: Callable[[], int]) -> None:
         verdict = method.find(order)
         now_ms = clock_ms()
-        self._settle(order, lambda one: one.looked_up(verdict, now_ms), verdict, now_ms)
+        self._settle(order, lambda one: one.looked_up(order.attempt, verdict, now_ms), verdict, now_ms)
 
     def _settle(self, order: Order, step: Callable[[Order], Order], verdict: Verdict, now_ms: int) -> None:
         after = self.book.change(order.key, step, now_ms)
@@ -238,5 +264,11 @@ def _planned(terms: Terms, gross_cents: int, rates: Mapping[str, int]) -> Planne
 
 def _of(order: Order) -> Planned:
     return Planned(
-        order.payee, order.method, order.region, order.gross_cents, order.tax_cents, order.net_cents, order.key
+        order.payee,
+        order.method,
+        order.region,
+        order.gross_cents,
+        order.tax_cents,
+        order.net_cents,
+        order.key,
     )

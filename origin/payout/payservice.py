@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Annotated, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import (
@@ -35,6 +36,7 @@ CALL_S = 30.0
 ANSWER_LIMIT_BYTES = 64 << 10
 _NEVER_TAKEN = frozenset({401, 403, 404, 405, 425, 429})
 """It did not look at the payment: the key is not let in, the address is wrong, or it is busy."""
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _REFUSED = frozenset({400, 402, 422})
 
 Word = Annotated[str, Meta(max_length=200)]
@@ -72,6 +74,10 @@ class PayService:
         """Say what the settings lack."""
         if not self._url:
             return "no provider is set: set [payout] url and key"
+        parts = urlsplit(self._url)
+        loopback = parts.hostname in _LOOPBACK
+        if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
+            return f"[payout] url {self._url} is neither https nor on this machine"
         try:
             self._credentials()
         except UsageError as error:

@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
-from ...protocol.errors import LocalError, StoreFullError
+from ...protocol.errors import LocalError, StoreFullError, UsageError
 from .creditfile import MAX_TRANSFERS, Debtor, Transfer, credit_file, message_id
+from .iban import parse_bic, parse_iban
 from .method import Errand
 from .order import Order, Verdict
 from .terms import Terms
@@ -24,12 +25,12 @@ _DRAFT, _SUFFIX = ".draft", ".xml"
 
 
 class SepaFiles:
-    """Writes credit transfer files into ``folder``; ``debtor`` is None where no account is set."""
+    """Writes credit transfer files into ``folder``, drawn on ``debtor`` as the settings give it."""
 
     looks_up = False
     together = MAX_TRANSFERS
 
-    def __init__(self, folder: Path, debtor: Debtor | None, currency: str) -> None:
+    def __init__(self, folder: Path, debtor: Debtor, currency: str) -> None:
         self.folder = folder
         self._debtor = debtor
         self._currency = currency
@@ -38,8 +39,15 @@ class SepaFiles:
         """Say what the settings lack."""
         if self._currency != CURRENCY:
             return f"SEPA moves {CURRENCY} alone, and [money] currency is {self._currency}"
-        if self._debtor is None:
+        name, iban, bic = self._debtor
+        if not name or not iban:
             return "no account pays: set [payout] name and iban"
+        try:
+            parse_iban(iban)
+            if bic:
+                parse_bic(bic)
+        except UsageError as error:
+            return f"[payout]: {error}"
         return ""
 
     def fault(self, terms: Terms) -> str:
@@ -66,16 +74,17 @@ class SepaFiles:
             LocalError: it cannot be written, or another run is at it.
 
         """
-        assert self._debtor is not None
+        name, iban, bic = self._debtor
+        debtor = Debtor(name, parse_iban(iban), parse_bic(bic) if bic else "")
         transfers = [
             Transfer(
                 order.key, terms.name, terms.iban, terms.bic, order.net_cents,
-                f"{self._debtor.name} payout {order.key[:12]}",
+                f"{debtor.name} payout {order.key[:12]}",
             )
             for order, terms in errands
         ]  # fmt: skip
         name = message_id([transfer.key for transfer in transfers]) + _SUFFIX
-        data = credit_file(self._debtor, transfers, now_ms)
+        data = credit_file(debtor, transfers, now_ms)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = self.folder / f".{name}{_DRAFT}"
         alone = _Alone(self.folder)
@@ -128,7 +137,9 @@ class _File(AbstractContextManager["_File"]):
         try:
             _publish(self._draft, self._path)
         except OSError as error:  # the draft stays, and the next run names it
-            return Verdict("pending", self.reference, f"{self._draft} keeps its hidden name: {error.strerror}")
+            return Verdict(
+                "pending", self.reference, f"{self._draft} keeps its hidden name: {error.strerror}"
+            )
         return Verdict("pending", self.reference)
 
     def drop(self) -> None:
