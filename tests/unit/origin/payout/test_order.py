@@ -61,7 +61,8 @@ def test_a_sender_that_died_leaves_an_unknown_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "state"), [(SILENT, "unknown"), (ABSENT, "unknown"), (REFUSED, "failed"), (UNSENT, "reserved")]
+    ("verdict", "state"),
+    [(SILENT, "unknown"), (ABSENT, "unknown"), (REFUSED, "failed"), (UNSENT, "reserved")],
 )
 def test_what_an_answer_makes_of_a_first_request(verdict: Verdict, state: str) -> None:
     assert order().begun(T0).answered(1, verdict, T0 + 1).state == state
@@ -148,8 +149,12 @@ OUTCOMES: tuple[Outcome, ...] = ("paid", "pending", "refused", "unsent", "silent
 
 
 @settings(max_examples=300)
-@given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from(OUTCOMES), st.integers(0, 3), st.integers(-1, 30))))
-def test_no_order_of_events_leaves_an_end_or_splits_the_sum(events: list[tuple[int, Outcome, int, int]]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.sampled_from(OUTCOMES), st.integers(0, 3), st.integers(-1, 30)))
+)
+def test_no_order_of_events_leaves_an_end_or_splits_the_sum(
+    events: list[tuple[int, Outcome, int, int]],
+) -> None:
     one, now_ms = order(), T0
     for what, outcome, attempt, hours in events:
         now_ms += hours * HOUR_MS
@@ -158,20 +163,20 @@ def test_no_order_of_events_leaves_an_end_or_splits_the_sum(events: list[tuple[i
             one = one.begun(now_ms)
         elif what == 1:
             one = one.answered(attempt, verdict, now_ms)
-        elif what == 2:  # noqa: PLR2004 - a number for each event
+        elif what == 2:
             one = one.looked_up(attempt, verdict, now_ms)
-        elif what == 3:  # noqa: PLR2004
+        elif what == 3:
             one = one.lapsed(now_ms)
-        elif what == 4:  # noqa: PLR2004
+        elif what == 4:
             one = one.recognised(verdict, now_ms)
-        elif what == 5:  # noqa: PLR2004
+        elif what == 5:
             one = one.dropped("blocked", now_ms)
         assert before.open or one is before
         assert one.changed_ms >= before.changed_ms
         assert one.net_cents + one.tax_cents == one.gross_cents
         assert (one.sends == 0) == (one.sent_ms == 0)
         if before.state == "unknown" and one.state != "unknown":
-            assert what == 2, "only a look-up ends an unknown order"  # noqa: PLR2004
+            assert what == 2, "only a look-up ends an unknown order"
         if one.attempt > before.attempt and before.sends:
             assert now_ms - before.sent_ms < KEY_LIFE_MS
 
