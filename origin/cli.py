@@ -591,7 +591,10 @@ def ledger(
     del debug
     console = Console(as_json=as_json)
     found = _perform(home, "ledger", {"account": account, "after": after}, console)
-    console.say(f"{found['ledger']}, cents of {found['currency']}")
+    console.say(
+        f"{found['ledger']}: {found['transactions']} transactions, cents of {found['currency']}, "
+        f"head {found['head'][:16]}"
+    )
     if account is None:
         console.table(["account", "cents"], [(row["account"], row["cents"]) for row in found["balances"]])
         console.result(found, *([] if found["balances"] else ["Nothing is booked: farcast origin book"]))

@@ -182,7 +182,14 @@ class Treasury:
     def entries(self, account: str | None, after: int) -> Result:
         """Return the postings of an account behind a transaction, or without one all balances."""
         ledger = self.ledger
-        found: Result = {"ledger": ledger.name, "currency": self.rules.currency, "account": account}
+        count, head = ledger.head()
+        found: Result = {
+            "ledger": ledger.name,
+            "currency": self.rules.currency,
+            "transactions": count,
+            "head": head.hex(),
+            "account": account,
+        }
         if account is None:
             rows = [{"account": name, "cents": cents} for name, cents in ledger.balances().items()]
             return {**found, "balances": rows, "entries": []}
