@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 TICK_S = 60.0
 EARNINGS_S = 30.0
 """A pulse shows in the provisional earnings within a minute of its arrival."""
+PAYOUT_S = 60.0
 
 
 class OriginBox:
@@ -214,9 +215,13 @@ class OriginBox:
     async def _look_at_edges(self) -> None:
         await asyncio.to_thread(self.office.look_at_edges)
 
+    async def _tend_payouts(self) -> None:
+        await asyncio.to_thread(self.office.payouts.tend)
+
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
         self.box.every("edges", TICK_S, self._tend_edges)
+        self.box.every("payouts", PAYOUT_S, self._tend_payouts)
         self.box.every("edge_look", self.office.watch.pause_s, self._look_at_edges)
         self.box.every("settle", TICK_S, self._settle)
         self.box.every("earnings", EARNINGS_S, self._count_earnings)

@@ -157,6 +157,8 @@ class Bursary:
 
     def facts(self) -> Result:
         """Return what ``origin status`` says of holds and rules; None where the ledger does not answer."""
+        if not self._treasury.begun:
+            return {"holds": Waiting(0, 0, 0, 0)._asdict(), "rules": None, "money_warnings": []}
         try:
             now_ms = self._clock_ms()
             versions, waiting = self._know_rules(now_ms), self.holds.waiting(now_ms)

@@ -82,6 +82,15 @@ class Treasury:
     def _ledger(self) -> Ledger:
         return Ledger(self._place, self.rules.currency)
 
+    @property
+    def begun(self) -> bool:
+        """Whether there are books; a file that is not there yet is not made by looking."""
+        return not isinstance(self._place, Path) or self._place.exists()
+
+    def opened_ledger(self) -> Ledger:
+        """Return the books, opened by one thread alone."""
+        return self.ledger
+
     def check_ledger(self) -> Soundness | None:
         """Check all books; None where there are none yet. Raises ``LocalError`` where they do not open."""
         if isinstance(self._place, Path) and not self._place.exists():
