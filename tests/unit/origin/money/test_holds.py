@@ -128,7 +128,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_whatever_is_done_in_whatever_order_no_cent_is_lost_or_paid_twice(
     new_place: NewPlace, steps: list[tuple[str, str, int]]
 ) -> None:
