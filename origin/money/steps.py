@@ -49,7 +49,8 @@ def earlier(scope: Scope) -> str:
     """Return the smallest delay among later copies of a body: another relay may have had it sooner."""
     return f"""
         CREATE OR REPLACE TEMP TABLE earlier AS
-        SELECT ticket, seq, min(late) AS late FROM pulses WHERE kind = {AGAIN} AND {scope.sql()} GROUP BY ALL
+        SELECT ticket, seq, min(late_ms) AS late_ms FROM pulses
+        WHERE kind = {AGAIN} AND {scope.sql()} GROUP BY ALL
     """
 
 
@@ -58,36 +59,35 @@ def walk(scope: Scope, rules: Rules) -> str:
     return f"""
         CREATE OR REPLACE TEMP TABLE walked AS
         WITH body AS (
-            SELECT p.ticket, p.seq, p.at, p.delta, p.cum, p.manifest,
-                least(p.late, coalesce(e.late, p.late)) AS late,
+            SELECT p.ticket, p.seq, p.at_ms, p.delta_ms, p.cum_ms, p.manifest,
+                least(p.late_ms, coalesce(e.late_ms, p.late_ms)) AS late_ms,
                 p.kind <> {FIRST} OR p.manifest = {NOBODY} AS strange
             FROM pulses p LEFT JOIN earlier e USING (ticket, seq)
             WHERE p.kind <> {AGAIN} AND {scope.sql("p")}
         ), placed AS (
-            SELECT ticket, seq, at, delta, cum, manifest,
-                strange OR late < -{rules.live_window_ms} AS strange,
-                CASE WHEN late <= {rules.live_window_ms} THEN at + late ELSE at END AS time
+            SELECT ticket, seq, at_ms, delta_ms, cum_ms, manifest,
+                strange OR late_ms < -{rules.live_window_ms} AS strange,
+                CASE WHEN late_ms <= {rules.live_window_ms} THEN at_ms + late_ms ELSE at_ms END AS time
             FROM body
         ), stepped AS (
-            SELECT ticket, seq, at, delta, manifest, time,
-                time - lag(time) OVER chain AS since, at - lag(at) OVER chain AS step,
+            SELECT ticket, seq, at_ms, delta_ms, manifest, time,
+                time - lag(time) OVER chain AS since, at_ms - lag(at_ms) OVER chain AS step,
                 seq IS DISTINCT FROM lag(seq) OVER chain AS fresh,
-                strange OR cum - delta < coalesce(lag(cum) OVER chain, 0) AS strange
+                strange OR cum_ms - delta_ms < coalesce(lag(cum_ms) OVER chain, 0) AS strange
             FROM placed WINDOW chain AS (PARTITION BY ticket ORDER BY seq)
         )
         SELECT ticket, manifest,
-            count_if(fresh) AS bodies,
-            sum(delta)::BIGINT AS claimed,
-            coalesce(sum(delta) FILTER (since <= {rules.gap_ms}), 0)::BIGINT AS ms,
-            count_if(since <= {rules.gap_ms} AND delta > 0) AS pulses,
-            coalesce(sum(delta) FILTER (since > {rules.gap_ms}), 0)::BIGINT AS gap_ms,
-            count_if(since > {rules.gap_ms} AND delta > 0) AS gap_pulses,
-            coalesce(sum(delta - step) FILTER (since <= {rules.gap_ms} AND delta > step), 0)::BIGINT
+            sum(delta_ms)::BIGINT AS claimed,
+            coalesce(sum(delta_ms) FILTER (since <= {rules.gap_ms}), 0)::BIGINT AS ms,
+            count(*) FILTER (since <= {rules.gap_ms} AND delta_ms > 0) AS pulses,
+            coalesce(sum(delta_ms) FILTER (since > {rules.gap_ms}), 0)::BIGINT AS gap_ms,
+            count(*) FILTER (since > {rules.gap_ms} AND delta_ms > 0) AS gap_pulses,
+            coalesce(sum(delta_ms - step) FILTER (since <= {rules.gap_ms} AND delta_ms > step), 0)::BIGINT
                 AS excess,
-            min(at) FILTER (since IS NULL) AS first_at,
+            min(at_ms) FILTER (since IS NULL) AS first_at,
             min(time) FILTER (since IS NULL) AS first_time,
-            min(delta) FILTER (since IS NULL) AS first_delta,
-            max(at) AS last_at,
+            min(delta_ms) FILTER (since IS NULL) AS first_delta,
+            max(at_ms) AS last_at,
             max(seq::BIGINT * {_SEQ_SHIFT} + time + {_TIME_SHIFT}) AS last_key,
             bool_or(strange OR NOT fresh OR step < 0) AS strange
         FROM stepped GROUP BY ticket, manifest
@@ -96,7 +96,7 @@ def walk(scope: Scope, rules: Rules) -> str:
 
 def ride(scope: Scope, rules: Rules) -> str:
     """Return each ticket in its place among the tickets of its device."""
-    base = f"day * {DAY_MS}::BIGINT"
+    base = f"day::BIGINT * {DAY_MS}"
     return f"""
         CREATE OR REPLACE TEMP TABLE ride AS
         WITH whole AS (
@@ -231,14 +231,14 @@ def capped_relays(scope: Scope) -> str:
     items = ", ".join(f"{{'slot': {n}, 'relay': relay{n}, 'kbytes': kbytes{n}}}" for n in (1, 2, 3, 4))
     return f"""
         WITH body AS (
-            SELECT r.account, r.day, manifest, f.room, r.tid, p.at, p.seq, unnest([{items}]) AS item
+            SELECT r.account, r.day, p.manifest, f.room, r.tid, p.at_ms, p.seq, unnest([{items}]) AS item
             FROM pulses p JOIN ride r USING (ticket)
             JOIN full_titles f ON f.account = r.account AND f.day = r.day AND f.manifest = p.manifest
             WHERE p.kind = {FIRST} AND {scope.sql("p")}
         ), summed AS (
             SELECT item.relay AS relay, day, item.kbytes AS kbytes, room,
                 sum(item.kbytes) OVER (
-                    PARTITION BY account, day, manifest ORDER BY at, tid, seq, item.slot
+                    PARTITION BY account, day, manifest ORDER BY at_ms, tid, seq, item.slot
                     ROWS UNBOUNDED PRECEDING
                 ) - item.kbytes AS before
             FROM body WHERE item.relay IS NOT NULL
@@ -254,12 +254,13 @@ def bodies(scope: Scope, then: int, tickets: str) -> str:
     """
     return f"""
         WITH copied AS (
-            SELECT ticket, seq, min(late) AS late, min(late) FILTER (entry < {then}) AS then_late
+            SELECT ticket, seq, min(late_ms) AS late_ms, min(late_ms) FILTER (entry < {then}) AS then_late
             FROM pulses WHERE kind = {AGAIN} AND {scope.sql()} GROUP BY ALL
         )
-        SELECT t.account, t.device, t.run, t.prev_time, t.prev_at, t.tid, t.day, seq, p.at, p.cum, p.delta,
-            p.state, p.manifest, least(p.late, coalesce(c.late, p.late)) AS late,
-            CASE WHEN p.entry < {then} THEN least(p.late, coalesce(c.then_late, p.late)) END AS then_late,
+        SELECT t.account, t.device, t.run, t.prev_time, t.prev_at, t.tid, t.day, seq, p.at_ms, p.cum_ms,
+            p.delta_ms, p.state, p.manifest, least(p.late_ms, coalesce(c.late_ms, p.late_ms)) AS late_ms,
+            CASE WHEN p.entry < {then} THEN least(p.late_ms, coalesce(c.then_late, p.late_ms)) END
+                AS then_late,
             relay1, kbytes1, relay2, kbytes2, relay3, kbytes3, relay4, kbytes4
         FROM pulses p JOIN ({tickets}) t USING (ticket) LEFT JOIN copied c USING (ticket, seq)
         WHERE p.kind <> {AGAIN} AND {scope.sql("p")}

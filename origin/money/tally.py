@@ -239,8 +239,7 @@ class Tally:
         return then, [self._fact(row, row.late, items_) for row, items_ in items]
 
     def _bodies(self, scope: Scope, then: int, tickets: str) -> Iterator[tuple[bytes, Iterator[_Row]]]:
-        cursor = self._db.cursor()
-        cursor.execute(steps.bodies(scope, then, tickets))
+        cursor = self._db.execute(steps.bodies(scope, then, tickets))  # nothing else is asked meanwhile
 
         def rows() -> Iterator[_Row]:
             while found := cursor.fetchmany(_FETCH):

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 
+from ...protocol.errors import LocalError
 from ...protocol.ticket import TicketOffice
 from .evidence import Manifests
 from .part import Names, Part, merge_parts, read_part, write_part
 from .segments import Entry, last_segment, read_entries, read_entry
 
 COLUMNS = "columns"
-_TAIL = "tail"
+MAX_PARTS = 32
+"""Parts of the day that goes on; more of them become one."""
 _SPILL = "spill"
 
 
@@ -65,10 +67,10 @@ class Columns:
             for key, group in groupby(entries, key=lambda entry: _span(entry, newest)):
                 if key == newest:
                     break
-                parts.append(self._write("", parts, group))
+                parts.append(self._write(parts, group))
             for date, group in groupby(parts, key=lambda part: part.date):
                 several = list(group)
-                if date < newest[:10] and len(several) > 1:
+                if len(several) > (1 if date < newest[:10] else MAX_PARTS):
                     merge_parts(self._folder, several)
             return parts[-1].head.end if parts else 0
 
@@ -76,7 +78,7 @@ class Columns:
     def whole(self) -> Iterator[list[Part]]:
         """Yield parts that cover the whole log as it is now; nothing else touches them meanwhile.
 
-        What is not in columns yet is read from the log into a last part that does not stay.
+        What is not in columns yet is read from the log into one more part.
 
         Raises:
             LocalError: where log or disk fail.
@@ -85,34 +87,38 @@ class Columns:
         with self._lock:
             self.catch_up()
             parts = self._parts()
-            try:
-                yield [*parts, self._write(_TAIL, parts, read_entries(self._segments, self._last(parts)))]
-            finally:
-                shutil.rmtree(self._folder / _TAIL, ignore_errors=True)
+            tail = list(islice(entries := read_entries(self._segments, self._last(parts)), 1))
+            if tail or not parts:
+                parts.append(self._write(parts, chain(tail, entries)))
+            yield parts
 
-    def _write(self, name: str, parts: Sequence[Part], entries: Iterator[Entry]) -> Part:
-        return write_part(self._folder, name, parts, entries, self._office, Names(parts, self._known))
+    def _write(self, parts: Sequence[Part], entries: Iterable[Entry]) -> Part:
+        return write_part(self._folder, parts, entries, self._office, Names(parts, self._known))
 
     def _parts(self) -> list[Part]:
         """Return the parts that follow one another from the log's beginning; what is none of them goes."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"the columns cannot be written to {self._folder}: {error.strerror}"
+            raise LocalError(message, reason="columns") from error
         found = [part for folder in self._folder.iterdir() if (part := read_part(folder)) is not None]
-        chain: list[Part] = []
+        kept: list[Part] = []
         for part in sorted(found, key=lambda part: (part.head.first, -part.head.end)):
-            if part.head.first == (chain[-1].head.end if chain else 0) and part.folder.name != _TAIL:
-                chain.append(part)
-        while chain and self._last(chain) is None:
-            chain.pop()  # of a log that was replaced since
-        kept = {part.folder for part in chain}
+            if part.head.first == (kept[-1].head.end if kept else 0):
+                kept.append(part)
+        while kept and kept[-1].head.end and self._last(kept) is None:
+            kept.pop()  # of a log that was replaced since
+        folders = {part.folder for part in kept}
         for folder in self._folder.iterdir():
-            if folder not in kept and folder.name != _SPILL:
+            if folder not in folders and folder.name != _SPILL:
                 with suppress(OSError):
                     shutil.rmtree(folder)
-        return chain
+        return kept
 
     def _last(self, parts: Sequence[Part]) -> Entry | None:
         """Return the entry the parts end with, where it is still what it was."""
-        if not parts:
+        if not parts or not parts[-1].head.end:
             return None
         entry = read_entry(self._segments, parts[-1].place)
         return entry if entry is not None and entry.chain.hex() == parts[-1].head.chain else None

@@ -39,8 +39,8 @@ _ROW_GROUP = 30_720
 _SERVED = 4
 
 _PULSES = {
-    "met": "INTEGER", "seq": "SMALLINT", "at_ms": "BIGINT", "received_ms": "BIGINT", "cum": "BIGINT",
-    "delta": "INTEGER", "state": "UTINYINT", "manifest": "INTEGER", "kind": "UTINYINT", "entry": "BIGINT",
+    "met": "INTEGER", "seq": "SMALLINT", "at_ms": "BIGINT", "received_ms": "BIGINT", "cum_ms": "BIGINT",
+    "delta_ms": "INTEGER", "state": "UTINYINT", "manifest": "INTEGER", "kind": "UTINYINT", "entry": "BIGINT",
     "relay1": "INTEGER", "kbytes1": "BIGINT", "relay2": "INTEGER", "kbytes2": "BIGINT",
     "relay3": "INTEGER", "kbytes3": "BIGINT", "relay4": "INTEGER", "kbytes4": "BIGINT",
 }  # fmt: skip
@@ -158,13 +158,12 @@ def read_part(folder: Path) -> Part | None:
 
 def write_part(
     root: Path,
-    name: str,
     before: Sequence[Part],
     entries: Iterable[Entry],
     office: TicketOffice,
     names: Names,
 ) -> Part:
-    """Write ``entries``, which follow the parts ``before``, as ``root/name`` or its first and last number.
+    """Write ``entries``, which follow the parts ``before``, into a folder of ``root``.
 
     Raises:
         LocalError: where the disk refuses, or the log names a ticket it never brought.
@@ -178,13 +177,13 @@ def write_part(
         reader.read(entries)
         base = before[-1].head.tickets + before[-1].head.new_tickets if before else 0
         with duck(root) as db:
-            rows, fresh = _write_tables(db, draft, [part.tickets for part in before], base)
+            rows, fresh, days = _write_tables(db, draft, [part.tickets for part in before], base)
         head = Head(
             1, reader.first, reader.end, reader.place.segment, reader.place.offset, reader.chain.hex(), rows,
             base, fresh, titles, [name.hex() for name in names.titles[titles:]], relays,
-            [name.hex() for name in names.relays[relays:]], reader.days,
+            [name.hex() for name in names.relays[relays:]], days,
         )  # fmt: skip
-        return _publish(draft, root / (name or _range_name(head)), head)
+        return _publish(draft, root / _range_name(head), head)
     except OSError as error:
         message = f"the columns in {root} cannot be written: {error.strerror}"
         raise LocalError(message, reason="columns") from error
@@ -240,7 +239,6 @@ class _Reader:
         self.first = self.end = first
         self.place = Place("", 0)
         self.chain = b""
-        self.days: dict[int, int] = {}
         self._folder = folder
         self._office = office
         self._names = names
@@ -310,12 +308,18 @@ class _Reader:
         return number
 
 
-def _write_tables(db: DuckDBPyConnection, draft: Path, earlier: list[Path], base: int) -> tuple[int, int]:
-    """Number the tickets, write the tables, and return how many rows and new tickets there are."""
+def _write_tables(
+    db: DuckDBPyConnection, draft: Path, earlier: list[Path], base: int
+) -> tuple[int, int, dict[int, int]]:
+    """Number the tickets and write the tables; returns rows, new tickets, and each day's first entry."""
     db.execute(
         f"CREATE TABLE met AS SELECT * REPLACE (unhex(tid) AS tid) FROM {_csv(draft / 'met.csv', _MET)}"
     )
-    known = parquet(earlier) if earlier else "(SELECT NULL::BLOB tid, 0 ticket, 0 day, 0 bucket WHERE false)"
+    known = (
+        parquet(earlier)
+        if earlier
+        else "(SELECT NULL::BLOB AS tid, 0 AS ticket, 0 AS day, 0 AS bucket WHERE false)"
+    )
     db.execute(
         f"""
         CREATE TABLE numbered AS
@@ -348,8 +352,9 @@ def _write_tables(db: DuckDBPyConnection, draft: Path, earlier: list[Path], base
     _copy(
         db,
         f"""
-        SELECT bucket, ticket, seq, day, (at_ms - day * 86400000)::INTEGER AS at, received_ms - at_ms AS late,
-            cum, delta, state, manifest, kind, p.entry,
+        SELECT bucket, ticket, seq, day, (at_ms - day::BIGINT * 86400000)::INTEGER AS at_ms,
+            received_ms - at_ms AS late_ms,
+            cum_ms, delta_ms, state, manifest, kind, p.entry,
             relay1, kbytes1, relay2, kbytes2, relay3, kbytes3, relay4, kbytes4
         FROM {_csv(draft / "pulses.csv", _PULSES)} p JOIN numbered USING (met)
         ORDER BY bucket, ticket, seq, p.entry
@@ -362,8 +367,10 @@ def _write_tables(db: DuckDBPyConnection, draft: Path, earlier: list[Path], base
     _copy(db, frames, draft / "frames.parquet")
     for file in ("met.csv", "pulses.csv", "frames.csv"):
         (draft / file).unlink()
-    (rows,) = _row(db, f"SELECT count(*) FROM {parquet([draft / 'pulses.parquet'])}")
-    return rows, fresh
+    pulses = parquet([draft / "pulses.parquet"])
+    (rows,) = _row(db, f"SELECT count(*) FROM {pulses}")
+    days = db.execute(f"SELECT day, min(entry) FROM {pulses} GROUP BY day ORDER BY day").fetchall()
+    return rows, fresh, {int(day): int(entry) for day, entry in days}
 
 
 def _csv(path: Path, columns: dict[str, str]) -> str:

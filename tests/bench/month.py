@@ -114,7 +114,7 @@ def _tickets(day: int, accounts: int, base: int) -> str:
                 CASE WHEN h % 50000 = 7 THEN 1150 WHEN h % 5000 = 8 THEN 400
                     ELSE 21 + h % 27 END::INTEGER AS n,
                 (h // 64 % 36000000)::INTEGER AS begins, h // 4096 % 2 AS two, h // 8192 % 1000 < 75 AS gap,
-                (h // 65536 % 20)::INTEGER AS gap_at, h // 7 % 20 = 0 AS late, h // 11 AS taste
+                (h // 65536 % 20)::INTEGER AS gap_at, h // 7 % 20 = 0 AS offline, h // 11 AS taste
             FROM (SELECT range AS a, (hash(range, {day}) >> 1)::BIGINT AS h FROM range({accounts}))
             WHERE h % 2 = 1 OR h % 5000 = 8
         )
@@ -133,19 +133,19 @@ def _pulses(day: int) -> str:
         ), pulse AS (
             SELECT bucket, ticket, seq::SMALLINT AS seq, day,
                 (begins + (seq - 1) * 60000 + shifted * 400000
-                    + CASE WHEN second THEN 10800000 ELSE 0 END)::INTEGER AS at,
-                CASE WHEN late THEN 7200000 + r % 3600000 ELSE 200 + r % 60000 END::BIGINT AS late,
-                (seq - 1 - CASE WHEN second THEN 1 ELSE 0 END) * 60000::BIGINT AS cum,
-                CASE WHEN seq = 1 OR (second AND seq = n // 2 + 1) THEN 0 ELSE 60000 END::INTEGER AS delta,
+                    + CASE WHEN second THEN 10800000 ELSE 0 END)::INTEGER AS at_ms,
+                CASE WHEN offline THEN 7200000 + r % 3600000 ELSE 200 + r % 60000 END::BIGINT AS late_ms,
+                (seq - 1 - CASE WHEN second THEN 1 ELSE 0 END) * 60000::BIGINT AS cum_ms,
+                CASE WHEN seq = 1 OR (second AND seq = n // 2 + 1) THEN 0 ELSE 60000 END::INTEGER AS delta_ms,
                 CASE WHEN seq = 1 OR (second AND seq = n // 2 + 1) THEN 1 ELSE 2 END::UTINYINT AS state,
                 (1 + ((taste + CASE WHEN second THEN 77 ELSE 0 END) % {TITLES}) * (taste // 512 % {TITLES})
                     // {TITLES})::INTEGER AS manifest,
                 (1 + taste % {RELAYS})::INTEGER AS relay, 9000 + r % 2000 AS kbytes, r
             FROM body
         )
-        SELECT bucket, ticket, seq, day, at, late + CASE WHEN again = 1 THEN 900 ELSE 0 END AS late, cum, delta,
-            state, manifest, again::UTINYINT AS kind,
-            least({(day + 1) * DAY_END_ENTRY - 1}, {day * DAY_END_ENTRY} + at // 8640 + again * 9)::BIGINT
+        SELECT bucket, ticket, seq, day, at_ms, late_ms + CASE WHEN again = 1 THEN 900 ELSE 0 END AS late_ms,
+            cum_ms, delta_ms, state, manifest, again::UTINYINT AS kind,
+            least({(day + 1) * DAY_END_ENTRY - 1}, {day * DAY_END_ENTRY} + at_ms // 8640 + again * 9)::BIGINT
                 AS entry,
             relay AS relay1, kbytes AS kbytes1, NULL::INTEGER AS relay2, NULL::BIGINT AS kbytes2,
             NULL::INTEGER AS relay3, NULL::BIGINT AS kbytes3, NULL::INTEGER AS relay4, NULL::BIGINT AS kbytes4

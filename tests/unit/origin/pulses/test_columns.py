@@ -38,7 +38,7 @@ def spans(parts: list[Part]) -> list[tuple[int, int]]:
     return [(part.head.first, part.head.end) for part in parts]
 
 
-def test_hours_that_are_over_are_written_and_the_last_one_is_read_from_the_log(tmp_path: Path) -> None:
+def test_hours_that_are_over_are_written_and_the_last_one_when_it_is_asked_for(tmp_path: Path) -> None:
     hours(tmp_path, 1, 2, 3)
     made = columns(tmp_path)
     assert made.catch_up() == 2
@@ -49,7 +49,10 @@ def test_hours_that_are_over_are_written_and_the_last_one_is_read_from_the_log(t
     assert sorted(path.name for path in made.folder.iterdir()) == [
         "000000000000-000000000001",
         "000000000001-000000000002",
+        "000000000002-000000000003",
     ]
+    with made.whole() as again:
+        assert again == parts
 
 
 def test_a_day_that_is_over_becomes_one_part(tmp_path: Path) -> None:
