@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -101,7 +101,7 @@ class Columns:
             yield parts
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> Generator[None]:
         """Let one thread of one process at a time touch the parts.
 
         Raises:
@@ -158,7 +158,7 @@ def _span(entry: Entry, newest: str) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Generator[None]:
     """Hold the lock of a file over all processes; the system frees it when one dies."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

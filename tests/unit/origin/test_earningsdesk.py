@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 from farcast.node.http.exchange import Answer, Exchange, Hosts, Router
 from farcast.node.http.nonces import NonceBook
 from farcast.node.report import quiet
-from farcast.origin.earningsdesk import ASKS_A_DAY, EarningsDesk
+from farcast.origin import earningsdesk
+from farcast.origin.earningsdesk import EarningsDesk
 from farcast.origin.service import OriginService
 from farcast.protocol.codec import decode, encode
 from farcast.protocol.earnings import EARNINGS_PATH, EarningsAnswer, EarningsRequest
@@ -195,10 +196,11 @@ async def test_nobody_is_told_of_others(counter: Counter) -> None:
     assert (await counter.told(BOX)).months[0].relays == []
 
 
-async def test_a_month_to_come_is_refused_and_questions_are_bounded(counter: Counter) -> None:
+async def test_a_month_to_come_is_refused_and_questions_are_bounded(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert (await counter.ask(RELAY, "2027-03")).status == 404
-    counter.desk._asked = {RELAY.key: ASKS_A_DAY}
-    counter.desk._asked_day = counter.house.now_ms // DAY_MS
+    monkeypatch.setattr(earningsdesk, "ASKS_A_DAY", 1)
     assert (await counter.ask(RELAY)).status == 429
     counter.house.now_ms += DAY_MS
     assert (await counter.ask(RELAY)).status == 200
