@@ -129,6 +129,7 @@ class Office:
             "payout_confirm": self.payouts.confirm,
             "payout_fail": self.payouts.fail,
             "payout_show": self.payouts.show,
+            "payout_read": self.payouts.read,
             "announce": self.announce,
             "renew": self.renew,
             "publish": self.publish,

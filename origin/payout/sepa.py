@@ -21,7 +21,7 @@ from .order import Order, Verdict
 from .terms import Terms
 
 CURRENCY = "EUR"
-_DRAFT, _SUFFIX = ".draft", ".xml"
+SUFFIX, _DRAFT = ".xml", ".draft"
 
 
 class SepaFiles:
@@ -59,7 +59,7 @@ class SepaFiles:
         if not self.folder.is_dir():
             return
         with _Alone(self.folder):
-            for draft in sorted(self.folder.glob(f".*{_SUFFIX}{_DRAFT}")):
+            for draft in sorted(self.folder.glob(f".*{SUFFIX}{_DRAFT}")):
                 name = draft.name.removeprefix(".").removesuffix(_DRAFT)
                 if was_sent(name):
                     _publish(draft, self.folder / name)
@@ -83,7 +83,7 @@ class SepaFiles:
             )
             for order, terms in errands
         ]  # fmt: skip
-        name = message_id([transfer.key for transfer in transfers]) + _SUFFIX
+        name = message_id([transfer.key for transfer in transfers]) + SUFFIX
         data = credit_file(debtor, transfers, now_ms)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = self.folder / f".{name}{_DRAFT}"
