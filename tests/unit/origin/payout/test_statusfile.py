@@ -52,8 +52,8 @@ def test_a_rejected_file_is_one_word_for_all_of_it() -> None:
 @pytest.mark.parametrize("version", ["02", "04", "08", "10"])
 def test_a_notification_says_what_was_booked(version: str) -> None:
     data = notification(
-        entry("k1", amount="85.00"), entry("k2", state="BOOK", amount="0.5"), entry("k3", state="<Cd>PDNG</Cd>"),
-        entry("k4", side="CRDT"), version=version,
+        entry("k1", amount="85.00"), entry("k2", state="BOOK", amount="0.5"),
+        entry("k3", state="<Cd>PDNG</Cd>"), entry("k4", side="CRDT"), version=version,
     )  # fmt: skip
     assert [(word.key, word.paid, word.cents) for word in read_status(data)] == [
         ("k1", True, 8_500),
