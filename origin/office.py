@@ -124,7 +124,7 @@ class Office:
             "payee_add": self.payee_add,
             "payee_set": self.payee_set,
             "payee_list": self.payouts.list_payees,
-            "payout_list": self.payouts.list,
+            "payout_list": self.payouts.overview,
             "payout_run": self.payouts.run,
             "payout_confirm": self.payouts.confirm,
             "payout_fail": self.payouts.fail,

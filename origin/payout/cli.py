@@ -157,7 +157,7 @@ def show(
     del debug
     console = Console(as_json=as_json)
     found = perform(home, "payout_show", {"payout": payout}, console)
-    to = found["to"] or {}
+    to: dict[str, Any] = found["to"] or {}
     why = f": {found['reason']}" if found["reason"] else ""
     console.say(f"{found['id']} is {found['state']}{why}")
     console.say(

@@ -89,7 +89,7 @@ class PayoutDesk:
         ordered = self.paymaster.plan() if dry_run else self.paymaster.run(self._clock_ms)
         return self._ran(ordered, dry_run=dry_run)
 
-    def list(self, state: str = "") -> Result:
+    def overview(self, state: str = "") -> Result:
         """List what is owed and what was ordered, perhaps in one state alone."""
         if state and state not in FILTERS:
             raise UsageError(f"--state is one of {', '.join(FILTERS)}, not {state!r}")

@@ -69,7 +69,7 @@ class Sum(NamedTuple):
 
     method: str
     state: State
-    count: int
+    payouts: int
     gross_cents: int
     net_cents: int
 

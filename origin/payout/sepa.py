@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from typing import Self
 
 from ...protocol.errors import LocalError, StoreFullError, UsageError
 from .creditfile import MAX_TRANSFERS, Debtor, Transfer, credit_file, message_id
@@ -100,7 +100,7 @@ class SepaFiles:
         return Verdict("silent", order.reference, "only the bank knows")
 
 
-class _Alone(AbstractContextManager["_Alone"]):
+class _Alone:
     """Keeps other processes of this machine from the drafts; ``LocalError`` where one is at them."""
 
     def __init__(self, folder: Path) -> None:
@@ -118,16 +118,22 @@ class _Alone(AbstractContextManager["_Alone"]):
             os.close(self._fd)
         self._fd = -1
 
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(self, *exception: object) -> None:
         self.close()
 
 
-class _File(AbstractContextManager["_File"]):
+class _File:
     def __init__(self, draft: Path, path: Path, alone: _Alone) -> None:
         self.reference = path.name
         self._draft = draft
         self._path = path
         self._alone = alone
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *exception: object) -> None:
         self._alone.close()

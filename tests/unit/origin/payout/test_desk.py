@@ -94,8 +94,8 @@ def test_a_run_writes_a_file_and_a_bank_ends_it(house: House, tmp_path: Path) ->
 def test_nothing_prints_a_whole_account(house: House) -> None:
     shown = [house.add("ada", method="sepa", iban=IBAN, bic="DEUTDEFF", account="acct_0123456789")]
     house.owe("ada", 10_000)
-    shown += [house.desk.list_payees(), house.desk.run(), house.desk.list()]
-    shown += [house.desk.show(house.desk.list()["payouts"][0]["id"])]
+    shown += [house.desk.list_payees(), house.desk.run(), house.desk.overview()]
+    shown += [house.desk.show(house.desk.overview()["payouts"][0]["id"])]
     with pytest.raises(UsageError) as caught:
         house.desk.put_payee("ada", Wishes(iban=IBAN[:-1] + "1"), new=False)
     text = f"{shown} {caught.value} {house.metrics()}"
@@ -142,12 +142,12 @@ def test_what_waits_says_why(house: House) -> None:
     house.add("cyd", method="http", account="acct")
     for payee in ("ada", "ben", "cyd", "dan"):
         house.owe(payee, 6_000)
-    why = {row["payee"]: row["reason"] for row in house.desk.list("accrued")["owed"]}
+    why = {row["payee"]: row["reason"] for row in house.desk.overview("accrued")["owed"]}
     assert why["ada"].startswith("no IBAN")
     assert why["ben"].startswith("no method")
     assert why["cyd"].startswith("no provider is set")
     assert why["dan"].startswith("nobody knows dan")
-    assert house.desk.list()["troubles"] == [{"method": "http", "trouble": why["cyd"]}]
+    assert house.desk.overview()["troubles"] == [{"method": "http", "trouble": why["cyd"]}]
     assert house.desk.run()["payouts"] == []
 
 
@@ -156,17 +156,17 @@ def test_the_month_is_run_once_on_its_day(house: House) -> None:
     house.owe("ada", 5_000)
     house.now_ms = JUNE_5_MS - 1
     house.desk.tend()
-    assert house.desk.list()["payouts"] == []
+    assert house.desk.overview()["payouts"] == []
     house.now_ms = JUNE_5_MS + 9 * DAY_MS  # May is not settled: it waits until the 15th
     house.desk.tend()
-    assert house.desk.list()["payouts"] == []
+    assert house.desk.overview()["payouts"] == []
     house.now_ms = JUNE_5_MS + 10 * DAY_MS
     house.desk.tend()
-    assert [row["state"] for row in house.desk.list()["payouts"]] == ["sent"]
+    assert [row["state"] for row in house.desk.overview()["payouts"]] == ["sent"]
     house.owe("ada", 5_000)
     house.now_ms += DAY_MS
     assert house.desk.monthly() is None
-    assert len(house.desk.list()["payouts"]) == 1
+    assert len(house.desk.overview()["payouts"]) == 1
 
 
 def test_a_failed_payout_is_owed_again_and_goes_out_under_a_new_id(house: House) -> None:
@@ -200,4 +200,4 @@ def test_a_second_currency_or_a_bad_account_stops_sepa_alone(tmp_path: Path) -> 
 
 def test_a_state_that_is_none_is_refused(house: House) -> None:
     with pytest.raises(UsageError, match="--state is one of accrued"):
-        house.desk.list("lost")
+        house.desk.overview("lost")
