@@ -99,10 +99,10 @@ def _payees(look: Look) -> dict[str, PayeeEarning]:
             before = cut[payee.payee].get(code, CodeLine(code, 0, 0))
             cut[payee.payee][code] = CodeLine(code, before.pulses + sum_.pulses, before.ms + sum_.ms)
     found: dict[str, PayeeEarning] = {}
-    for payee in sorted({*sums, *cut}):
-        share, paid, held, capped = sums[payee]
-        uncounted = [line for _, line in sorted(cut[payee].items())]
-        found[payee] = PayeeEarning(payee, viewed.get(payee, []), share, paid, held, capped, uncounted)
+    for name in sorted({*sums, *cut}):
+        share, paid, held, capped = sums[name]
+        uncounted = [line for _, line in sorted(cut[name].items())]
+        found[name] = PayeeEarning(name, viewed.get(name, []), share, paid, held, capped, uncounted)
     return found
 
 
