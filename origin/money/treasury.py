@@ -60,6 +60,7 @@ class Treasury:
         self._patron_fee_points = settings.money.patron_fee_basis_points
         self._opening = threading.RLock()
         self._intake_settings = settings.intake
+        self._reporting = threading.Lock()
         self.rules = rules_of(settings)
         self.tickets = TicketOffice(keys.ticket, keys.ticket_secret)
         self.watch: Callable[[Frame], None] = lambda _: None
@@ -90,6 +91,15 @@ class Treasury:
     @cached_property
     def _ledger(self) -> Ledger:
         return Ledger(self._place, self.rules.currency)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there are books; a file that is not there yet is not made by looking."""
+        return not isinstance(self._place, Path) or self._place.exists()
+
+    def opened_ledger(self) -> Ledger:
+        """Return the books, opened by one thread alone."""
+        return self.ledger
 
     def check_ledger(self) -> Soundness | None:
         """Check all books; None where there are none yet. Raises ``LocalError`` where they do not open."""
@@ -251,7 +261,8 @@ class Treasury:
     def report(self, month: str | None, now_ms: int) -> Result:
         """Write a settled month's report directory; raises as ``Closing.report``."""
         del now_ms
-        folder = self.closing.report(month)
+        with self._reporting:
+            folder = self.closing.report(month)
         return {"month": folder.name, "folder": str(folder)}
 
     @property

@@ -9,7 +9,8 @@ from pathlib import Path
 from farcast.origin.money.credit import Credit, Fact
 from farcast.origin.money.database import Place
 from farcast.origin.money.ledger import Ledger
-from farcast.origin.money.settlement import Log, Outcome, Viewing, settle
+from farcast.origin.money.settlement import Log, Outcome, settle
+from farcast.origin.money.viewing import sum_up
 from farcast.protocol.rules import Rules
 from farcast.tests.unit.origin.mint import CLOSE_MS, FIRST_DAY, MONTH, RELAY, Shelf, account
 
@@ -23,7 +24,7 @@ def outcome(
     """Return a month in which one account watched for ``ms``, and one relay served so many kilobytes."""
     tier = ((RELAY.key[:16], served),) if served else ()
     item = Fact(account(1), 0, account(1), FIRST_DAY, 1, b"n", 0, 0, 0, ms, 2, FILM, tier, "")
-    viewing = Viewing([Credit(item, ms, ())] if ms else [], [], [], [])
+    viewing = sum_up([Credit(item, ms, ())] if ms else [], [], [], [], SHELF.manifests, Rules())
     log = Log(1, bytes(32), bytes(32))
     books = ledger.books(month, as_of_ms)
     relays = {RELAY.key[:16]: RELAY.key}
