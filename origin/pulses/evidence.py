@@ -15,10 +15,11 @@ from ...protocol.errors import RemoteError
 from ...protocol.manifest import Manifest
 from ...protocol.merkle import leaf_hash, node_hash
 from ...protocol.ports import TierName
-from ...protocol.pulse import Pulse, open_viewing
+from ...protocol.pulse import ACTIVE, Pulse, Viewing, open_viewing
 from ...protocol.ticket import Holder, Ticket, TicketOffice
 from ..money.credit import Fact
-from .admission import WITNESS, condemned, copies, month_of, open_frame, tickets
+from .chain import Found, Sieve, signed
+from .frame import WITNESS, condemned, month_of, open_frame, tickets
 
 Manifests = Callable[[bytes], Manifest | None]
 """Finds a manifest by the SHA-256 digest of its block."""
@@ -28,17 +29,25 @@ Manifests = Callable[[bytes], Manifest | None]
 class _Body:
     """One authentic body: the pulse, and every earliest stamp with the log position it came at.
 
-    ``condemned_at`` is the position at which its witness was found false.
+    ``found`` is the copy that showed first that it is authentic, ``condemned_at`` the position at which
+    its witness was found false.
     """
 
     pulse: Pulse
     name: bytes
+    found: Found
     stamps: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     condemned_at: int | None = None
+    is_signed: bool | None = None
 
-    def received_ms(self, size: int) -> int | None:
-        """Return the smallest stamp among the copies in the first ``size`` entries."""
-        return min((stamp for position, stamp in self.stamps if position < size), default=None)
+    def received_ms(self, size: int, session: bytes) -> int | None:
+        """Return the smallest stamp in the first ``size`` entries, if those show it to be authentic."""
+        stamp_ms = min((stamp for position, stamp in self.stamps if position < size), default=None)
+        if stamp_ms is None or self.found.proven_at < size:
+            return stamp_ms
+        if self.is_signed is None:
+            self.is_signed = signed(self.found.envelope, session)
+        return stamp_ms if self.is_signed else None
 
 
 @dataclass(slots=True)
@@ -52,10 +61,21 @@ class _Watched:
 
 
 class Evidence:
-    """Everything the intake log holds of the tickets of chosen days."""
+    """Everything the intake log holds of the tickets of chosen days.
 
-    def __init__(self, payloads: Iterable[bytes], office: TicketOffice, days: range) -> None:
-        """Read the log; pulses of tickets outside ``days`` are counted by month only."""
+    The plain way, in memory: what settlement computes from columns is checked against it, and what
+    the columns leave open (bodies under one number, boxes that do not open) is judged by it.
+    """
+
+    def __init__(
+        self,
+        payloads: Iterable[bytes],
+        office: TicketOffice,
+        days: range,
+        *,
+        chosen: Callable[[Holder], bool] | None = None,
+    ) -> None:
+        """Read the log; pulses of tickets outside ``days``, or not ``chosen``, are counted by month only."""
         self.leaves: list[bytes] = []
         self.times_ms: list[int] = []
         self._office = office
@@ -63,9 +83,11 @@ class Evidence:
         self._watched: dict[bytes, _Watched] = {}
         self._elsewhere: dict[bytes, int] = {}
         self._months: dict[str, int] = {}
+        self._chosen = chosen
+        self._sieve = Sieve()
         for position, payload in enumerate(payloads):
             self.leaves.append(leaf_hash(payload))
-            self._read(position, payload)
+            self.read(position, payload)
 
     def size_at(self, as_of_ms: int) -> int:
         """Return how many entries the log had at ``as_of_ms``; entries' times never go back."""
@@ -73,20 +95,27 @@ class Evidence:
 
     def months(self, size: int) -> set[str]:
         """Return the months that the first ``size`` entries hold pulses of."""
+        self._rest()
         return {month for month, position in self._months.items() if position < size}
 
     def stored(self, size: int) -> dict[bytes, int]:
         """Return how many distinct pulses of each ticket the first ``size`` entries hold."""
+        self._rest()
         stored: dict[bytes, int] = {}
         for tid, watched in self._watched.items():
             if watched.position >= size:
                 continue
-            seqs = {b.pulse.seq for b in watched.bodies.values() if b.received_ms(size) is not None}
+            seqs = {
+                b.pulse.seq
+                for b in watched.bodies.values()
+                if b.received_ms(size, watched.ticket.session) is not None
+            }
             stored[tid] = len(seqs)
         return stored
 
     def facts(self, size: int, days: range, manifests: Manifests) -> list[Fact]:
         """Return the facts of these days as the first ``size`` entries tell them."""
+        self._rest()
         titles: dict[bytes, Manifest | None] = {}
 
         def known(digest: bytes) -> bool:
@@ -105,7 +134,7 @@ class Evidence:
         bodies: dict[int, list[tuple[_Body, int]]] = defaultdict(list)
         links: set[bytes] = set()
         for body in watched.bodies.values():
-            received_ms = body.received_ms(size)
+            received_ms = body.received_ms(size, watched.ticket.session)
             if received_ms is not None:
                 bodies[body.pulse.seq].append((body, received_ms))
                 links.add(body.pulse.prev)
@@ -118,26 +147,44 @@ class Evidence:
                     code = code or WITNESS
                 yield _fact(watched, body, received_ms, key, known, code=code)
 
-    def _read(self, position: int, payload: bytes) -> None:
+    def read(self, position: int, payload: bytes) -> None:
+        """Take in one entry of the log; ``position`` is its place there, and only ever rises."""
         frame = open_frame(payload)
         self.times_ms.append(frame.at_ms)
         for tid, name in condemned(frame):
             if tid in self._watched and name in self._watched[tid].bodies:
                 self._watched[tid].bodies[name].condemned_at = position
         for ticket in tickets(frame):
-            if ticket.day in self._days:
-                holder = self._office.holder(ticket)
+            holder = self._office.holder(ticket) if ticket.day in self._days else None
+            if holder is not None and (self._chosen is None or self._chosen(holder)):
                 self._watched.setdefault(ticket.tid, _Watched(position, ticket, holder))
             else:
                 self._elsewhere.setdefault(ticket.tid, ticket.day)
-        for copy in copies(frame):
-            watched = self._watched.get(copy.pulse.tid)
-            day = watched.ticket.day if watched else self._elsewhere[copy.pulse.tid]
-            self._months.setdefault(month_of(day), position)
-            if watched:
-                body = watched.bodies.setdefault(copy.name, _Body(copy.pulse, copy.name))
-                if not body.stamps or copy.stamp_ms < body.stamps[-1][1]:
-                    body.stamps.append((position, copy.stamp_ms))
+        for found in self._sieve.read(position, frame):
+            self._take(found)
+
+    def _take(self, found: Found) -> None:
+        copy = found.copy
+        watched = self._watched.get(copy.pulse.tid)
+        day = watched.ticket.day if watched else self._elsewhere.get(copy.pulse.tid)
+        if day is None:
+            return  # only some entries are read, and not the one that brought this ticket
+        month = month_of(day)
+        self._months[month] = min(found.position, self._months.get(month, found.position))
+        if watched:
+            body = watched.bodies.setdefault(copy.name, _Body(copy.pulse, copy.name, found))
+            if found.proven_at < body.found.proven_at:
+                body.found = found
+            if all(at > found.position or stamp > copy.stamp_ms for at, stamp in body.stamps):
+                body.stamps.append((found.position, copy.stamp_ms))
+
+    def _rest(self) -> None:
+        """Take in what nothing in the log shows to be authentic but its own signature."""
+        for found in self._sieve.rest():
+            self._take(found)
+
+
+_NOTHING = Viewing(ACTIVE, bytes(32), 0, 0, [], bytes(16))
 
 
 def log_root(leaves: list[bytes]) -> bytes:
@@ -157,9 +204,9 @@ def _fact(
     pulse, holder = body.pulse, watched.holder
     try:
         viewing = open_viewing(pulse, key)
-    except RemoteError as error:  # the intake let none in; a rotated ticket secret would
-        message = f"a stored pulse does not open under this origin's ticket secret: {error}"
-        raise RemoteError(message, reason=error.reason) from error
+    except RemoteError as error:  # nobody's viewing, and no reason to stop a settlement
+        viewing = _NOTHING
+        code = error.reason if error.reason == "bad_box" else "bad_viewing"
     relay = TierName.RELAY
     return Fact(
         account=holder.account,
