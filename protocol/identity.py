@@ -7,6 +7,7 @@ key, in base58btc (``12D3KooW...``).
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal, TypeVar
 
 from nacl import bindings
@@ -45,7 +46,7 @@ _BASE58_INDEX = {letter: value for value, letter in enumerate(_BASE58)}
 _PEER_ID_MAX_CHARS = 60
 
 
-class Signed(Message, frozen=True):
+class Signed(Message, frozen=True, gc=False):
     """A message body and the signature over it, as both travel: ``[body, sig]``."""
 
     body: bytes
@@ -86,6 +87,7 @@ class Identity:
         return encode(Signed(body, self.sign(kind, body)))
 
 
+@cache
 def domain(kind: Kind) -> bytes:
     """Return the domain-separation prefix of ``kind``."""
     return b"farcast/" + kind.encode() + b"/v1\0"
