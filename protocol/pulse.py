@@ -56,7 +56,7 @@ class Viewing(Message, frozen=True):
     witness: Annotated[bytes, Meta(min_length=16, max_length=16)]
 
 
-class Pulse(Message, frozen=True):
+class Pulse(Message, frozen=True, gc=False):
     """The signed body (kind ``pulse``).
 
     ``seq`` counts from 1 per ticket; ``at_ms`` is the node's clock; ``cum_ms`` and ``delta_ms``

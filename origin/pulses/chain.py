@@ -8,20 +8,25 @@ checked, at arrival or at the seal, changes nothing here: a seal only saves the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from ...protocol.codec import decode
 from ...protocol.identity import Signed, verify
 from .frame import DUPLICATE, PENDING, UNPROVEN, Copy, Frame, every_copy, open_frame, seals_of, tickets
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A body not known to be authentic: its copies by position, and the signed envelopes they came in."""
+class Found(NamedTuple):
+    """One copy of an authentic body: the entry it came with, and the first entry that shows it authentic.
 
-    copies: list[tuple[int, Copy]] = field(default_factory=list[tuple[int, Copy]])
-    envelopes: set[bytes] = field(default_factory=set[bytes])
+    ``proven_at`` is later where only a link showed it; then ``envelope``, as it came, may still be
+    validly signed itself, which nobody had to know.
+    """
+
+    position: int
+    copy: Copy
+    proven_at: int
+    envelope: bytes
 
 
 class Sieve:
@@ -29,80 +34,79 @@ class Sieve:
 
     def __init__(self) -> None:
         self._sessions: dict[bytes, bytes] = {}
-        self._waiting: dict[bytes, dict[bytes, _Waiting]] = {}
+        self._waiting: dict[bytes, dict[bytes, list[Found]]] = {}
 
-    def read(self, position: int, frame: Frame) -> list[tuple[int, Copy]]:
-        """Take in one entry; returns what is authentic now, each copy with the position it came at."""
+    def read(self, position: int, frame: Frame) -> list[Found]:
+        """Take in one entry; returns what is authentic now, earlier copies too."""
         seals = seals_of(frame)
         if seals is not None:
-            return [
-                item
-                for found in seals.proven
-                for name in found.names
-                for item in self._prove(found.tid, name)
-            ]
+            proven = [(bodies.tid, name) for bodies in seals.proven for name in bodies.names]
+            return [item for tid, name in proven for item in self._prove(tid, name)]
         for ticket in tickets(frame):
             self._sessions.setdefault(ticket.tid, ticket.session)
-        found: list[tuple[int, Copy]] = []
-        for copy, data in every_copy(frame):
-            held = self._waiting.get(copy.pulse.tid)
+        found: list[Found] = []
+        for copy, envelope in every_copy(frame):
+            one = Found(position, copy, position, envelope)
+            held = self._waiting.get(copy.pulse.tid, {})
             if copy.verdict in (PENDING, UNPROVEN):
                 held = self._waiting.setdefault(copy.pulse.tid, {})
-                waiting = held.setdefault(copy.name, _Waiting())
-                waiting.copies.append((position, copy))
-                waiting.envelopes.add(data)
-            elif held is not None and copy.name in held and copy.verdict == DUPLICATE:
-                held[copy.name].copies.append((position, copy))
-                held[copy.name].envelopes.add(data)
+                held.setdefault(copy.name, []).append(one)
+            elif copy.verdict == DUPLICATE and copy.name in held:
+                held[copy.name].append(one)
             else:
-                found.append((position, copy))
-                if held is not None:  # a session with something in doubt: follow its links
-                    found += self._prove(copy.pulse.tid, copy.name)
-                    found += self._linked(copy)
+                found.append(one)
+                if held:  # a ticket with something in doubt: follow its links
+                    again = held.pop(copy.name, [])
+                    found += [item._replace(proven_at=position) for item in again]
+                    found += self._linked(one)
         return found
 
     def learn(self, tid: bytes, session: bytes) -> None:
         """Take the session key of a ticket that came before what is read here."""
         self._sessions.setdefault(tid, session)
 
-    def doubtful(self) -> list[tuple[int, Copy]]:
+    def doubtful(self) -> list[Found]:
         """Return the copies of what nothing has shown to be authentic so far."""
-        return [
-            item for held in self._waiting.values() for waiting in held.values() for item in waiting.copies
-        ]
+        return [item for held in self._waiting.values() for items in held.values() for item in items]
 
-    def rest(self) -> list[tuple[int, Copy]]:
+    def is_sure(self, found: Found) -> bool:
+        """Say whether the entry that brought a copy is enough to show that it is authentic."""
+        if found.proven_at == found.position:
+            return True
+        session = self._sessions.get(found.copy.pulse.tid)
+        return session is not None and signed(found.envelope, session)
+
+    def rest(self) -> list[Found]:
         """Check by signature what no seal has covered; returns what turns out to be authentic."""
-        found: list[tuple[int, Copy]] = []
+        found: list[Found] = []
         for tid, held in list(self._waiting.items()):
             session = self._sessions.get(tid)
-            if session is None:
-                continue  # only some entries were read, and not the one that brought this ticket
-            newest = sorted(held, key=lambda name: -held[name].copies[0][1].pulse.seq)
-            for name in newest:
-                waiting = held.get(name)
-                if waiting is not None and any(map(_signed_by(session), waiting.envelopes)):
+            for name in sorted(held, key=lambda one: -held[one][0].copy.pulse.seq):
+                if session and any(signed(item.envelope, session) for item in held.get(name, ())):
                     found += self._prove(tid, name)
         return found
 
-    def _prove(self, tid: bytes, name: bytes) -> list[tuple[int, Copy]]:
-        """Let a body through that is authentic, and every body it leads to by links."""
-        held = self._waiting.get(tid)
-        waiting = held.pop(name, None) if held else None
-        if waiting is None:
-            return []
-        found = list(waiting.copies)
-        return found + self._linked(found[0][1])
+    def _prove(self, tid: bytes, name: bytes) -> list[Found]:
+        """Let a body through that is validly signed, and every body it leads to by links."""
+        found = self._waiting.get(tid, {}).pop(name, [])
+        return found + self._linked(found[0]) if found else []
 
-    def _linked(self, copy: Copy) -> list[tuple[int, Copy]]:
-        found: list[tuple[int, Copy]] = []
-        held = self._waiting.get(copy.pulse.tid, {})
-        at = copy.pulse
-        while (before := held.get(at.prev)) is not None and before.copies[0][1].pulse.seq < at.seq:
-            del held[at.prev]
-            found += before.copies
-            at = before.copies[0][1].pulse
+    def _linked(self, linker: Found) -> list[Found]:
+        found: list[Found] = []
+        pulse, proven_at = linker.copy.pulse, linker.proven_at
+        held = self._waiting.get(pulse.tid, {})
+        while (before := held.get(pulse.prev)) is not None and before[0].copy.pulse.seq < pulse.seq:
+            del held[pulse.prev]
+            proven_at = max(proven_at, before[0].position)
+            found += [item._replace(proven_at=max(item.position, proven_at)) for item in before]
+            pulse = before[0].copy.pulse
         return found
+
+
+def signed(envelope: bytes, session: bytes) -> bool:
+    """Say whether an envelope that was stored is validly signed itself."""
+    found = decode(Signed, envelope)
+    return verify("pulse", session, found.body, found.sig)
 
 
 def counting(bodies: Iterable[Copy]) -> set[bytes]:
@@ -129,17 +133,9 @@ def counted(payloads: Iterable[bytes]) -> dict[bytes, set[bytes]]:
     """Return by ticket the hashes of the bodies that count, from the entries of a whole log."""
     sieve = Sieve()
     bodies: dict[bytes, dict[bytes, Copy]] = defaultdict(dict)
-    found: list[tuple[int, Copy]] = []
+    found: list[Found] = []
     for position, payload in enumerate(payloads):
         found += sieve.read(position, open_frame(payload))
-    for _, copy in [*found, *sieve.rest()]:
-        bodies[copy.pulse.tid][copy.name] = copy
+    for one in [*found, *sieve.rest()]:
+        bodies[one.copy.pulse.tid][one.copy.name] = one.copy
     return {tid: counting(held.values()) for tid, held in bodies.items()}
-
-
-def _signed_by(session: bytes) -> Callable[[bytes], bool]:
-    def check(envelope: bytes) -> bool:
-        signed = decode(Signed, envelope)
-        return verify("pulse", session, signed.body, signed.sig)
-
-    return check

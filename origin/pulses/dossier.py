@@ -52,12 +52,14 @@ class Dossier:
     tail: Opened | None = None
     looked: int = 0
     upto: int = 0
+    session: bytes = b""
     from_ms: int = 0
     until_ms: int = 0
     late_ms: int = 0
 
     def __post_init__(self) -> None:
-        """Set the bounds of the ticket's day."""
+        """Keep at hand what every pulse is held against."""
+        self.session = self.ticket.session
         self.from_ms = self.ticket.day * DAY_MS - DAY_GRACE_MS
         self.until_ms = (self.ticket.day + 1) * DAY_MS + DAY_GRACE_MS
         self.late_ms = month_end_ms(self.ticket.day)
@@ -184,7 +186,7 @@ class Dossier:
             item = held
             if self.linked(seq, item.name):
                 self.proven(seq)
-            elif verify("pulse", self.ticket.session, item.body, item.sig):
+            elif verify("pulse", self.session, item.body, item.sig):
                 proof.proven.append(item.name)
                 self.proven(seq)
             else:

@@ -18,8 +18,8 @@ from ...protocol.ports import TierName
 from ...protocol.pulse import ACTIVE, Pulse, Viewing, open_viewing
 from ...protocol.ticket import Holder, Ticket, TicketOffice
 from ..money.credit import Fact
-from .admission import WITNESS, Copy, condemned, month_of, open_frame, tickets
-from .chain import Sieve
+from .chain import Found, Sieve, signed
+from .frame import WITNESS, condemned, month_of, open_frame, tickets
 
 Manifests = Callable[[bytes], Manifest | None]
 """Finds a manifest by the SHA-256 digest of its block."""
@@ -27,15 +27,25 @@ Manifests = Callable[[bytes], Manifest | None]
 
 @dataclass(slots=True)
 class _Body:
-    """One authentic body: the pulse, and every earliest stamp with the log position it came at."""
+    """One authentic body: the pulse, and every earliest stamp with the log position it came at.
+
+    ``found`` is the copy that showed first that it is authentic.
+    """
 
     pulse: Pulse
     name: bytes
+    found: Found
     stamps: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    is_signed: bool | None = None
 
-    def received_ms(self, size: int) -> int | None:
-        """Return the smallest stamp among the copies in the first ``size`` entries."""
-        return min((stamp for position, stamp in self.stamps if position < size), default=None)
+    def received_ms(self, size: int, session: bytes) -> int | None:
+        """Return the smallest stamp in the first ``size`` entries, if those show it to be authentic."""
+        stamp_ms = min((stamp for position, stamp in self.stamps if position < size), default=None)
+        if stamp_ms is None or self.found.proven_at < size:
+            return stamp_ms
+        if self.is_signed is None:
+            self.is_signed = signed(self.found.envelope, session)
+        return stamp_ms if self.is_signed else None
 
 
 @dataclass(slots=True)
@@ -74,10 +84,10 @@ class Evidence:
         self._chosen = chosen
         self._sieve = Sieve()
         self._condemned: dict[tuple[bytes, bytes], int] = {}
+        """Bodies whose witness was found false, and the position at which it was."""
         for position, payload in enumerate(payloads):
             self.leaves.append(leaf_hash(payload))
             self.read(position, payload)
-        self.finish()
 
     def size_at(self, as_of_ms: int) -> int:
         """Return how many entries the log had at ``as_of_ms``; entries' times never go back."""
@@ -85,20 +95,27 @@ class Evidence:
 
     def months(self, size: int) -> set[str]:
         """Return the months that the first ``size`` entries hold pulses of."""
+        self.finish()
         return {month for month, position in self._months.items() if position < size}
 
     def stored(self, size: int) -> dict[bytes, int]:
         """Return how many distinct pulses of each ticket the first ``size`` entries hold."""
+        self.finish()
         stored: dict[bytes, int] = {}
         for tid, watched in self._watched.items():
             if watched.position >= size:
                 continue
-            seqs = {b.pulse.seq for b in watched.bodies.values() if b.received_ms(size) is not None}
+            seqs = {
+                b.pulse.seq
+                for b in watched.bodies.values()
+                if b.received_ms(size, watched.ticket.session) is not None
+            }
             stored[tid] = len(seqs)
         return stored
 
     def facts(self, size: int, days: range, manifests: Manifests) -> list[Fact]:
         """Return the facts of these days as the first ``size`` entries tell them."""
+        self.finish()
         titles: dict[bytes, Manifest | None] = {}
 
         def known(digest: bytes) -> bool:
@@ -117,7 +134,7 @@ class Evidence:
         bodies: dict[int, list[tuple[_Body, int]]] = defaultdict(list)
         links: dict[bytes, int] = {}
         for body in watched.bodies.values():
-            received_ms = body.received_ms(size)
+            received_ms = body.received_ms(size, watched.ticket.session)
             if received_ms is not None:
                 bodies[body.pulse.seq].append((body, received_ms))
                 links[body.pulse.prev] = max(body.pulse.seq, links.get(body.pulse.prev, 0))
@@ -142,25 +159,28 @@ class Evidence:
                 self._watched.setdefault(ticket.tid, _Watched(position, ticket, holder))
             else:
                 self._elsewhere.setdefault(ticket.tid, ticket.day)
-        for at, copy in self._sieve.read(position, frame):
-            self._take(at, copy)
+        for found in self._sieve.read(position, frame):
+            self._take(found)
 
-    def finish(self) -> None:
-        """Check by signature what no seal has covered; call it behind the last ``read``."""
-        for at, copy in self._sieve.rest():
-            self._take(at, copy)
-
-    def _take(self, position: int, copy: Copy) -> None:
+    def _take(self, found: Found) -> None:
+        copy = found.copy
         watched = self._watched.get(copy.pulse.tid)
         day = watched.ticket.day if watched else self._elsewhere.get(copy.pulse.tid)
         if day is None:
             return  # only some entries are read, and not the one that brought this ticket
         month = month_of(day)
-        self._months[month] = min(position, self._months.get(month, position))
+        self._months[month] = min(found.position, self._months.get(month, found.position))
         if watched:
-            body = watched.bodies.setdefault(copy.name, _Body(copy.pulse, copy.name))
-            if all(position < at or copy.stamp_ms < stamp for at, stamp in body.stamps):
-                body.stamps.append((position, copy.stamp_ms))
+            body = watched.bodies.setdefault(copy.name, _Body(copy.pulse, copy.name, found))
+            if found.proven_at < body.found.proven_at:
+                body.found = found
+            if all(at > found.position or stamp > copy.stamp_ms for at, stamp in body.stamps):
+                body.stamps.append((found.position, copy.stamp_ms))
+
+    def finish(self) -> None:
+        """Take in what nothing in the log shows to be authentic but its own signature."""
+        for found in self._sieve.rest():
+            self._take(found)
 
 
 _NOTHING = Viewing(ACTIVE, bytes(32), 0, 0, [], bytes(16))

@@ -29,7 +29,7 @@ from ...protocol.codec import decode, encode
 from ...protocol.errors import RemoteError
 from ...protocol.identity import Identity, Signed
 from ...protocol.pulse import pulse_hash
-from ...protocol.rules import Rules
+from ...protocol.rules import HOUR_MS, Rules
 from ...protocol.ticket import DAY_MS, TicketOffice
 from . import checkpoint
 from .admission import Admission, Arrival, Judgement, Verify, code_of, unproven
@@ -250,6 +250,9 @@ class Intake:
             at_ms = max(now_ms, self._at_ms)  # a clock set back never reorders the log
             if at_ms // DAY_MS != self._at_ms // DAY_MS:
                 self._admission.forget(at_ms)
+            if at_ms // HOUR_MS != self._at_ms // HOUR_MS:  # so that an hour's file is proven in itself
+                self._admission.prove()
+                self._note(self._admission.take_found(), self._at_ms)
             relay = bool(carrier) and self._is_relay(carrier)
             judged = self._admission.admit(read(at_ms, relay), at_ms, carrier, relay=relay, name=name)
             if judged.news:

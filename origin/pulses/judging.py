@@ -64,13 +64,13 @@ class Round:
         seq, name = item.pulse.seq, item.name
         if seq in dossier.waiting and dossier.open[dossier.names[seq]][1:4] != item[1:4]:
             self._register.prove(dossier)  # the same number with anything different: now it matters
-        if dossier.has(seq, name):
+        if seq in dossier.names and dossier.has(seq, name):
             if item.stamp_ms < dossier.stamp(seq, name):
                 self._save(dossier)
                 self.news |= dossier.lower(seq, name, item.stamp_ms)
             return DUPLICATE
         linked = not self._eager and dossier.linked(seq, name)
-        if linked or verify("pulse", dossier.ticket.session, item.body, item.sig):
+        if linked or verify("pulse", dossier.session, item.body, item.sig):
             return self._accept(dossier, item)
         return ""
 
@@ -105,8 +105,9 @@ class Round:
     def _accept(self, dossier: Dossier, item: Opened) -> str:
         """Return the verdict on an authentic body that is not here yet."""
         pulse, seq, register = item.pulse, item.pulse.seq, self._register
-        self.use(dossier)
-        bodies = dossier.bodies(seq)
+        if self._new:
+            self.use(dossier)
+        bodies = dossier.bodies(seq) if seq in dossier.names else 0
         code = register.refusal(dossier, pulse, self._now_ms)
         if code:
             if not bodies and dossier.rejects.get(seq) != code:
@@ -117,15 +118,17 @@ class Round:
         if bodies >= BODIES_KEPT:
             return "too_many_bodies"
         self.news = True
-        before = len(dossier.open)
         regular = seq == 1 or dossier.names.get(seq - 1) == pulse.prev
         if regular and not (bodies or dossier.rejects or dossier.waiting or dossier.unproven):
             dossier.put(item, waiting=False)
             register.undo.append((dossier, seq, item.name, None))
+            register.open_pulses += 1
+            register.open[pulse.tid] = self._now_ms
         else:
             self._save(dossier)
+            before = len(dossier.open)
             dossier.keep(item)
-        register.opened(pulse.tid, len(dossier.open) - before, self._now_ms)
+            register.opened(pulse.tid, len(dossier.open) - before, self._now_ms)
         return EQUIVOCATION if bodies else STORED
 
     def _save(self, dossier: Dossier) -> None:

@@ -38,7 +38,7 @@ class Register:
         self._office = office
         self._ticket_keys = ticket_keys
         self._rules = rules
-        self._brought: list[bytes] = []
+        self._brought: list[tuple[bytes, bytes]] = []
         self._signatures: set[bytes] = set()
         self._found = Seals(1, [], [], [])
 
@@ -65,7 +65,8 @@ class Register:
             else:
                 dossier.restore(before)
             self.open_pulses -= opened - len(dossier.open)
-        for tid in self._brought:
+        for tid, signature in self._brought:
+            self._signatures.discard(signature)
             del self.known[tid]
             self.open.pop(tid, None)
         self.begin()
@@ -95,8 +96,9 @@ class Register:
         if tid in self.known:
             return False
         self.known[tid] = dossier
-        self._brought.append(tid)
-        self._signatures.add(envelope[-SIGNATURE_BYTES:])
+        signature = envelope[-SIGNATURE_BYTES:]
+        self._brought.append((tid, signature))
+        self._signatures.add(signature)
         return True
 
     def save(self, dossier: Dossier) -> None:

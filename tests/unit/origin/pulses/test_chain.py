@@ -205,7 +205,11 @@ def test_both_ways_end_at_the_same_set_whoever_brings_what(history: list[Deliver
 def test_what_a_seal_proved_needs_no_second_check() -> None:
     log = deliver([Delivery(RELAY, HONEST, seals=True)], "chained")
     sieve = Sieve()
-    found = [copy for index, data in enumerate(log) for _, copy in sieve.read(index, open_frame(data))]
+    found = [
+        copy
+        for index, data in enumerate(log)
+        for copy in (one.copy for one in sieve.read(index, open_frame(data)))
+    ]
     assert {copy.name for copy in found} == {one.name for one in HONEST}
     assert sieve.rest() == []
 
@@ -216,7 +220,7 @@ def test_a_pending_copy_keeps_the_place_it_came_at() -> None:
     )
     sieve = Sieve()
     found = [item for index, data in enumerate(log) for item in sieve.read(index, open_frame(data))]
-    assert {position for position, copy in found if copy.pulse.tid == VIEWERS[0].tid} == {0}
+    assert {one.position for one in found if one.copy.pulse.tid == VIEWERS[0].tid} == {0}
 
 
 def test_one_signature_a_session_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:

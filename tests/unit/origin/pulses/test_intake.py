@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -292,3 +295,37 @@ def test_the_metrics_say_what_the_counts_say(tmp_path: Path) -> None:
     assert value("pulses_duplicate_total") == 3
     assert value("pulses_rejected_total", reason="malformed") == 1
     assert value("intake_log_entries") == 1
+
+
+def test_posts_that_wait_together_share_a_sync_and_each_ack_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = open_intake(tmp_path)
+    viewers = [Viewer(number) for number in range(12)]
+    bodies = [post([viewer], viewer.watch(FILM, 3)) for viewer in viewers]
+    intake.post(bodies[0], NOON)
+    written, syncs = intake._log, 0
+    first, several = threading.Event(), threading.Event()
+    durable = 0
+
+    def slow(_: int) -> None:
+        nonlocal syncs, durable
+        syncs += 1
+        reached = written.written
+        first.set()
+        assert several.wait(10)  # while this one is under way the others are judged and written
+        durable = max(durable, reached)
+
+    monkeypatch.setattr("os.fdatasync", slow)
+    with ThreadPoolExecutor(12) as pool:
+        acks = [pool.submit(intake.post, bodies[1], NOON)]
+        assert first.wait(10)
+        acks += [pool.submit(intake.post, body, NOON) for body in bodies[2:]]
+        while written.written < 12:
+            time.sleep(0.001)
+        several.set()
+        sizes = [read(ack.result()).log_size for ack in acks]
+    assert syncs == 2
+    assert sorted(sizes) == list(range(2, 13))
+    assert durable == 12
+    assert intake.counts().accepted == 48

@@ -127,3 +127,58 @@ def test_after_a_failed_sync_the_log_refuses_to_go_on(
         log.append(b"more", T0)
     log.close()
     assert opened(tmp_path)[1] == [b"lost"]  # written, and never acked: it may be there, whole
+
+
+@pytest.mark.parametrize("place", [0, 44, 60, 900, 1_500])
+def test_a_changed_byte_in_the_last_frame_is_damage_because_it_was_synced_whole(
+    tmp_path: Path, place: int
+) -> None:
+    filled(tmp_path, [bytes(range(1, 251)) * 8])
+    path = next(tmp_path.glob("*.seg"))
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0x40
+    path.write_bytes(data)
+    with pytest.raises(LocalError, match=rf"{path.name} is damaged at byte 0"):
+        opened(tmp_path)
+    assert path.read_bytes() == data
+
+
+def test_a_last_frame_with_a_block_that_was_never_written_is_torn(tmp_path: Path) -> None:
+    filled(tmp_path, [b"kept", bytes(range(1, 251)) * 8])
+    path = next(tmp_path.glob("*.seg"))
+    data = bytearray(path.read_bytes())
+    data[1_024:1_536] = bytes(512)
+    path.write_bytes(data)
+    log, seen = opened(tmp_path)
+    assert (seen, log.torn_bytes) == ([b"kept"], 44 + 2_000)
+
+
+def test_frames_written_by_several_are_synced_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, _ = opened(tmp_path)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    for index in range(5):
+        log.write(f"frame {index}".encode(), T0 + index)
+    log.sync()
+    log.sync()
+    assert len(synced) == 1
+    log.write(b"the hour before", T0 + 10)
+    log.write(b"the next hour", T0 + 2 * HOUR_MS)
+    log.sync()
+    assert len(synced) == 3  # both files
+    log.close()
+    assert len(list(read_segments(tmp_path))) == 7
+
+
+def test_a_log_goes_on_from_where_it_was_read(tmp_path: Path) -> None:
+    filled(tmp_path, [b"one", b"two"], HOUR_MS)
+    log, _ = opened(tmp_path)
+    resume, root = log.resume(), log.tree.root()
+    log.append(b"three", T0 + 3 * HOUR_MS)
+    log.close()
+    seen: list[bytes] = []
+    again = SegmentLog(tmp_path, seen.append, resume)
+    assert (seen, again.tree.size) == ([b"three"], 3)
+    assert (again.tree.root(2), again.tree.root()) == (root, log.tree.root())
