@@ -28,8 +28,8 @@ from farcast.origin.payout.sepa import SepaFiles
 from farcast.origin.payout.tally import Tally
 from farcast.origin.payout.terms import Terms
 
-T0 = 1_780_617_600_000
-"""2026-06-05, the day payouts run."""
+T0 = 1_781_481_600_000
+"""2026-06-15, when payouts run though no month was ever settled."""
 IBAN = "DE89370400440532013000"
 TIMEOUT_S = 0.15
 RATES = {"DE": 1_500, "US": 3_000}
@@ -74,7 +74,7 @@ class PayHouse:
 
     def pay(self) -> None:
         """Do the month's run."""
-        self.paymaster.monthly(self.clock_ms, settled=True)
+        self.paymaster.monthly(self.clock_ms)
 
     def finish(self, move: Callable[[int], None]) -> None:
         """Let hours pass until every order has ended; a person confirms what only a person knows."""

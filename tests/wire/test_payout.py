@@ -70,7 +70,19 @@ def mover(url: str) -> Callable[[int], None]:
 
 def house(folder: Path, url: str, now_ms: int = T0, place: Place | None = None) -> PayHouse:
     folder.mkdir(exist_ok=True)
-    return PayHouse(place or folder / "ledger.db", folder / "payouts", url, now_ms)
+    found = PayHouse(place or folder / "ledger.db", folder / "payouts", url, now_ms)
+    OPENED.append(found)
+    return found
+
+
+OPENED: list[PayHouse] = []
+
+
+@pytest.fixture(autouse=True)
+def close_houses() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().ledger.close()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

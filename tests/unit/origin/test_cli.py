@@ -262,7 +262,7 @@ def test_a_home_in_use_hands_the_work_over(
         def there(home: Path, action: str, arguments: object, report: object) -> dict[str, object]:
             del home, arguments, report
             asked.append(action)
-            return {"payees": [{"id": "anna", "name": "Anna", "method": ""}]}
+            return {"payees": [Terms("anna", "Anna", "").facts()]}
 
         monkeypatch.setattr(admin, "call_running", there)
         assert "anna" in origin("payee", "list").out
