@@ -17,6 +17,7 @@ from farcast.node.home import Home
 from farcast.origin import admin
 from farcast.origin.cli import app
 from farcast.origin.keys import init
+from farcast.origin.payout.terms import Terms
 from farcast.protocol.directory import Endpoint
 from farcast.protocol.invite import parse_invite
 
