@@ -56,12 +56,12 @@ class Rows(Protocol):
 class Session(Protocol):
     """An open transaction of a database."""
 
-    def execute(self, sql: str, values: Sequence[Value] = ()) -> Rows:
+    def execute(self, sql: str, values: Sequence[Value] = (), /) -> Rows:
         """Run one statement."""
         ...
 
-    def executemany(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
-        """Run one statement for each row of values."""
+    def executemany(self, sql: str, rows: Iterable[Sequence[Value]], /) -> object:
+        """Run one statement for each row of values; an upsert names each of its rows once."""
         ...
 
 

@@ -310,6 +310,16 @@ def test_balances_sort_by_bytes_and_take_a_prefix(ledger: Ledger) -> None:
     assert list(ledger.balances("payable:a")) == ["payable:a-b", "payable:a.b", "payable:ab"]
 
 
+def test_a_transaction_may_have_thousands_of_lines(ledger: Ledger) -> None:
+    lines = [Posting(f"payable:p{number % 2_100}", -(number + 1)) for number in range(2_500)]
+    with ledger.transaction() as tx:
+        tx.post("view", b"", 0, [*lines, Posting(REVENUE, -sum(line.cents for line in lines))])
+        assert tx.lines(1)[:2_500] == lines
+    assert ledger.balances("payable:p7") | {"payable:p7": -(8 + 2_108)} == ledger.balances("payable:p7")
+    assert len(ledger.balances()) == 2_101
+    assert ledger.verify_chain() == 1
+
+
 def test_entries_come_in_order_and_in_pages(ledger: Ledger) -> None:
     for number in range(5):
         ledger.book_revenue(number + 1, FIRST_MS, bytes([number]), memo=f"é{number}")
