@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ class PayoutDesk:
 
         Harmless to call often and by several: a scheduler calls it after each settlement.
         """
-        ordered = self.paymaster.monthly(self._clock_ms, settled=self._is_settled())
+        ordered = self.paymaster.monthly(self._clock_ms)
         return None if ordered is None else self._ran(ordered, dry_run=False)
 
     def run(self, *, dry_run: bool = False) -> Result:
@@ -188,11 +188,6 @@ class PayoutDesk:
         used = {terms.method for terms in self.payees.all().values()}
         found = [(name, method.trouble()) for name, method in self._methods.items() if name in used]
         return [{"method": name, "trouble": trouble} for name, trouble in found if trouble]
-
-    def _is_settled(self) -> bool:
-        first = datetime.fromtimestamp(self._clock_ms() / 1_000, UTC).replace(day=1)
-        before = f"{first - timedelta(days=1):%Y-%m}"
-        return any(item.month >= before for item in self._treasury.opened_ledger().settlements())
 
 
 def _methods(folder: Path, settings: Settings) -> Methods:

@@ -187,6 +187,17 @@ class OrderBook:
         with self._ledger.reading() as tx:
             return [Sum(*row) for row in tx.execute(query)]
 
+    def newest(self) -> int:
+        """Return the number of the newest transaction of the books, 0 where there is none."""
+        with self._ledger.reading() as tx:
+            return int(_one(tx.execute("SELECT coalesce(max(no), 0) FROM tx").fetchone())[0])
+
+    def is_settled(self, month: str) -> bool:
+        """Say whether a month, or a later one, is settled."""
+        with self._ledger.reading() as tx:
+            row = tx.execute("SELECT 1 FROM settlement WHERE month >= ? LIMIT 1", (month,)).fetchone()
+        return row is not None
+
     def ran(self, month: str) -> bool:
         """Say whether the run of a month was begun by the origin itself."""
         with self._ledger.reading() as tx:

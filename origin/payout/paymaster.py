@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from ...protocol.errors import FarcastError, LocalError
@@ -68,6 +68,7 @@ class Paymaster:
         self._tally = tally
         self._draining = threading.Lock()
         self._tidy = False  # whether nothing broken off may be left
+        self._counted = -1  # the newest transaction that the metrics know
 
     def standings(self) -> list[Standing]:
         """Return what is owed to whom, and whether the next run pays it."""
@@ -96,14 +97,17 @@ class Paymaster:
             self._drain(clock_ms, hurry=True)
         return ordered
 
-    def monthly(self, clock_ms: Callable[[], int], *, settled: bool) -> list[Planned] | None:
+    def monthly(self, clock_ms: Callable[[], int]) -> list[Planned] | None:
         """Do the run of this month unless it is done or its day is to come: then None.
 
-        Until the month before is ``settled`` it waits, but not past ``LATEST_DAY`` or ten days.
+        Until the month before is settled it waits, but not past ``LATEST_DAY`` or ten days.
         """
         now = datetime.fromtimestamp(clock_ms() // 1_000, UTC)
         month, day = f"{now:%Y-%m}", self._rules.day
-        if now.day < (day if settled else min(day + PATIENCE_DAYS, LATEST_DAY)) or self.book.ran(month):
+        before = f"{now.replace(day=1) - timedelta(days=1):%Y-%m}"
+        if now.day < day or self.book.ran(month):
+            return None
+        if now.day < min(day + PATIENCE_DAYS, LATEST_DAY) and not self.book.is_settled(before):
             return None
         ordered = self.run(clock_ms)
         self.book.note_run(month, clock_ms())
@@ -136,6 +140,7 @@ class Paymaster:
 
     def count(self) -> None:
         """Tell the metrics how things stand."""
+        self._counted = self.book.newest()
         standings = self.standings()
         eligible = sum(one.due == "eligible" for one in standings)
         counts = {"accrued": len(standings) - eligible, "eligible": eligible}
@@ -169,6 +174,8 @@ class Paymaster:
         terms = self._terms()
         orders = self.book.due(clock_ms(), DRAIN_LIMIT, hurry=hurry)
         if not orders and self._tidy and not hurry:
+            if self.book.newest() != self._counted:
+                self.count()
             return
         self._tidy = True
         for name, method in self._methods.items():

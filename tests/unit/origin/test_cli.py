@@ -17,6 +17,7 @@ from farcast.node.home import Home
 from farcast.origin import admin
 from farcast.origin.cli import app
 from farcast.origin.keys import init
+from farcast.origin.payout.terms import Terms
 from farcast.protocol.directory import Endpoint
 from farcast.protocol.invite import parse_invite
 
@@ -262,7 +263,7 @@ def test_a_home_in_use_hands_the_work_over(
         def there(home: Path, action: str, arguments: object, report: object) -> dict[str, object]:
             del home, arguments, report
             asked.append(action)
-            return {"payees": [{"id": "anna", "name": "Anna", "method": ""}]}
+            return {"payees": [Terms("anna", "Anna", "").facts()]}
 
         monkeypatch.setattr(admin, "call_running", there)
         assert "anna" in origin("payee", "list").out
