@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from operator import lt
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from .codec import Message, decode, encode
+from .codec import Message, decode, decode_all, encode
 from .errors import RemoteError
 from .identity import Identity, domain, unseal
 from .manifest import Count, Key, PayeeId
-from .merkle import root_of
+from .merkle import leaf_hash, root_over
 from .pulse import Hash
 from .rules import Rules
 
 HEAD = "head.bin"
 LEAVES = "leaves.bin"
+CHECKPOINT = "checkpoint.note"
+CONSISTENCY = "consistency.bin"
 INTAKE = "intake.bin"
 TICKETS = "tickets.bin"
 PAGE = "index.html"
@@ -172,7 +175,7 @@ def open_head(data: bytes, settlement_keys: Sequence[bytes]) -> Head:
 
 def lines_root(lines: Iterable[Line]) -> bytes:
     """Return the RFC 9162 tree hash over the encoded lines."""
-    return root_of(encode(line) for line in lines)
+    return root_over([leaf_hash(encode(line)) for line in lines])
 
 
 def pack_lines(lines: Iterable[Line]) -> bytes:
@@ -188,18 +191,37 @@ def unpack_lines(data: bytes) -> list[Line]:
         RemoteError: ``malformed`` or another codec reason, naming the leaf.
 
     """
-    lines: list[Line] = []
-    offset = 0
-    while offset < len(data):
-        start = offset + 2
-        offset = start + int.from_bytes(data[offset:start], "big")
-        if offset > len(data) or start > len(data):
-            raise RemoteError(f"leaf {len(lines)} is cut short", reason="malformed")
-        try:
-            lines.append(decode(Line, data[start:offset], limit_bytes=LEAF_LIMIT_BYTES))
-        except RemoteError as error:
-            raise RemoteError(f"leaf {len(lines)} does not read: {error}", reason=error.reason) from error
-    return lines
+    leaves, rest = split_leaves(data)
+    if rest:
+        raise RemoteError(f"leaf {len(leaves)} is cut short", reason="malformed")
+    return read_lines(leaves, 0)
+
+
+def split_leaves(data: bytes) -> tuple[list[bytes], bytes]:
+    """Part ``leaves.bin``, or a piece of it, into whole encoded lines and what is left over."""
+    leaves: list[bytes] = []
+    at, end = 0, len(data) - 2
+    while at <= end:
+        start = at + 2
+        stop = start + (data[at] << 8 | data[at + 1])
+        if stop > end + 2:
+            break
+        leaves.append(data[start:stop])
+        at = stop
+    return leaves, data[at:]
+
+
+def read_lines(leaves: list[bytes], first: int) -> list[Line]:
+    """Decode lines, the first of which is leaf ``first``; raises ``RemoteError``, naming the leaf."""
+    try:
+        return decode_all(Line, leaves, limit_bytes=LEAF_LIMIT_BYTES)
+    except RemoteError:
+        for number, leaf in enumerate(leaves, first):
+            try:
+                decode(Line, leaf, limit_bytes=LEAF_LIMIT_BYTES)
+            except RemoteError as error:
+                raise RemoteError(f"leaf {number} does not read: {error}", reason=error.reason) from error
+        raise
 
 
 def ticket_name(tid: bytes) -> bytes:
@@ -215,8 +237,11 @@ def pack_tickets(stored: dict[bytes, int]) -> bytes:
 
 def unpack_tickets(data: bytes) -> dict[bytes, int]:
     """Read ``tickets.bin`` by ticket name; raises ``RemoteError`` ``malformed`` unless sorted and whole."""
-    entries = [data[start : start + TICKET_ENTRY_BYTES] for start in range(0, len(data), TICKET_ENTRY_BYTES)]
-    tickets = {entry[:16]: int.from_bytes(entry[16:], "big") for entry in entries}
-    if len(data) % TICKET_ENTRY_BYTES or list(tickets) != sorted(tickets) or len(tickets) != len(entries):
+    places = range(0, len(data), TICKET_ENTRY_BYTES)
+    names = [data[place : place + 16] for place in places]
+    if len(data) % TICKET_ENTRY_BYTES or not all(map(lt, names, names[1:])):
         raise RemoteError("the tickets are not whole, sorted entries", reason="malformed")
-    return tickets
+    return {
+        name: int.from_bytes(data[place + 16 : place + TICKET_ENTRY_BYTES], "big")
+        for name, place in zip(names, places, strict=True)
+    }
