@@ -5,20 +5,31 @@ They are read from ``leaves.bin`` in pieces of any size, and stand in wherever l
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 from itertools import islice
 from operator import ne
-from typing import overload
+from typing import Any, overload
 
-from .codec import encode
+from msgspec.structs import astuple
+
+from .codec import decode_all, encode
 from .errors import RemoteError
-from .merkle import leaf_hash, proofs_over, root_over
+from .merkle import proofs_over, root_over
 from .shares import portions
-from .statement import Line, read_lines, split_leaves
+from .statement import LEAF_LIMIT_BYTES, Line, read_lines, split_leaves
 
+KEY_BYTES = 32
+WEIGHT_LIMIT, COUNT_LIMIT = 2**63, 2**53
 _PIECE_LINES = 8_192
+_PAYEE = "[a-z0-9][a-z0-9._-]{0,62}"
+_PAYEES = re.compile(f"{_PAYEE}(?:\n{_PAYEE})*+")
+_MONTH = re.compile("[0-9]{4}-(?:0[1-9]|1[0-2])")
+_Row = tuple[bytes, str, str, int, int, int, int, int, int]
+"""A line as ``Line`` lists its fields, read without its bounds: those are looked at by column."""
 
 
 class Leaves(Sequence[Line]):
@@ -42,7 +53,7 @@ class Leaves(Sequence[Line]):
         self._months: dict[str, str] = {}
         waiting = iter(lines)
         while piece := list(islice(waiting, _PIECE_LINES)):
-            self._extend(piece, [encode(line) for line in piece])
+            self._extend([astuple(line) for line in piece], [encode(line) for line in piece])
 
     @classmethod
     def read(cls, pieces: Iterable[bytes]) -> Leaves:
@@ -56,7 +67,10 @@ class Leaves(Sequence[Line]):
         rest = b""
         for piece in pieces:
             leaves, rest = split_leaves(rest + piece)
-            found._extend(read_lines(leaves, len(found)), leaves)
+            rows = _rows(leaves)
+            if rows is None:
+                rows = [astuple(line) for line in read_lines(leaves, len(found))]
+            found._extend(rows, leaves)
         if rest:
             raise RemoteError(f"leaf {len(found)} is cut short", reason="malformed")
         return found
@@ -102,18 +116,20 @@ class Leaves(Sequence[Line]):
             shares += [part] if len(run) == 1 else portions(part, run)
         return shares
 
-    def _extend(self, lines: Sequence[Line], leaves: Iterable[bytes]) -> None:
-        platform, month = self._known.setdefault, self._months.setdefault
-        self.platform += [platform(line.platform, line.platform) for line in lines]
-        self.payee += [line.payee for line in lines]
-        self.month += [month(line.month, line.month) for line in lines]
-        self.weight.extend([line.weight for line in lines])
-        self.share_cents.extend([line.share_cents for line in lines])
-        self.paid_cents.extend([line.paid_cents for line in lines])
-        self.held_cents.extend([line.held_cents for line in lines])
-        self.capped_cents.extend([line.capped_cents for line in lines])
-        self.per_payer_cents.extend([line.per_payer_cents for line in lines])
-        self.hashes += map(leaf_hash, leaves)
+    def _extend(self, rows: Sequence[tuple[Any, ...]], leaves: Iterable[bytes]) -> None:
+        if not rows:
+            return
+        platform, payee, month, weight, share, paid, held, capped, per_payer = zip(*rows, strict=True)
+        self.platform += map(self._known.setdefault, platform, platform)
+        self.payee += payee
+        self.month += map(self._months.setdefault, month, month)
+        self.weight.extend(weight)
+        self.share_cents.extend(share)
+        self.paid_cents.extend(paid)
+        self.held_cents.extend(held)
+        self.capped_cents.extend(capped)
+        self.per_payer_cents.extend(per_payer)
+        self.hashes += [sha256(b"\0" + leaf).digest() for leaf in leaves]
 
     def __len__(self) -> int:
         return len(self.payee)
@@ -142,6 +158,25 @@ class Leaves(Sequence[Line]):
             Line, self.platform, self.payee, self.month, self.weight, self.share_cents, self.paid_cents,
             self.held_cents, self.capped_cents, self.per_payer_cents,
         )  # fmt: skip
+
+
+def _rows(leaves: list[bytes]) -> list[tuple[Any, ...]] | None:
+    """Decode many leaves at once where all of them are lines as ``Line`` bounds them, else None."""
+    if not leaves:
+        return []
+    try:
+        rows = decode_all(_Row, leaves, limit_bytes=LEAF_LIMIT_BYTES)
+    except RemoteError:
+        return None
+    platforms, payees, months, weights, *cents = zip(*rows, strict=True)
+    sound = (
+        {len(platform) for platform in set(platforms)} == {KEY_BYTES}
+        and _PAYEES.fullmatch("\n".join(payees)) is not None
+        and all(map(_MONTH.fullmatch, set(months)))
+        and 0 <= min(weights) <= max(weights) < WEIGHT_LIMIT
+        and all(0 <= min(column) <= max(column) < COUNT_LIMIT for column in cents)
+    )
+    return rows if sound else None
 
 
 def leaves_of(lines: Sequence[Line]) -> Leaves:

@@ -16,9 +16,9 @@ from msgspec import Meta
 
 from .codec import Message, decode, decode_all, encode
 from .errors import RemoteError
-from .identity import Identity, domain, unseal
+from .identity import Identity, domain, peer_id, unseal
 from .manifest import Count, Key, PayeeId
-from .merkle import leaf_hash, root_over
+from .merkle import PROOF_LIMIT, leaf_hash, root_over
 from .pulse import Hash
 from .rules import Rules
 
@@ -152,6 +152,25 @@ class Head(Message, frozen=True):
     files: Annotated[list[FileHash], Meta(max_length=MAX_FILES)]
 
 
+class Consistency(Message, frozen=True):
+    """The intake log of the month settled before, and the proof that this month's only appends to it.
+
+    ``month`` is empty, ``size`` 0 and ``root`` that of nothing where there is none; ``proof`` as in
+    RFC 9162 section 2.1.4.
+    """
+
+    v: Literal[1]
+    month: Annotated[str, Meta(pattern=r"^([0-9]{4}-(0[1-9]|1[0-2]))?\Z")]
+    size: Count
+    root: Hash
+    proof: Annotated[list[Hash], Meta(max_length=PROOF_LIMIT)]
+
+
+def log_name(settlement_key: bytes) -> str:
+    """Return the name under which a report's checkpoint speaks of the intake log."""
+    return f"farcast/{peer_id(settlement_key)}/intake"
+
+
 def digest(statement: Statement) -> bytes:
     """Return the name of a statement: SHA-256 over domain and encoding."""
     return sha256(domain("settle") + encode(statement)).digest()
@@ -235,13 +254,17 @@ def pack_tickets(stored: dict[bytes, int]) -> bytes:
     return b"".join(name + count.to_bytes(2, "big") for name, count in named)
 
 
-def unpack_tickets(data: bytes) -> dict[bytes, int]:
-    """Read ``tickets.bin`` by ticket name; raises ``RemoteError`` ``malformed`` unless sorted and whole."""
-    places = range(0, len(data), TICKET_ENTRY_BYTES)
-    names = [data[place : place + 16] for place in places]
+def ticket_names(data: bytes) -> list[bytes]:
+    """Return the names in ``tickets.bin``; raises ``RemoteError`` ``malformed`` unless sorted and whole."""
+    names = [data[place : place + 16] for place in range(0, len(data), TICKET_ENTRY_BYTES)]
     if len(data) % TICKET_ENTRY_BYTES or not all(map(lt, names, names[1:])):
         raise RemoteError("the tickets are not whole, sorted entries", reason="malformed")
+    return names
+
+
+def unpack_tickets(data: bytes) -> dict[bytes, int]:
+    """Read ``tickets.bin`` by ticket name; raises as ``ticket_names``."""
     return {
         name: int.from_bytes(data[place + 16 : place + TICKET_ENTRY_BYTES], "big")
-        for name, place in zip(names, places, strict=True)
+        for place, name in zip(range(0, len(data), TICKET_ENTRY_BYTES), ticket_names(data), strict=True)
     }

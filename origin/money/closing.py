@@ -146,6 +146,7 @@ class Closing:
             outcome.lines,
             b"".join(evidence.leaves[: statement.log_size]),
             pack_tickets(evidence.stored(statement.log_size)),
+            before[-1].statement if before else None,
         )
         return write_report(self._reports, report, self._identity)
 
