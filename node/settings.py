@@ -205,6 +205,14 @@ class Money(Table, frozen=True):
     session_cap_h: Hours
     day_cap_h: Hours
     gap_s: Seconds
+    ledger: Annotated[
+        str,
+        Meta(
+            pattern=r"^(postgres(ql)?://\S{1,1000})?$",
+            description="empty, or postgresql://USER@HOST/DATABASE",
+        ),
+    ]
+    patron_fee_basis_points: Annotated[int, Meta(ge=0, le=10_000)]
 
 
 class Trust(Table, frozen=True):
@@ -388,7 +396,7 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
     table: {field.name: field.type for field in msgspec.structs.fields(kind)}
     for table, kind in TABLES.items()
 }
-_SECRETS = frozenset({"token"})
+_SECRETS = frozenset({"token", "ledger"})
 _PREFIX = "FARCAST_"
 SLOWEST_RATE_BPS, SMALLEST_VOLUME_BYTES = 64_000, 10_000_000
 _HOURS = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]\s*-\s*(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)")

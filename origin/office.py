@@ -48,6 +48,8 @@ from .forecast import forecast
 from .keys import ROOT_WARNING, Keys
 from .log import CatalogLog
 from .mirror import Mirror
+from .money.bookings import parse_split
+from .money.ledgerwatch import LedgerWatch
 from .money.treasury import Treasury
 from .publish import pin_label, publish
 from .repository import ROOT_WARNING_DAYS
@@ -100,6 +102,7 @@ class Office:
             self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
             opened.pop_all()  # all of it is sound, so it stays open until ``close``
         self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
+        self.books = LedgerWatch(self.treasury.check_ledger, self._registry)
         rpc = settings.kubo.rpc
         self._mirror = Mirror(rpc, self._registry) if rpc else None
         self._own_store: DiskStore | None = None
@@ -126,6 +129,7 @@ class Office:
             "relays": self.relays,
             "relay_judge": self.relay_judge,
             "book": self.book,
+            "ledger": self.ledger,
             "settle": self.settle,
             "report": self.report,
             "status": self.status,
@@ -579,11 +583,31 @@ class Office:
         return {"id": peer_id(judged), "standing": "approved" if approve else "refused"}
 
     def book(
-        self, kind: str, cents: int, account: str | None = None, note: str = "", month: str | None = None
+        self,
+        kind: str,
+        cents: int,
+        account: str | None = None,
+        note: str = "",
+        month: str | None = None,
+        payee: str = "",
+        split: str = "",
     ) -> Result:
-        """Book income or a cost, of this month or an earlier one that is not settled."""
+        """Book what came in or went out; of a refund ``cents`` is a transaction's number."""
         pseudonym = self.accounts.pseudonym(account) if account is not None else None
-        return self.treasury.book(kind, cents, pseudonym, note, self._clock_ms(), month)
+        known = {one.id for one in self.accounts.payees()}
+        for name in [payee] if payee else parse_split(split) if split else []:
+            if name not in known:
+                message = (
+                    f"this origin does not know {name!r}; add them with `farcast origin payee add {name}`"
+                )
+                raise UsageError(message, reason="unknown_payee")
+        return self.treasury.book(
+            kind, cents, pseudonym, note, self._clock_ms(), month, payee=payee, split=split
+        )
+
+    def ledger(self, account: str | None = None, after: int = 0) -> Result:
+        """Show an account's entries, or all balances."""
+        return self.treasury.entries(account, after)
 
     def settle(self, month: str | None = None, as_of: str | None = None, *, dry_run: bool = False) -> Result:
         """Settle a month."""
@@ -604,6 +628,8 @@ class Office:
         """Say how the origin stands; with ``look`` its pull zones are asked now."""
         if look:
             self.look_at_edges()
+            if not self.serving:  # an origin that runs looks every hour
+                self.books.look()
         root = self.keys.repository.root_state
         now_s = self._clock_ms() / 1_000
         standings = [relay.standing for relay in self.roster.relays()]
@@ -631,7 +657,7 @@ class Office:
         }
 
     def _warnings(self, root_left_s: float, threshold: int, endpoints: int) -> Sequence[str]:
-        found: list[str] = []
+        found: list[str] = [self.books.trouble] if self.books.trouble else []
         if root_left_s < ROOT_WARNING_DAYS * DAY_S:
             left = max(0, int(root_left_s // DAY_S))
             found.append(f"the root of trust expires in {left} days: run `farcast origin renew`")

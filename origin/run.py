@@ -32,6 +32,7 @@ from .cdn.watch import described
 from .dialback import DialBack
 from .keydesk import KeyDesk
 from .keys import Keys
+from .money.ledgerwatch import LOOK_S as LEDGER_LOOK_S
 from .office import Office
 from .routing import Routing
 from .service import OriginService
@@ -176,6 +177,9 @@ class OriginBox:
         await asyncio.to_thread(self.office.sign_edges)
         await self.tags.refresh()
 
+    async def _look_at_ledger(self) -> None:
+        await asyncio.to_thread(self.office.books.look)
+
     async def _look_at_edges(self) -> None:
         await asyncio.to_thread(self.office.look_at_edges)
 
@@ -183,6 +187,7 @@ class OriginBox:
         self.box.every("tick", TICK_S, self.service.tick)
         self.box.every("edges", TICK_S, self._tend_edges)
         self.box.every("edge_look", self.office.watch.pause_s, self._look_at_edges)
+        self.box.every("ledger", LEDGER_LOOK_S, self._look_at_ledger)
         self.box.every("deny", DENY_LOOK_S, self.embargo.look)
         self.box.every("routing", TICK_S, self.routing.refresh)
         if self.broadcast is not None:

@@ -49,7 +49,8 @@ class Closing:
     """Settles months of one origin, each once; every method blocks.
 
     ``manifests`` finds a manifest by the SHA-256 digest of its block, ``relays`` maps the keys of
-    the relays that may be paid to each one's first key; ``intake`` is the folder the ``Intake`` writes.
+    the relays that may be paid to each one's first key, ``payee_of`` names who is paid for a relay;
+    ``intake`` is the folder the ``Intake`` writes.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Closing:
         manifests: Callable[[bytes], Manifest | None],
         relays: Callable[[], Mapping[bytes, bytes]],
         rules: Rules,
+        payee_of: Callable[[bytes], str] = lambda _: "",
     ) -> None:
         self._segments = intake / SEGMENTS
         self._ledger = ledger
@@ -71,6 +73,7 @@ class Closing:
         self._manifests = manifests
         self._relays = relays
         self._rules = rules
+        self._payee_of = payee_of
 
     def settle(
         self, month: str, *, now_ms: int, as_of_ms: int | None = None, dry_run: bool = False
@@ -111,7 +114,7 @@ class Closing:
                 outcome = Outcome(known, outcome.lines)
         if dry_run:
             return Result(outcome, posted=False)
-        return Result(outcome, self._ledger.post_settlement(outcome, self._relays()))
+        return Result(outcome, self._ledger.post_settlement(outcome, self._relays(), self._payee_of))
 
     def report(self, month: str | None = None) -> Path:
         """Compute a settled month again from the raw log and write its report directory.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -19,10 +20,16 @@ from ...protocol.ticket import TicketOffice
 from ..keys import Keys
 from ..pulses.intake import Intake
 from ..roster import Roster
+from . import bookings
+from .bookings import Booking
 from .closing import Closing, close_ms, parse_as_of
+from .database import Place
 from .ledger import Ledger
+from .soundness import Soundness
 
 BOOKING_KEY_BYTES = 16
+MONTHLY = ("revenue", "cost", "patron")
+"""Bookings that may name the month they are for."""
 
 Result = dict[str, Any]
 
@@ -44,6 +51,9 @@ class Treasury:
         self._roster = roster
         self._manifests = manifests
         self._registry = registry
+        self._place: Place = settings.money.ledger or home / "ledger.db"
+        self._patron_fee_points = settings.money.patron_fee_basis_points
+        self._opening = threading.Lock()
         self.rules = rules_of(settings)
         self.tickets = TicketOffice(keys.ticket, keys.ticket_secret)
 
@@ -62,8 +72,16 @@ class Treasury:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The books."""
-        return Ledger(self._home / "ledger.db")
+        """The books, in the home or in ``[money] ledger``."""
+        return Ledger(self._place, self.rules.currency)
+
+    def check_ledger(self) -> Soundness | None:
+        """Check all books; None where there are none yet. Raises ``LocalError`` where they do not open."""
+        if isinstance(self._place, Path) and not self._place.exists():
+            return None
+        with self._opening:
+            ledger = self.ledger
+        return ledger.check()
 
     def close(self) -> None:
         """Close what was opened."""
@@ -74,28 +92,105 @@ class Treasury:
                 part.close()
 
     def book(
-        self, kind: str, cents: int, account: bytes | None, note: str, now_ms: int, month: str | None = None
+        self,
+        kind: str,
+        cents: int,
+        account: bytes | None,
+        note: str,
+        now_ms: int,
+        month: str | None = None,
+        *,
+        payee: str = "",
+        split: str = "",
     ) -> Result:
-        """Book income, perhaps of one account, or a cost, of this month or an earlier open ``month``.
+        """Book what came in or went out; of a ``refund``, ``cents`` is a transaction's number.
+
+        Revenue and costs are of this month or an earlier open ``month``, a patron's sum is for any.
 
         Raises:
             UsageError: for another kind, a month to come, or what the ledger refuses.
 
         """
-        key = secrets.token_bytes(BOOKING_KEY_BYTES)
         if month is not None and close_ms(month) > close_ms(_month(now_ms)):
             raise UsageError(f"{month} has not begun; book it when it has")
-        if kind == "revenue":
-            self.ledger.book_revenue(cents, now_ms, key, memo=note, account=account, month=month or "")
-        elif kind == "cost" and account is None:
-            self.ledger.book_cost(cents, now_ms, key, memo=note, month=month or "")
+        if month is not None and kind not in MONTHLY:
+            raise UsageError(f"--month is for {', '.join(MONTHLY)}; a {kind} counts when it is booked")
+        wanted = {"tip": "payee", "patron": "payee", "collaboration": "split"}.get(kind, "")
+        if (bool(payee), bool(split)) != (wanted == "payee", wanted == "split"):
+            message = f"--{wanted} is missing" if wanted else f"a {kind} takes neither --payee nor --split"
+            raise UsageError(message + "; see `farcast origin book --help`")
+        ledger, key, posted = self.ledger, secrets.token_bytes(BOOKING_KEY_BYTES), True
+        if kind == "refund":
+            booking, key = ledger.refund(cents, now_ms, note=note)
         else:
-            raise UsageError("book `revenue`, perhaps with --account, or `cost`")
-        settled = {item.month for item in self.ledger.settlements()}
-        open_month = month or _month(now_ms)
-        if open_month in settled:  # settled before its end: what comes later counts for the next
-            open_month = _month(close_ms(open_month))
-        return {"kind": kind, "cents": cents, "note": note, "month": open_month}
+            if kind == "patron" and account is not None:  # once a month, however often it is booked
+                key = b"\0".join((account, payee.encode(), (month or _month(now_ms)).encode()))
+            booking = self._booking(kind, cents, account, note, month or _month(now_ms), payee, split)
+            named = month if kind in ("revenue", "cost") else None
+            posted = ledger.book(booking, now_ms, key, month=named or "")
+        return {
+            "kind": kind,
+            "cents": booking.cents,
+            "note": note,
+            "month": self._counts_for(kind, month, now_ms),
+            "transaction": ledger.number(kind, key),
+            "posted": posted,
+            "fee_cents": booking.more.get("fee_cents", 0),
+            "payees": [
+                {"payee": line.account.partition(":")[2], "cents": -line.cents}
+                for line in booking.lines
+                if line.account.startswith("payable:")
+            ],
+        }
+
+    def _booking(
+        self, kind: str, cents: int, account: bytes | None, note: str, month: str, payee: str, split: str
+    ) -> Booking:
+        if kind == "revenue":
+            return bookings.revenue(cents, note, account)
+        if kind == "cost" and account is None:
+            return bookings.cost(cents, note)
+        if kind == "tip":
+            return bookings.tip(cents, payee, note, account)
+        if kind == "patron":
+            points = self._patron_fee_points
+            return bookings.patron(cents, payee, month, note, account, fee_points=points)
+        if kind == "collaboration":
+            return bookings.collaboration(cents, bookings.parse_split(split), note, account)
+        kinds = "`revenue`, `cost` (without --account), `tip`, `patron`, `collaboration` or `refund`"
+        raise UsageError(f"book {kinds}, not {kind!r}")
+
+    def _counts_for(self, kind: str, month: str | None, now_ms: int) -> str:
+        """Return the month a booking counts for."""
+        chosen = month or _month(now_ms)
+        if kind in ("revenue", "cost", "refund"):
+            settled = {item.month for item in self.ledger.settlements()}
+            if chosen in settled:  # settled before its end: what comes later counts for the next
+                return _month(close_ms(chosen))
+        return chosen
+
+    def entries(self, account: str | None, after: int) -> Result:
+        """Return the postings of an account behind a transaction, or without one all balances."""
+        ledger = self.ledger
+        found: Result = {"ledger": ledger.name, "currency": self.rules.currency, "account": account}
+        if account is None:
+            rows = [{"account": name, "cents": cents} for name, cents in ledger.balances().items()]
+            return {**found, "balances": rows, "entries": []}
+        entries = [
+            {
+                "transaction": entry.number,
+                "at": f"{datetime.fromtimestamp(entry.at_ms / 1_000, UTC):%Y-%m-%dT%H:%M:%SZ}",
+                "kind": entry.kind,
+                "cents": entry.cents,
+                "memo": entry.memo,
+            }
+            for entry in ledger.entries(account, after=after)
+        ]
+        balance = ledger.balances(account).get(account)
+        if balance is None:
+            message = f"the ledger has no account {account}; `farcast origin ledger` lists all"
+            raise UsageError(message, reason="no_account")
+        return {**found, "balances": [{"account": account, "cents": balance}], "entries": entries}
 
     def settle(self, month: str | None, as_of: str | None, now_ms: int, *, dry_run: bool) -> Result:
         """Settle a month: by default that of ``as_of``, or else the one before this one.
@@ -132,6 +227,7 @@ class Treasury:
             self._manifests,
             self._roster.paid,
             self.rules,
+            self._roster.payee_of,
         )
 
 
