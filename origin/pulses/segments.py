@@ -35,6 +35,9 @@ class Place(NamedTuple):
     offset: int
 
 
+_FIRST = Place("", 0)
+
+
 class Entry(NamedTuple):
     """One frame as read back: its place, its chain value and its payload."""
 
@@ -63,6 +66,34 @@ def read_segments(folder: Path) -> Iterator[bytes]:
             yield entry.payload
     except Torn:
         return
+
+
+def read_entries(folder: Path, after: Entry | None = None) -> Iterator[Entry]:
+    """Yield every whole entry behind ``after`` in order, which must be one of this log; else all of them.
+
+    Raises:
+        LocalError: ``damaged`` where acknowledged frames are missing or changed, or ``after`` is none.
+
+    """
+    start, chain = _FIRST, _GENESIS
+    if after is not None:
+        end = after.place.offset + _HEADER.size + len(after.payload)
+        start, chain = Place(after.place.segment, end), after.chain
+    try:
+        yield from _entries(folder, start, chain)
+    except Torn:
+        return
+
+
+def read_entry(folder: Path, place: Place) -> Entry | None:
+    """Return the whole entry at ``place``; None where there is none. Its chain value is not checked."""
+    try:
+        with (folder / place.segment).open("rb") as file:
+            file.seek(place.offset)
+            payload, chain = _frame(file, file.read(_HEADER.size))
+    except FileNotFoundError:
+        return None
+    return None if payload is None else Entry(place, chain, payload)
 
 
 class SegmentLog:
@@ -165,12 +196,12 @@ class SegmentLog:
         self._end = place
 
 
-def _entries(folder: Path) -> Iterator[Entry]:
-    chain = _GENESIS
-    files = _files(folder)
+def _entries(folder: Path, start: Place = _FIRST, chain: bytes = _GENESIS) -> Iterator[Entry]:
+    files = [path for path in _files(folder) if path.name >= start.segment]
     for path in files:
         with path.open("rb") as file:
-            offset = 0
+            offset = start.offset if path.name == start.segment else 0
+            file.seek(offset)
             while header := file.read(_HEADER.size):
                 place = Place(path.name, offset)
                 payload, found = _frame(file, header)
