@@ -205,6 +205,14 @@ class Money(Table, frozen=True):
     session_cap_h: Hours
     day_cap_h: Hours
     gap_s: Seconds
+    median_factor: Annotated[int, Meta(ge=1, le=1_000)]
+    median_accounts: Annotated[int, Meta(ge=1, le=1_000_000)]
+    near_cap_min: Annotated[int, Meta(ge=0, le=1_439)]
+    near_cap_days: Annotated[int, Meta(ge=1, le=31)]
+    payer_factor: Annotated[int, Meta(ge=1, le=1_000)]
+    relay_max_bps: Annotated[int, Meta(ge=8_000, le=10**13)]
+    appeal_days: Annotated[int, Meta(ge=1, le=365)]
+    auto_settle: bool
     ledger: Annotated[
         str,
         Meta(
@@ -335,6 +343,7 @@ class Settings:
         if not all(_PLACE.fullmatch(text) for text in self.network.announce):
             raise newest["network.announce"].refused("'HOST:PORT' or 'https://HOST' entries")
         self._check_contract(newest)
+        self._check_money(newest)
         for name, group in (("mesh.group", self.mesh.group), ("satellite.group", self.satellite.group)):
             if not _is_multicast(group):
                 raise newest[name].refused("an IPv4 multicast address such as '239.255.74.34'")
@@ -349,6 +358,13 @@ class Settings:
             raise newest["kubo.rpc"].refused("an https or a loopback URL such as 'http://127.0.0.1:5001'")
         if self.ladder.hedge_max_ms < self.ladder.hedge_min_ms:
             raise newest["ladder.hedge_max_ms"].refused(f"at least hedge_min_ms ({self.ladder.hedge_min_ms})")
+
+    def _check_money(self, newest: Mapping[str, _Entry]) -> None:
+        money = self.money
+        if money.near_cap_min >= money.day_cap_h * 60:  # every day with a second in it would be near
+            raise newest["money.near_cap_min"].refused(
+                f"fewer minutes than day_cap_h has ({money.day_cap_h * 60})"
+            )
 
     def _check_contract(self, newest: Mapping[str, _Entry]) -> None:
         contract = self.contract

@@ -5,19 +5,18 @@ Over 400 lines because every command states its options, help and example where 
 
 from __future__ import annotations
 
-import os
 import socket
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..node.console import Console, DebugOption, HomeOption, JsonOption, guarded
-from ..node.home import Home, default_home
-from ..node.settings import Settings
 from ..protocol.errors import UsageError
+from .errand import origin_home as _home
+from .errand import perform as _perform
+from .money import cli as money
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +33,7 @@ relays = typer.Typer(
 app.add_typer(account, name="account")
 app.add_typer(payee, name="payee")
 app.add_typer(relays, name="relays")
+money.add_to(app, payee)
 
 DEFAULT_PORT = 7433
 PASSPHRASE_LIMIT_BYTES = 4_096
@@ -611,32 +611,10 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
         f"  titles    {found['titles']}",
         f"  accounts  {found['accounts']}",
         f"  relays    {found['relays']['approved']} approved, {found['relays']['pending']} waiting",
+        *([f"  holds     {found['holds']['holds']} wait for a decision"] if found["holds"] else []),
         f"  root      version {found['root']['version']}, {found['root']['threshold']}, "
         f"until {found['root']['expires']}",
     )
-
-
-def _perform(
-    home: Path | None, action: str, arguments: Mapping[str, object], console: Console, *, label: str = ""
-) -> dict[str, Any]:
-    """Do an action here if the home is free, else in the origin that runs there."""
-    from .admin import call_running
-    from .office import Office
-
-    path = _home(home)
-    with console.progress(label or action) as report_progress:
-        try:
-            held = Home.open(path, "origin")
-        except UsageError as error:
-            if error.reason != "home_in_use":
-                raise
-            return {**call_running(path, action, arguments, report_progress), "running": True}
-        with held:
-            office = Office(path, Settings.load(path, os.environ), _clock_ms)
-            try:
-                return {**office.perform(action, arguments, report_progress), "running": False}
-            finally:
-                office.close()
 
 
 def _withdraw(home: Path | None, action: str, title: str, sentence: str, console: Console) -> None:
@@ -713,12 +691,15 @@ def _show_settlement(found: dict[str, Any], console: Console) -> None:
         ("  carried over", found["carried_cents"]),
     ]
     console.table(["", "cents"], rows)
+    if found["difference"]:
+        console.table(
+            ["account (debits positive)", "posted", "would be posted"],
+            [(row["account"], row["posted_cents"], row["would_post_cents"]) for row in found["difference"]],
+        )
+    elif found["dry_run"]:
+        console.say("This is what is posted already, to the cent.")
     next_ = [] if found["dry_run"] else [f"Next: farcast origin report --month {found['month']}"]
     console.result(found, *next_)
-
-
-def _home(home: Path | None) -> Path:
-    return home or default_home("origin", os.environ)
 
 
 def _passphrase(path: Path | None) -> str | None:
@@ -747,7 +728,3 @@ def _guessed_endpoint() -> str:
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
-
-
-def _clock_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -34,7 +34,7 @@ from ..protocol.catalog import Catalog, Entry
 from ..protocol.cid import RAW, Cid
 from ..protocol.directory import Endpoint
 from ..protocol.errors import LocalError, RemoteError, UsageError
-from ..protocol.identity import peer_id
+from ..protocol.identity import parse_peer_id, peer_id
 from ..protocol.invite import Invite, Kind, format_invite
 from ..protocol.manifest import Manifest, open_manifest
 from ..protocol.ticket import DAY_MS
@@ -49,6 +49,7 @@ from .keys import ROOT_WARNING, Keys
 from .log import CatalogLog
 from .mirror import Mirror
 from .money.bookings import parse_split
+from .money.bursary import Bursary
 from .money.ledgerwatch import LedgerWatch
 from .money.treasury import Treasury
 from .publish import pin_label, publish
@@ -102,6 +103,7 @@ class Office:
             self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
             opened.pop_all()  # all of it is sound, so it stays open until ``close``
         self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
+        self.bursary = Bursary(self.treasury, self.roster, clock_ms, self._registry)
         self.books = LedgerWatch(self.treasury.check_ledger, self._registry)
         rpc = settings.kubo.rpc
         self._mirror = Mirror(rpc, self._registry) if rpc else None
@@ -133,6 +135,8 @@ class Office:
             "settle": self.settle,
             "report": self.report,
             "status": self.status,
+            "payee_key": self.payee_key,
+            **self.bursary.actions,
         }
 
     def close(self) -> None:
@@ -257,6 +261,11 @@ class Office:
     def payee_list(self) -> Result:
         """List who is paid."""
         return {"payees": [payee._asdict() for payee in self.accounts.payees()]}
+
+    def payee_key(self, payee: str, key: str) -> Result:
+        """Let the box with this id see what a payee earns."""
+        self.accounts.add_payee_key(payee, parse_key(key))
+        return {"payee": payee, "key": key}
 
     def announce(self, endpoints: list[str] | None = None, cdn: list[str] | None = None) -> Result:
         """Tell the world other addresses of this origin, or other CDN base URLs."""
@@ -634,6 +643,8 @@ class Office:
         now_s = self._clock_ms() / 1_000
         standings = [relay.standing for relay in self.roster.relays()]
         keyring = self.keys.keyring
+        money = self.bursary.facts()
+        warnings = self._warnings(root.expires_s - now_s, root.threshold, len(keyring.endpoints))
         return {
             "name": keyring.name,
             "peer_id": self.keys.box.peer_id,
@@ -653,7 +664,8 @@ class Office:
                 "expires": _date(int(root.expires_s * 1_000)),
                 "threshold": f"{root.threshold} of {root.keys}",
             },
-            "warnings": self._warnings(root.expires_s - now_s, root.threshold, len(keyring.endpoints)),
+            "warnings": [*money.pop("money_warnings"), *warnings],
+            **money,
         }
 
     def _warnings(self, root_left_s: float, threshold: int, endpoints: int) -> Sequence[str]:
@@ -739,6 +751,15 @@ def parse_endpoint(text: str) -> Endpoint:
         return msgspec.convert([host.strip("[]"), int(port), web], Endpoint)
     except (ValueError, msgspec.ValidationError) as error:
         message = f"{text!r} is no HOST:PORT, like films.example:7433, and no https://HOST"
+        raise UsageError(message) from error
+
+
+def parse_key(text: str) -> bytes:
+    """Read a box's id, ``12D3KooW...``; raises ``UsageError``."""
+    try:
+        return parse_peer_id(text)
+    except RemoteError as error:
+        message = f"{text!r} is no box's id; `farcast key show` prints it there"
         raise UsageError(message) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -30,14 +31,18 @@ from .broadcast import Broadcast
 from .cdn.tags import Tags
 from .cdn.watch import described
 from .dialback import DialBack
+from .earningsdesk import EarningsDesk
 from .keydesk import KeyDesk
 from .keys import Keys
+from .money.clerk import Clerk
 from .money.ledgerwatch import LOOK_S as LEDGER_LOOK_S
 from .office import Office
 from .routing import Routing
 from .service import OriginService
 
 TICK_S = 60.0
+EARNINGS_S = 30.0
+"""A pulse shows in the provisional earnings within a minute of its arrival."""
 
 
 class OriginBox:
@@ -63,6 +68,12 @@ class OriginBox:
             self.office.keys, self.office.accounts, lambda: self.service.catalog, self.office.manifests,
             self.service, clock_ms, box.registry,
         )  # fmt: skip
+        bursary = self.office.bursary
+        self.earnings = EarningsDesk(
+            bursary.book, self.office.accounts, self.office.roster, self.service, clock_ms, box.registry
+        )
+        if settings.money.auto_settle:
+            bursary.clerk = Clerk(bursary, box.registry)
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
         denied = DenyFiles(settings.deny.files, box.registry)
         self.embargo = Embargo(self.library, self.office.takedown, denied, box.registry)
@@ -86,6 +97,7 @@ class OriginBox:
         await asyncio.to_thread(self.embargo.load)
         await asyncio.to_thread(self.office.sign_edges)
         await asyncio.to_thread(self.keydesk.learn)
+        await asyncio.to_thread(self.office.bursary.open)
         self.office.serving = True
         try:
             await self.box.run(started)
@@ -144,6 +156,7 @@ class OriginBox:
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch(), self.tags.version)
         self.service.routes(box.public)
         self.keydesk.add_to(box.public)
+        self.earnings.add_to(box.public)
         self.routing.add_to(box.public)
         if box.settings.web.enabled:
             self._add_web()
@@ -172,6 +185,16 @@ class OriginBox:
         facts = self.office.status()
         return {**facts, "edges": [described(one) for one in facts["edges"]]}
 
+    async def _settle(self) -> None:
+        """Do what is due of settlements, reports and payouts."""
+        clerk = self.office.bursary.clerk
+        if clerk is not None:
+            steady_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000  # counts while suspended
+            await asyncio.to_thread(clerk.tick, clock_ms(), steady_ms)
+
+    async def _count_earnings(self) -> None:
+        await asyncio.to_thread(self.office.bursary.book.refresh, clock_ms())
+
     async def _tend_edges(self) -> None:
         """Keep the pull zones' tokens good and their tags true."""
         await asyncio.to_thread(self.office.sign_edges)
@@ -187,6 +210,8 @@ class OriginBox:
         self.box.every("tick", TICK_S, self.service.tick)
         self.box.every("edges", TICK_S, self._tend_edges)
         self.box.every("edge_look", self.office.watch.pause_s, self._look_at_edges)
+        self.box.every("settle", TICK_S, self._settle)
+        self.box.every("earnings", EARNINGS_S, self._count_earnings)
         self.box.every("ledger", LEDGER_LOOK_S, self._look_at_ledger)
         self.box.every("deny", DENY_LOOK_S, self.embargo.look)
         self.box.every("routing", TICK_S, self.routing.refresh)

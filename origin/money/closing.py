@@ -15,17 +15,22 @@ from ...protocol.errors import LocalError, UsageError
 from ...protocol.identity import Identity
 from ...protocol.manifest import Manifest
 from ...protocol.rules import DAY_MS, Rules
-from ...protocol.statement import pack_tickets
+from ...protocol.statement import HEAD, pack_tickets
 from ...protocol.tables import settlement_json
-from ...protocol.ticket import DAY_GRACE_MS, TicketOffice
+from ...protocol.ticket import TicketOffice
 from ..pulses.admission import month_bounds_ms, month_of
 from ..pulses.evidence import Evidence, Manifests, log_root
 from ..pulses.intake import SEGMENTS
 from ..pulses.segments import read_segments
+from . import holds
 from .credit import Credit, carry_in, credit
+from .earnings import Look
 from .ledger import Ledger, Settled
 from .report import Report, write_report
+from .schedule import close_of
 from .settlement import Books, Log, Outcome, settle
+from .takings import booked_months
+from .transaction import NOTHING, Transaction
 from .viewing import sum_up
 
 CARRY_MONTHS = 2
@@ -49,7 +54,8 @@ class Closing:
     """Settles months of one origin, each once; every method blocks.
 
     ``manifests`` finds a manifest by the SHA-256 digest of its block, ``relays`` maps the keys of
-    the relays that may be paid to each one's first key, ``payee_of`` names who is paid for a relay;
+    the relays that may be paid to each one's first key, ``payee_of`` names who is paid for a relay,
+    ``rules`` gives those that hold for a month;
     ``intake`` is the folder the ``Intake`` writes.
     """
 
@@ -62,7 +68,7 @@ class Closing:
         settlement: Identity,
         manifests: Callable[[bytes], Manifest | None],
         relays: Callable[[], Mapping[bytes, bytes]],
-        rules: Rules,
+        rules: Callable[[str], Rules],
         payee_of: Callable[[bytes], str] = lambda _: "",
     ) -> None:
         self._segments = intake / SEGMENTS
@@ -74,6 +80,7 @@ class Closing:
         self._relays = relays
         self._rules = rules
         self._payee_of = payee_of
+        self.holds = holds.Holds(ledger)
 
     def settle(
         self, month: str, *, now_ms: int, as_of_ms: int | None = None, dry_run: bool = False
@@ -102,19 +109,73 @@ class Closing:
         size = evidence.size_at(as_of_ms)
         _refuse_gaps(month, before, evidence.months(size))
         relays = {key[:_RELAY_NAME_BYTES]: key for key in self._relays()}
+        rules = self._rules(month)
         books = self._ledger.books(month, as_of_ms)
-        if self._rules.mode == "per_payer" and not books.contributions:
+        if rules.mode == "per_payer" and not books.contributions:
             message = "[money] mode per_payer needs every revenue booking to name its --account"
             raise UsageError(message, reason="no_payers")
-        outcome = self._compute(month, as_of_ms, size, evidence, before, books, relays, self._rules)
+        outcome = self._compute(month, as_of_ms, size, evidence, before, books, relays, rules).outcome
         settled = next((item for item in history if item.month == month), None)
         if settled is not None:
             known = replace(outcome.statement, as_of_ms=settled.as_of_ms)
             if known == settled.statement:
-                outcome = Outcome(known, outcome.lines)
+                outcome = outcome._replace(statement=known)
         if dry_run:
             return Result(outcome, posted=False)
-        return Result(outcome, self._ledger.post_settlement(outcome, self._relays(), self._payee_of))
+
+        def record(tx: Transaction) -> None:
+            holds.record(tx, month, outcome.holds, now_ms, rules.appeal_ms)
+
+        return Result(
+            outcome, self._ledger.post_settlement(outcome, self._relays(), self._payee_of, also=record)
+        )
+
+    def difference(self, outcome: Outcome) -> dict[str, tuple[int, int]]:
+        """Return, of each account where they differ, what is posted of a month and what this would post."""
+        return self._ledger.difference(outcome, self._relays(), self._payee_of)
+
+    def has_report(self, month: str) -> bool:
+        """Say whether a month's report is written."""
+        return (self._reports / month / HEAD).is_file()
+
+    def open_months(self) -> tuple[str, ...]:
+        """Return the months behind the last settled one that have pulses or bookings."""
+        history = self._ledger.settlements()
+        last = history[-1].month if history else ""
+        evidence = Evidence(read_segments(self._segments), self._office, range(0))
+        with self._ledger.reading() as tx:
+            found = evidence.months(len(evidence.leaves)) | booked_months(tx)
+        return tuple(sorted(month for month in found if month > last))
+
+    def look(self, month: str, now_ms: int) -> Look:
+        """Return a month as it would be settled now, or as it was; nothing is posted.
+
+        Without booked revenue there is nothing to share yet, and the relays' pay is all there is.
+
+        Raises:
+            UsageError: for a month to come.
+
+        """
+        if now_ms < month_bounds_ms(month)[0]:
+            raise UsageError(f"{month} has not begun")
+        history = self._ledger.settlements()
+        before = [item for item in history if item.month < month]
+        settled = next((item for item in history if item.month == month), None)
+        evidence = self._evidence(month, before)
+        if settled is not None:
+            return self._again(settled, before, evidence)._replace(settled=True)
+        rules, as_of_ms = self._rules(month), min(now_ms, close_ms(month))
+        relays = {key[:_RELAY_NAME_BYTES]: key for key in self._relays()}
+        try:
+            books, known = self._ledger.books(month, as_of_ms), True
+        except UsageError as error:
+            if error.reason != "no_revenue":
+                raise
+            brought = before[-1].statement.carried_cents if before else 0
+            books, known = Books(0, 0, {}, brought, before[-1].digest if before else NOTHING), False
+        size = evidence.size_at(as_of_ms)
+        found = self._compute(month, as_of_ms, size, evidence, before, books, relays, rules)
+        return found._replace(revenue_known=known)
 
     def report(self, month: str | None = None) -> Path:
         """Compute a settled month again from the raw log and write its report directory.
@@ -134,11 +195,7 @@ class Closing:
         statement = settled.statement
         before = [item for item in history if item.month < month]
         evidence = self._evidence(month, before)
-        outcome = self._compute(
-            month, settled.as_of_ms, statement.log_size, evidence, before,
-            self._ledger.books(month, settled.as_of_ms),
-            {line.relay[:_RELAY_NAME_BYTES]: line.relay for line in statement.relays}, statement.rules,
-        )  # fmt: skip
+        outcome = self._again(settled, before, evidence).outcome
         if outcome.digest != settled.digest:
             message = (
                 f"the intake log and ledger no longer give what was posted for {month}; restore a backup"
@@ -152,6 +209,15 @@ class Closing:
             before[-1].statement if before else None,
         )
         return write_report(self._reports, report, self._identity)
+
+    def _again(self, settled: Settled, before: list[Settled], evidence: Evidence) -> Look:
+        """Compute a settled month once more from what was settled then."""
+        statement = settled.statement
+        return self._compute(
+            settled.month, settled.as_of_ms, statement.log_size, evidence, before,
+            self._ledger.books(settled.month, settled.as_of_ms),
+            {line.relay[:_RELAY_NAME_BYTES]: line.relay for line in statement.relays}, statement.rules,
+        )  # fmt: skip
 
     def _evidence(self, month: str, before: list[Settled]) -> Evidence:
         """Read the log with an eye on the month, the one before it, and those late pulses may reach."""
@@ -172,7 +238,7 @@ class Closing:
         books: Books,
         relays: dict[bytes, bytes],
         rules: Rules,
-    ) -> Outcome:
+    ) -> Look:
         titles = _Titles(self._manifests)
         current = _month_credits(evidence, month, size, titles.find, rules)
         carried: list[Credit] = []
@@ -196,7 +262,8 @@ class Closing:
         )
         tickets = pack_tickets(evidence.stored(size))
         log = Log(size, log_root(evidence.leaves[:size]), sha256(tickets).digest())
-        return settle(month, as_of_ms, viewing, titles.found, books, relays, log, rules)
+        outcome = settle(month, as_of_ms, viewing, titles.found, books, relays, log, rules)
+        return Look(outcome, viewing, titles.found, settled=False)
 
 
 class _Titles:
@@ -222,7 +289,7 @@ def close_ms(month: str) -> int:
     """
     if not _MONTH.fullmatch(month):
         raise UsageError(f"{month!r} is no month; write it as 2026-11")
-    return month_bounds_ms(month)[1] + DAY_GRACE_MS
+    return close_of(month)
 
 
 def parse_as_of(text: str, now_ms: int) -> int:

@@ -160,11 +160,12 @@ class Ledger:
         outcome: Outcome,
         relays: Mapping[bytes, bytes] | None = None,
         payee_of: Callable[[bytes], str] = lambda _: "",
+        also: Callable[[Transaction], None] = lambda _: None,
     ) -> bool:
         """Post a month in one durable transaction; False where this very result is posted already.
 
         ``relays`` gives the first key of a relay that has served with another, so that its account
-        stays one, and ``payee_of`` the payee a relay names.
+        stays one, and ``payee_of`` the payee a relay names; ``also`` writes what belongs to it.
 
         Raises:
             UsageError: ``settled`` where the month has another result, ``out_of_order`` where a
@@ -198,7 +199,32 @@ class Ledger:
                 "INSERT INTO settlement VALUES (?, ?, ?, ?, ?)",
                 (statement.month, tx.number("view", key), at_ms, name, encode(statement)),
             )
+            also(tx)
         return True
+
+    def difference(
+        self,
+        outcome: Outcome,
+        relays: Mapping[bytes, bytes] | None = None,
+        payee_of: Callable[[bytes], str] = lambda _: "",
+    ) -> dict[str, tuple[int, int]]:
+        """Return, of each account where they differ, what is posted of a month and what this would post."""
+        statement = outcome.statement
+        payees = {line.relay: payee_of(line.relay) for line in statement.relays}
+        key = statement.month.encode()
+        with self.reading() as tx:
+            numbers = [tx.number(kind, key) for kind in ("relay", "view")]
+            posted = [line for number in numbers if number is not None for line in tx.lines(number)]
+            found = takings(tx, statement.month, statement.as_of_ms)
+        would = _relay_lines(statement, relays or {}, payees)
+        would += _view_lines(statement, outcome.lines, found)
+        sums: dict[str, list[int]] = {}
+        for side, lines in enumerate((posted, would)):
+            for line in lines:
+                sums.setdefault(line.account, [0, 0])[side] += line.cents
+        return {
+            account: (before, after) for account, (before, after) in sorted(sums.items()) if before != after
+        }
 
     def settlements(self) -> list[Settled]:
         """Return every settlement in order of months."""
@@ -226,6 +252,12 @@ class Ledger:
                 (account, after, limit),
             ).fetchall()
         return [Entry(*row) for row in rows]
+
+    def size(self) -> int:
+        """Return how many transactions are posted."""
+        with self.reading() as tx:
+            row = tx.execute("SELECT coalesce(max(no), 0) FROM tx").fetchone()
+        return int(row[0]) if row else 0
 
     def trial_balance(self) -> int:
         """Return the sum over all balances, which is zero in sound books."""

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 from ...protocol.codec import decode
 from ...protocol.errors import UsageError
+from ...protocol.rules import DAY_MS
 from ...protocol.statement import HEAD_LIMIT_BYTES, Statement
+from ..pulses.admission import month_of
 from .database import Session
 from .settlement import Books
 from .transaction import NOTHING
@@ -84,6 +86,15 @@ def takings(session: Session, month: str, as_of_ms: int) -> Takings:
 def statement_of(data: bytes) -> Statement:
     """Read a posted statement."""
     return decode(Statement, bytes(data), limit_bytes=HEAD_LIMIT_BYTES)
+
+
+def booked_months(session: Session) -> set[str]:
+    """Return the months that income or costs not settled yet were booked for, or in."""
+    rows = session.execute(
+        """SELECT at_ms, memo FROM tx WHERE kind IN ('revenue', 'cost')
+           AND at_ms > (SELECT coalesce(max(as_of_ms), -1) FROM settlement)"""
+    )
+    return {json.loads(memo).get("month") or month_of(at_ms // DAY_MS) for at_ms, memo in rows}
 
 
 def _counts(note: _Note, notes: dict[int, _Note], last: str, month: str, as_of_ms: int) -> bool:

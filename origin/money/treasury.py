@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from ...node.settings import Settings
 from ...protocol.errors import UsageError
 from ...protocol.manifest import Manifest
-from ...protocol.rules import HOUR_MS, Rules
+from ...protocol.rules import DAY_MS, HOUR_MS, Rules
 from ...protocol.ticket import TicketOffice
 from ..keys import Keys
 from ..pulses.intake import Intake
@@ -25,6 +25,7 @@ from .bookings import Booking
 from .closing import Closing, close_ms, parse_as_of
 from .database import Place
 from .ledger import Ledger
+from .rulebook import Rulebook
 from .soundness import Soundness
 
 BOOKING_KEY_BYTES = 16
@@ -53,7 +54,7 @@ class Treasury:
         self._registry = registry
         self._place: Place = settings.money.ledger or home / "ledger.db"
         self._patron_fee_points = settings.money.patron_fee_basis_points
-        self._opening = threading.Lock()
+        self._opening = threading.RLock()
         self.rules = rules_of(settings)
         self.tickets = TicketOffice(keys.ticket, keys.ticket_secret)
 
@@ -70,23 +71,31 @@ class Treasury:
             rules=self.rules,
         )
 
-    @cached_property
+    @property
     def ledger(self) -> Ledger:
         """The books, in the home or in ``[money] ledger``."""
+        with self._opening:  # several threads may be the first
+            return self._ledger
+
+    @cached_property
+    def _ledger(self) -> Ledger:
         return Ledger(self._place, self.rules.currency)
 
     def check_ledger(self) -> Soundness | None:
         """Check all books; None where there are none yet. Raises ``LocalError`` where they do not open."""
         if isinstance(self._place, Path) and not self._place.exists():
             return None
-        with self._opening:
-            ledger = self.ledger
-        return ledger.check()
+        return self.ledger.check()
+
+    def log_size(self) -> int:
+        """Return how many entries the intake log has, -1 while it is not open here."""
+        return self.intake.head()[0] if "intake" in self.__dict__ else -1
 
     def close(self) -> None:
         """Close what was opened."""
-        self.__dict__.pop("closing", None)
-        for name in ("intake", "ledger"):
+        for name in ("_closing", "_rulebook"):
+            self.__dict__.pop(name, None)
+        for name in ("intake", "_ledger"):
             part = self.__dict__.pop(name, None)
             if part is not None:
                 part.close()
@@ -201,9 +210,15 @@ class Treasury:
         """
         as_of_ms = None if as_of is None else parse_as_of(as_of, now_ms)
         chosen = month or (_month_before(now_ms) if as_of_ms is None else _month(as_of_ms))
+        self.rulebook.note(self.rules, now_ms)
         result = self.closing.settle(chosen, now_ms=now_ms, as_of_ms=as_of_ms, dry_run=dry_run)
+        difference = self.closing.difference(result.outcome) if dry_run else {}
         return {
             **result.json(),
+            "difference": [
+                {"account": account, "posted_cents": posted, "would_post_cents": would}
+                for account, (posted, would) in difference.items()
+            ],
             "month": result.outcome.statement.month,
             "posted": result.posted,
             "dry_run": dry_run,
@@ -215,9 +230,24 @@ class Treasury:
         folder = self.closing.report(month)
         return {"month": folder.name, "folder": str(folder)}
 
+    @property
+    def rulebook(self) -> Rulebook:
+        """Which rules hold for which month; what ``[money]`` wants now is noted by who acts on it."""
+        with self._opening:
+            return self._rulebook
+
     @cached_property
+    def _rulebook(self) -> Rulebook:
+        return Rulebook(self.ledger)
+
+    @property
     def closing(self) -> Closing:
         """What settles months and writes their reports."""
+        with self._opening:
+            return self._closing
+
+    @cached_property
+    def _closing(self) -> Closing:
         return Closing(
             self._home / "intake",
             self.ledger,
@@ -226,7 +256,7 @@ class Treasury:
             self._keys.settlement,
             self._manifests,
             self._roster.paid,
-            self.rules,
+            self.rulebook.at,
             self._roster.payee_of,
         )
 
@@ -243,6 +273,13 @@ def rules_of(settings: Settings) -> Rules:
         reserve_base="surplus" if money.reserve_base == "net" else "revenue",
         relay_cents_per_gb=money.relay_cents_per_gb,
         mode=money.mode,
+        median_factor=money.median_factor,
+        median_accounts=money.median_accounts,
+        near_cap_ms=money.day_cap_h * HOUR_MS - money.near_cap_min * 60_000,
+        near_cap_days=money.near_cap_days,
+        payer_factor=money.payer_factor,
+        appeal_ms=money.appeal_days * DAY_MS,
+        relay_bytes_s=money.relay_max_bps // 8,
     )
 
 

@@ -1142,7 +1142,7 @@ BUNDLE = array(v=V1, items=many(array(kind=BUNDLE_KIND, name=text(300), data=blo
 LABEL = text(40, "(?s:.+)")
 MONTH = text(7, "[0-9]{4}-(0[1-9]|1[0-2])")
 RULES = array(
-    v=V1,
+    v=number(2, 2),
     currency=text(3, "[A-Z]{3}"),
     live_window_ms=COUNT,
     gap_ms=COUNT,
@@ -1160,6 +1160,8 @@ RULES = array(
     relay_cents_per_gb=COUNT,
     group_viewers=COUNT,
     mode=one_of("pooled", "per_payer"),
+    appeal_ms=COUNT,
+    relay_bytes_s=COUNT,
 )
 STATEMENT = array(
     v=V1,
@@ -1182,7 +1184,7 @@ STATEMENT = array(
     accounts=COUNT,
     pulses=COUNT,
     viewed_ms=COUNT,
-    relays=many(array(relay=KEY, kbytes=COUNT, cents=COUNT), 10_000),
+    relays=many(array(relay=KEY, kbytes=COUNT, cents=COUNT, over_kbytes=COUNT), 10_000),
     days=many(array(day=LABEL, viewers=COUNT, pulses=COUNT, viewed_ms=COUNT), 100),
     flags=many(array(rule=LABEL, accounts=COUNT, held_cents=COUNT), 32),
     uncounted=many(array(code=LABEL, pulses=COUNT, ms=COUNT), 64),

@@ -1011,7 +1011,7 @@ def _report(book: Book) -> None:
     ]
     leaves, root = statement.pack_lines(lines), statement.lines_root(lines)
     tickets = statement.pack_tickets({digest("tid")[:16]: 3, digest("other")[:16]: 2_000})
-    relays = [statement.RelayLine(WHO["relay"].key, 2_400_000, 4)]
+    relays = [statement.RelayLine(WHO["relay"].key, 2_400_000, 4, 17)]
     days = [statement.DayLine("2026-09-04", 0, 3, 59_040)]
     flags = [statement.FlagLine("near_cap", 1, 10)]
     uncounted = [statement.CodeLine("late", 1, 60_000)]
