@@ -1,4 +1,4 @@
-"""A file under a passphrase: how a backup rests anywhere, read and written as a stream.
+r"""A file under a passphrase: how a backup rests anywhere, read and written as a stream.
 
 ``farcast-backup/1\\n``, salt and check value, then pieces of a mebibyte, each sealed with
 ChaCha20-Poly1305 (RFC 8439) under its number and whether it is the last, so that pieces can be
