@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, count
-from operator import add, ge, ne
+from operator import add, gt, lt, ne
 
 from .errors import RemoteError
 from .leaves import Leaves, leaves_of
@@ -64,8 +64,10 @@ def shares_of(
 
 
 def _audit_lines(statement: Statement, leaves: Leaves) -> None:
-    keys = list(zip(leaves.platform, leaves.payee, leaves.month, strict=True))
-    if number := _first(map(ge, keys, keys[1:])):
+    for number, rising in enumerate(map(lt, leaves.payee, leaves.payee[1:]), 1):
+        if not rising and leaves.key(number - 1) >= leaves.key(number):
+            raise AuditError(LEAVES, number + 1, "the leaves are not in order, each once")
+    if number := _first(map(gt, leaves.platform, leaves.platform[1:])):
         raise AuditError(LEAVES, number + 1, "the leaves are not in order, each once")
     if max(set(leaves.month), default="") > statement.month:
         number = _first(month > statement.month for month in leaves.month)

@@ -7,7 +7,6 @@ signature over bytes is a signature over meaning (docs/protocol.md, "Encoding").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -73,23 +72,3 @@ def decode(kind: type[T], data: bytes, *, limit_bytes: int = MESSAGE_LIMIT_BYTES
         msg = f"a {kind.__name__} that is not in canonical form"
         raise RemoteError(msg, reason="not_canonical")
     return value
-
-
-def decode_all(kind: type[T], items: Sequence[bytes], *, limit_bytes: int = MESSAGE_LIMIT_BYTES) -> list[T]:
-    """Decode every one of ``items`` as ``decode`` does: four times faster, where there are thousands.
-
-    They are read as one array; only where that fails is each looked at by itself.
-
-    Raises:
-        RemoteError: as ``decode``, for the first bad one.
-
-    """
-    if all(len(item) <= limit_bytes for item in items):
-        header = b"\xdd" + len(items).to_bytes(4, "big")
-        try:
-            values: list[T] = _decoder(list[kind]).decode(header + b"".join(items))  # type: ignore[valid-type]
-            if list(map(_ENCODER.encode, values)) == items:  # bounds and canonical form of each
-                return values
-        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
-            pass
-    return [decode(kind, item, limit_bytes=limit_bytes) for item in items]

@@ -229,8 +229,8 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pro
 def _parents(nodes: Sequence[bytes]) -> Sequence[bytes]:
     """Return the next level; pairing from the left is where the RFC splits, at every level."""
     found = [
-        sha256(b"\1" + left + right).digest()
-        for left, right in zip(nodes[::2], nodes[1::2], strict=False)  # the odd one is left over
+        sha256(b"\1%b%b" % pair).digest()
+        for pair in zip(nodes[::2], nodes[1::2], strict=False)  # the odd one is left over
     ]
     if len(nodes) % 2:
         found.append(nodes[-1])

@@ -30,11 +30,12 @@ def portions(total: int, weights: Sequence[int]) -> list[int]:
     whole = sum(weights)
     if not whole:
         return [0] * len(weights)
-    divided = [divmod(total * weight, whole) for weight in weights]
-    parts = [cents for cents, _ in divided]
+    wholes = [total * weight for weight in weights]
+    parts = [each // whole for each in wholes]
     left = total - sum(parts)
     if left:
-        for place in _largest([rest for _, rest in divided], left, whole.bit_length()):
+        rests = [each - part * whole for each, part in zip(wholes, parts, strict=True)]
+        for place in _largest(rests, left, whole.bit_length()):
             parts[place] += 1
     return parts
 

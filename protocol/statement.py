@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from .codec import Message, decode, decode_all, encode
+from .codec import Message, decode, encode
 from .errors import RemoteError
 from .identity import Identity, domain, peer_id, unseal
 from .manifest import Count, Key, PayeeId
@@ -237,15 +237,13 @@ def split_leaves(data: bytes) -> tuple[list[bytes], bytes]:
 
 def read_lines(leaves: list[bytes], first: int) -> list[Line]:
     """Decode lines, the first of which is leaf ``first``; raises ``RemoteError``, naming the leaf."""
-    try:
-        return decode_all(Line, leaves, limit_bytes=LEAF_LIMIT_BYTES)
-    except RemoteError:
-        for number, leaf in enumerate(leaves, first):
-            try:
-                decode(Line, leaf, limit_bytes=LEAF_LIMIT_BYTES)
-            except RemoteError as error:
-                raise RemoteError(f"leaf {number} does not read: {error}", reason=error.reason) from error
-        raise
+    lines: list[Line] = []
+    for number, leaf in enumerate(leaves, first):
+        try:
+            lines.append(decode(Line, leaf, limit_bytes=LEAF_LIMIT_BYTES))
+        except RemoteError as error:
+            raise RemoteError(f"leaf {number} does not read: {error}", reason=error.reason) from error
+    return lines
 
 
 def ticket_name(tid: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, compress, islice
+from itertools import chain, compress
 
 from .audit import RELAYS, REPORT
 from .identity import peer_id
@@ -85,21 +85,25 @@ def creators_csv(statement: Statement, leaves: Leaves) -> Iterator[str]:
         "pooled_cents,per_payer_cents\n"
     )
     names = {key: peer_id(key) for key in set(leaves.platform)}
-    pooled = statement.rules.mode == "pooled"
-    cells = zip(
-        map(names.__getitem__, leaves.platform), leaves.payee, leaves.month,
-        *(
-            map(str, column)
-            for column in (
-                leaves.weight, leaves.share_cents, leaves.paid_cents, leaves.held_cents, leaves.capped_cents,
-                leaves.share_cents if pooled else leaves.pooled(statement.pool_cents), leaves.per_payer_cents,
-            )
-        ),
-        strict=True,
-    )  # fmt: skip
-    rows = map(",".join, cells)
-    while piece := "\n".join(islice(rows, _PIECE_ROWS)):
-        yield f"{piece}\n"
+    pooled = None if statement.rules.mode == "pooled" else leaves.pooled(statement.pool_cents)
+    whole = leaves.paid_cents == leaves.share_cents  # nothing held or cut anywhere, as in most months
+    for start in range(0, len(leaves), _PIECE_ROWS):
+        piece = slice(start, start + _PIECE_ROWS)
+        share = list(map(str, leaves.share_cents[piece]))
+        rows = zip(
+            map(names.__getitem__, leaves.platform[piece]),
+            leaves.payee[piece],
+            leaves.month[piece],
+            map(str, leaves.weight[piece]),
+            share,
+            share if whole else map(str, leaves.paid_cents[piece]),
+            map(str, leaves.held_cents[piece]),
+            map(str, leaves.capped_cents[piece]),
+            share if pooled is None else map(str, pooled[piece]),
+            map(str, leaves.per_payer_cents[piece]),
+            strict=True,
+        )
+        yield "\n".join(map(",".join, rows)) + "\n"
 
 
 def relays_csv(statement: Statement, _: Leaves) -> Iterator[str]:

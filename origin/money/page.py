@@ -59,7 +59,8 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 :root { --ink: #000; --soft: #444; --line: #bbb; --paper: #fff; --card: #f3f3f3;
 --c1: #2563a8; --c2: #7a8794; --c3: #2f8f83; --c4: #9a6fb0; --c5: #d08a1d; --c6: #b4492f; --c7: #4f7f3a; }
 * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-body { margin: 0; padding: 0; max-width: none; font-size: 10.5pt; }
+body { margin: 0; padding: 0; max-width: none; font-size: 10pt; line-height: 1.35; }
+th, td { padding-top: .12rem; padding-bottom: .12rem; }
 h2 { break-after: avoid; } svg, tr, .key { break-inside: avoid; } section { margin-top: 1.5rem; }
 thead { display: table-header-group; } .scroll { overflow: visible; }
 }
@@ -175,7 +176,7 @@ def page(statement: Statement, leaves: Leaves, as_of: str) -> bytes:
         paid=paid[:_PAYEES_SHOWN],
         more=max(0, len(paid) - _PAYEES_SHOWN),
         gaps=pairs(gaps, money, "Pooled and per payer", ("pooled", "per payer")) if gaps else "",
-        days=columns(dated, partial(hours, places=0), "Hours by day") if dated else "",
+        days=columns(dated, 3_600_000, partial(hours, places=0), "Hours by day") if dated else "",
         few=f"under {s.rules.group_viewers}",
         relays=bars([(_short(line.relay), line.cents) for line in most[:_RELAYS_DRAWN]], money, "Relay pay"),
         shown_relays=most[:_RELAYS_SHOWN],

@@ -41,7 +41,7 @@ def flow(sources: Sequence[Part], middle: Sequence[Part], ends: Sequence[Part], 
 
     The last of ``middle`` is what goes on to ``ends``; both sides of each step have one sum.
     """
-    left, right, far = 0, 250, 510
+    left, right, far = 0, 240, 490
     whole = max(1, sum(part.amount for part in sources))
     tall = [len([p for p in column if p.amount]) for column in (sources, middle, ends)]
     scale = (_FLOW_HEIGHT - _GAP * max(*tall, 1)) / whole
@@ -60,10 +60,10 @@ def flow(sources: Sequence[Part], middle: Sequence[Part], ends: Sequence[Part], 
     return _svg(height + 4, "Where the money goes", ribbons + nodes)
 
 
-def columns(items: Sequence[tuple[str, int]], said: Said, what: str) -> str:
-    """Draw a column for each item with a scale on the left; labels stand under every fifth."""
+def columns(items: Sequence[tuple[str, int]], unit: int, said: Said, what: str) -> str:
+    """Draw a column for each item with a scale of whole ``unit``s on the left, a label under every fifth."""
     top, left, height = 8, 64, 180
-    peak = _round_up(max((amount for _, amount in items), default=0))
+    peak = unit * _round_up(-(-max((amount for _, amount in items), default=0) // unit))
     step = (WIDTH - left) / max(1, len(items))
     marks: list[str] = []
     for quarter in range(5):
@@ -177,11 +177,13 @@ def _nodes(placed: Sequence[tuple[Part, float, float]], x: int, said: Said, anch
 
 
 def _round_up(number: int) -> int:
-    """Return the next number of one digit and zeros that four lines divide well."""
+    """Return the next number, from 4 on, that four lines part into whole and round steps."""
     size = 1
-    while number > size * 8:
+    while True:
+        for step in (4, 8, 12, 20, 32):
+            if number <= size * step:
+                return size * step
         size *= 10
-    return next((size * step for step in (1, 2, 4, 8) if number <= size * step), size * 8)
 
 
 def _text(x: float, y: float, words: str, anchor: str) -> str:
