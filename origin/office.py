@@ -39,7 +39,7 @@ from ..protocol.identity import parse_peer_id, peer_id
 from ..protocol.invite import Invite, Kind, format_invite
 from ..protocol.manifest import Manifest, open_manifest
 from ..protocol.ticket import DAY_MS
-from .accounts import INVITE_DAYS, Accounts, Payee
+from .accounts import INVITE_DAYS, Accounts
 from .backup import Backup
 from .cdn.edges import FOLDER as PURGES
 from .cdn.edges import Edges
@@ -54,6 +54,8 @@ from .money.bookings import parse_split
 from .money.bursary import Bursary
 from .money.ledgerwatch import LedgerWatch
 from .money.treasury import Treasury
+from .payout.desk import PayoutDesk
+from .payout.payees import Wishes
 from .publish import pin_label, publish
 from .repository import ROOT_WARNING_DAYS
 from .roster import Roster
@@ -108,6 +110,9 @@ class Office:
         self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
         self.bursary = Bursary(self.treasury, self.roster, clock_ms, self._registry)
         self.books = LedgerWatch(self.treasury.check_ledger, self._registry)
+        self.payouts = PayoutDesk(
+            home, settings, self.accounts, self.treasury, self.keys.publisher.key, clock_ms, self._registry
+        )
         rpc = settings.kubo.rpc
         self._mirror = Mirror(rpc, self._registry) if rpc else None
         self._own_store: DiskStore | None = None
@@ -122,7 +127,13 @@ class Office:
             "account_erase": self.account_erase,
             "account_list": self.account_list,
             "payee_add": self.payee_add,
-            "payee_list": self.payee_list,
+            "payee_set": self.payee_set,
+            "payee_list": self.payouts.list_payees,
+            "payout_list": self.payouts.list,
+            "payout_run": self.payouts.run,
+            "payout_confirm": self.payouts.confirm,
+            "payout_fail": self.payouts.fail,
+            "payout_show": self.payouts.show,
             "announce": self.announce,
             "renew": self.renew,
             "publish": self.publish,
@@ -257,14 +268,13 @@ class Office:
             ]
         }
 
-    def payee_add(self, payee: str, name: str = "", method: str = "") -> Result:
-        """Add somebody to be paid, or correct name and method."""
-        self.accounts.add_payee(Payee(payee, name or payee, method), self._clock_ms())
-        return {"payee": payee, "name": name or payee, "method": method}
+    def payee_add(self, payee: str, terms: Wishes | None = None) -> Result:
+        """Add somebody to be paid, or correct what ``terms`` names."""
+        return self.payouts.put_payee(payee, terms or Wishes(), new=True)
 
-    def payee_list(self) -> Result:
-        """List who is paid."""
-        return {"payees": [payee._asdict() for payee in self.accounts.payees()]}
+    def payee_set(self, payee: str, terms: Wishes) -> Result:
+        """Change the terms of somebody who is paid already."""
+        return self.payouts.put_payee(payee, terms, new=False)
 
     def payee_key(self, payee: str, key: str) -> Result:
         """Let the box with this id see what a payee earns."""
@@ -622,9 +632,16 @@ class Office:
         """Show an account's entries, or all balances."""
         return self.treasury.entries(account, after)
 
-    def settle(self, month: str | None = None, as_of: str | None = None, *, dry_run: bool = False) -> Result:
+    def settle(
+        self,
+        month: str | None = None,
+        as_of: str | None = None,
+        *,
+        dry_run: bool = False,
+        from_raw: bool = False,
+    ) -> Result:
         """Settle a month."""
-        return self.treasury.settle(month, as_of, self._clock_ms(), dry_run=dry_run)
+        return self.treasury.settle(month, as_of, self._clock_ms(), dry_run=dry_run, from_raw=from_raw)
 
     def report(self, month: str | None = None) -> Result:
         """Write a settled month's report."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from ..node.steering.health import LOOK_S as LISTING_S
 from ..node.steering.listing import Listing
 from ..node.web.site import WebSite
 from ..protocol.cid import Cid
-from ..protocol.errors import RefusedError
+from ..protocol.errors import LocalError, RefusedError, UsageError
 from .admin import OriginAdmin
 from .broadcast import Broadcast
 from .cdn.tags import Tags
@@ -40,9 +41,12 @@ from .office import Office
 from .routing import Routing
 from .service import OriginService
 
+log = logging.getLogger(__name__)
+
 TICK_S = 60.0
 EARNINGS_S = 30.0
 """A pulse shows in the provisional earnings within a minute of its arrival."""
+PAYOUT_S = 60.0
 
 
 class OriginBox:
@@ -97,7 +101,12 @@ class OriginBox:
         await asyncio.to_thread(self.embargo.load)
         await asyncio.to_thread(self.office.sign_edges)
         await asyncio.to_thread(self.keydesk.learn)
-        await asyncio.to_thread(self.office.bursary.open)
+        try:
+            await asyncio.to_thread(self.office.bursary.open)
+        except UsageError:
+            raise
+        except LocalError as error:  # films are served while the ledger's database does not answer
+            log.warning("%s", error)
         self.office.serving = True
         try:
             await self.box.run(started)
@@ -193,7 +202,7 @@ class OriginBox:
             await asyncio.to_thread(clerk.tick, clock_ms(), steady_ms)
 
     async def _count_earnings(self) -> None:
-        await asyncio.to_thread(self.office.bursary.book.refresh, clock_ms())
+        await asyncio.to_thread(self.office.bursary.refresh)
 
     async def _tend_edges(self) -> None:
         """Keep the pull zones' tokens good and their tags true."""
@@ -206,9 +215,13 @@ class OriginBox:
     async def _look_at_edges(self) -> None:
         await asyncio.to_thread(self.office.look_at_edges)
 
+    async def _tend_payouts(self) -> None:
+        await asyncio.to_thread(self.office.payouts.tend)
+
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
         self.box.every("edges", TICK_S, self._tend_edges)
+        self.box.every("payouts", PAYOUT_S, self._tend_payouts)
         self.box.every("edge_look", self.office.watch.pause_s, self._look_at_edges)
         self.box.every("settle", TICK_S, self._settle)
         self.box.every("earnings", EARNINGS_S, self._count_earnings)

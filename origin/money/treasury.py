@@ -55,6 +55,7 @@ class Treasury:
         self._place: Place = settings.money.ledger or home / "ledger.db"
         self._patron_fee_points = settings.money.patron_fee_basis_points
         self._opening = threading.RLock()
+        self._reporting = threading.Lock()
         self.rules = rules_of(settings)
         self.tickets = TicketOffice(keys.ticket, keys.ticket_secret)
 
@@ -80,6 +81,15 @@ class Treasury:
     @cached_property
     def _ledger(self) -> Ledger:
         return Ledger(self._place, self.rules.currency)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there are books; a file that is not there yet is not made by looking."""
+        return not isinstance(self._place, Path) or self._place.exists()
+
+    def opened_ledger(self) -> Ledger:
+        """Return the books, opened by one thread alone."""
+        return self.ledger
 
     def check_ledger(self) -> Soundness | None:
         """Check all books; None where there are none yet. Raises ``LocalError`` where they do not open."""
@@ -189,7 +199,14 @@ class Treasury:
     def entries(self, account: str | None, after: int) -> Result:
         """Return the postings of an account behind a transaction, or without one all balances."""
         ledger = self.ledger
-        found: Result = {"ledger": ledger.name, "currency": self.rules.currency, "account": account}
+        count, head = ledger.head()
+        found: Result = {
+            "ledger": ledger.name,
+            "currency": self.rules.currency,
+            "transactions": count,
+            "head": head.hex(),
+            "account": account,
+        }
         if account is None:
             rows = [{"account": name, "cents": cents} for name, cents in ledger.balances().items()]
             return {**found, "balances": rows, "entries": []}
@@ -209,8 +226,12 @@ class Treasury:
             raise UsageError(message, reason="no_account")
         return {**found, "balances": [{"account": account, "cents": balance}], "entries": entries}
 
-    def settle(self, month: str | None, as_of: str | None, now_ms: int, *, dry_run: bool) -> Result:
+    def settle(
+        self, month: str | None, as_of: str | None, now_ms: int, *, dry_run: bool, from_raw: bool = False
+    ) -> Result:
         """Settle a month: by default that of ``as_of``, or else the one before this one.
+
+        ``from_raw`` computes it from the intake log alone as well.
 
         Raises:
             UsageError: as ``Closing.settle``, or where ``as_of`` is no instant.
@@ -219,7 +240,9 @@ class Treasury:
         as_of_ms = None if as_of is None else parse_as_of(as_of, now_ms)
         chosen = month or (_month_before(now_ms) if as_of_ms is None else _month(as_of_ms))
         self.rulebook.note(self.rules, now_ms)
-        result = self.closing.settle(chosen, now_ms=now_ms, as_of_ms=as_of_ms, dry_run=dry_run)
+        result = self.closing.settle(
+            chosen, now_ms=now_ms, as_of_ms=as_of_ms, dry_run=dry_run, from_raw=from_raw
+        )
         difference = self.closing.difference(result.outcome) if dry_run else {}
         return {
             **result.json(),
@@ -228,6 +251,7 @@ class Treasury:
                 for account, (posted, would) in difference.items()
             ],
             "month": result.outcome.statement.month,
+            "digest": result.outcome.digest.hex(),
             "posted": result.posted,
             "dry_run": dry_run,
         }
@@ -235,7 +259,8 @@ class Treasury:
     def report(self, month: str | None, now_ms: int) -> Result:
         """Write a settled month's report directory; raises as ``Closing.report``."""
         del now_ms
-        folder = self.closing.report(month)
+        with self._reporting:
+            folder = self.closing.report(month)
         return {"month": folder.name, "folder": str(folder)}
 
     @property

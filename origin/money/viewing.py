@@ -93,10 +93,12 @@ def gained(late: Mapping[bytes, int], settled: Mapping[bytes, int]) -> dict[byte
 def served(
     facts: Iterable[Fact], titles: Mapping[bytes, Manifest], rules: Rules
 ) -> tuple[dict[bytes, int], dict[bytes, int]]:
-    """Sum kilobytes by relay, and those beyond its bound; as ``bounded`` returns them.
+    """Sum kilobytes by relay, and those beyond its bound; as ``bounded`` returns them."""
+    return bounded(brought(facts, titles, rules), rules)
 
-    No account is served more of a title in a day than the title has.
-    """
+
+def brought(facts: Iterable[Fact], titles: Mapping[bytes, Manifest], rules: Rules) -> dict[RelayDay, int]:
+    """Sum kilobytes by relay and day; no account is served more of a title in a day than the title has."""
     room: dict[tuple[bytes, int, bytes], int] = {}
     sums: dict[RelayDay, int] = defaultdict(int)
     countable = [f for f in facts if not f.code and f.at_ms - f.received_ms <= rules.live_window_ms]
@@ -108,7 +110,7 @@ def served(
             sums[relay, fact.day] += counted
             left -= counted
         room[key] = left
-    return bounded(sums, rules)
+    return sums
 
 
 def bounded(served_: Mapping[RelayDay, int], rules: Rules) -> tuple[dict[bytes, int], dict[bytes, int]]:

@@ -1208,6 +1208,36 @@ LINE = array(
     per_payer_cents=COUNT,
 )
 
+CODES = many(array(code=LABEL, pulses=COUNT, ms=COUNT), 64)
+EARNINGS = array(
+    v=V1,
+    currency=text(3, "[A-Z]{3}"),
+    months=many(
+        array(
+            month=MONTH,
+            settled=flag,
+            as_of_ms=COUNT,
+            revenue_known=flag,
+            relays=many(
+                array(relay=KEY, kbytes=COUNT, over_kbytes=COUNT, cents_per_gb=COUNT, cents=COUNT), 16
+            ),
+            payees=many(
+                array(
+                    payee=PAYEE,
+                    titles=many(array(title=text(63), viewed_ms=COUNT, points=COUNT), 1_000),
+                    share_cents=COUNT,
+                    paid_cents=COUNT,
+                    held_cents=COUNT,
+                    capped_cents=COUNT,
+                    uncounted=CODES,
+                ),
+                16,
+            ),
+        ),
+        2,
+    ),
+)
+
 # kind: (fields, field that holds the signer's key or "" where it is given, most bytes of the envelope)
 SIGNED: dict[str, tuple[Check, str, int]] = {
     "manifest": (MANIFEST, "publisher", 262_144),
@@ -1276,6 +1306,8 @@ PLAIN: dict[str, tuple[Check, int]] = {
         ),
         (2 << 20) + 4_096,
     ),
+    "earnings-request": (array(v=V1, month=text(7, "([0-9]{4}-(0[1-9]|1[0-2]))?")), 1_024),
+    "earnings-answer": (EARNINGS, 256 << 10),
     "key-request": (array(v=V1, ticket=blob(0, 1_024), key_ids=many(BIN16, 16, 1)), 2_048),
     "key-answer": (array(v=V1, grants=many(array(key_id=BIN16, key=BIN16, until_ms=COUNT), 16)), 2_048),
     "line": (LINE, 512),

@@ -154,6 +154,14 @@ def test_what_the_moneys_commands_print_is_what_the_page_shows(scripts: _Scripts
     month = refused.stderr.partition("--month ")[2][:7]
     scripts("farcast origin book", "revenue", "1000", "--month", month)
     scripts("farcast origin settle")
+    scripts("farcast origin rules")
+    scripts("farcast origin holds")
+    scripts("farcast origin earnings")
+    scripts("farcast origin payee add", "ada", at=0)
+    key = scripts("farcast key show", at=1, heading="farcast cid")["peer_id"]
+    scripts("farcast origin payee key", "ada", key)
+    scripts("farcast origin ledger")
+    scripts("farcast origin ledger", "--account", "assets:received", at=1)
     folder = scripts("farcast origin report")["folder"]
     assert scripts("farcast verify", folder, "--root", made["root"])["ok"]
     (Path(folder) / "relays.csv").write_text("changed")

@@ -116,6 +116,9 @@ def test_a_wrong_secret_is_not_repeated(tmp_path: Path) -> None:
     assert "hunter2" not in refusal(tmp_path, "[admin]\ntoken = 'hunter2'")
     found = load(tmp_path, "[admin]\ntoken = 'abcdefghijklmnop'")
     assert ("admin.token", "(set)", "file") in found.rows()
+    assert "hunter2" not in refusal(tmp_path, "[money]\nledger = 'mysql://ann:hunter2@host/books'")
+    found = load(tmp_path, "[money]\nledger = 'postgresql://ann:hunter2@host/books'")
+    assert ("money.ledger", "(set)", "file") in found.rows()
 
 
 def test_a_wrong_value_in_the_file_is_refused_even_where_the_environment_overrides_it(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from farcast.node.settings import Settings
 from farcast.origin.keys import init
 from farcast.origin.office import Office
@@ -35,7 +37,9 @@ class CountingHouse:
     def __init__(self, home: Path, environ: dict[str, str] | None = None) -> None:
         self.home = home
         self.now_ms = FIRST_DAY * DAY_MS
-        self.office = Office(home, Settings.load(home, environ or {}), lambda: self.now_ms)
+        self.registry = CollectorRegistry()
+        settings = Settings.load(home, environ or {})
+        self.office = Office(home, settings, lambda: self.now_ms, self.registry)
         self.bursary = self.office.bursary
 
     def close(self) -> None:
@@ -73,6 +77,7 @@ class CountingHouse:
         kbytes: int = 0,
         from_min: int = 60,
         late_ms: int = 0,
+        relay: bytes = RELAY.key,
     ) -> None:
         """Let account ``number`` watch on a day; each pulse arrives at its own time, or ``late_ms`` later."""
         session = Identity(sha256(f"{number} {day} {title.hex()} {from_min}".encode()).digest())
@@ -80,7 +85,7 @@ class CountingHouse:
         grant = self.office.treasury.tickets.issue(tid, day, session.key, Holder(account(number), 0))
         signer = PulseSigner(grant.ticket, grant.key, session)
         for minute in range(minutes + 1):
-            served = [Served(TierName.RELAY, RELAY.key[:16], kbytes)] if kbytes and minute else []
+            served = [Served(TierName.RELAY, relay[:16], kbytes)] if kbytes and minute else []
             viewing = Viewing(ACTIVE if minute else START, title, 0, 0, served, bytes(16))
             at_ms = day * DAY_MS + (from_min + minute) * MINUTE_MS
             pulse = signer.sign(at_ms, MINUTE_MS if minute else 0, 0, viewing)
