@@ -12,7 +12,7 @@ from hashlib import sha256
 from operator import lt
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from .codec import Message, decode, encode
 from .errors import RemoteError
@@ -33,6 +33,8 @@ HEAD_LIMIT_BYTES = 4 << 20
 LEAF_LIMIT_BYTES = 512
 TICKET_ENTRY_BYTES = 18
 MAX_FILES = 32
+MAX_KEYS = 256
+"""Keys of one relay in a month."""
 
 Weight = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Month = Annotated[str, Meta(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])\Z")]
@@ -63,13 +65,15 @@ class RelayLine(Message, frozen=True):
     """What one relay served, as signed by viewers and acknowledged, and its pay.
 
     ``over_kbytes`` is what viewers signed beyond what the rules say its line could carry in a day
-    (reason code ``relay_rate``): it is not paid.
+    (reason code ``relay_rate``): it is not paid. ``relay`` is its first key, which names it; ``keys``
+    are those it took later and served under.
     """
 
     relay: Key
     kbytes: Count
     cents: Count
     over_kbytes: Count = 0
+    keys: Annotated[list[Key], Meta(max_length=MAX_KEYS)] = field(default_factory=list[Key])
 
 
 class DayLine(Message, frozen=True):
