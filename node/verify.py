@@ -206,7 +206,7 @@ def _leaves(folder: Path, stated: FileHash) -> Leaves:
 
 def _compare(folder: Path, stated: FileHash, pieces: Iterable[str]) -> None:
     """Check a derived file against what it must be, piece by piece, and against its signed hash."""
-    digest, lines, size = sha256(), 0, 0
+    digest, size = sha256(), 0
     with _opened(folder / stated.name, FILE_LIMIT_BYTES) as file:
         for piece in pieces:
             expected = piece.encode()
@@ -214,14 +214,19 @@ def _compare(folder: Path, stated: FileHash, pieces: Iterable[str]) -> None:
             if found != expected:
                 pairs = zip_longest(found.split(b"\n"), expected.split(b"\n"))
                 wrong = next(number for number, (ours, theirs) in enumerate(pairs, 1) if ours != theirs)
-                _refuse(stated.name, lines + wrong, _NOT_DERIVED)
+                _refuse(stated.name, _lines(file, size) + wrong, _NOT_DERIVED)
             digest.update(found)
             size += len(found)
-            lines += found.count(b"\n")
         if file.read(1):
-            _refuse(stated.name, lines + 1, _NOT_DERIVED)
+            _refuse(stated.name, _lines(file, size) + 1, _NOT_DERIVED)
     if digest.digest() != stated.sha256 or size != stated.size:
         _refuse(stated.name, 0, _NOT_SIGNED)
+
+
+def _lines(file: BinaryIO, size: int) -> int:
+    """Count the lines in the first ``size`` bytes."""
+    file.seek(0)
+    return sum(file.read(min(PIECE_BYTES, size - at)).count(b"\n") for at in range(0, size, PIECE_BYTES))
 
 
 def _whole(folder: Path, stated: FileHash) -> bytes:

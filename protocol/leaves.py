@@ -9,6 +9,7 @@ import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from hashlib import sha256
 from itertools import islice
 from operator import ne
@@ -19,12 +20,13 @@ from msgspec.structs import astuple
 
 from .codec import encode
 from .errors import RemoteError
-from .merkle import proofs_over, root_over
+from .merkle import HASH_BYTES, proofs_over, root_over
 from .shares import portions
 from .statement import LEAF_LIMIT_BYTES, Line, Weight, read_lines, split_leaves
 
 COUNT_LIMIT = 2**53
 _PIECE_LINES = 8_192
+_BLOCK = 2**12
 _LONG = 2**16
 _HEAD = b"\x99\xc4\x20"
 """How a line begins: an array of nine, of which the first is a byte string of 32."""
@@ -41,7 +43,8 @@ _Columns = tuple[Any, ...]
 class Leaves(Sequence[Line]):
     """Lines in the order of a report; each column is a public list or array of that length.
 
-    ``hashes`` are the leaves' RFC 9162 hashes. Platforms and months are few, so equal ones are one object.
+    Platforms and months are few, so equal ones are one object. The tree is hashed as leaves come in, in
+    complete subtrees of ``_BLOCK``, while they are in the processor's cache.
     """
 
     def __init__(self, lines: Iterable[Line] = ()) -> None:
@@ -54,7 +57,9 @@ class Leaves(Sequence[Line]):
         self.held_cents = array("q")
         self.capped_cents = array("q")
         self.per_payer_cents = array("q")
-        self.hashes: list[bytes] = []
+        self._hashes = bytearray()
+        self._blocks: list[bytes] = []
+        self._open: list[bytes] = []
         self._known: dict[bytes, bytes] = {}
         self._months: dict[str, str] = {}
         waiting = iter(lines)
@@ -80,17 +85,23 @@ class Leaves(Sequence[Line]):
             raise RemoteError(f"leaf {len(found)} is cut short", reason="malformed")
         return found
 
+    @cached_property
+    def payees(self) -> int:
+        """How many payees there are, once all lines are in."""
+        return len(set(self.payee))
+
     def key(self, place: int) -> tuple[bytes, str, str]:
         """Return what a leaf is sorted by."""
         return self.platform[place], self.payee[place], self.month[place]
 
     def root(self) -> bytes:
         """Return the RFC 9162 tree hash over the leaves."""
-        return root_over(self.hashes)
+        return root_over([*self._blocks, *([root_over(self._open)] if self._open else [])])
 
     def proofs(self, places: Sequence[int]) -> list[list[bytes]]:
         """Return the inclusion proofs of the leaves at ``places``."""
-        return proofs_over(self.hashes, places)
+        hashes = [bytes(self._hashes[at : at + HASH_BYTES]) for at in range(0, len(self._hashes), HASH_BYTES)]
+        return proofs_over(hashes, places) if places else []
 
     def places_of(self, payee: str) -> list[int]:
         """Return where the lines of ``payee`` are."""
@@ -136,7 +147,12 @@ class Leaves(Sequence[Line]):
         self.held_cents.extend(held)
         self.capped_cents.extend(capped)
         self.per_payer_cents.extend(per_payer)
-        self.hashes += [sha256(b"\0" + leaf).digest() for leaf in leaves]
+        hashes = [sha256(b"\0" + leaf).digest() for leaf in leaves]
+        self._hashes += b"".join(hashes)
+        self._open += hashes
+        while len(self._open) >= _BLOCK:
+            self._blocks.append(root_over(self._open[:_BLOCK]))
+            del self._open[:_BLOCK]
 
     def __len__(self) -> int:
         return len(self.payee)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, compress
+from itertools import chain
 
 from .audit import RELAYS, REPORT
 from .identity import peer_id
@@ -37,8 +37,7 @@ def report_json(statement: Statement, leaves: Leaves) -> Iterator[str]:
     """Write ``report.json``: inputs, rules, totals and reason codes."""
     s = statement
     rules = {field: getattr(s.rules, field) for field in s.rules.__struct_fields__}
-    payees = len(set(compress(leaves.payee, leaves.paid_cents)))
-    listed = payees <= LISTED_PAYEES
+    listed = leaves.payees <= LISTED_PAYEES
     report = {
         "month": s.month,
         "as_of_ms": s.as_of_ms,
@@ -46,7 +45,7 @@ def report_json(statement: Statement, leaves: Leaves) -> Iterator[str]:
         "digest": digest(s).hex(),
         "previous": s.previous.hex(),
         "settlement": _settlement(s, payouts(leaves) if listed else {}),
-        "payees": payees,
+        "payees": leaves.payees,
         "payouts_listed": listed,
         "booked_costs_cents": s.booked_costs_cents,
         "deficit_cents": s.deficit_cents,
@@ -196,7 +195,7 @@ def _by_payee(payees: Sequence[str], cents: Iterable[int]) -> dict[str, int]:
 
 def _owed(leaves: Leaves) -> Iterator[tuple[str, int]]:
     """Yield the accounts of what is owed to payees and held, each with its cents as a credit."""
-    listed = len(set(leaves.payee)) <= LISTED_PAYEES
+    listed = leaves.payees <= LISTED_PAYEES
     for kind, cents in (("Payee", leaves.paid_cents), ("Held", leaves.held_cents)):
         if listed:
             for payee, part in _by_payee(leaves.payee, cents).items():
