@@ -12,6 +12,7 @@ from urllib.parse import quote
 import typer
 
 from ..protocol.errors import LocalError, RemoteError, UsageError
+from ..protocol.identity import peer_id
 from .admin import call_admin
 from .console import Console, DebugOption, HomeOption, JsonOption, guarded
 from .home import default_home
@@ -303,7 +304,7 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="A month's report directory.")],
     root: Annotated[Path | None, typer.Option(help="The origin's root.json; else this home's trust.")] = None,
     receipts: Annotated[Path | None, typer.Option(help="Acks that somebody kept.")] = None,
-    payee: Annotated[str, typer.Option(help="Also print this payee's line.")] = "",
+    payee: Annotated[str, typer.Option(help="Also print what this payee gets, and the proofs.")] = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -313,16 +314,39 @@ def verify(
     from .audit import audit
 
     verdict = audit(folder, root, receipts, payee, _home(home))
-    lines = [f"{line.payee}: {line.paid_cents} cents" for line in verdict.payee_lines]
+    lines, proofs = verdict.payee_lines, verdict.payee_proofs
+    shown = [
+        f"  leaf {place} ({line.month}, {peer_id(line.platform)}): paid {line.paid_cents}, "
+        f"held {line.held_cents}, cut {line.capped_cents} cents; proof of {len(proof)} hashes"
+        for place, line, proof in zip(verdict.payee_places, lines, proofs, strict=True)
+    ]
+    paid = sum(line.paid_cents for line in lines)
+    if lines:
+        shown = [f"{payee}: {paid} cents in {len(lines)} leaves", *shown]
     Console(as_json=as_json).result(
         {
             "ok": verdict.ok,
             "sentence": verdict.sentence,
             "file": verdict.file,
             "line": verdict.line,
-            "payees": [{"payee": line.payee, "cents": line.paid_cents} for line in verdict.payee_lines],
+            "follows": verdict.follows,
+            "acks": verdict.acks,
+            "payees": [{"payee": payee, "cents": paid}] if lines else [],
+            "leaves": [
+                {
+                    "leaf": place,
+                    "platform": peer_id(line.platform),
+                    "month": line.month,
+                    "share_cents": line.share_cents,
+                    "paid_cents": line.paid_cents,
+                    "held_cents": line.held_cents,
+                    "capped_cents": line.capped_cents,
+                    "proof": [each.hex() for each in proof],
+                }
+                for place, line, proof in zip(verdict.payee_places, lines, proofs, strict=True)
+            ],
         },
-        *([verdict.sentence, *lines] if verdict.ok else []),
+        *([verdict.sentence, *shown] if verdict.ok else []),
     )
     if not verdict.ok:
         raise RemoteError(f"the report in {folder} fails: {verdict.sentence}", reason="not_verified")

@@ -83,7 +83,7 @@ def test_the_readable_files_say_the_same(report: Path) -> None:
     assert sum(int(row[paid]) for row in rows[1:]) == sum(item["cents"] for item in money["payouts"])
     parts = money["costs_cents"] + money["reserve_cents"] + money["held_cents"] + money["carried_cents"]
     assert money["revenue_cents"] == parts + sum(item["cents"] for item in money["payouts"])
-    assert (report / "relays.csv").read_text() == f"relay,kbytes,cents\n{peer_id(RELAY.key)},120000000,240\n"
+    assert (report / "relays.csv").read_text() == f"relay,kbytes,cents,over_kbytes\n{peer_id(RELAY.key)},120000000,240,0\n"
     assert (report / "platforms.csv").read_text().splitlines()[1].startswith(peer_id(PUBLISHER.key))
     assert (
         report / "daily_traffic.csv"
