@@ -206,12 +206,13 @@ def _read(leaves: list[bytes]) -> _Columns | None:
             all(each.startswith(_HEAD) and len(each) == _START for each in known)
             and max(map(len, leaves)) <= LEAF_LIMIT_BYTES
             and nils.count(None) == len(leaves)
-            and _PAYEES.fullmatch("\n".join(payees)) is not None  # type: ignore[arg-type]
+            and _PAYEES.fullmatch(joined := "\n".join(payees)) is not None  # type: ignore[arg-type]
+            and joined.count("\n") == len(payees) - 1
             and all(map(_MONTH.fullmatch, set(months)))  # type: ignore[arg-type]
             and all(max(column) < COUNT_LIMIT for column in numbers[1:])
             and encode(fields) == head + body
         )
-    except (msgspec.MsgspecError, TypeError):
+    except (msgspec.MsgspecError, TypeError, ValueError):
         return None
     return ([known[each] for each in heads], payees, months, *numbers) if sound else None
 

@@ -220,9 +220,10 @@ def unpack_lines(data: bytes) -> list[Line]:
 
     """
     leaves, rest = split_leaves(data)
+    lines = read_lines(leaves, 0)
     if rest:
         raise RemoteError(f"leaf {len(leaves)} is cut short", reason="malformed")
-    return read_lines(leaves, 0)
+    return lines
 
 
 def split_leaves(data: bytes) -> tuple[list[bytes], bytes]:
