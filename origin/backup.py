@@ -24,6 +24,7 @@ from ..node.home import LOCK_FILE
 from ..node.report import Report
 from ..node.settings import FILE as SETTINGS_FILE
 from ..protocol.errors import LocalError, StoreFullError, UsageError
+from .pulses.columns import COLUMNS
 from .sealedfile import SealedWriter
 
 SUMMARY = "backup.json"
@@ -135,7 +136,8 @@ class Backup:
             for name, data in self._manifests:
                 yield _bytes(f"{MANIFESTS}/{name}", data)
         for path in _files(self._home / "intake"):
-            yield from self._member(path)
+            if COLUMNS not in path.parts:  # made again from the segments
+                yield from self._member(path)
 
     def _member(self, path: Path) -> Iterator[Member]:
         name = path.relative_to(self._home).as_posix()
