@@ -24,7 +24,7 @@ from ..node.home import LOCK_FILE
 from ..node.report import Report
 from ..node.settings import FILE as SETTINGS_FILE
 from ..protocol.errors import LocalError, StoreFullError, UsageError
-from .pulses.columns import COLUMNS
+from .pulses.intake import SEGMENTS
 from .sealedfile import SealedWriter
 
 SUMMARY = "backup.json"
@@ -102,7 +102,7 @@ class Backup:
 
     def _fill(self, sealed: SealedWriter, report: Report) -> int:
         count = done = 0
-        whole = max(1, sum(path.stat().st_size for path in _files(self._home / "intake")))
+        whole = max(1, sum(path.stat().st_size for path in _files(self._home / "intake" / SEGMENTS)))
         with tarfile.open(
             fileobj=cast("BinaryIO", sealed), mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 20
         ) as archive:
@@ -113,8 +113,8 @@ class Backup:
                     archive.addfile(info, member.file)
                 count += 1
                 done += member.size_bytes if member.name.startswith("intake/") else 0
-                report(f"{count} files", done, whole + 1)
-        report("backup", 1.0)
+                report("copied", done, whole + 1)
+        report("copied", 1.0)
         return count
 
     def _members(self) -> Iterator[Member]:
@@ -135,9 +135,8 @@ class Backup:
         else:
             for name, data in self._manifests:
                 yield _bytes(f"{MANIFESTS}/{name}", data)
-        for path in _files(self._home / "intake"):
-            if COLUMNS not in path.parts:  # made again from the segments
-                yield from self._member(path)
+        for path in _files(self._home / "intake" / SEGMENTS):
+            yield from self._member(path)
 
     def _member(self, path: Path) -> Iterator[Member]:
         name = path.relative_to(self._home).as_posix()

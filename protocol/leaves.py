@@ -13,7 +13,7 @@ from functools import cached_property
 from hashlib import sha256
 from itertools import islice
 from operator import ne
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import msgspec
 from msgspec.structs import astuple
@@ -200,15 +200,15 @@ def _read(leaves: list[bytes]) -> _Columns | None:
     head = _array(9 * len(leaves))
     try:
         fields = _FIELDS.decode(head + body)
-        nils, payees, months = fields[0::9], fields[1::9], fields[2::9]
-        numbers = [array("q", fields[place::9]) for place in range(3, 9)]  # type: ignore[arg-type]
+        nils, payees, months = fields[0::9], cast("list[str]", fields[1::9]), cast("list[str]", fields[2::9])
+        numbers = [array("q", cast("list[int]", fields[place::9])) for place in range(3, 9)]
         sound = (
             all(each.startswith(_HEAD) and len(each) == _START for each in known)
             and max(map(len, leaves)) <= LEAF_LIMIT_BYTES
             and nils.count(None) == len(leaves)
-            and _PAYEES.fullmatch(joined := "\n".join(payees)) is not None  # type: ignore[arg-type]
+            and _PAYEES.fullmatch(joined := "\n".join(payees)) is not None
             and joined.count("\n") == len(payees) - 1
-            and all(map(_MONTH.fullmatch, set(months)))  # type: ignore[arg-type]
+            and all(map(_MONTH.fullmatch, set(months)))
             and all(max(column) < COUNT_LIMIT for column in numbers[1:])
             and encode(fields) == head + body
         )

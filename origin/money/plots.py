@@ -137,24 +137,21 @@ def _ribbons(
 ) -> list[str]:
     """Join two steps from the top: each part of ``after`` takes what it needs of ``before``, in order."""
     found: list[str] = []
-    sources = [[y, tall, part.amount] for part, y, tall in before]
+    sources: list[tuple[float, float, int]] = [(y, tall, part.amount) for part, y, tall in before]
     middle = (x + _NODE + to) / 2
     for part, y, tall in after:
         need, at = part.amount, y
-        for source in sources:
-            taken = min(need, source[2])
+        for place, (low, left, amount) in enumerate(sources):
+            taken = min(need, amount)
             if not taken:
                 continue
-            mine, its = tall * taken / part.amount, source[1] * taken / source[2]
-            low, high = source[0], at
+            mine, its, high = tall * taken / part.amount, left * taken / amount, at
             found.append(
                 f'<path class="ribbon {part.colour}" d="M{x + _NODE} {low:.1f} C{middle:.1f} {low:.1f} '
                 f"{middle:.1f} {high:.1f} {to} {high:.1f} V{high + mine:.1f} C{middle:.1f} {high + mine:.1f} "
                 f'{middle:.1f} {low + its:.1f} {x + _NODE} {low + its:.1f} Z"/>'
             )
-            source[0] += its
-            source[1] -= its
-            source[2] -= taken
+            sources[place] = (low + its, left - its, amount - taken)
             at += mine
             need -= taken
     return found

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,8 @@ def test_traces_are_found_though_the_name_lay_in_pages_of_long_ago(tmp_path: Pat
     """Names moved between pages of an older version leave copies behind, which deleting does not reach."""
     path = tmp_path / "accounts.db"
     accounts = Accounts(path)
-    accounts._conn.execute("PRAGMA secure_delete = OFF")
+    with accounts.reading() as conn:
+        conn.execute("PRAGMA secure_delete = OFF")
     try:
         accounts.add(PERSON, 0)
         for number in range(300):
@@ -61,7 +63,8 @@ def test_traces_are_found_though_the_name_lay_in_pages_of_long_ago(tmp_path: Pat
         for number in range(300):
             with accounts.writing() as conn:
                 conn.execute("DELETE FROM account WHERE name = ?", (f"{PERSON} the {number}th",))
-        accounts._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with accounts.reading() as conn:
+            conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         assert b"the 299th" in path.read_bytes(), "nothing to find is no test"
         accounts.erase(PERSON, 20_000)
         assert holding(tmp_path, PERSON.encode()) == []
@@ -70,15 +73,16 @@ def test_traces_are_found_though_the_name_lay_in_pages_of_long_ago(tmp_path: Pat
 
 
 def test_a_reader_that_holds_the_log_is_named(tmp_path: Path) -> None:
-    accounts, other = Accounts(tmp_path / "accounts.db"), Accounts(tmp_path / "accounts.db")
+    accounts = Accounts(tmp_path / "accounts.db")
+    other = sqlite3.connect(tmp_path / "accounts.db", isolation_level=None)
     try:
-        accounts._conn.execute("PRAGMA busy_timeout = 10")
+        with accounts.reading() as conn:
+            conn.execute("PRAGMA busy_timeout = 10")
         accounts.add(PERSON, 0)
-        other._conn.execute("BEGIN")
-        other._conn.execute("SELECT * FROM account").fetchall()
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM account").fetchall()
         with pytest.raises(LocalError):
             accounts.erase(PERSON, 20_000)
     finally:
-        other._conn.execute("ROLLBACK")
         other.close()
         accounts.close()
