@@ -1,4 +1,7 @@
-"""``farcast``: a viewer's node, and what needs no role."""
+"""``farcast``: a viewer's node, and what needs no role.
+
+Over 400 lines because every command states its options, help and example where it is defined.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from urllib.parse import quote
 import typer
 
 from ..protocol.errors import LocalError, RemoteError, UsageError
-from ..protocol.identity import peer_id
 from .admin import call_admin
 from .console import Console, DebugOption, HomeOption, JsonOption, guarded
 from .home import default_home
@@ -311,43 +313,11 @@ def verify(
 ) -> None:
     """Check a month's report with the origin's public key alone."""
     del debug
-    from .audit import audit
+    from .audit import audit, facts, sentences
 
     verdict = audit(folder, root, receipts, payee, _home(home))
-    lines, proofs = verdict.payee_lines, verdict.payee_proofs
-    shown = [
-        f"  leaf {place} ({line.month}, {peer_id(line.platform)}): paid {line.paid_cents}, "
-        f"held {line.held_cents}, cut {line.capped_cents} cents; proof of {len(proof)} hashes"
-        for place, line, proof in zip(verdict.payee_places, lines, proofs, strict=True)
-    ]
-    paid = sum(line.paid_cents for line in lines)
-    if lines:
-        shown = [f"{payee}: {paid} cents in {len(lines)} leaves", *shown]
-    Console(as_json=as_json).result(
-        {
-            "ok": verdict.ok,
-            "sentence": verdict.sentence,
-            "file": verdict.file,
-            "line": verdict.line,
-            "follows": verdict.follows,
-            "acks": verdict.acks,
-            "payees": [{"payee": payee, "cents": paid}] if lines else [],
-            "leaves": [
-                {
-                    "leaf": place,
-                    "platform": peer_id(line.platform),
-                    "month": line.month,
-                    "share_cents": line.share_cents,
-                    "paid_cents": line.paid_cents,
-                    "held_cents": line.held_cents,
-                    "capped_cents": line.capped_cents,
-                    "proof": [each.hex() for each in proof],
-                }
-                for place, line, proof in zip(verdict.payee_places, lines, proofs, strict=True)
-            ],
-        },
-        *([verdict.sentence, *shown] if verdict.ok else []),
-    )
+    shown = [verdict.sentence, *sentences(verdict)] if verdict.ok else []
+    Console(as_json=as_json).result(facts(verdict), *shown)
     if not verdict.ok:
         raise RemoteError(f"the report in {folder} fails: {verdict.sentence}", reason="not_verified")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from farcast.node.report import quiet
 from farcast.origin.restore import restore
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import FarcastError, LocalError, UsageError
-from farcast.tests.unit.origin.livedin import PASSPHRASE, PERSON, bear, live, open_office
-from farcast.tests.unit.origin.mint import MONTH
+from farcast.tests.unit.origin.livedin import PASSPHRASE, PERSON, bear, live, open_office, watch
+from farcast.tests.unit.origin.mint import CLOSE_MS, FIRST_DAY, MONTH
 
 FOLDER = Cid.of(RAW, b"a folder")
 
@@ -66,6 +67,40 @@ def test_a_restored_origin_settles_to_the_same_cent_under_the_same_checkpoint(
         office.close()
     assert not [path.name for path in home.iterdir() if path.name.startswith(".")]
     assert all(path.stat().st_mode & 0o077 == 0 for path in (home / "keys").iterdir())
+
+
+def test_a_backup_is_whole_while_pulses_and_titles_come_in(world: World, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    restore(world.plain, source, PASSPHRASE, quiet)
+    office = open_office(source)
+    digest = office.log.catalog.titles()["film"].cid.digest
+    ended = threading.Event()
+    accounts = iter(range(10_000, 20_000))
+
+    def live_on() -> None:
+        while not ended.is_set():
+            number = next(accounts)
+            watch(office, digest, number.to_bytes(16, "big"), 2, day=FIRST_DAY + 29)
+            office.log.append("publish", f"film-{number}", Cid(RAW, digest), CLOSE_MS)
+            office.account_add(f"viewer-{number}")
+            office.book("revenue", 100)
+
+    life = threading.Thread(target=live_on)
+    life.start()
+    try:
+        files = [tmp_path / f"{number}.backup" for number in range(3)]
+        for file in files:
+            office.backup(str(file), PASSPHRASE, progress=quiet)
+    finally:
+        ended.set()
+        life.join()
+        office.close()
+    found = [restore(file, tmp_path / file.stem, PASSPHRASE, quiet) for file in files]
+    sizes = [(one["intake_entries"] - 3, one["catalog"]["size"] - 2) for one in found]
+    assert all(entries >= titles >= 0 for entries, titles in sizes), "each title came after a post"
+    assert sizes == sorted(sizes)
+    assert sizes[-1][1] > 0
+    assert all(one["settled"].keys() == {MONTH} for one in found)
 
 
 def test_a_backup_says_nothing_without_its_passphrase(world: World) -> None:
