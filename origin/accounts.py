@@ -131,7 +131,6 @@ def _payee_keys(db: sqlite_utils.Database) -> None:
     db.table("payee_key").create(
         {"key": bytes, "payee": str},
         pk="key",
-        foreign_keys=[("payee", "payee", "id")],
         not_null={"payee"},
         strict=True,
     )

@@ -32,7 +32,7 @@ class Rules(Message, frozen=True):
     account's part of it by its own. Audience groups of fewer than ``group_viewers`` are merged.
     """
 
-    v: Literal[2] = 2
+    v: Literal[1, 2] = 2
     currency: Currency = "EUR"
     live_window_ms: Count = 120_000
     gap_ms: Count = 300_000

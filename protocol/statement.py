@@ -182,7 +182,12 @@ def log_name(settlement_key: bytes) -> str:
 
 def digest(statement: Statement) -> bytes:
     """Return the name of a statement: SHA-256 over domain and encoding."""
-    return sha256(domain("settle") + encode(statement)).digest()
+    return digest_of(encode(statement))
+
+
+def digest_of(data: bytes) -> bytes:
+    """Return the name of an encoded statement, whichever version wrote it."""
+    return sha256(domain("settle") + data).digest()
 
 
 def seal_head(head: Head, settlement: Identity) -> bytes:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import errors
@@ -60,10 +60,10 @@ class _Session:
     def __init__(self, conn: psycopg.Connection[Row]) -> None:
         self._conn = conn
 
-    def execute(self, sql: str, values: Sequence[Value] = ()) -> Rows:
+    def execute(self, sql: str, values: Sequence[Value] = (), /) -> Rows:
         return self._conn.execute(_query(sql), values)
 
-    def executemany(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+    def executemany(self, sql: str, rows: Iterable[Sequence[Value]], /) -> None:
         with self._conn.cursor() as cursor:
             cursor.executemany(_query(sql), rows)
 
@@ -232,9 +232,9 @@ def _given(dsn: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def _query(sql: str) -> LiteralString:
-    """Return a statement with PostgreSQL's placeholders; all are this package's own texts."""
-    return cast("LiteralString", sql.replace("%", "%%").replace("?", "%s"))
+def _query(sql: str) -> bytes:
+    """Return a statement with PostgreSQL's placeholders."""
+    return sql.replace("%", "%%").replace("?", "%s").encode()
 
 
 def translated_ddl(statement: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...protocol.errors import RemoteError
-from ...protocol.statement import digest
+from ...protocol.statement import digest_of
 from .database import Session
 from .takings import statement_of
 from .transaction import NOTHING, Body, Posting, body_hash
@@ -113,4 +113,4 @@ def _is_settled(month: str, as_of_ms: int, name: bytes, data: bytes) -> bool:
         statement = statement_of(data)
     except RemoteError:
         return False
-    return (statement.month, statement.as_of_ms, digest(statement)) == (month, as_of_ms, name)
+    return (statement.month, statement.as_of_ms, digest_of(data)) == (month, as_of_ms, name)

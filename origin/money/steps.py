@@ -55,28 +55,30 @@ def earlier(scope: Scope) -> str:
 
 
 def walk(scope: Scope, rules: Rules) -> str:
-    """Return what each ticket's pulses of each title come to."""
+    """Return what each ticket's pulses of each title, brought by each relay, come to."""
     return f"""
         CREATE OR REPLACE TEMP TABLE walked AS
         WITH body AS (
             SELECT p.ticket, p.seq, p.at_ms, p.delta_ms, p.cum_ms, p.manifest,
+                p.relay1 AS relay, p.kbytes1 AS kbytes,
                 least(p.late_ms, coalesce(e.late_ms, p.late_ms)) AS late_ms,
                 p.kind <> {FIRST} OR p.manifest = {NOBODY} AS strange
             FROM pulses p LEFT JOIN earlier e USING (ticket, seq)
             WHERE p.kind <> {AGAIN} AND {scope.sql("p")}
         ), placed AS (
-            SELECT ticket, seq, at_ms, delta_ms, cum_ms, manifest,
+            SELECT ticket, seq, at_ms, delta_ms, cum_ms, manifest, relay, kbytes,
                 strange OR late_ms < -{rules.live_window_ms} AS strange,
                 CASE WHEN late_ms <= {rules.live_window_ms} THEN at_ms + late_ms ELSE at_ms END AS time
             FROM body
         ), stepped AS (
-            SELECT ticket, seq, at_ms, delta_ms, manifest, time,
+            SELECT ticket, seq, at_ms, delta_ms, manifest, relay, kbytes, time,
                 time - lag(time) OVER chain AS since, at_ms - lag(at_ms) OVER chain AS step,
                 seq IS DISTINCT FROM lag(seq) OVER chain AS fresh,
                 strange OR cum_ms - delta_ms < coalesce(lag(cum_ms) OVER chain, 0) AS strange
             FROM placed WINDOW chain AS (PARTITION BY ticket ORDER BY seq)
         )
-        SELECT ticket, manifest,
+        SELECT ticket, manifest, relay,
+            coalesce(sum(kbytes), 0)::BIGINT AS kbytes,
             sum(delta_ms)::BIGINT AS claimed,
             coalesce(sum(delta_ms) FILTER (since <= {rules.gap_ms}), 0)::BIGINT AS ms,
             count(*) FILTER (since <= {rules.gap_ms} AND delta_ms > 0) AS pulses,
@@ -90,7 +92,7 @@ def walk(scope: Scope, rules: Rules) -> str:
             max(at_ms) AS last_at,
             max(seq::BIGINT * {_SEQ_SHIFT} + time + {_TIME_SHIFT}) AS last_key,
             bool_or(strange OR NOT fresh OR step < 0) AS strange
-        FROM stepped GROUP BY ticket, manifest
+        FROM stepped GROUP BY ticket, manifest, relay
     """
 
 
@@ -200,18 +202,19 @@ CUT = """
 
 def brought(scope: Scope, first_day: int) -> str:
     """Return the kilobytes that relays brought of each title on each day of each account."""
-    more = " UNION ALL ".join(
-        f"SELECT ticket, manifest, relay{n} AS relay, kbytes{n} AS kbytes FROM pulses "
+    more = "".join(
+        f" UNION ALL SELECT ticket, manifest, relay{n} AS relay, kbytes{n} AS kbytes FROM pulses "
         f"WHERE relay{n} IS NOT NULL AND kind = {FIRST} AND day >= {first_day} AND {scope.sql()}"
-        for n in (1, 2, 3, 4)
+        for n in (2, 3, 4)
     )
     return f"""
         CREATE OR REPLACE TEMP TABLE brought AS
         WITH by_ticket AS (
-            SELECT ticket, manifest, relay, sum(kbytes)::BIGINT AS kbytes FROM ({more}) GROUP BY ALL
+            SELECT ticket, manifest, relay, kbytes FROM walked WHERE relay IS NOT NULL{more}
         )
         SELECT r.account, r.day, manifest, relay, sum(kbytes)::BIGINT AS kbytes
-        FROM by_ticket JOIN ride r USING (ticket) ANTI JOIN odd USING (account) GROUP BY ALL
+        FROM by_ticket JOIN ride r USING (ticket) ANTI JOIN odd USING (account)
+        WHERE r.day >= {first_day} GROUP BY ALL
     """
 
 

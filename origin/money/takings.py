@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ...protocol.codec import decode
-from ...protocol.errors import UsageError
+from ...protocol.errors import RemoteError, UsageError
 from ...protocol.rules import DAY_MS
 from ...protocol.statement import HEAD_LIMIT_BYTES, Statement
 from ..pulses.admission import month_of
@@ -84,8 +86,20 @@ def takings(session: Session, month: str, as_of_ms: int) -> Takings:
 
 
 def statement_of(data: bytes) -> Statement:
-    """Read a posted statement."""
-    return decode(Statement, bytes(data), limit_bytes=HEAD_LIMIT_BYTES)
+    """Read a posted statement, also one of before fields were added at the ends of its parts.
+
+    Raises:
+        RemoteError: where it is none.
+
+    """
+    try:
+        return decode(Statement, bytes(data), limit_bytes=HEAD_LIMIT_BYTES)
+    except RemoteError:
+        try:
+            return msgspec.msgpack.decode(bytes(data), type=Statement)  # what is missing has its default
+        except msgspec.MsgspecError:
+            pass
+        raise
 
 
 def booked_months(session: Session) -> set[str]:

@@ -175,11 +175,14 @@ class Tally:
         run(steps.plain(days.start))
         run(steps.brought(scope, days.start))
         run(steps.FULL_TITLES)
-        month = month_of(days.start)
-        for number, account, ms in run(steps.BY_TITLE).fetchall():
-            total.ms[self._names[number - 1], month, account] += ms
-        for account, day, ms, pulses in run(steps.BY_DAY).fetchall():
-            total.day(total.days, (account, day), ms, pulses)
+        month, names = month_of(days.start), [b"", *self._names]
+        # no account is in two passes, and what is not plain comes after
+        total.ms.update(
+            ((names[number], month, account), ms) for number, account, ms in run(steps.BY_TITLE).fetchall()
+        )
+        total.days.update(
+            ((account, day), Sum(ms, pulses)) for account, day, ms, pulses in run(steps.BY_DAY).fetchall()
+        )
         for number, gap_ms, gaps, start_ms, starts in run(steps.CUT).fetchall():
             total.lose(self._names[number - 1], "gap", gap_ms, gaps)
             total.lose(self._names[number - 1], "start", start_ms, starts)

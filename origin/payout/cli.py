@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -128,6 +129,25 @@ def fail(
     )
 
 
+@app.command(epilog="Example: farcast origin payout read camt054-2026-12-07.xml")
+@guarded
+def read(
+    file: Annotated[Path, typer.Argument(help="The bank's camt.054 notification or pain.002 status report.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Take from a bank's file which SEPA payouts arrived and which never will."""
+    del debug
+    console = Console(as_json=as_json)
+    found = perform(home, "payout_read", {"file": str(file.absolute())}, console)
+    console.table(
+        ["payout", "state", "not taken because"],
+        [(row["id"][:12], row["state"], row["why"]) for row in found["payouts"]],
+    )
+    console.result(found, *([] if found["payouts"] else ["The bank says nothing final of any payout"]))
+
+
 @app.command(epilog="Example: farcast origin payout show 3f2a91c04b7d")
 @guarded
 def show(
@@ -137,7 +157,7 @@ def show(
     del debug
     console = Console(as_json=as_json)
     found = perform(home, "payout_show", {"payout": payout}, console)
-    to = found["to"] or {}
+    to: dict[str, Any] = found["to"] or {}
     why = f": {found['reason']}" if found["reason"] else ""
     console.say(f"{found['id']} is {found['state']}{why}")
     console.say(

@@ -25,7 +25,8 @@ from .orderbook import OrderBook
 from .payees import Payees, Wishes
 from .paymaster import Paymaster, PayRules, Planned
 from .payservice import PayService, Place
-from .sepa import SepaFiles
+from .sepa import SUFFIX, SepaFiles
+from .statusfile import SIZE_LIMIT_BYTES, Word, read_status
 from .tally import STATES, Tally
 from .terms import Standing
 
@@ -88,7 +89,7 @@ class PayoutDesk:
         ordered = self.paymaster.plan() if dry_run else self.paymaster.run(self._clock_ms)
         return self._ran(ordered, dry_run=dry_run)
 
-    def list(self, state: str = "") -> Result:
+    def overview(self, state: str = "") -> Result:
         """List what is owed and what was ordered, perhaps in one state alone."""
         if state and state not in FILTERS:
             raise UsageError(f"--state is one of {', '.join(FILTERS)}, not {state!r}")
@@ -105,6 +106,43 @@ class PayoutDesk:
         if not reason.strip() or len(reason) > REASON_CHARS or not reason.isprintable():
             raise UsageError(f"--reason is one line of 1 to {REASON_CHARS} characters")
         return _order(self.paymaster.decide(payout, self._clock_ms(), paid=False, reason=reason))
+
+    def read(self, file: str) -> Result:
+        """Take a bank's word from its status report or notification; what it says twice changes nothing."""
+        path = Path(file)
+        try:
+            with path.open("rb") as opened:
+                data = opened.read(SIZE_LIMIT_BYTES + 1)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        if len(data) > SIZE_LIMIT_BYTES:
+            raise UsageError(f"{path} is larger than {SIZE_LIMIT_BYTES} bytes; give the bank's file alone")
+        told = [self._told(word) for word in read_status(data)]
+        rows = [row for part in told for row in part]
+        return {"file": file, "payouts": rows, "ignored": [row for row in rows if row["why"]]}
+
+    def _told(self, word: Word) -> list[Result]:
+        """Take what a bank says of one transfer, or of all of a file."""
+        book = self.paymaster.book
+        one = book.named(word.key) if word.key else None
+        orders = [one] if one else book.together(word.message + SUFFIX) if not word.key else []
+        if not orders:
+            return [{"id": word.key or word.message, "state": "", "why": "no payout has this id"}]
+        rows: list[Result] = []
+        for order in orders:
+            why, state = "", order.state
+            if order.method != "sepa":
+                why = f"it is paid by {order.method}"
+            elif word.cents not in (None, order.net_cents):
+                why = f"the bank says {word.cents} cents, the books {order.net_cents}"
+            else:
+                try:
+                    now_ms, reason = self._clock_ms(), word.reason
+                    state = self.paymaster.decide(order.key, now_ms, paid=word.paid, reason=reason).state
+                except UsageError as error:
+                    why = str(error)
+            rows.append({"id": order.key, "state": state, "why": why})
+        return rows
 
     def show(self, payout: str) -> Result:
         """Show a payout and what happened to it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from typing import Self
 
 from .method import Errand
 from .order import Order, Verdict
@@ -41,8 +41,11 @@ class ByHand:
         return Verdict("silent", order.reference, "only a person knows")
 
 
-class _Listed(AbstractContextManager["_Listed"]):
+class _Listed:
     reference = REFERENCE
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *exception: object) -> None:
         """Nothing is held."""

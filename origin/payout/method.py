@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from .order import Order, Verdict
@@ -28,9 +27,7 @@ class Delivery(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *exception: object) -> None: ...
 
     def go(self) -> Verdict:
         """Let them leave, once the books say so; the verdict is of every one of them. Never raises."""

@@ -69,7 +69,7 @@ class Sum(NamedTuple):
 
     method: str
     state: State
-    count: int
+    payouts: int
     gross_cents: int
     net_cents: int
 
@@ -155,6 +155,18 @@ class OrderBook:
             how = "several payouts have ids that begin" if found else "no payout has an id that begins"
             raise UsageError(f"{how} with {name!r}; `farcast origin payout list` shows them")
         return found[0]
+
+    def named(self, key: str) -> Order | None:
+        """Return the order with this very key, None where there is none."""
+        with self._ledger.reading() as tx:
+            row = tx.execute(f"{_SELECT} WHERE p.key = ?", (key,)).fetchone()
+        return None if row is None else _order(row)
+
+    def together(self, reference: str) -> list[Order]:
+        """Return the orders that left under a method's own word for them."""
+        with self._ledger.reading() as tx:
+            rows = tx.execute(f"{_SELECT} WHERE p.reference = ? ORDER BY p.key", (reference,))
+            return [_order(row) for row in rows]
 
     def events(self, key: str) -> list[Event]:
         """Return what happened to an order, in order."""

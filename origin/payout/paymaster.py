@@ -192,7 +192,7 @@ class Paymaster:
             now_ms = clock_ms()
             task = order.task(now_ms, looks_up=method.looks_up, hurry=hurry)
             if task == "lapse":
-                self.book.change(order.key, lambda one, at=now_ms: one.lapsed(at), now_ms)
+                self.book.change(order.key, _lapse(now_ms), now_ms)
             elif task == "look":
                 self._look(method, order, clock_ms)
             elif task == "send":
@@ -232,9 +232,7 @@ class Paymaster:
             verdict = delivery.go()
         now_ms = clock_ms()
         for order in begun:
-            self._settle(
-                order, lambda one, at=order.attempt: one.answered(at, verdict, now_ms), verdict, now_ms
-            )
+            self._settle(order, _answer(order.attempt, verdict, now_ms), verdict, now_ms)
 
     def _is_new(self, method: Method, order: Order, clock_ms: Callable[[], int]) -> bool:
         """Ask for a key that never left before it does: books from a backup forget what they paid."""
@@ -255,6 +253,14 @@ class Paymaster:
         after = self.book.change(order.key, step, now_ms)
         if verdict.outcome in ("refused", "silent", "unsent", "absent"):
             log.warning("payout %s is %s: %s", order.key[:12], after.state, verdict.reason)
+
+
+def _lapse(now_ms: int) -> Callable[[Order], Order]:
+    return lambda one: one.lapsed(now_ms)
+
+
+def _answer(attempt: int, verdict: Verdict, now_ms: int) -> Callable[[Order], Order]:
+    return lambda one: one.answered(attempt, verdict, now_ms)
 
 
 def _planned(terms: Terms, gross_cents: int, rates: Mapping[str, int]) -> Planned:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -148,13 +147,16 @@ class PayService:
         return {"authorization": f"Bearer {read_secret(self._key, os.environ).reveal()}"}
 
 
-class _Request(AbstractContextManager["_Request"]):
+class _Request:
     reference = ""
 
     def __init__(self, service: PayService, order: Order, body: bytes) -> None:
         self._service = service
         self._order = order
         self._body = body
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *exception: object) -> None:
         """Nothing is held."""

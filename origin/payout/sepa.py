@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from typing import Self
 
 from ...protocol.errors import LocalError, StoreFullError, UsageError
 from .creditfile import MAX_TRANSFERS, Debtor, Transfer, credit_file, message_id
@@ -21,7 +21,7 @@ from .order import Order, Verdict
 from .terms import Terms
 
 CURRENCY = "EUR"
-_DRAFT, _SUFFIX = ".draft", ".xml"
+SUFFIX, _DRAFT = ".xml", ".draft"
 
 
 class SepaFiles:
@@ -59,7 +59,7 @@ class SepaFiles:
         if not self.folder.is_dir():
             return
         with _Alone(self.folder):
-            for draft in sorted(self.folder.glob(f".*{_SUFFIX}{_DRAFT}")):
+            for draft in sorted(self.folder.glob(f".*{SUFFIX}{_DRAFT}")):
                 name = draft.name.removeprefix(".").removesuffix(_DRAFT)
                 if was_sent(name):
                     _publish(draft, self.folder / name)
@@ -83,7 +83,7 @@ class SepaFiles:
             )
             for order, terms in errands
         ]  # fmt: skip
-        name = message_id([transfer.key for transfer in transfers]) + _SUFFIX
+        name = message_id([transfer.key for transfer in transfers]) + SUFFIX
         data = credit_file(debtor, transfers, now_ms)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = self.folder / f".{name}{_DRAFT}"
@@ -100,7 +100,7 @@ class SepaFiles:
         return Verdict("silent", order.reference, "only the bank knows")
 
 
-class _Alone(AbstractContextManager["_Alone"]):
+class _Alone:
     """Keeps other processes of this machine from the drafts; ``LocalError`` where one is at them."""
 
     def __init__(self, folder: Path) -> None:
@@ -118,16 +118,22 @@ class _Alone(AbstractContextManager["_Alone"]):
             os.close(self._fd)
         self._fd = -1
 
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(self, *exception: object) -> None:
         self.close()
 
 
-class _File(AbstractContextManager["_File"]):
+class _File:
     def __init__(self, draft: Path, path: Path, alone: _Alone) -> None:
         self.reference = path.name
         self._draft = draft
         self._path = path
         self._alone = alone
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *exception: object) -> None:
         self._alone.close()

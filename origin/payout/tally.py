@@ -36,7 +36,7 @@ class Tally(Collector):
         for state, count in self._standings.items():
             counts.add_metric([state], count)
         for state in STATES:
-            counts.add_metric([state], sum(one.count for one in self._sums if one.state == state))
+            counts.add_metric([state], sum(one.payouts for one in self._sums if one.state == state))
         yield counts
         cents = CounterMetricFamily(
             "farcast_origin_payout_cents",

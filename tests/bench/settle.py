@@ -116,7 +116,7 @@ def _bare(month: Path) -> dict[str, float]:
         sums = db.execute(
             f"""
             SELECT manifest, sum(delta) FROM (
-                SELECT ticket, seq, any_value(manifest) AS manifest, any_value(delta) AS delta
+                SELECT ticket, seq, any_value(manifest) AS manifest, any_value(delta_ms) AS delta
                 FROM {pulses} GROUP BY ticket, seq
             ) GROUP BY manifest
             """

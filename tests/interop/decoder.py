@@ -1142,7 +1142,7 @@ BUNDLE = array(v=V1, items=many(array(kind=BUNDLE_KIND, name=text(300), data=blo
 LABEL = text(40, "(?s:.+)")
 MONTH = text(7, "[0-9]{4}-(0[1-9]|1[0-2])")
 RULES = array(
-    v=number(2, 2),
+    v=number(1, 2),
     currency=text(3, "[A-Z]{3}"),
     live_window_ms=COUNT,
     gap_ms=COUNT,
@@ -1279,7 +1279,7 @@ PLAIN: dict[str, tuple[Check, int]] = {
     "ticket-answer": (array(v=V1, grants=many(array(ticket=BIN, key=HASH), 15)), MAX_ENROL),
     "relay-request": (
         array(
-            v=number(2, 2),
+            v=number(1, 2),
             token=TOKEN_OR_NONE,
             record=blob(0, 4_096),
             wish=one_of("listed", "unlisted", "paused", "left"),
@@ -1288,7 +1288,7 @@ PLAIN: dict[str, tuple[Check, int]] = {
     ),
     "relay-answer": (
         array(
-            v=number(2, 2),
+            v=number(1, 2),
             standing=one_of("pending", "approved", "refused"),
             reason=text(400),
             listed=flag,

@@ -18,6 +18,7 @@ from farcast.origin.money.database import Place
 from farcast.origin.money.ledger import Ledger
 from farcast.origin.payout.creditfile import Debtor
 from farcast.origin.payout.manual import ByHand
+from farcast.origin.payout.method import Method
 from farcast.origin.payout.order import HOUR_MS, Order
 from farcast.origin.payout.orderbook import OrderBook
 from farcast.origin.payout.paymaster import Paymaster, PayRules
@@ -50,13 +51,14 @@ class PayHouse:
     def __init__(self, place: Place, folder: Path, url: str, now_ms: int = T0) -> None:
         self.now_ms = now_ms
         self.url = url
+        self.folder = folder
         self.ledger = Ledger(place, "EUR")
         with self.ledger.transaction() as tx:
             for payee, cents in OWED.items():
                 booking = bookings.collaboration(cents, {payee: 10_000})
                 tx.post(booking.kind, payee.encode(), T0 - 1, booking.lines, booking.memo())
         self.book = OrderBook(self.ledger, b"origin")
-        self.methods = {
+        self.methods: dict[str, Method] = {
             "sepa": SepaFiles(folder, Debtor("Farcast", IBAN, ""), "EUR"),
             "http": PayService(ProviderPlace(url, ""), "EUR", TIMEOUT_S),
             "manual": ByHand(),

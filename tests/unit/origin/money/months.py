@@ -15,7 +15,7 @@ from farcast.protocol.rules import Rules
 from farcast.tests.unit.origin.mint import CLOSE_MS, FIRST_DAY, MONTH, RELAY, Shelf, account
 
 SHELF = Shelf()
-FILM = SHELF.add("film", {"ann": 5_000, "bob": 5_000})
+FILM = SHELF.add("film", {"ann": 5_000, "bob": 5_000}, size_bytes=10**10)
 
 
 def outcome(

