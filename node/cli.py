@@ -313,7 +313,8 @@ def verify(
 ) -> None:
     """Check a month's report with the origin's public key alone."""
     del debug
-    from .audit import audit, facts, sentences
+    from .audit import audit
+    from .verdict import facts, sentences
 
     verdict = audit(folder, root, receipts, payee, _home(home))
     shown = [verdict.sentence, *sentences(verdict)] if verdict.ok else []
