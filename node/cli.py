@@ -336,7 +336,7 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="A month's report directory, or a file of evidence.")],
     root: Annotated[Path | None, typer.Option(help="The origin's root.json; else this home's trust.")] = None,
     receipts: Annotated[Path | None, typer.Option(help="Acks that somebody kept.")] = None,
-    payee: Annotated[str, typer.Option(help="Also print this payee's line.")] = "",
+    payee: Annotated[str, typer.Option(help="Also print what this payee gets, and the proofs.")] = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -344,6 +344,7 @@ def verify(
     """Check a month's report, or evidence of a double signature, with the origin's public key alone."""
     del debug
     from .audit import audit, audit_evidence
+    from .verdict import facts, sentences
 
     if folder.is_file():
         shown = audit_evidence(folder, root, _home(home))
@@ -357,17 +358,8 @@ def verify(
         )
         return
     verdict = audit(folder, root, receipts, payee, _home(home))
-    lines = [f"{line.payee}: {line.paid_cents} cents" for line in verdict.payee_lines]
-    Console(as_json=as_json).result(
-        {
-            "ok": verdict.ok,
-            "sentence": verdict.sentence,
-            "file": verdict.file,
-            "line": verdict.line,
-            "payees": [{"payee": line.payee, "cents": line.paid_cents} for line in verdict.payee_lines],
-        },
-        *([verdict.sentence, *lines] if verdict.ok else []),
-    )
+    shown = [verdict.sentence, *sentences(verdict)] if verdict.ok else []
+    Console(as_json=as_json).result(facts(verdict), *shown)
     if not verdict.ok:
         raise RemoteError(f"the report in {folder} fails: {verdict.sentence}", reason="not_verified")
 

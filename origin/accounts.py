@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 import sqlite_utils
 
 from ..node.database import open_database, transaction, translated
-from ..protocol.errors import RefusedError, UsageError
+from ..protocol.errors import LocalError, RefusedError, UsageError
 from ..protocol.ticket import DAY_MS, Holder
 
 INVITE_DAYS = 30
@@ -160,6 +160,7 @@ class Accounts:
         self._path = path
         self._lock = threading.Lock()
         self._conn = open_database(path, MIGRATIONS, synchronous="FULL")
+        self._conn.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten with zeros
 
     def close(self) -> None:
         """Close the database."""
@@ -237,7 +238,13 @@ class Accounts:
             conn.execute("UPDATE account SET revoked_day = ? WHERE pseudonym = ?", (day, pseudonym))
 
     def erase(self, name: str, day: int) -> None:
-        """Forget whose account it is and end it from ``day`` on; raises ``UsageError``."""
+        """Forget whose account it is, on the disk too, and end it from ``day`` on.
+
+        Raises:
+            UsageError: for an unknown account.
+            LocalError: ``busy`` where traces are left until the database is closed for good.
+
+        """
         pseudonym = self.pseudonym(name)
         with self.writing() as conn:
             conn.execute(
@@ -246,6 +253,22 @@ class Accounts:
             )
             conn.execute("DELETE FROM device WHERE account = ?", (pseudonym,))
             conn.execute("DELETE FROM invite WHERE account = ?", (pseudonym,))
+        self._scrub()
+
+    def _scrub(self) -> None:
+        """Leave nothing of what was deleted in free pages, nor in the write-ahead log.
+
+        SQLite documentation, "VACUUM": it builds the file anew, so that no deleted content is in it.
+        """
+        with self._lock:
+            try:
+                self._conn.execute("VACUUM")
+                (busy, _, _) = self._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.DatabaseError as error:
+                raise translated(error, self._path) from error
+        if busy:
+            message = f"{self._path}-wal still holds what was erased, for another program reads it; end that"
+            raise LocalError(message, reason="busy")
 
     def revoked(self, account: bytes, day: int) -> bool:
         """Say whether a pseudonym's tickets for ``day`` are void: revoked by then, or unknown."""

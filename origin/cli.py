@@ -43,6 +43,10 @@ PassphraseOption = Annotated[
     Path | None,
     typer.Option("--passphrase-file", help="A file whose first line is the root key's passphrase."),
 ]
+BackupPassphraseOption = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", help="A file whose first line is the backup's passphrase."),
+]
 TitleArgument = Annotated[str, typer.Argument(help="The title's id, as `farcast origin list` shows it.")]
 MonthOption = Annotated[str | None, typer.Option(help="YYYY-MM; the month before this one by default.")]
 PayeeName = Annotated[str | None, typer.Option("--name", help="Who that is, as their bank knows them.")]
@@ -673,6 +677,89 @@ def evidence(
         found,
         f"{len(found['cases'])} cases, {files} files in {found['folder']}",
         *([f"Anybody checks one with: farcast verify FILE --root {root}"] if files else []),
+    )
+
+
+@app.command(
+    epilog="Example: farcast origin backup /mnt/stick/films.backup --passphrase-file /root/passphrase"
+)
+@guarded
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where to write it; one that is there is replaced.")],
+    blocks: Annotated[
+        bool, typer.Option("--blocks", help="Take the films too; else they are published again.")
+    ] = False,
+    passphrase_file: BackupPassphraseOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write everything this origin needs to one encrypted file, running or not."""
+    del debug
+    from .keys import new_passphrase
+
+    console = Console(as_json=as_json)
+    given = _passphrase(passphrase_file)
+    passphrase = given or new_passphrase()
+    arguments = {"file": str(file.absolute()), "passphrase": passphrase, "blocks": blocks}
+    found = _perform(home, "backup", arguments, console, label=f"backup {file.name}")
+    found["passphrase"] = None if given else passphrase
+    if found["ledger"] == "postgresql":
+        console.warn("the ledger is in PostgreSQL and not in this file: back it up with pg_dump")
+    console.result(
+        found,
+        f"Wrote {found['file']}: {found['bytes'] / 1e6:.1f} MB, {found['files']} files"
+        + (", films included" if blocks else ", without the films"),
+        *([] if given else [f"  passphrase  {passphrase}  (it is not shown again)"]),
+        f"Bring it back with: farcast origin restore {found['file']} --home DIR",
+    )
+
+
+@app.command(
+    epilog="Example: farcast origin restore films.backup --home /var/lib/farcast --passphrase-file /root/pass"
+)
+@guarded
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `farcast origin backup` wrote.")],
+    passphrase_file: BackupPassphraseOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make an empty home the origin that was backed up; all of it is checked before it moves in."""
+    del debug
+    from .restore import restore as bring_back
+
+    console, path = Console(as_json=as_json), _home(home)
+    passphrase = _passphrase(passphrase_file)
+    if passphrase is None:
+        passphrase = typer.prompt("passphrase of the backup", hide_input=True, err=True).strip()
+    with console.progress(f"restore {file.name}") as report_progress:
+        found = bring_back(file, path, passphrase, report_progress)
+    if found["ledger"] == "postgresql":
+        console.warn(
+            "the ledger was in PostgreSQL: bring it back with pg_restore and name it as [money] ledger "
+            "before you start this origin"
+        )
+    settled = max(found["settled"], default=None)
+    console.result(
+        {
+            "home": str(path),
+            "name": found["name"],
+            "peer_id": found["peer_id"],
+            "made": found["made"],
+            "catalog_entries": found["catalog"]["size"],
+            "intake_entries": found["intake_entries"],
+            "settled": settled,
+            "ledger": found["ledger"],
+            "blocks": found["blocks"],
+        },
+        f"{found['name']} is back in {path}, as it was at {found['made']}",
+        f"  catalog  {found['catalog']['size']} entries",
+        f"  pulses   {found['intake_entries']} entries in the intake log",
+        f"  settled  {settled or 'nothing yet'}",
+        *([] if found["blocks"] else ["Publish the films again: their blocks were not in the backup."]),
+        "Next: farcast origin run; never run the old one and this one at once",
     )
 
 

@@ -106,7 +106,7 @@ def init(
     """
     if not name.strip() or len(name) > NAME_LIMIT_CHARS or not name.isprintable():
         raise UsageError(f"--name must be 1 to {NAME_LIMIT_CHARS} printable characters")
-    made = passphrase or _passphrase()
+    made = passphrase or new_passphrase()
     with Birthplace(home) as place:
         check_unborn(home)
         _clear_place(home)
@@ -176,7 +176,7 @@ def _forge(
     return keyring
 
 
-def _passphrase() -> str:
+def new_passphrase() -> str:
     """Return 125 random bits as five groups of five letters and digits."""
     text = base64.b32encode(secrets.token_bytes(16)).decode().lower()[:25]
     return "-".join(text[at : at + 5] for at in range(0, 25, 5))

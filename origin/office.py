@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -30,7 +31,7 @@ from ..node.catalog.takedown import Takedown
 from ..node.ladder.tiers import address
 from ..node.report import Report
 from ..node.settings import Settings
-from ..protocol.catalog import Catalog, Entry
+from ..protocol.catalog import Catalog, Entry, open_entry
 from ..protocol.cid import RAW, Cid
 from ..protocol.directory import Endpoint
 from ..protocol.errors import LocalError, RemoteError, UsageError
@@ -39,6 +40,7 @@ from ..protocol.invite import Invite, Kind, format_invite
 from ..protocol.manifest import Manifest, open_manifest
 from ..protocol.ticket import DAY_MS
 from .accounts import INVITE_DAYS, Accounts
+from .backup import Backup
 from .cdn.edges import FOLDER as PURGES
 from .cdn.edges import Edges
 from .cdn.paths import title_paths
@@ -57,6 +59,7 @@ from .payout.payees import Wishes
 from .publish import pin_label, publish
 from .repository import ROOT_WARNING_DAYS
 from .roster import Roster
+from .sealedfile import SALT_BYTES
 from .studio.contentkeys import ContentKeys
 from .studio.drafts import Drafts, follow_up
 from .studio.film import load_film
@@ -147,6 +150,7 @@ class Office:
             "settle": self.settle,
             "report": self.report,
             "evidence": self.evidence,
+            "backup": self.backup,
             "status": self.status,
             "payee_key": self.payee_key,
             **self.bursary.actions,
@@ -648,6 +652,34 @@ class Office:
     def evidence(self, folder: str) -> Result:
         """Write evidence of what the intake log holds against anybody."""
         return self.treasury.evidence(Path(folder))
+    def backup(self, file: str, passphrase: str, *, blocks: bool = False, progress: Report) -> Result:
+        """Write everything this origin needs to ``file``, an absolute path, under ``passphrase``."""
+        settled, catalog = self.treasury.settled(), self.log.catalog
+        size = catalog.size
+        summary: Result = {
+            "v": 1,
+            "name": self.keys.keyring.name,
+            "peer_id": self.keys.box.peer_id,
+            "made": datetime.fromtimestamp(self._clock_ms() / 1_000, UTC).isoformat(timespec="seconds"),
+            "catalog": {"size": size, "root": catalog.tree.root(size).hex()},
+            "settled": settled or {},
+            "ledger": "postgresql" if settled is None else "sqlite",
+            "blocks": blocks,
+        }
+        named = {open_entry(data).cid for data in catalog.entries[:size]}
+        found = ((str(cid), self.store.get(cid)) for cid in sorted(named, key=str))
+        manifests = ((name, data) for name, data in found if data is not None)
+        backup = Backup(self.home, summary, self.keys.repository.files(), manifests, blocks=blocks)
+        files, size_bytes = backup.write(Path(file), passphrase, secrets.token_bytes(SALT_BYTES), progress)
+        return {
+            "file": file,
+            "bytes": size_bytes,
+            "files": files,
+            "blocks": blocks,
+            "ledger": summary["ledger"],
+            "settled": max(summary["settled"], default=None),
+            "catalog_entries": size,
+        }
 
     def look_at_edges(self) -> None:
         """Ask each pull zone whether it serves, and caches, the newest title's folder. Blocking."""

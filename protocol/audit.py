@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress, count
+from operator import add, gt, lt, ne
 
 from .errors import RemoteError
+from .leaves import Leaves, leaves_of
 from .rules import relay_cents, reserve_cents
 from .shares import apportion
-from .statement import LEAVES, Line, Statement, lines_root
+from .statement import LEAVES, Line, Statement
 
 REPORT = "report.json"
 RELAYS = "relays.csv"
@@ -25,17 +28,18 @@ class AuditError(RemoteError):
 
 
 def audit(statement: Statement, lines: Sequence[Line]) -> None:
-    """Check tree, order, apportionment and every total.
+    """Check tree, order, apportionment and every total; ``Leaves`` a million at a time.
 
     Raises:
         AuditError: at the first contradiction.
 
     """
-    if len(lines) != statement.leaves or lines_root(lines) != statement.leaves_root:
+    leaves = leaves_of(lines)
+    if len(leaves) != statement.leaves or leaves.root() != statement.leaves_root:
         raise AuditError(LEAVES, 0, "the leaves are not those of the signed root")
-    _audit_lines(statement, lines)
+    _audit_lines(statement, leaves)
     _audit_relays(statement)
-    for sentence, found, stated in _totals(statement, lines):
+    for sentence, found, stated in _totals(statement, leaves):
         if found != stated:
             raise AuditError(REPORT, 0, f"{sentence}: {found} by the lines, {stated} stated")
 
@@ -59,26 +63,32 @@ def shares_of(
     return shares
 
 
-def _audit_lines(statement: Statement, lines: Sequence[Line]) -> None:
-    weights: dict[tuple[bytes, str, str], int] = {}
-    last: tuple[bytes, str, str] | None = None
-    for number, line in enumerate(lines, 1):
-        key = (line.platform, line.payee, line.month)
-        if last is not None and key <= last:
-            raise AuditError(LEAVES, number, "the leaves are not in order, each once")
-        if line.month > statement.month:
-            raise AuditError(LEAVES, number, f"{line.month} was not over at {statement.month}")
-        if line.share_cents != line.paid_cents + line.held_cents + line.capped_cents:
-            raise AuditError(LEAVES, number, f"the share of {line.payee} is not paid + held + capped")
-        weights[key] = line.weight
-        last = key
-    pooled = shares_of(statement.pool_cents, weights)
-    for number, line in enumerate(lines, 1):
-        key = (line.platform, line.payee, line.month)
-        cents = pooled[key] if statement.rules.mode == "pooled" else line.per_payer_cents
-        if cents != line.share_cents:
-            sentence = f"{line.payee} is due {cents} cents by weight, not {line.share_cents}"
-            raise AuditError(LEAVES, number, sentence)
+def _audit_lines(statement: Statement, leaves: Leaves) -> None:
+    for number, rising in enumerate(map(lt, leaves.payee, leaves.payee[1:]), 1):
+        if not rising and leaves.key(number - 1) >= leaves.key(number):
+            raise AuditError(LEAVES, number + 1, "the leaves are not in order, each once")
+    if number := _first(map(gt, leaves.platform, leaves.platform[1:])):
+        raise AuditError(LEAVES, number + 1, "the leaves are not in order, each once")
+    if max(set(leaves.month), default="") > statement.month:
+        number = _first(month > statement.month for month in leaves.month)
+        raise AuditError(LEAVES, number, f"{leaves.month[number - 1]} was not over at {statement.month}")
+    parts = map(add, map(add, leaves.paid_cents, leaves.held_cents), leaves.capped_cents)
+    if number := _first(map(ne, parts, leaves.share_cents)):
+        payee = leaves.payee[number - 1]
+        raise AuditError(LEAVES, number, f"the share of {payee} is not paid + held + capped")
+    pooled = statement.rules.mode == "pooled"
+    due = leaves.pooled(statement.pool_cents) if pooled else leaves.per_payer_cents
+    if number := _first(map(ne, due, leaves.share_cents)):
+        place = number - 1
+        sentence = (
+            f"{leaves.payee[place]} is due {due[place]} cents by weight, not {leaves.share_cents[place]}"
+        )
+        raise AuditError(LEAVES, number, sentence)
+
+
+def _first(wrong: Iterable[bool]) -> int:
+    """Return the number of the first that is wrong, from 1; 0 for none."""
+    return next(compress(count(1), wrong), 0)
 
 
 def _audit_relays(statement: Statement) -> None:
@@ -87,17 +97,17 @@ def _audit_relays(statement: Statement) -> None:
             raise AuditError(RELAYS, number, f"{line.kbytes} kB do not earn {line.cents} cents")
 
 
-def _totals(s: Statement, lines: Sequence[Line]) -> Iterator[tuple[str, int, int]]:
+def _totals(s: Statement, leaves: Leaves) -> Iterator[tuple[str, int, int]]:
     surplus = s.revenue_cents - s.costs_cents - s.reserve_cents
     yield "relay pay", sum(line.cents for line in s.relays), s.relay_pay_cents
     yield "reserve", reserve_cents(s.rules, s.revenue_cents, s.costs_cents), s.reserve_cents
     yield "deficit", max(0, -surplus), s.deficit_cents
     yield "pool", max(0, surplus) + s.brought_cents, s.pool_cents
-    yield "paid", sum(line.paid_cents for line in lines), s.paid_cents
-    yield "held", sum(line.held_cents for line in lines), s.held_cents
+    yield "paid", sum(leaves.paid_cents), s.paid_cents
+    yield "held", sum(leaves.held_cents), s.held_cents
     yield "held by flags", sum(line.held_cents for line in s.flags), s.held_cents
-    yield "cut by the cap", sum(line.capped_cents for line in lines), s.capped_cents
-    undistributed = s.pool_cents - sum(line.share_cents for line in lines)
+    yield "cut by the cap", sum(leaves.capped_cents), s.capped_cents
+    undistributed = s.pool_cents - sum(leaves.share_cents)
     yield "carried over", undistributed + s.capped_cents, s.carried_cents
     spent = s.costs_cents + s.reserve_cents + s.paid_cents + s.held_cents + s.carried_cents
     yield "revenue", spent - s.brought_cents - s.deficit_cents, s.revenue_cents

@@ -40,6 +40,26 @@ def root_of(entries: Iterable[bytes]) -> bytes:
     return nodes[0] if nodes else EMPTY_ROOT
 
 
+def root_over(hashes: Sequence[bytes]) -> bytes:
+    """Return the root over leaf hashes, level by level: half the time of a ``Tree`` and little memory."""
+    nodes = hashes
+    while len(nodes) > 1:
+        nodes = _parents(nodes)
+    return nodes[0] if nodes else EMPTY_ROOT
+
+
+def proofs_over(hashes: Sequence[bytes], indices: Sequence[int]) -> list[list[bytes]]:
+    """Return the inclusion proof of each leaf in ``indices``; as ``Tree.inclusion_proof``, without a tree."""
+    proofs: list[list[bytes]] = [[] for _ in indices]
+    nodes, places = hashes, list(indices)
+    while len(nodes) > 1:
+        for proof, place in zip(proofs, places, strict=True):
+            if place ^ 1 < len(nodes):  # a last node without a neighbour goes up as it is
+                proof.append(nodes[place ^ 1])
+        nodes, places = _parents(nodes), [place >> 1 for place in places]
+    return proofs
+
+
 class Tree:
     """An append-only tree that keeps the hash of every complete subtree, so any proof is quick.
 
@@ -209,6 +229,17 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pro
             new_node = node_hash(new_node, other)
         place, last = place >> 1, last >> 1
     return not last and old_node == old_root and new_node == new_root
+
+
+def _parents(nodes: Sequence[bytes]) -> Sequence[bytes]:
+    """Return the next level; pairing from the left is where the RFC splits, at every level."""
+    found = [
+        sha256(b"\1%b%b" % pair).digest()
+        for pair in zip(nodes[::2], nodes[1::2], strict=False)  # the odd one is left over
+    ]
+    if len(nodes) % 2:
+        found.append(nodes[-1])
+    return found
 
 
 def _split(size: int) -> int:

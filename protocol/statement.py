@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from operator import lt
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from .codec import Message, decode, encode
 from .errors import RemoteError
-from .identity import Identity, domain, unseal
+from .identity import Identity, domain, peer_id, unseal
 from .manifest import Count, Key, PayeeId
-from .merkle import root_of
+from .merkle import PROOF_LIMIT, leaf_hash, root_over
 from .pulse import Hash
 from .rules import Rules
 
 HEAD = "head.bin"
 LEAVES = "leaves.bin"
+CHECKPOINT = "checkpoint.note"
+CONSISTENCY = "consistency.bin"
 INTAKE = "intake.bin"
 TICKETS = "tickets.bin"
 PAGE = "index.html"
@@ -30,6 +33,8 @@ HEAD_LIMIT_BYTES = 4 << 20
 LEAF_LIMIT_BYTES = 512
 TICKET_ENTRY_BYTES = 18
 MAX_FILES = 32
+MAX_KEYS = 256
+"""Keys of one relay in a month."""
 
 Weight = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Month = Annotated[str, Meta(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])\Z")]
@@ -60,13 +65,15 @@ class RelayLine(Message, frozen=True):
     """What one relay served, as signed by viewers and acknowledged, and its pay.
 
     ``over_kbytes`` is what viewers signed beyond what the rules say its line could carry in a day
-    (reason code ``relay_rate``): it is not paid.
+    (reason code ``relay_rate``): it is not paid. ``relay`` is its first key, which names it; ``keys``
+    are those it took later and served under.
     """
 
     relay: Key
     kbytes: Count
     cents: Count
     over_kbytes: Count = 0
+    keys: Annotated[list[Key], Meta(max_length=MAX_KEYS)] = field(default_factory=list[Key])
 
 
 class DayLine(Message, frozen=True):
@@ -154,6 +161,25 @@ class Head(Message, frozen=True):
     files: Annotated[list[FileHash], Meta(max_length=MAX_FILES)]
 
 
+class Consistency(Message, frozen=True):
+    """The intake log of the month settled before, and the proof that this month's only appends to it.
+
+    ``month`` is empty, ``size`` 0 and ``root`` that of nothing where there is none; ``proof`` as in
+    RFC 9162 section 2.1.4.
+    """
+
+    v: Literal[1]
+    month: Annotated[str, Meta(pattern=r"^([0-9]{4}-(0[1-9]|1[0-2]))?\Z")]
+    size: Count
+    root: Hash
+    proof: Annotated[list[Hash], Meta(max_length=PROOF_LIMIT)]
+
+
+def log_name(settlement_key: bytes) -> str:
+    """Return the name under which a report's checkpoint speaks of the intake log."""
+    return f"farcast/{peer_id(settlement_key)}/intake"
+
+
 def digest(statement: Statement) -> bytes:
     """Return the name of a statement: SHA-256 over domain and encoding."""
     return digest_of(encode(statement))
@@ -182,7 +208,7 @@ def open_head(data: bytes, settlement_keys: Sequence[bytes]) -> Head:
 
 def lines_root(lines: Iterable[Line]) -> bytes:
     """Return the RFC 9162 tree hash over the encoded lines."""
-    return root_of(encode(line) for line in lines)
+    return root_over([leaf_hash(encode(line)) for line in lines])
 
 
 def pack_lines(lines: Iterable[Line]) -> bytes:
@@ -198,17 +224,35 @@ def unpack_lines(data: bytes) -> list[Line]:
         RemoteError: ``malformed`` or another codec reason, naming the leaf.
 
     """
+    leaves, rest = split_leaves(data)
+    lines = read_lines(leaves, 0)
+    if rest:
+        raise RemoteError(f"leaf {len(leaves)} is cut short", reason="malformed")
+    return lines
+
+
+def split_leaves(data: bytes) -> tuple[list[bytes], bytes]:
+    """Part ``leaves.bin``, or a piece of it, into whole encoded lines and what is left over."""
+    leaves: list[bytes] = []
+    at, end = 0, len(data) - 2
+    while at <= end:
+        start = at + 2
+        stop = start + (data[at] << 8 | data[at + 1])
+        if stop > end + 2:
+            break
+        leaves.append(data[start:stop])
+        at = stop
+    return leaves, data[at:]
+
+
+def read_lines(leaves: list[bytes], first: int) -> list[Line]:
+    """Decode lines, the first of which is leaf ``first``; raises ``RemoteError``, naming the leaf."""
     lines: list[Line] = []
-    offset = 0
-    while offset < len(data):
-        start = offset + 2
-        offset = start + int.from_bytes(data[offset:start], "big")
-        if offset > len(data) or start > len(data):
-            raise RemoteError(f"leaf {len(lines)} is cut short", reason="malformed")
+    for number, leaf in enumerate(leaves, first):
         try:
-            lines.append(decode(Line, data[start:offset], limit_bytes=LEAF_LIMIT_BYTES))
+            lines.append(decode(Line, leaf, limit_bytes=LEAF_LIMIT_BYTES))
         except RemoteError as error:
-            raise RemoteError(f"leaf {len(lines)} does not read: {error}", reason=error.reason) from error
+            raise RemoteError(f"leaf {number} does not read: {error}", reason=error.reason) from error
     return lines
 
 
@@ -223,10 +267,17 @@ def pack_tickets(stored: dict[bytes, int]) -> bytes:
     return b"".join(name + count.to_bytes(2, "big") for name, count in named)
 
 
-def unpack_tickets(data: bytes) -> dict[bytes, int]:
-    """Read ``tickets.bin`` by ticket name; raises ``RemoteError`` ``malformed`` unless sorted and whole."""
-    entries = [data[start : start + TICKET_ENTRY_BYTES] for start in range(0, len(data), TICKET_ENTRY_BYTES)]
-    tickets = {entry[:16]: int.from_bytes(entry[16:], "big") for entry in entries}
-    if len(data) % TICKET_ENTRY_BYTES or list(tickets) != sorted(tickets) or len(tickets) != len(entries):
+def ticket_names(data: bytes) -> list[bytes]:
+    """Return the names in ``tickets.bin``; raises ``RemoteError`` ``malformed`` unless sorted and whole."""
+    names = [data[place : place + 16] for place in range(0, len(data), TICKET_ENTRY_BYTES)]
+    if len(data) % TICKET_ENTRY_BYTES or not all(map(lt, names, names[1:])):
         raise RemoteError("the tickets are not whole, sorted entries", reason="malformed")
-    return tickets
+    return names
+
+
+def unpack_tickets(data: bytes) -> dict[bytes, int]:
+    """Read ``tickets.bin`` by ticket name; raises as ``ticket_names``."""
+    return {
+        name: int.from_bytes(data[place + 16 : place + TICKET_ENTRY_BYTES], "big")
+        for place, name in zip(range(0, len(data), TICKET_ENTRY_BYTES), ticket_names(data), strict=True)
+    }

@@ -21,7 +21,7 @@ from ..node.settingsfile import set_key
 from ..protocol.directory import PAYEE_PATTERN
 from ..protocol.errors import UsageError
 from ..protocol.invite import Invite
-from .enrol import LEFT_FILE, PAYEE_FILE, Enrolment
+from .enrol import LEFT_FILE, PAYEE_FILE, Enrolment, read_payee
 from .outside import Outside
 
 
@@ -58,6 +58,7 @@ async def join_as_relay(
     outside = outside_of(settings)
     if not re.fullmatch(PAYEE_PATTERN, payee):
         raise UsageError(f"--payee is lower-case letters, digits, dots and dashes, not {payee!r}")
+    payee = payee or read_payee(path)  # joining again without one changes nobody's pay
     token = given.token if isinstance(given, Invite) else ""
     enrolment: Enrolment | None = None
 

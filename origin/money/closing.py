@@ -150,7 +150,7 @@ class Closing:
             raise UsageError(f"--as-of lies before {month} begins", reason="still_open")
         history = self._ledger.settlements()
         before = [item for item in history if item.month < month]
-        relays = {key[:_RELAY_NAME_BYTES]: key for key in self._relays()}
+        relays = self._relays()
         rules = self._rules(month)
         books = self._ledger.books(month, as_of_ms)
         if rules.mode == "per_payer" and not books.contributions:
@@ -215,7 +215,7 @@ class Closing:
             with self._source() as source:
                 return self._again(settled, before, source)._replace(settled=True)
         rules, as_of_ms = self._rules(month), min(now_ms, close_ms(month))
-        relays = {key[:_RELAY_NAME_BYTES]: key for key in self._relays()}
+        relays = self._relays()
         try:
             books, known = self._ledger.books(month, as_of_ms), True
         except UsageError as error:
@@ -254,7 +254,8 @@ class Closing:
                 f"the intake log and ledger no longer give what was posted for {month}; restore a backup"
             )
             raise LocalError(message, reason="not_reproducible")
-        report = Report(outcome.statement, outcome.lines, b"".join(leaves), tickets)
+        previous = before[-1].statement if before else None
+        report = Report(outcome.statement, outcome.lines, b"".join(leaves), tickets, previous)
         return write_report(self._reports, report, self._identity)
 
     def _again(self, settled: Settled, before: list[Settled], source: Source) -> Look:
@@ -263,7 +264,8 @@ class Closing:
         return self._compute(
             settled.month, settled.as_of_ms, statement.log_size, source, before,
             self._ledger.books(settled.month, settled.as_of_ms),
-            {line.relay[:_RELAY_NAME_BYTES]: line.relay for line in statement.relays}, statement.rules,
+            {key: line.relay for line in statement.relays for key in (line.relay, *line.keys)},
+            statement.rules,
         )  # fmt: skip
 
     @contextmanager
@@ -283,7 +285,7 @@ class Closing:
         source: Source,
         before: list[Settled],
         books: Books,
-        relays: dict[bytes, bytes],
+        relays: Mapping[bytes, bytes],
         rules: Rules,
     ) -> Look:
         earlier = [Earlier(_days(item.month), item.statement.rules) for item in before[-CARRY_MONTHS:]]
@@ -292,7 +294,8 @@ class Closing:
         tickets = pack_tickets(source.stored(size, _reach(month, before)))
         log = Log(size, log_root(source.leaves(size)), sha256(tickets).digest())
         titles = source.titles
-        outcome = settle(month, as_of_ms, viewing, titles, books, relays, log, rules)
+        names = {key[:_RELAY_NAME_BYTES]: key for key in relays}
+        outcome = settle(month, as_of_ms, viewing, titles, books, names, log, rules, first_keys=relays)
         return Look(outcome, viewing, titles, settled=False)
 
 

@@ -76,14 +76,18 @@ def settle(
     relays: Mapping[bytes, bytes],
     log: Log,
     rules: Rules,
+    *,
+    first_keys: Mapping[bytes, bytes] | None = None,
 ) -> Outcome:
     """Settle ``month``; ``relays`` maps the first 16 bytes of a relay's key to the key.
+
+    ``first_keys`` names the relay behind each key that is not its first: it has one line.
 
     Raises:
         AuditError: never for these inputs; the outcome audits itself before anybody sees it.
 
     """
-    relay_lines = _relay_lines(viewing, relays, rules)
+    relay_lines = _relay_lines(viewing, relays, first_keys or {}, rules)
     relay_pay = sum(line.cents for line in relay_lines)
     costs = books.costs_cents + relay_pay
     reserve = reserve_cents(rules, books.revenue_cents, costs)
@@ -236,16 +240,24 @@ def _weights(viewing: Viewing, titles: Mapping[bytes, Manifest]) -> dict[Leaf, d
     return weights
 
 
-def _relay_lines(viewing: Viewing, relays: Mapping[bytes, bytes], rules: Rules) -> list[RelayLine]:
+def _relay_lines(
+    viewing: Viewing, relays: Mapping[bytes, bytes], first_keys: Mapping[bytes, bytes], rules: Rules
+) -> list[RelayLine]:
     """Return each relay's pay: what the month's pulses name, and what late ones add to earlier months."""
-    served = {
-        key: viewing.kbytes.get(prefix, 0) + viewing.carried_kbytes.get(prefix, 0)
-        for prefix, key in relays.items()
-    }
+    served: Counter[bytes] = Counter()
+    over: Counter[bytes] = Counter()
+    further: dict[bytes, list[bytes]] = defaultdict(list)
+    for prefix, key in sorted(relays.items()):
+        relay = first_keys.get(key, key)
+        kbytes = viewing.kbytes.get(prefix, 0) + viewing.carried_kbytes.get(prefix, 0)
+        served[relay] += kbytes
+        over[relay] += viewing.over_kbytes.get(prefix, 0)
+        if kbytes and key != relay:
+            further[relay].append(key)
     return [
-        RelayLine(key, served[key], relay_cents(rules, served[key]), viewing.over_kbytes.get(key[:16], 0))
-        for key in sorted(served)
-        if served[key]
+        RelayLine(key, kbytes, relay_cents(rules, kbytes), over[key], further[key])
+        for key, kbytes in sorted(served.items())
+        if kbytes
     ]
 
 

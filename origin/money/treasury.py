@@ -107,6 +107,14 @@ class Treasury:
             return None
         return self.ledger.check()
 
+    def settled(self) -> dict[str, str] | None:
+        """Return the digest of each settled month in hex; None where the books are in PostgreSQL."""
+        if not isinstance(self._place, Path):
+            return None
+        if not self._place.exists():
+            return {}
+        return {item.month: item.digest.hex() for item in self.ledger.settlements()}
+
     def log_size(self) -> int:
         """Return how many entries the intake log has, -1 while it is not open here."""
         return self.intake.head()[0] if "intake" in self.__dict__ else -1

@@ -1190,7 +1190,7 @@ STATEMENT = array(
     accounts=COUNT,
     pulses=COUNT,
     viewed_ms=COUNT,
-    relays=many(array(relay=KEY, kbytes=COUNT, cents=COUNT, over_kbytes=COUNT), 10_000),
+    relays=many(array(relay=KEY, kbytes=COUNT, cents=COUNT, over_kbytes=COUNT, keys=many(KEY, 256)), 10_000),
     days=many(array(day=LABEL, viewers=COUNT, pulses=COUNT, viewed_ms=COUNT), 100),
     flags=many(array(rule=LABEL, accounts=COUNT, held_cents=COUNT), 32),
     uncounted=many(array(code=LABEL, pulses=COUNT, ms=COUNT), 64),
@@ -1202,6 +1202,13 @@ STATEMENT = array(
 )
 FILE = array(name=text(53, r"[a-z0-9_]{1,40}\.[a-z]{2,12}"), size=COUNT, sha256=HASH)
 SETTLE = array(v=V1, statement=STATEMENT, files=many(FILE, 32))
+GROWTH = array(
+    v=V1,
+    month=text(7, "([0-9]{4}-(0[1-9]|1[0-2]))?"),
+    size=COUNT,
+    root=HASH,
+    proof=many(HASH, 128),
+)
 LINE = array(
     platform=KEY,
     payee=PAYEE,
@@ -1266,6 +1273,7 @@ SIGNED: dict[str, tuple[Check, str, int]] = {
 
 # kind: (fields, most bytes) of what is not signed by itself
 PLAIN: dict[str, tuple[Check, int]] = {
+    "growth": (GROWTH, MAX_MESSAGE),
     "entry": (ENTRY, 512),
     "page": (PAGE, MAX_MESSAGE),
     "keyring": (KEYRING, 65_536),

@@ -146,6 +146,11 @@ def test_what_an_origins_commands_print_is_what_the_page_shows(scripts: _Scripts
     scripts("farcast origin announce")
     scripts("farcast origin relays")
     scripts("farcast origin status")
+    file = str(tmp_path / "films.backup")
+    found = scripts("farcast origin backup", file)
+    secret.write_text(found["passphrase"])
+    scripts.home = tmp_path / "restored"
+    scripts("farcast origin restore", file, "--passphrase-file", str(secret))
 
 
 def test_what_the_moneys_commands_print_is_what_the_page_shows(scripts: _Scripts) -> None:

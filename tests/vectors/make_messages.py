@@ -1085,7 +1085,7 @@ def _report(book: Book) -> None:
     ]
     leaves, root = statement.pack_lines(lines), statement.lines_root(lines)
     tickets = statement.pack_tickets({digest("tid")[:16]: 3, digest("other")[:16]: 2_000})
-    relays = [statement.RelayLine(WHO["relay"].key, 2_400_000, 4, 17)]
+    relays = [statement.RelayLine(WHO["relay"].key, 2_400_000, 4, 17, [WHO["lan"].key])]
     days = [statement.DayLine("2026-09-04", 0, 3, 59_040)]
     flags = [statement.FlagLine("near_cap", 1, 10)]
     uncounted = [statement.CodeLine("late", 1, 60_000)]
@@ -1109,6 +1109,12 @@ def _report(book: Book) -> None:
         book.bad(f"settle: {how}", "settle", data, "malformed", **given)
     climbing = _with(head, files=[statement.FileHash("../leaves.bin", 0, bytes(32))])
     book.bad("settle: a file elsewhere", "settle", settlement.seal("settle", climbing), "malformed", **given)
+    growth = statement.Consistency(1, "2026-08", 12, digest("older log"), [digest("a"), digest("b")])
+    book.good("consistency.bin", "growth", encode(growth), growth)
+    first = statement.Consistency(1, "", 0, merkle.EMPTY_ROOT, [])
+    book.good("consistency.bin of the first month", "growth", encode(first), first)
+    for how, month in (("month 13", "2026-13"), ("half a month", "2026-")):
+        book.bad(f"consistency.bin: {how}", "growth", encode(_with(growth, month=month)), "malformed")
     book.good("leaves.bin", "leaves", leaves, lines, root=root)
     book.good("leaves.bin of nobody", "leaves", b"", [], root=merkle.EMPTY_ROOT)
     book.bad("leaves.bin cut short", "leaves", leaves[:-1], "malformed")

@@ -316,6 +316,7 @@ READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "digest": _unsigned(digest.open_digest),
     "lacking": _unsigned(digest.open_lacking),
     "settle": _signed(lambda data, given: statement.open_head(data, [given["key"]])),
+    "growth": _unsigned(lambda data: decode(statement.Consistency, data)),
     "entry": _unsigned(open_entry),
     "page": _unsigned(lambda data: decode(Page, data)),
     "keyring": _unsigned(open_keyring),

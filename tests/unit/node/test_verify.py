@@ -12,17 +12,23 @@ from msgspec.structs import replace
 from farcast.node.verify import read_receipts, verify
 from farcast.origin.money.ledger import Ledger
 from farcast.origin.money.report import Report, report_files
-from farcast.protocol.codec import encode
+from farcast.protocol.codec import decode, encode
 from farcast.protocol.errors import RemoteError
 from farcast.protocol.identity import Identity
+from farcast.protocol.merkle import leaf_hash, verify_inclusion
+from farcast.protocol.note import Checkpoint, seal
 from farcast.protocol.statement import (
+    CHECKPOINT,
+    CONSISTENCY,
     HEAD,
     LEAVES,
+    Consistency,
     FileHash,
     Head,
     Line,
     Statement,
     lines_root,
+    log_name,
     open_head,
     pack_lines,
     pack_tickets,
@@ -279,6 +285,83 @@ def test_a_payee_sees_its_own_lines_and_a_stranger_is_refused(world: World) -> N
     assert [(line.payee, line.platform) for line in verdict.payee_lines] == [("bob", PUBLISHER.key)]
     assert sum(line.paid_cents for line in verdict.payee_lines) == 14_250
     assert "eve is no payee in 2026-11" in verify(world.report, KEYS, payee="eve").sentence
+
+
+def test_a_payees_proofs_lead_to_the_signed_root(world: World) -> None:
+    verdict = verify(world.report, KEYS, payee="bob")
+    assert verdict.statement is not None
+    [line], [place], [proof] = verdict.payee_lines, verdict.payee_places, verdict.payee_proofs
+    statement = verdict.statement
+    leaf = leaf_hash(encode(line))
+    assert verify_inclusion(leaf, place, statement.leaves, proof, statement.leaves_root)
+    more = leaf_hash(encode(replace(line, paid_cents=line.paid_cents + 1)))
+    assert not verify_inclusion(more, place, statement.leaves, proof, statement.leaves_root)
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two months of one origin, the later one's report."""
+    folder = tmp_path_factory.mktemp("second")
+    World(folder)
+    intake, ledger = open_intake(folder), Ledger(folder / "ledger.db")
+    viewer = Viewer(7, FIRST_DAY + 31)
+    intake.post(post([viewer], viewer.watch(FILM, 5)), FIRST_MS + 32 * DAY_MS)
+    close_ms = FIRST_MS + 61 * DAY_MS + 300_000
+    ledger.book_revenue(60_000, close_ms - DAY_MS, b"2")
+    books = closing(folder, ledger, SHELF)
+    books.settle("2026-12", now_ms=close_ms)
+    found = books.report("2026-12")
+    ledger.close()
+    intake.close()
+    return found
+
+
+def test_a_month_goes_on_from_the_one_before(second: Path, tmp_path: Path, world: World) -> None:
+    verdict = verify(second, KEYS)
+    assert (verdict.ok, verdict.follows) == (True, MONTH), verdict.sentence
+    alone = tmp_path / "alone" / "2026-12"
+    shutil.copytree(second, alone)
+    assert (verify(alone, KEYS).ok, verify(alone, KEYS).follows) == (True, "")
+    shutil.copytree(world.report, alone.parent / MONTH)  # the same months of another run: not its own past
+    if (world.report / HEAD).read_bytes() != (second.parent / MONTH / HEAD).read_bytes():
+        assert not verify(alone, KEYS).ok
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 5}, {"root": bytes(32)}, {"proof": []}, {"proof": [bytes(32)]}, {"size": 99},
+        {"month": ""}, {"month": "2026-12"},
+    ],
+)  # fmt: skip
+def test_a_log_that_does_not_go_on_is_found_though_it_was_signed(
+    second: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    grown = decode(Consistency, (second / CONSISTENCY).read_bytes())
+    files = {path.name: path.read_bytes() for path in second.iterdir()}
+    files[CONSISTENCY] = encode(replace(grown, **change))
+    signed_again(files)
+    verdict = verify(placed(tmp_path / "r", files), KEYS)
+    assert (verdict.ok, verdict.file) == (False, CONSISTENCY)
+
+
+def test_a_checkpoint_of_another_log_or_signer_is_found(world: World, tmp_path: Path) -> None:
+    head = open_head((world.report / HEAD).read_bytes(), KEYS).statement
+    stranger = Identity(b"\x55" * 32)
+    for number, (size, signer) in enumerate(((head.log_size + 1, SETTLEMENT), (head.log_size, stranger))):
+        name = log_name(signer.key)
+        files = {path.name: path.read_bytes() for path in world.report.iterdir()}
+        files[CHECKPOINT] = seal(Checkpoint(name, size, head.log_root, head.as_of_ms), name, signer)
+        signed_again(files)
+        verdict = verify(placed(tmp_path / str(number), files), KEYS)
+        assert (verdict.ok, verdict.file) == (False, CHECKPOINT)
+
+
+def signed_again(files: dict[str, bytes]) -> None:
+    """Let the origin itself sign what the files say now."""
+    statement = open_head(files.pop(HEAD), KEYS).statement
+    hashes = [FileHash(name, len(data), sha256(data).digest()) for name, data in files.items()]
+    files[HEAD] = seal_head(Head(1, statement, hashes), SETTLEMENT)
 
 
 def test_receipts_are_one_ack_or_an_array_of_them(world: World, tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from farcast.protocol.merkle import (
     Tree,
     leaf_hash,
     node_hash,
+    proofs_over,
     root_of,
+    root_over,
     verify_consistency,
     verify_inclusion,
 )
@@ -147,3 +149,16 @@ def test_a_tree_of_twenty_thousand_leaves_answers_without_hashing_them_again() -
         proof = tree.inclusion_proof(index)
         assert len(proof) <= 15
     assert time.process_time() - started < 1  # 20 million hashes would take ten seconds and more
+
+
+@given(sizes, st.data())
+def test_roots_and_proofs_need_no_tree(size: int, data: st.DataObject) -> None:
+    tree = tree_of(size)
+    hashes = [leaf_hash(entry) for entry in entries(size)]
+    assert root_over(hashes) == tree.root()
+    places = data.draw(st.lists(st.integers(0, size - 1), max_size=4))
+    assert proofs_over(hashes, places) == [tree.inclusion_proof(place) for place in places]
+
+
+def test_the_root_over_nothing_is_that_of_nothing() -> None:
+    assert root_over([]) == EMPTY_ROOT

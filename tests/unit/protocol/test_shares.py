@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import random
 from fractions import Fraction
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farcast.protocol.shares import apportion
+from farcast.protocol.shares import apportion, portions
 
 _WEIGHTS = st.dictionaries(st.text(max_size=3), st.integers(0, 2**80), max_size=30)
 
@@ -33,3 +34,20 @@ def test_ties_go_to_the_smaller_key() -> None:
 
 def test_the_largest_remainders_get_the_cents_left() -> None:
     assert apportion(10, {"a": 5, "b": 3, "c": 1}) == {"a": 6, "b": 3, "c": 1}
+
+
+@given(st.integers(0, 10**12), st.integers(0, 2**32), st.sampled_from([1, 7, 10**6, 2**62]))
+@settings(max_examples=20)
+def test_thousands_are_split_as_a_few_are(total: int, seed: int, most: int) -> None:
+    rng = random.Random(seed)
+    weights = [rng.randrange(most + 1) for _ in range(1_500)]
+    whole = sum(weights)
+    parts = portions(total, weights)
+    if not whole:
+        assert parts == [0] * len(weights)
+        return
+    order = sorted(range(len(weights)), key=lambda place: (-(total * weights[place] % whole), place))
+    expected = [total * weight // whole for weight in weights]
+    for place in order[: total - sum(expected)]:
+        expected[place] += 1
+    assert parts == expected

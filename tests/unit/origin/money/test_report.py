@@ -7,13 +7,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from farcast.origin.money.ledger import Ledger
 from farcast.origin.money.report import Report, report_files, write_report
+from farcast.protocol.audit import audit
 from farcast.protocol.errors import LocalError
 from farcast.protocol.identity import peer_id
 from farcast.protocol.merkle import root_of
-from farcast.protocol.statement import LEAVES, open_head, unpack_lines, unpack_tickets
+from farcast.protocol.shares import portions
+from farcast.protocol.statement import LEAVES, Line, lines_root, open_head, unpack_lines, unpack_tickets
 from farcast.tests.unit.origin.mint import (
     CLOSE_MS,
     FIRST_DAY,
@@ -117,6 +120,39 @@ def test_bean_check_accepts_the_month_and_refuses_one_cent_more(report: Path, tm
     assert found.returncode == 1
 
 
+def test_beyond_ten_thousand_payees_the_accountant_sees_sums(report: Path, tmp_path: Path) -> None:
+    """With 10,000 each has an account; with one more there is one for each publisher."""
+    said = open_head((report / "head.bin").read_bytes(), [SETTLEMENT.key]).statement
+    texts: dict[int, str] = {}
+    for count in (10_000, 10_001):
+        weights = [1] * count
+        lines = [
+            Line(PUBLISHER.key, f"p{number:05}", MONTH, 1, cents, cents, 0, 0, 0)
+            for number, cents in enumerate(portions(said.pool_cents, weights))
+        ]
+        made = replace(
+            said, paid_cents=said.pool_cents, carried_cents=0, leaves=count, leaves_root=lines_root(lines)
+        )
+        audit(made, lines)
+        files = report_files(Report(made, lines, b"", b""), SETTLEMENT)
+        texts[count] = files["month.beancount"].decode()
+        told = json.loads(files["report.json"])
+        assert (told["payees"], told["payouts_listed"]) == (count, count == 10_000)
+        assert len(told["settlement"]["payouts"]) == (count if count == 10_000 else 0)
+    assert texts[10_000].count("open Liabilities:Payee:Pp") == 10_000
+    assert texts[10_001].count("open Liabilities:Payee:") == 1
+    path = tmp_path / "month.beancount"
+    path.write_text(texts[10_001])
+    assert subprocess.run([BEAN_CHECK, path], check=False, timeout=60).returncode == 0
+    amount = f"-{said.pool_cents // 100}.{said.pool_cents % 100:02}"
+    assert texts[10_001].count(amount) == 2, "its posting and its balance"
+    path.write_text(
+        texts[10_001].replace(amount, f"-{said.pool_cents // 100}.{said.pool_cents % 100 - 1:02}", 1)
+    )
+    done = subprocess.run([BEAN_CHECK, path], check=False, timeout=60, capture_output=True, text=True)
+    assert done.returncode == 1
+
+
 class _Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +175,7 @@ def test_the_page_is_whole_and_loads_nothing(report: Path) -> None:
     text = (report / "index.html").read_text()
     page.feed(text)
     assert page.open == []
-    assert {"table", "svg", "rect", "style"} <= page.tags
+    assert {"table", "svg", "rect", "path", "style"} <= page.tags
     assert not page.tags & {"script", "iframe", "link"}
     assert page.links == []
     assert "@media print" in text
