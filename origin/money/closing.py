@@ -25,7 +25,8 @@ from ..pulses.segments import read_segments
 from .credit import Credit, carry_in, credit
 from .ledger import Ledger, Settled
 from .report import Report, write_report
-from .settlement import Books, Log, Outcome, Viewing, settle
+from .settlement import Books, Log, Outcome, settle
+from .viewing import sum_up
 
 CARRY_MONTHS = 2
 """Settled months whose late pulses may still come in: the late window reaches into one other."""
@@ -181,7 +182,14 @@ class Closing:
             carried += carry_in(then, now)
             settled += then
             late += now
-        viewing = Viewing(current, carried, [item.fact for item in late], [item.fact for item in settled])
+        viewing = sum_up(
+            current,
+            carried,
+            [item.fact for item in late],
+            [item.fact for item in settled],
+            titles.found,
+            rules,
+        )
         tickets = pack_tickets(evidence.stored(size))
         log = Log(size, log_root(evidence.leaves[:size]), sha256(tickets).digest())
         return settle(month, as_of_ms, viewing, titles.found, books, relays, log, rules)

@@ -1,4 +1,4 @@
-"""The settlement S(month): credits and books in, a statement exact to the cent out.
+"""The settlement S(month): viewing and books in, a statement exact to the cent out.
 
 Pure: no clock, no disk, integers only. The same inputs in any order give the same bytes.
 """
@@ -6,7 +6,7 @@ Pure: no clock, no disk, integers only. The same inputs in any order give the sa
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -24,8 +24,7 @@ from ...protocol.statement import (
     digest,
     lines_root,
 )
-from ..pulses.admission import month_of
-from .credit import Credit, Fact
+from .viewing import AccountDay, Sum, Viewing
 
 OTHER_DAYS = "other"
 MEDIAN = "median"
@@ -56,15 +55,6 @@ class Log(NamedTuple):
     tickets_hash: bytes
 
 
-class Viewing(NamedTuple):
-    """Credits of the month itself and what late pulses add to earlier ones; ``earlier`` for relay pay."""
-
-    current: Sequence[Credit]
-    carried_in: Sequence[Credit]
-    late_facts: Sequence[Fact]
-    settled_facts: Sequence[Fact]
-
-
 class Outcome(NamedTuple):
     """A settlement: the statement, its lines, and its name."""
 
@@ -93,19 +83,18 @@ def settle(
         AuditError: never for these inputs; the outcome audits itself before anybody sees it.
 
     """
-    credits_ = [*viewing.current, *viewing.carried_in]
-    relay_lines = _relay_lines(viewing, titles, relays, rules)
+    relay_lines = _relay_lines(viewing, relays, rules)
     relay_pay = sum(line.cents for line in relay_lines)
     costs = books.costs_cents + relay_pay
     reserve = reserve_cents(rules, books.revenue_cents, costs)
     surplus = books.revenue_cents - costs - reserve
     pool = max(0, surplus) + books.brought_cents
-    weights = _weights(credits_, titles)
-    flagged = _flagged(viewing.current, rules)
+    weights = _weights(viewing, titles)
+    flagged = _flagged(viewing.days, rules)
     split = _Split(pool, weights, books, rules)
     capped = split.capped()
     lines = split.lines(capped, frozenset(flagged))
-    days, viewers, pulses, viewed_ms = _audience(credits_, rules)
+    days, viewers, pulses, viewed_ms = _audience(viewing, rules)
     statement = Statement(
         v=1,
         month=month,
@@ -130,7 +119,7 @@ def settle(
         relays=relay_lines,
         days=days,
         flags=_flag_lines(flagged, split, capped),
-        uncounted=_uncounted(viewing.current),
+        uncounted=[CodeLine(code, cut.pulses, cut.ms) for code, cut in sorted(viewing.cut.items())],
         leaves=len(lines),
         leaves_root=lines_root(lines),
         log_size=log.size,
@@ -226,66 +215,44 @@ def _label(leaf: Leaf) -> str:
     return f"{platform.hex()} {payee} {month}"
 
 
-def _weights(credits_: Iterable[Credit], titles: Mapping[bytes, Manifest]) -> dict[Leaf, dict[bytes, int]]:
+def _weights(viewing: Viewing, titles: Mapping[bytes, Manifest]) -> dict[Leaf, dict[bytes, int]]:
     """Return viewed ms times basis points per leaf and account."""
     weights: dict[Leaf, dict[bytes, int]] = defaultdict(lambda: defaultdict(int))
-    for item in credits_:
-        if item.ms:
-            manifest = titles[item.fact.manifest]
-            month = month_of(item.fact.day)
+    for sums in (viewing.ms, viewing.carried_ms):
+        for (digest_, month, account), ms in sums.items():
+            manifest = titles[digest_]
             for payee in manifest.payees:
-                leaf = (manifest.publisher, payee.payee, month)
-                weights[leaf][item.fact.account] += item.ms * payee.points
+                weights[manifest.publisher, payee.payee, month][account] += ms * payee.points
     return weights
 
 
-def _relay_lines(
-    viewing: Viewing, titles: Mapping[bytes, Manifest], relays: Mapping[bytes, bytes], rules: Rules
-) -> list[RelayLine]:
+def _relay_lines(viewing: Viewing, relays: Mapping[bytes, bytes], rules: Rules) -> list[RelayLine]:
     """Return each relay's pay: what the month's pulses name, and what late ones add to earlier months."""
-    served = _served((item.fact for item in viewing.current), titles, rules)
-    late, settled = _served(viewing.late_facts, titles, rules), _served(viewing.settled_facts, titles, rules)
-    for relay, kbytes in late.items():
-        served[relay] += max(0, kbytes - settled[relay])
+    served = {
+        key: viewing.kbytes.get(prefix, 0) + viewing.carried_kbytes.get(prefix, 0)
+        for prefix, key in relays.items()
+    }
     return [
-        RelayLine(key, served[prefix], relay_cents(rules, served[prefix]))
-        for key, prefix in sorted((key, prefix) for prefix, key in relays.items())
-        if served[prefix]
+        RelayLine(key, served[key], relay_cents(rules, served[key])) for key in sorted(served) if served[key]
     ]
 
 
-def _served(facts: Iterable[Fact], titles: Mapping[bytes, Manifest], rules: Rules) -> dict[bytes, int]:
-    """Sum kilobytes by relay; no account is served more of a title in a day than the title has."""
-    room: dict[tuple[bytes, int, bytes], int] = {}
-    served: dict[bytes, int] = defaultdict(int)
-    countable = [f for f in facts if not f.code and f.at_ms - f.received_ms <= rules.live_window_ms]
-    for fact in sorted(countable, key=lambda fact: (fact.at_ms, fact.tid, fact.seq)):
-        key = (fact.account, fact.day, fact.manifest)
-        left = room.setdefault(key, -(-titles[fact.manifest].size_bytes // 1_000))
-        for relay, kbytes in fact.served:
-            counted = min(kbytes, left)
-            served[relay] += counted
-            left -= counted
-        room[key] = left
-    return served
-
-
-def _flagged(current: Iterable[Credit], rules: Rules) -> dict[bytes, str]:
+def _flagged(days: Mapping[AccountDay, Sum], rules: Rules) -> dict[bytes, str]:
     """Return the accounts whose money is held, each with the first rule that says so."""
-    days: dict[bytes, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    for item in current:
-        if item.ms:
-            days[item.fact.account][item.fact.day] += item.ms
+    totals: dict[bytes, int] = defaultdict(int)
+    near: dict[bytes, set[int]] = defaultdict(set)
+    for (account, day), sum_ in days.items():
+        totals[account] += sum_.ms
+        if sum_.ms >= rules.near_cap_ms:
+            near[account].add(day)
     flagged: dict[bytes, str] = {}
-    totals = {account: sum(by_day.values()) for account, by_day in days.items()}
     ranked = sorted(totals.values())
     if len(ranked) >= max(1, rules.median_accounts):
         middle = len(ranked) // 2
         twice_median = ranked[middle] * 2 if len(ranked) % 2 else ranked[middle - 1] + ranked[middle]
         flagged |= {a: MEDIAN for a, ms in totals.items() if 2 * ms > rules.median_factor * twice_median}
-    for account, by_day in days.items():
-        near = {day for day, ms in by_day.items() if ms >= rules.near_cap_ms}
-        if any(all(day + n in near for n in range(rules.near_cap_days)) for day in near):
+    for account, full in near.items():
+        if any(all(day + n in full for n in range(rules.near_cap_days)) for day in full):
             flagged.setdefault(account, NEAR_CAP)
     return flagged
 
@@ -302,16 +269,16 @@ def _flag_lines(
     return [FlagLine(rule, list(flagged.values()).count(rule), held[rule]) for rule in rules]
 
 
-def _audience(credits_: Sequence[Credit], rules: Rules) -> tuple[list[DayLine], int, int, int]:
+def _audience(viewing: Viewing, rules: Rules) -> tuple[list[DayLine], int, int, int]:
     """Return the days with small ones merged, and accounts, pulses and milliseconds in all."""
     viewers: dict[int, set[bytes]] = defaultdict(set)
     pulses: dict[int, int] = defaultdict(int)
     viewed: dict[int, int] = defaultdict(int)
-    for item in credits_:
-        if item.ms:
-            viewers[item.fact.day].add(item.fact.account)
-            pulses[item.fact.day] += 1
-            viewed[item.fact.day] += item.ms
+    for sums in (viewing.days, viewing.carried_days):
+        for (account, day), sum_ in sums.items():
+            viewers[day].add(account)
+            pulses[day] += sum_.pulses
+            viewed[day] += sum_.ms
     lines = [
         DayLine(_date(day), len(viewers[day]), pulses[day], viewed[day])
         for day in sorted(viewers)
@@ -324,16 +291,6 @@ def _audience(credits_: Sequence[Credit], rules: Rules) -> tuple[list[DayLine], 
         lines.append(DayLine(OTHER_DAYS, shown, sum(pulses[d] for d in small), sum(viewed[d] for d in small)))
     everybody = len(set[bytes]().union(*viewers.values()))
     return lines, everybody, sum(pulses.values()), sum(viewed.values())
-
-
-def _uncounted(current: Iterable[Credit]) -> list[CodeLine]:
-    pulses: dict[str, int] = defaultdict(int)
-    ms: dict[str, int] = defaultdict(int)
-    for item in current:
-        for code, cut_ms in item.cuts:
-            pulses[code] += 1
-            ms[code] += cut_ms
-    return [CodeLine(code, pulses[code], ms[code]) for code in sorted(pulses)]
 
 
 def _date(day: int) -> str:

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from farcast.origin.money.credit import Credit, Fact
 from farcast.origin.money.ledger import CARRIED, COSTS, DEFICIT, RECEIVED, RESERVE, REVENUE, Ledger
-from farcast.origin.money.settlement import Log, Outcome, Viewing, settle
+from farcast.origin.money.settlement import Log, Outcome, settle
+from farcast.origin.money.viewing import sum_up
 from farcast.protocol.errors import LocalError, UsageError
 from farcast.protocol.rules import Rules
 from farcast.tests.unit.origin.mint import CLOSE_MS, FIRST_DAY, FIRST_MS, MONTH, Shelf, account
@@ -28,7 +29,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def outcome(ledger: Ledger, month: str = MONTH, as_of_ms: int = CLOSE_MS, ms: int = 60_000) -> Outcome:
     item = Fact(account(1), 0, account(1), FIRST_DAY, 1, b"n", 0, 0, 0, ms, 2, FILM, (), "")
-    viewing = Viewing([Credit(item, ms, ())] if ms else [], [], [], [])
+    viewing = sum_up([Credit(item, ms, ())] if ms else [], [], [], [], SHELF.manifests, Rules())
     log = Log(1, bytes(32), bytes(32))
     books = ledger.books(month, as_of_ms)
     return settle(month, as_of_ms, viewing, SHELF.manifests, books, {}, log, Rules())

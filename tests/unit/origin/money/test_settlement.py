@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farcast.origin.money.credit import Credit, Fact
-from farcast.origin.money.settlement import Books, Log, Outcome, Viewing, settle
+from farcast.origin.money.settlement import Books, Log, Outcome, settle
+from farcast.origin.money.viewing import sum_up
 from farcast.protocol.audit import audit
 from farcast.protocol.identity import Identity
 from farcast.protocol.rules import HOUR_MS, Rules
@@ -50,8 +51,9 @@ def run(
     late: tuple[Fact, ...] = (),
     settled: tuple[Fact, ...] = (),
 ) -> Outcome:
-    viewing = Viewing(credits_, carried_in, late, settled)
-    return settle(MONTH, 0, viewing, SHELF.manifests, money, RELAYS, LOG, rules or Rules())
+    rules = rules or Rules()
+    viewing = sum_up(credits_, carried_in, late, settled, SHELF.manifests, rules)
+    return settle(MONTH, 0, viewing, SHELF.manifests, money, RELAYS, LOG, rules)
 
 
 def test_a_small_month_worked_out_by_hand() -> None:

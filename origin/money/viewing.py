@@ -1,0 +1,126 @@
+"""Viewing: what a month's pulses come to, summed; all that settlement and its rules need to know.
+
+Sums are exact integers and do not depend on order, so they may be added up account by account, in
+any number of pieces, by ``credit`` or by the columns; ``Viewing`` is the same.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from ...protocol.manifest import Manifest
+from ...protocol.rules import Rules
+from ..pulses.admission import month_of
+from .credit import Credit, Fact
+
+
+class Sum(NamedTuple):
+    """Milliseconds, and the pulses that brought (or lost) them."""
+
+    ms: int
+    pulses: int
+
+
+Title = tuple[bytes, str, bytes]
+"""Manifest, month of viewing, account."""
+AccountDay = tuple[bytes, int]
+"""Account, UTC day of the ticket."""
+
+
+class Viewing(NamedTuple):
+    """What counts of a month, and apart from it what late pulses add to months settled before.
+
+    ``ms`` and ``days`` hold counted time, only keys of more than nothing: the rules that flag read
+    ``days``, never what was carried in. ``kbytes`` is what each relay (first 16 bytes of its key)
+    served, as far as it is paid; ``cut`` what did not count of the month itself, by reason code.
+    """
+
+    ms: Mapping[Title, int]
+    days: Mapping[AccountDay, Sum]
+    carried_ms: Mapping[Title, int]
+    carried_days: Mapping[AccountDay, Sum]
+    kbytes: Mapping[bytes, int]
+    carried_kbytes: Mapping[bytes, int]
+    cut: Mapping[str, Sum]
+
+
+def sum_up(
+    current: Sequence[Credit],
+    carried_in: Sequence[Credit],
+    late_facts: Iterable[Fact],
+    settled_facts: Iterable[Fact],
+    titles: Mapping[bytes, Manifest],
+    rules: Rules,
+) -> Viewing:
+    """Sum credits up.
+
+    ``late_facts`` are the facts of the months settled before as the log tells them now,
+    ``settled_facts`` as it told them then: a relay is paid what it gained between.
+    """
+    late, settled = served(late_facts, titles, rules), served(settled_facts, titles, rules)
+    return Viewing(
+        ms=_by_title(current),
+        days=_by_day(current),
+        carried_ms=_by_title(carried_in),
+        carried_days=_by_day(carried_in),
+        kbytes=served((item.fact for item in current), titles, rules),
+        carried_kbytes=gained(late, settled),
+        cut=_cut(current),
+    )
+
+
+def gained(late: Mapping[bytes, int], settled: Mapping[bytes, int]) -> dict[bytes, int]:
+    """Return the kilobytes by relay that late pulses add; nothing paid is ever taken back."""
+    more = {relay: kbytes - settled.get(relay, 0) for relay, kbytes in late.items()}
+    return {relay: kbytes for relay, kbytes in more.items() if kbytes > 0}
+
+
+def served(facts: Iterable[Fact], titles: Mapping[bytes, Manifest], rules: Rules) -> dict[bytes, int]:
+    """Sum kilobytes by relay; no account is served more of a title in a day than the title has."""
+    room: dict[tuple[bytes, int, bytes], int] = {}
+    sums: dict[bytes, int] = defaultdict(int)
+    countable = [f for f in facts if not f.code and f.at_ms - f.received_ms <= rules.live_window_ms]
+    for fact in sorted(countable, key=lambda fact: (fact.at_ms, fact.tid, fact.seq)):
+        key = (fact.account, fact.day, fact.manifest)
+        left = room.setdefault(key, title_kbytes(titles[fact.manifest]))
+        for relay, kbytes in fact.served:
+            counted = min(kbytes, left)
+            sums[relay] += counted
+            left -= counted
+        room[key] = left
+    return {relay: kbytes for relay, kbytes in sums.items() if kbytes}
+
+
+def title_kbytes(manifest: Manifest) -> int:
+    """Return the kilobytes (1,000 bytes each) of a whole title, rounded up."""
+    return -(-manifest.size_bytes // 1_000)
+
+
+def _by_title(credits_: Iterable[Credit]) -> dict[Title, int]:
+    sums: dict[Title, int] = defaultdict(int)
+    for item in credits_:
+        if item.ms:
+            sums[item.fact.manifest, month_of(item.fact.day), item.fact.account] += item.ms
+    return dict(sums)
+
+
+def _by_day(credits_: Iterable[Credit]) -> dict[AccountDay, Sum]:
+    ms: dict[AccountDay, int] = defaultdict(int)
+    pulses: dict[AccountDay, int] = defaultdict(int)
+    for item in credits_:
+        if item.ms:
+            ms[item.fact.account, item.fact.day] += item.ms
+            pulses[item.fact.account, item.fact.day] += 1
+    return {key: Sum(ms[key], pulses[key]) for key in ms}
+
+
+def _cut(credits_: Iterable[Credit]) -> dict[str, Sum]:
+    ms: dict[str, int] = defaultdict(int)
+    pulses: dict[str, int] = defaultdict(int)
+    for item in credits_:
+        for code, cut_ms in item.cuts:
+            ms[code] += cut_ms
+            pulses[code] += 1
+    return {code: Sum(ms[code], pulses[code]) for code in ms}
