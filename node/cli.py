@@ -10,6 +10,7 @@ import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -292,6 +293,26 @@ def _export_acks(path: Path, file: Path, console: Console) -> None:
         f"Wrote {len(acks)} acks to {file}",
         f"Whoever has a month's report checks it against them: farcast verify DIR --receipts {file}",
     )
+
+
+@app.command(epilog="Example: farcast earnings --month 2026-11")
+@guarded
+def earnings(
+    month: Annotated[
+        str, typer.Option(help="YYYY-MM; this month so far and the newest settled one by default.")
+    ] = "",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Say what this relay, or the payee of this box, earns: paid, held, not paid and why."""
+    del debug
+    from .earnings import earnings_lines
+
+    relay = default_home("relay", os.environ)
+    path = home or (relay if (relay / "admin.json").exists() else default_home("node", os.environ))
+    found = call_admin(path, "GET", f"/api/earnings?month={quote(month)}")
+    Console(as_json=as_json).result(found, *earnings_lines(found))
 
 
 @app.command(epilog="Example: farcast cid film/")

@@ -205,6 +205,22 @@ class Money(Table, frozen=True):
     session_cap_h: Hours
     day_cap_h: Hours
     gap_s: Seconds
+    median_factor: Annotated[int, Meta(ge=1, le=1_000)]
+    median_accounts: Annotated[int, Meta(ge=1, le=1_000_000)]
+    near_cap_min: Annotated[int, Meta(ge=0, le=1_439)]
+    near_cap_days: Annotated[int, Meta(ge=1, le=31)]
+    payer_factor: Annotated[int, Meta(ge=1, le=1_000)]
+    relay_max_bps: Annotated[int, Meta(ge=8_000, le=10**13)]
+    appeal_days: Annotated[int, Meta(ge=1, le=365)]
+    auto_settle: bool
+    ledger: Annotated[
+        str,
+        Meta(
+            pattern=r"^(postgres(ql)?://\S{1,1000})?$",
+            description="empty, or postgresql://USER@HOST/DATABASE",
+        ),
+    ]
+    patron_fee_basis_points: Annotated[int, Meta(ge=0, le=10_000)]
 
 
 class Intake(Table, frozen=True):
@@ -335,6 +351,7 @@ class Settings:
         if not all(_PLACE.fullmatch(text) for text in self.network.announce):
             raise newest["network.announce"].refused("'HOST:PORT' or 'https://HOST' entries")
         self._check_contract(newest)
+        self._check_money(newest)
         for name, group in (("mesh.group", self.mesh.group), ("satellite.group", self.satellite.group)):
             if not _is_multicast(group):
                 raise newest[name].refused("an IPv4 multicast address such as '239.255.74.34'")
@@ -349,6 +366,13 @@ class Settings:
             raise newest["kubo.rpc"].refused("an https or a loopback URL such as 'http://127.0.0.1:5001'")
         if self.ladder.hedge_max_ms < self.ladder.hedge_min_ms:
             raise newest["ladder.hedge_max_ms"].refused(f"at least hedge_min_ms ({self.ladder.hedge_min_ms})")
+
+    def _check_money(self, newest: Mapping[str, _Entry]) -> None:
+        money = self.money
+        if money.near_cap_min >= money.day_cap_h * 60:  # every day with a second in it would be near
+            raise newest["money.near_cap_min"].refused(
+                f"fewer minutes than day_cap_h has ({money.day_cap_h * 60})"
+            )
 
     def _check_contract(self, newest: Mapping[str, _Entry]) -> None:
         contract = self.contract
@@ -397,7 +421,7 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
     table: {field.name: field.type for field in msgspec.structs.fields(kind)}
     for table, kind in TABLES.items()
 }
-_SECRETS = frozenset({"token"})
+_SECRETS = frozenset({"token", "ledger"})
 _PREFIX = "FARCAST_"
 SLOWEST_RATE_BPS, SMALLEST_VOLUME_BYTES = 64_000, 10_000_000
 _HOURS = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]\s*-\s*(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)")

@@ -39,6 +39,7 @@ from .catalog.takedown import SWEEP_S, Takedown
 from .catalog.trust import Trust
 from .desk import Desk
 from .duty import Greeting
+from .earnings import EarningsAsker
 from .home import Home
 from .household import Household
 from .http.dial import HttpDialer
@@ -315,6 +316,7 @@ class Viewer:
         local.route("GET", "/ipfs/{cid}", self.embargo.guard(routes.block))
         local.route("GET", "/ipfs/{cid}/{path...}", self.embargo.guard(routes.block))
         self.desk.add_to(local)
+        EarningsAsker(box.identity, box.dialer, self._origin).add_to(local)
         Page(self.desk, box.token).add_to(local)
 
     def _add_work(self) -> None:

@@ -105,6 +105,18 @@ def _relay_keys(db: sqlite_utils.Database) -> None:
     )
 
 
+@MIGRATIONS(name="0005_payee_keys")
+def _payee_keys(db: sqlite_utils.Database) -> None:
+    """Which boxes may ask what a payee earns."""
+    db.table("payee_key").create(
+        {"key": bytes, "payee": str},
+        pk="key",
+        foreign_keys=[("payee", "payee", "id")],
+        not_null={"payee"},
+        strict=True,
+    )
+
+
 class Account(NamedTuple):
     """One account as its origin's team sees it; ``name`` is empty once erased."""
 
@@ -272,6 +284,19 @@ class Accounts:
                    ON CONFLICT (id) DO UPDATE SET name = excluded.name, method = excluded.method""",
                 (*payee, now_ms),
             )
+
+    def add_payee_key(self, payee: str, key: bytes) -> None:
+        """Let the box with this key see what a payee earns; raises ``UsageError`` for an unknown payee."""
+        with self.writing() as conn:
+            if conn.execute("SELECT 1 FROM payee WHERE id = ?", (payee,)).fetchone() is None:
+                raise UsageError(f"there is no payee {payee!r}; add them with `farcast origin payee add`")
+            conn.execute("INSERT OR REPLACE INTO payee_key VALUES (?, ?)", (key, payee))
+
+    def payee_of_key(self, key: bytes) -> str:
+        """Return whose earnings the box with this key may see, empty where nobody's."""
+        with self.reading() as conn:
+            row = conn.execute("SELECT payee FROM payee_key WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else ""
 
     def payees(self) -> list[Payee]:
         """Return every payee, by id."""

@@ -5,19 +5,18 @@ Over 400 lines because every command states its options, help and example where 
 
 from __future__ import annotations
 
-import os
 import socket
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..node.console import Console, DebugOption, HomeOption, JsonOption, guarded
-from ..node.home import Home, default_home
-from ..node.settings import Settings
 from ..protocol.errors import UsageError
+from .errand import origin_home as _home
+from .errand import perform as _perform
+from .money import cli as money
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +33,7 @@ relays = typer.Typer(
 app.add_typer(account, name="account")
 app.add_typer(payee, name="payee")
 app.add_typer(relays, name="relays")
+money.add_to(app, payee)
 
 DEFAULT_PORT = 7433
 PASSPHRASE_LIMIT_BYTES = 4_096
@@ -486,12 +486,19 @@ def relays_refuse(
     console.result(found, f"{found['id']} is refused")
 
 
-@app.command(epilog="Example: farcast origin book revenue 129900")
+@app.command(epilog="Example: farcast origin book tip 500 --payee ada")
 @guarded
 def book(
-    kind: Annotated[str, typer.Argument(help="revenue or cost.")],
-    cents: Annotated[int, typer.Argument(help="The amount in the currency's smallest unit.")],
-    for_account: Annotated[str | None, typer.Option("--account", help="Whose subscription it was.")] = None,
+    kind: Annotated[str, typer.Argument(help="revenue, cost, tip, patron, collaboration or refund.")],
+    cents: Annotated[
+        int,
+        typer.Argument(help="The sum in the currency's smallest unit; of a refund the transaction's number."),
+    ],
+    for_account: Annotated[str | None, typer.Option("--account", help="Whose money it was.")] = None,
+    payee: Annotated[str, typer.Option(help="Who gets the tip or the patron's sum.")] = "",
+    split: Annotated[
+        str, typer.Option(help="Who shares a collaboration, in basis points, like ada=6000,ben=4000.")
+    ] = "",
     note: Annotated[str, typer.Option(help="What it was for.")] = "",
     month: Annotated[
         str | None, typer.Option(help="YYYY-MM, an earlier month not settled yet; this month by default.")
@@ -500,12 +507,49 @@ def book(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Book income or a cost of a month."""
+    """Book what came in or went out: of the month's pool, for a payee, or back again."""
     del debug
     console = Console(as_json=as_json)
-    arguments = {"kind": kind, "cents": cents, "account": for_account, "note": note, "month": month}
+    arguments = {
+        "kind": kind, "cents": cents, "account": for_account, "note": note, "month": month, "payee": payee,
+        "split": split,
+    }  # fmt: skip
     found = _perform(home, "book", arguments, console)
-    console.result(found, f"Booked {kind} of {cents} cents for {found['month']}")
+    done = "Booked" if found["posted"] else "Already booked:"
+    what = f"of transaction {cents}, {found['cents']} cents" if kind == "refund" else f"of {cents} cents"
+    console.result(
+        found,
+        f"{done} {kind} {what} for {found['month']} (transaction {found['transaction']})",
+        *(f"  {row['payee']:<9} {row['cents']} cents" for row in found["payees"]),
+        *([f"  fee       {found['fee_cents']} cents"] if found["fee_cents"] else []),
+    )
+
+
+@app.command(epilog="Example: farcast origin ledger --account payable:ada")
+@guarded
+def ledger(
+    account: Annotated[
+        str | None, typer.Option(help="One account's entries; without it the balances of all.")
+    ] = None,
+    after: Annotated[int, typer.Option(help="Entries behind this transaction, 10,000 at a time.")] = 0,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show the books: positive cents are held or spent, negative ones are owed or earned."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "ledger", {"account": account, "after": after}, console)
+    console.say(f"{found['ledger']}, cents of {found['currency']}")
+    if account is None:
+        console.table(["account", "cents"], [(row["account"], row["cents"]) for row in found["balances"]])
+        console.result(found, *([] if found["balances"] else ["Nothing is booked: farcast origin book"]))
+        return
+    console.table(
+        ["transaction", "at", "kind", "cents", "memo"],
+        [(row["transaction"], row["at"], row["kind"], row["cents"], row["memo"]) for row in found["entries"]],
+    )
+    console.result(found, f"Balance of {account}: {found['balances'][0]['cents']} cents")
 
 
 @app.command(epilog="Example: farcast origin settle --month 2026-11")
@@ -516,6 +560,10 @@ def settle(
         str | None, typer.Option(help="Settle an open month as it stood then, like 2026-11-21T10:00:00Z.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute and show, book nothing.")] = False,
+    from_raw: Annotated[
+        bool,
+        typer.Option("--from-raw", help="Compute again from the intake log alone; book only if both agree."),
+    ] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -523,7 +571,8 @@ def settle(
     """Share a month's money by viewed time, to the cent."""
     del debug
     console = Console(as_json=as_json)
-    found = _perform(home, "settle", {"month": month, "as_of": as_of, "dry_run": dry_run}, console)
+    arguments = {"month": month, "as_of": as_of, "dry_run": dry_run, "from_raw": from_raw}
+    found = _perform(home, "settle", arguments, console)
     _show_settlement(found, console)
 
 
@@ -592,32 +641,10 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
         f"  titles    {found['titles']}",
         f"  accounts  {found['accounts']}",
         f"  relays    {found['relays']['approved']} approved, {found['relays']['pending']} waiting",
+        *([f"  holds     {found['holds']['holds']} wait for a decision"] if found["holds"] else []),
         f"  root      version {found['root']['version']}, {found['root']['threshold']}, "
         f"until {found['root']['expires']}",
     )
-
-
-def _perform(
-    home: Path | None, action: str, arguments: Mapping[str, object], console: Console, *, label: str = ""
-) -> dict[str, Any]:
-    """Do an action here if the home is free, else in the origin that runs there."""
-    from .admin import call_running
-    from .office import Office
-
-    path = _home(home)
-    with console.progress(label or action) as report_progress:
-        try:
-            held = Home.open(path, "origin")
-        except UsageError as error:
-            if error.reason != "home_in_use":
-                raise
-            return {**call_running(path, action, arguments, report_progress), "running": True}
-        with held:
-            office = Office(path, Settings.load(path, os.environ), _clock_ms)
-            try:
-                return {**office.perform(action, arguments, report_progress), "running": False}
-            finally:
-                office.close()
 
 
 def _withdraw(home: Path | None, action: str, title: str, sentence: str, console: Console) -> None:
@@ -694,12 +721,15 @@ def _show_settlement(found: dict[str, Any], console: Console) -> None:
         ("  carried over", found["carried_cents"]),
     ]
     console.table(["", "cents"], rows)
+    if found["difference"]:
+        console.table(
+            ["account (debits positive)", "posted", "would be posted"],
+            [(row["account"], row["posted_cents"], row["would_post_cents"]) for row in found["difference"]],
+        )
+    elif found["dry_run"]:
+        console.say("This is what is posted already, to the cent.")
     next_ = [] if found["dry_run"] else [f"Next: farcast origin report --month {found['month']}"]
     console.result(found, *next_)
-
-
-def _home(home: Path | None) -> Path:
-    return home or default_home("origin", os.environ)
 
 
 def _passphrase(path: Path | None) -> str | None:
@@ -728,7 +758,3 @@ def _guessed_endpoint() -> str:
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
-
-
-def _clock_ms() -> int:
-    return time.time_ns() // 1_000_000

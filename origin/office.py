@@ -34,7 +34,7 @@ from ..protocol.catalog import Catalog, Entry
 from ..protocol.cid import RAW, Cid
 from ..protocol.directory import Endpoint
 from ..protocol.errors import LocalError, RemoteError, UsageError
-from ..protocol.identity import peer_id
+from ..protocol.identity import parse_peer_id, peer_id
 from ..protocol.invite import Invite, Kind, format_invite
 from ..protocol.manifest import Manifest, open_manifest
 from ..protocol.ticket import DAY_MS
@@ -48,6 +48,9 @@ from .forecast import forecast
 from .keys import ROOT_WARNING, Keys
 from .log import CatalogLog
 from .mirror import Mirror
+from .money.bookings import parse_split
+from .money.bursary import Bursary
+from .money.ledgerwatch import LedgerWatch
 from .money.treasury import Treasury
 from .publish import pin_label, publish
 from .repository import ROOT_WARNING_DAYS
@@ -100,6 +103,8 @@ class Office:
             self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
             opened.pop_all()  # all of it is sound, so it stays open until ``close``
         self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
+        self.bursary = Bursary(self.treasury, self.roster, clock_ms, self._registry)
+        self.books = LedgerWatch(self.treasury.check_ledger, self._registry)
         rpc = settings.kubo.rpc
         self._mirror = Mirror(rpc, self._registry) if rpc else None
         self._own_store: DiskStore | None = None
@@ -126,10 +131,13 @@ class Office:
             "relays": self.relays,
             "relay_judge": self.relay_judge,
             "book": self.book,
+            "ledger": self.ledger,
             "settle": self.settle,
             "report": self.report,
             "evidence": self.evidence,
             "status": self.status,
+            "payee_key": self.payee_key,
+            **self.bursary.actions,
         }
 
     def close(self) -> None:
@@ -254,6 +262,11 @@ class Office:
     def payee_list(self) -> Result:
         """List who is paid."""
         return {"payees": [payee._asdict() for payee in self.accounts.payees()]}
+
+    def payee_key(self, payee: str, key: str) -> Result:
+        """Let the box with this id see what a payee earns."""
+        self.accounts.add_payee_key(payee, parse_key(key))
+        return {"payee": payee, "key": key}
 
     def announce(self, endpoints: list[str] | None = None, cdn: list[str] | None = None) -> Result:
         """Tell the world other addresses of this origin, or other CDN base URLs."""
@@ -580,15 +593,42 @@ class Office:
         return {"id": peer_id(judged), "standing": "approved" if approve else "refused"}
 
     def book(
-        self, kind: str, cents: int, account: str | None = None, note: str = "", month: str | None = None
+        self,
+        kind: str,
+        cents: int,
+        account: str | None = None,
+        note: str = "",
+        month: str | None = None,
+        payee: str = "",
+        split: str = "",
     ) -> Result:
-        """Book income or a cost, of this month or an earlier one that is not settled."""
+        """Book what came in or went out; of a refund ``cents`` is a transaction's number."""
         pseudonym = self.accounts.pseudonym(account) if account is not None else None
-        return self.treasury.book(kind, cents, pseudonym, note, self._clock_ms(), month)
+        known = {one.id for one in self.accounts.payees()}
+        for name in [payee] if payee else parse_split(split) if split else []:
+            if name not in known:
+                message = (
+                    f"this origin does not know {name!r}; add them with `farcast origin payee add {name}`"
+                )
+                raise UsageError(message, reason="unknown_payee")
+        return self.treasury.book(
+            kind, cents, pseudonym, note, self._clock_ms(), month, payee=payee, split=split
+        )
 
-    def settle(self, month: str | None = None, as_of: str | None = None, *, dry_run: bool = False) -> Result:
+    def ledger(self, account: str | None = None, after: int = 0) -> Result:
+        """Show an account's entries, or all balances."""
+        return self.treasury.entries(account, after)
+
+    def settle(
+        self,
+        month: str | None = None,
+        as_of: str | None = None,
+        *,
+        dry_run: bool = False,
+        from_raw: bool = False,
+    ) -> Result:
         """Settle a month."""
-        return self.treasury.settle(month, as_of, self._clock_ms(), dry_run=dry_run)
+        return self.treasury.settle(month, as_of, self._clock_ms(), dry_run=dry_run, from_raw=from_raw)
 
     def report(self, month: str | None = None) -> Result:
         """Write a settled month's report."""
@@ -609,10 +649,14 @@ class Office:
         """Say how the origin stands; with ``look`` its pull zones are asked now."""
         if look:
             self.look_at_edges()
+            if not self.serving:  # an origin that runs looks every hour
+                self.books.look()
         root = self.keys.repository.root_state
         now_s = self._clock_ms() / 1_000
         standings = [relay.standing for relay in self.roster.relays()]
         keyring = self.keys.keyring
+        money = self.bursary.facts()
+        warnings = self._warnings(root.expires_s - now_s, root.threshold, len(keyring.endpoints))
         return {
             "name": keyring.name,
             "peer_id": self.keys.box.peer_id,
@@ -632,11 +676,12 @@ class Office:
                 "expires": _date(int(root.expires_s * 1_000)),
                 "threshold": f"{root.threshold} of {root.keys}",
             },
-            "warnings": self._warnings(root.expires_s - now_s, root.threshold, len(keyring.endpoints)),
+            "warnings": [*money.pop("money_warnings"), *warnings],
+            **money,
         }
 
     def _warnings(self, root_left_s: float, threshold: int, endpoints: int) -> Sequence[str]:
-        found: list[str] = []
+        found: list[str] = [self.books.trouble] if self.books.trouble else []
         if root_left_s < ROOT_WARNING_DAYS * DAY_S:
             left = max(0, int(root_left_s // DAY_S))
             found.append(f"the root of trust expires in {left} days: run `farcast origin renew`")
@@ -718,6 +763,15 @@ def parse_endpoint(text: str) -> Endpoint:
         return msgspec.convert([host.strip("[]"), int(port), web], Endpoint)
     except (ValueError, msgspec.ValidationError) as error:
         message = f"{text!r} is no HOST:PORT, like films.example:7433, and no https://HOST"
+        raise UsageError(message) from error
+
+
+def parse_key(text: str) -> bytes:
+    """Read a box's id, ``12D3KooW...``; raises ``UsageError``."""
+    try:
+        return parse_peer_id(text)
+    except RemoteError as error:
+        message = f"{text!r} is no box's id; `farcast key show` prints it there"
         raise UsageError(message) from error
 
 

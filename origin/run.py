@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
+import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -24,22 +26,29 @@ from ..node.steering.health import LOOK_S as LISTING_S
 from ..node.steering.listing import Listing
 from ..node.web.site import WebSite
 from ..protocol.cid import Cid
-from ..protocol.errors import RefusedError
+from ..protocol.errors import LocalError, RefusedError, UsageError
 from .admin import OriginAdmin
 from .broadcast import Broadcast
 from .cdn.tags import Tags
 from .cdn.watch import described
 from .dialback import DialBack
+from .earningsdesk import EarningsDesk
 from .keydesk import KeyDesk
 from .keys import Keys
+from .money.clerk import Clerk
+from .money.ledgerwatch import LOOK_S as LEDGER_LOOK_S
 from .office import Office
 from .pulses.inspection import LOOK_S, Inspection
 from .pulses.witness import Sample
 from .routing import Routing
 from .service import OriginService
 
+log = logging.getLogger(__name__)
+
 TICK_S = 60.0
 SEAL_S = 15.0
+EARNINGS_S = 30.0
+"""A pulse shows in the provisional earnings within a minute of its arrival."""
 
 
 class OriginBox:
@@ -71,6 +80,12 @@ class OriginBox:
             self.office.keys, self.office.accounts, lambda: self.service.catalog, self.office.manifests,
             self.service, clock_ms, box.registry,
         )  # fmt: skip
+        bursary = self.office.bursary
+        self.earnings = EarningsDesk(
+            bursary.book, self.office.accounts, self.office.roster, self.service, clock_ms, box.registry
+        )
+        if settings.money.auto_settle:
+            bursary.clerk = Clerk(bursary, box.registry)
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
         denied = DenyFiles(settings.deny.files, box.registry)
         self.embargo = Embargo(self.library, self.office.takedown, denied, box.registry)
@@ -94,6 +109,12 @@ class OriginBox:
         await asyncio.to_thread(self.embargo.load)
         await asyncio.to_thread(self.office.sign_edges)
         await asyncio.to_thread(self.keydesk.learn)
+        try:
+            await asyncio.to_thread(self.office.bursary.open)
+        except UsageError:
+            raise
+        except LocalError as error:  # films are served while the ledger's database does not answer
+            log.warning("%s", error)
         self.office.serving = True
         try:
             await self.box.run(started)
@@ -152,6 +173,7 @@ class OriginBox:
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch(), self.tags.version)
         self.service.routes(box.public)
         self.keydesk.add_to(box.public)
+        self.earnings.add_to(box.public)
         self.routing.add_to(box.public)
         if box.settings.web.enabled:
             self._add_web()
@@ -180,6 +202,16 @@ class OriginBox:
         facts = self.office.status()
         return {**facts, "edges": [described(one) for one in facts["edges"]]}
 
+    async def _settle(self) -> None:
+        """Do what is due of settlements, reports and payouts."""
+        clerk = self.office.bursary.clerk
+        if clerk is not None:
+            steady_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000  # counts while suspended
+            await asyncio.to_thread(clerk.tick, clock_ms(), steady_ms)
+
+    async def _count_earnings(self) -> None:
+        await asyncio.to_thread(self.office.bursary.refresh)
+
     async def _tend_edges(self) -> None:
         """Keep the pull zones' tokens good and their tags true."""
         await asyncio.to_thread(self.office.sign_edges)
@@ -188,6 +220,9 @@ class OriginBox:
     async def _inspect(self) -> None:
         """Look at the witnesses of a sample of what came in."""
         await asyncio.to_thread(self.inspection.look, lambda pulse: self.intake.condemn(pulse, clock_ms()))
+
+    async def _look_at_ledger(self) -> None:
+        await asyncio.to_thread(self.office.books.look)
 
     async def _look_at_edges(self) -> None:
         await asyncio.to_thread(self.office.look_at_edges)
@@ -198,6 +233,9 @@ class OriginBox:
         self.box.every("inspection", LOOK_S, self._inspect)
         self.box.every("edges", TICK_S, self._tend_edges)
         self.box.every("edge_look", self.office.watch.pause_s, self._look_at_edges)
+        self.box.every("settle", TICK_S, self._settle)
+        self.box.every("earnings", EARNINGS_S, self._count_earnings)
+        self.box.every("ledger", LEDGER_LOOK_S, self._look_at_ledger)
         self.box.every("deny", DENY_LOOK_S, self.embargo.look)
         self.box.every("routing", TICK_S, self.routing.refresh)
         if self.broadcast is not None:

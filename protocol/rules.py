@@ -25,13 +25,14 @@ class Rules(Message, frozen=True):
     latest time. ``slack_ms``: how far playback may outrun the wall clock. ``late_window_ms``: how
     long after its month a pulse is still taken. ``reserve_base``: what the reserve is a share of.
     ``median_factor`` over the median volume is flagged once there are ``median_accounts``, and so
-    are ``near_cap_days`` days in a row of at least ``near_cap_ms``. ``payer_factor``: no account
-    moves more than so many times its own contribution. ``relay_cents_per_gb``: relay pay per
-    10^9 bytes. ``mode``: whether the pool is split by everybody's viewing together, or each account's
-    part of it by its own. Audience groups of fewer than ``group_viewers`` are merged.
+    are ``near_cap_days`` days in a row of at least ``near_cap_ms``; what is held may be appealed
+    against for ``appeal_ms``. ``payer_factor``: no account moves more than so many times its own
+    contribution. ``relay_cents_per_gb``: relay pay per 10^9 bytes, of at most ``relay_bytes_s`` all
+    through a UTC day. ``mode``: whether the pool is split by everybody's viewing together, or each
+    account's part of it by its own. Audience groups of fewer than ``group_viewers`` are merged.
     """
 
-    v: Literal[1] = 1
+    v: Literal[2] = 2
     currency: Currency = "EUR"
     live_window_ms: Count = 120_000
     gap_ms: Count = 300_000
@@ -49,6 +50,8 @@ class Rules(Message, frozen=True):
     relay_cents_per_gb: Count = 2
     group_viewers: Count = 10
     mode: Literal["pooled", "per_payer"] = "pooled"
+    appeal_ms: Count = 30 * DAY_MS
+    relay_bytes_s: Count = 125_000_000
 
 
 def rules_hash(rules: Rules) -> bytes:
@@ -65,3 +68,8 @@ def reserve_cents(rules: Rules, revenue_cents: int, costs_cents: int) -> int:
 def relay_cents(rules: Rules, kbytes: int) -> int:
     """Return the pay for ``kbytes`` (1,000 bytes each) a relay served; rounded down."""
     return kbytes * rules.relay_cents_per_gb // 1_000_000
+
+
+def relay_day_kbytes(rules: Rules) -> int:
+    """Return the most kilobytes a relay can be paid for of one UTC day: what its line could carry."""
+    return rules.relay_bytes_s * (DAY_MS // 1_000) // 1_000

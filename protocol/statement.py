@@ -57,11 +57,16 @@ class Line(Message, frozen=True):
 
 
 class RelayLine(Message, frozen=True):
-    """What one relay served, as signed by viewers and acknowledged, and its pay."""
+    """What one relay served, as signed by viewers and acknowledged, and its pay.
+
+    ``over_kbytes`` is what viewers signed beyond what the rules say its line could carry in a day
+    (reason code ``relay_rate``): it is not paid.
+    """
 
     relay: Key
     kbytes: Count
     cents: Count
+    over_kbytes: Count = 0
 
 
 class DayLine(Message, frozen=True):

@@ -96,8 +96,8 @@ def creators_csv(statement: Statement, lines: Sequence[Line]) -> bytes:
 
 def relays_csv(statement: Statement, _: Sequence[Line]) -> bytes:
     """Write ``relays.csv``: what each relay served and earned."""
-    rows = ([peer_id(line.relay), line.kbytes, line.cents] for line in statement.relays)
-    return _csv("relay,kbytes,cents", rows)
+    rows = ([peer_id(x.relay), x.kbytes, x.cents, x.over_kbytes] for x in statement.relays)
+    return _csv("relay,kbytes,cents,over_kbytes", rows)
 
 
 def daily_csv(statement: Statement, _: Sequence[Line]) -> bytes:

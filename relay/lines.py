@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .payslip import payslip_lines
+
 _SIZES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _RATES = ((10**9, "Gbit/s"), (10**6, "Mbit/s"), (10**3, "kbit/s"))
 
@@ -67,6 +69,7 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         *lines,
         f"  failures        {damaged} damaged blocks, {rejected} rejected",
         f"  pulses waiting  {found['pulses_waiting']}",
+        *(f"  earned          {line}" for line in payslip_lines(found["earnings"])),
         f"  version         {found['version']}",
     ]
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..node.http.exchange import Answer, Exchange, Router
 from ..node.page import Assets
 from .lines import rate, size, volume
+from .payslip import payslip_lines
 
 _MARKS = {"Serving": "good", "Degraded": "fair", "Paused": "fair", "Hibernating": "fair", "Waiting": "fair"}
 
@@ -34,5 +35,6 @@ class RelayPage:
             "relay.html.j2",
             relay=status,
             month=volume(status["contract"]),
+            earned=payslip_lines(status["earnings"]),
             mark=_MARKS.get(word, "bad"),
         )

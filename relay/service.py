@@ -17,6 +17,7 @@ from ..node.catalog.replica import Replica
 from ..node.catalog.takedown import SWEEP_S, Takedown
 from ..node.catalog.trust import Trust
 from ..node.duty import Greeting
+from ..node.earnings import EarningsAsker
 from ..node.home import Home
 from ..node.ladder.fetch import Fetcher
 from ..node.ladder.stream import Streams
@@ -44,6 +45,7 @@ from .larder import LOOK_S, Larder
 from .lastknown import LastKnown
 from .membership import Membership
 from .page import RelayPage
+from .payslip import Payslip
 from .pinning import RETRY_S, Pinner
 from .push import PUSH_S, Push
 from .reload import Reload
@@ -118,6 +120,8 @@ class RelayService:
         )
         self._add_foresight(settings)
         self.holdings = Holdings(self)
+        self.asker = EarningsAsker(box.identity, box.dialer, self._origin)
+        self.payslip = Payslip(self.asker, self._used, box.registry)
         self.desk = RelayDesk(self)
         self.reload = Reload(home.path, settings, self._take_settings, box.registry)
         self._add_routes()
@@ -226,6 +230,7 @@ class RelayService:
             web.add_routes(self.embargo.guard)
         self.desk.add_to(box.local)
         self.holdings.add_to(box.local)
+        self.asker.add_to(box.local)
         imports = ImportDesk(box.store)
         imports.add_to(box.local)
         self.pinner.add_to(box.local)
@@ -243,12 +248,16 @@ class RelayService:
         box.every("title-pins", PINS_S, self.holdings.keeper.resume)
         box.every("larder", LOOK_S, self.larder.look)
         box.serve("reload", self.reload.run)
-        box.follow(self._follow, lambda: box.http_metrics.sent_bytes() // USE_BYTES)
+        box.follow(self._follow, self._used)
+        box.every("earnings", self.payslip.pause_s, self.payslip.look)
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("batch", settings.batch.interval_s, self.batcher.flush)
         box.every("sweep", SWEEP_S, self.embargo.sweep)
         box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("pins", RETRY_S, self.pinner.resume)
+
+    def _used(self) -> int:
+        return self.box.http_metrics.sent_bytes() // USE_BYTES
 
     async def _follow(self) -> bool:
         found = await self.follower.refresh()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
@@ -15,22 +16,31 @@ from ...protocol.errors import LocalError, UsageError
 from ...protocol.identity import Identity
 from ...protocol.manifest import Manifest
 from ...protocol.rules import DAY_MS, Rules
-from ...protocol.statement import pack_tickets
+from ...protocol.statement import HEAD, pack_tickets
 from ...protocol.tables import settlement_json
-from ...protocol.ticket import DAY_GRACE_MS, TicketOffice
+from ...protocol.ticket import TicketOffice
 from ..pulses.admission import month_bounds_ms, month_of
-from ..pulses.evidence import Evidence, Manifests, log_root
+from ..pulses.columns import COLUMNS, Columns
+from ..pulses.evidence import log_root
 from ..pulses.intake import SEGMENTS
 from ..pulses.segments import read_segments
-from .credit import Credit, carry_in, credit
+from . import holds
+from .earnings import Look
 from .ledger import Ledger, Settled
+from .reckoning import Reckoning
 from .report import Report, write_report
+from .schedule import close_of
 from .settlement import Books, Log, Outcome, settle
-from .viewing import sum_up
+from .takings import booked_months
+from .tally import Earlier, open_tally
+from .titles import Titles
+from .transaction import NOTHING, Transaction
+from .viewing import Viewing
 
 CARRY_MONTHS = 2
 """Settled months whose late pulses may still come in: the late window reaches into one other."""
 _RELAY_NAME_BYTES = 16
+_EVER_MS = 2**62
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
 
@@ -45,11 +55,44 @@ class Result(NamedTuple):
         return settlement_json(self.outcome.statement, self.outcome.lines)
 
 
+class Source(Protocol):
+    """The intake log as a settlement asks it: from columns (``Tally``) or raw (``Reckoning``)."""
+
+    @property
+    def titles(self) -> Mapping[bytes, Manifest]:
+        """The titles it has met."""
+        ...
+
+    def size_at(self, as_of_ms: int) -> int:
+        """Return how many entries the log had at ``as_of_ms``."""
+        ...
+
+    def months(self, size: int) -> set[str]:
+        """Return the months that the first ``size`` entries hold pulses of."""
+        ...
+
+    def leaves(self, size: int) -> list[bytes]:
+        """Return the leaf hashes of the first ``size`` entries."""
+        ...
+
+    def stored(self, size: int, days: range) -> dict[bytes, int]:
+        """Return how many distinct pulses of each ticket of ``days`` the first ``size`` entries hold."""
+        ...
+
+    def viewing(
+        self, days: range, size: int, earlier: Sequence[Earlier], settled_size: int, rules: Rules
+    ) -> Viewing:
+        """Return what the month of ``days`` comes to, and what late pulses add to ``earlier`` ones."""
+        ...
+
+
 class Closing:
     """Settles months of one origin, each once; every method blocks.
 
     ``manifests`` finds a manifest by the SHA-256 digest of its block, ``relays`` maps the keys of
-    the relays that may be paid to each one's first key; ``intake`` is the folder the ``Intake`` writes.
+    the relays that may be paid to each one's first key, ``payee_of`` names who is paid for a relay,
+    ``rules`` gives those that hold for a month;
+    ``intake`` is the folder the ``Intake`` writes.
     """
 
     def __init__(
@@ -61,9 +104,11 @@ class Closing:
         settlement: Identity,
         manifests: Callable[[bytes], Manifest | None],
         relays: Callable[[], Mapping[bytes, bytes]],
-        rules: Rules,
+        rules: Callable[[str], Rules],
+        payee_of: Callable[[bytes], str] = lambda _: "",
     ) -> None:
         self._segments = intake / SEGMENTS
+        self.columns = Columns(self._segments, intake / COLUMNS, office, manifests)
         self._ledger = ledger
         self._reports = reports
         self._office = office
@@ -71,17 +116,27 @@ class Closing:
         self._manifests = manifests
         self._relays = relays
         self._rules = rules
+        self._payee_of = payee_of
+        self.holds = holds.Holds(ledger)
 
     def settle(
-        self, month: str, *, now_ms: int, as_of_ms: int | None = None, dry_run: bool = False
+        self,
+        month: str,
+        *,
+        now_ms: int,
+        as_of_ms: int | None = None,
+        dry_run: bool = False,
+        from_raw: bool = False,
     ) -> Result:
         """Settle ``month`` as of five minutes after its end, or as of an earlier ``as_of_ms``.
 
-        Settling again with the same inputs changes nothing.
+        Settling again with the same inputs changes nothing. ``from_raw`` computes it a second time
+        from the log alone, without columns, and posts only where both agree.
 
         Raises:
             UsageError: the month is no month, still open, out of order, settled with another
                 result, or without booked revenue; nothing is posted then.
+            LocalError: ``columns`` where columns and log disagree; nothing is posted then.
 
         """
         closes_ms = close_ms(month)
@@ -95,23 +150,83 @@ class Closing:
             raise UsageError(f"--as-of lies before {month} begins", reason="still_open")
         history = self._ledger.settlements()
         before = [item for item in history if item.month < month]
-        evidence = self._evidence(month, before)
-        size = evidence.size_at(as_of_ms)
-        _refuse_gaps(month, before, evidence.months(size))
         relays = {key[:_RELAY_NAME_BYTES]: key for key in self._relays()}
+        rules = self._rules(month)
         books = self._ledger.books(month, as_of_ms)
-        if self._rules.mode == "per_payer" and not books.contributions:
+        if rules.mode == "per_payer" and not books.contributions:
             message = "[money] mode per_payer needs every revenue booking to name its --account"
             raise UsageError(message, reason="no_payers")
-        outcome = self._compute(month, as_of_ms, size, evidence, before, books, relays, self._rules)
+        with self._source() as source:
+            size = source.size_at(as_of_ms)
+            _refuse_gaps(month, before, source.months(size))
+            outcome = self._compute(month, as_of_ms, size, source, before, books, relays, rules).outcome
+        if from_raw:
+            raw = self._reckoning(month, before)
+            again = self._compute(month, as_of_ms, size, raw, before, books, relays, rules).outcome
+            _refuse_difference(outcome, again, self.columns.folder)
         settled = next((item for item in history if item.month == month), None)
         if settled is not None:
             known = replace(outcome.statement, as_of_ms=settled.as_of_ms)
             if known == settled.statement:
-                outcome = Outcome(known, outcome.lines)
+                outcome = outcome._replace(statement=known)
         if dry_run:
             return Result(outcome, posted=False)
-        return Result(outcome, self._ledger.post_settlement(outcome, self._relays()))
+
+        def record(tx: Transaction) -> None:
+            holds.record(tx, month, outcome.holds, now_ms, rules.appeal_ms)
+
+        return Result(
+            outcome, self._ledger.post_settlement(outcome, self._relays(), self._payee_of, also=record)
+        )
+
+    def difference(self, outcome: Outcome) -> dict[str, tuple[int, int]]:
+        """Return, of each account where they differ, what is posted of a month and what this would post."""
+        return self._ledger.difference(outcome, self._relays(), self._payee_of)
+
+    def has_report(self, month: str) -> bool:
+        """Say whether a month's report is written."""
+        return (self._reports / month / HEAD).is_file()
+
+    def open_months(self) -> tuple[str, ...]:
+        """Return the months behind the last settled one that have pulses or bookings."""
+        history = self._ledger.settlements()
+        last = history[-1].month if history else ""
+        with self._source() as source:
+            seen = source.months(source.size_at(_EVER_MS))
+        with self._ledger.reading() as tx:
+            found = seen | booked_months(tx)
+        return tuple(sorted(month for month in found if month > last))
+
+    def look(self, month: str, now_ms: int) -> Look:
+        """Return a month as it would be settled now, or as it was; nothing is posted.
+
+        Without booked revenue there is nothing to share yet, and the relays' pay is all there is.
+
+        Raises:
+            UsageError: for a month to come.
+
+        """
+        if now_ms < month_bounds_ms(month)[0]:
+            raise UsageError(f"{month} has not begun")
+        history = self._ledger.settlements()
+        before = [item for item in history if item.month < month]
+        settled = next((item for item in history if item.month == month), None)
+        if settled is not None:
+            with self._source() as source:
+                return self._again(settled, before, source)._replace(settled=True)
+        rules, as_of_ms = self._rules(month), min(now_ms, close_ms(month))
+        relays = {key[:_RELAY_NAME_BYTES]: key for key in self._relays()}
+        try:
+            books, known = self._ledger.books(month, as_of_ms), True
+        except UsageError as error:
+            if error.reason != "no_revenue":
+                raise
+            brought = before[-1].statement.carried_cents if before else 0
+            books, known = Books(0, 0, {}, brought, before[-1].digest if before else NOTHING), False
+        with self._source() as source:
+            size = source.size_at(as_of_ms)
+            found = self._compute(month, as_of_ms, size, source, before, books, relays, rules)
+        return found._replace(revenue_known=known)
 
     def report(self, month: str | None = None) -> Path:
         """Compute a settled month again from the raw log and write its report directory.
@@ -130,83 +245,55 @@ class Closing:
             raise UsageError(message, reason="not_settled")
         statement = settled.statement
         before = [item for item in history if item.month < month]
-        evidence = self._evidence(month, before)
-        outcome = self._compute(
-            month, settled.as_of_ms, statement.log_size, evidence, before,
-            self._ledger.books(month, settled.as_of_ms),
-            {line.relay[:_RELAY_NAME_BYTES]: line.relay for line in statement.relays}, statement.rules,
-        )  # fmt: skip
+        with self._source() as source:
+            outcome = self._again(settled, before, source).outcome
+            leaves = source.leaves(statement.log_size)
+            tickets = pack_tickets(source.stored(statement.log_size, _reach(month, before)))
         if outcome.digest != settled.digest:
             message = (
                 f"the intake log and ledger no longer give what was posted for {month}; restore a backup"
             )
             raise LocalError(message, reason="not_reproducible")
-        report = Report(
-            outcome.statement,
-            outcome.lines,
-            b"".join(evidence.leaves[: statement.log_size]),
-            pack_tickets(evidence.stored(statement.log_size)),
-        )
+        report = Report(outcome.statement, outcome.lines, b"".join(leaves), tickets)
         return write_report(self._reports, report, self._identity)
 
-    def _evidence(self, month: str, before: list[Settled]) -> Evidence:
-        """Read the log with an eye on the month, the one before it, and those late pulses may reach."""
-        reach = [month, *(item.month for item in before[-CARRY_MONTHS:])]
-        start = min(_days(item).start for item in reach)
-        first = _days(month_of(_days(month).start - 1)).start
-        return Evidence(
-            read_segments(self._segments), self._office, range(min(start, first) - 1, _days(month).stop)
-        )
+    def _again(self, settled: Settled, before: list[Settled], source: Source) -> Look:
+        """Compute a settled month once more from what was settled then."""
+        statement = settled.statement
+        return self._compute(
+            settled.month, settled.as_of_ms, statement.log_size, source, before,
+            self._ledger.books(settled.month, settled.as_of_ms),
+            {line.relay[:_RELAY_NAME_BYTES]: line.relay for line in statement.relays}, statement.rules,
+        )  # fmt: skip
+
+    @contextmanager
+    def _source(self) -> Iterator[Source]:
+        with open_tally(self.columns, Titles(self._manifests)) as tally:
+            yield tally
+
+    def _reckoning(self, month: str, before: list[Settled]) -> Reckoning:
+        titles = Titles(self._manifests)
+        return Reckoning(read_segments(self._segments), self._office, _reach(month, before), titles)
 
     def _compute(
         self,
         month: str,
         as_of_ms: int,
         size: int,
-        evidence: Evidence,
+        source: Source,
         before: list[Settled],
         books: Books,
         relays: dict[bytes, bytes],
         rules: Rules,
-    ) -> Outcome:
-        titles = _Titles(self._manifests)
-        current = _month_credits(evidence, month, size, titles.find, rules)
-        carried: list[Credit] = []
-        settled: list[Credit] = []
-        late: list[Credit] = []
-        for item in before[-CARRY_MONTHS:]:
-            then = _month_credits(
-                evidence, item.month, before[-1].statement.log_size, titles.find, item.statement.rules
-            )
-            now = _month_credits(evidence, item.month, size, titles.find, item.statement.rules)
-            carried += carry_in(then, now)
-            settled += then
-            late += now
-        viewing = sum_up(
-            current,
-            carried,
-            [item.fact for item in late],
-            [item.fact for item in settled],
-            titles.found,
-            rules,
-        )
-        tickets = pack_tickets(evidence.stored(size))
-        log = Log(size, log_root(evidence.leaves[:size]), sha256(tickets).digest())
-        return settle(month, as_of_ms, viewing, titles.found, books, relays, log, rules)
-
-
-class _Titles:
-    """The manifests a settlement has met."""
-
-    def __init__(self, manifests: Manifests) -> None:
-        self._manifests = manifests
-        self.found: dict[bytes, Manifest] = {}
-
-    def find(self, digest: bytes) -> Manifest | None:
-        manifest = self.found.get(digest) or self._manifests(digest)
-        if manifest is not None:
-            self.found[digest] = manifest
-        return manifest
+    ) -> Look:
+        earlier = [Earlier(_days(item.month), item.statement.rules) for item in before[-CARRY_MONTHS:]]
+        settled_size = before[-1].statement.log_size if before else 0
+        viewing = source.viewing(_days(month), size, earlier, settled_size, rules)
+        tickets = pack_tickets(source.stored(size, _reach(month, before)))
+        log = Log(size, log_root(source.leaves(size)), sha256(tickets).digest())
+        titles = source.titles
+        outcome = settle(month, as_of_ms, viewing, titles, books, relays, log, rules)
+        return Look(outcome, viewing, titles, settled=False)
 
 
 def close_ms(month: str) -> int:
@@ -218,7 +305,7 @@ def close_ms(month: str) -> int:
     """
     if not _MONTH.fullmatch(month):
         raise UsageError(f"{month!r} is no month; write it as 2026-11")
-    return month_bounds_ms(month)[1] + DAY_GRACE_MS
+    return close_of(month)
 
 
 def parse_as_of(text: str, now_ms: int) -> int:
@@ -244,13 +331,11 @@ def _days(month: str) -> range:
     return range(start_ms // DAY_MS, end_ms // DAY_MS)
 
 
-def _month_credits(
-    evidence: Evidence, month: str, size: int, manifests: Manifests, rules: Rules
-) -> list[Credit]:
-    """Return the credits of a month's tickets; the day before is read too, for sessions that go on."""
-    days = _days(month)
-    facts = evidence.facts(size, range(days.start - 1, days.stop), manifests)
-    return [item for item in credit(facts, rules) if item.fact.day in days]
+def _reach(month: str, before: list[Settled]) -> range:
+    """Return the days a settlement looks at: its month, the one before, and those late pulses may reach."""
+    start = min(_days(item).start for item in (month, *(item.month for item in before[-CARRY_MONTHS:])))
+    first = _days(month_of(_days(month).start - 1)).start
+    return range(min(start, first) - 1, _days(month).stop)
 
 
 def _refuse_gaps(month: str, before: list[Settled], seen: set[str]) -> None:
@@ -260,3 +345,13 @@ def _refuse_gaps(month: str, before: list[Settled], seen: set[str]) -> None:
         raise UsageError(
             f"{missing} has pulses but is not settled; settle it before {month}", reason="out_of_order"
         )
+
+
+def _refuse_difference(outcome: Outcome, again: Outcome, columns: Path) -> None:
+    if outcome.digest != again.digest:
+        name, other = outcome.digest.hex()[:16], again.digest.hex()[:16]
+        message = (
+            f"columns and intake log disagree on {outcome.statement.month}: digest {name} from columns, "
+            f"{other} from the log; delete {columns} and settle again"
+        )
+        raise LocalError(message, reason="columns")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ...protocol.pulse import RETURN, START, SWITCH
@@ -48,8 +47,7 @@ class Credit(NamedTuple):
     cuts: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Stretch:
+class _Stretch(NamedTuple):
     """Where a chain of pulses stands since its last gap.
 
     ``mark_ms`` is the latest own time reached: going back and over it again earns nothing. Playback
@@ -173,7 +171,9 @@ def _pulse(fact: Fact, before: _Stretch | None, rules: Rules) -> tuple[Credit, _
         stretch = _Stretch(fact.tid, fact.cum_ms, time_ms, mark_ms, mark_ms, 0, {})
     else:
         limits.append(("wall", max(0, mark_ms - before.start_ms - before.earned_ms + rules.slack_ms)))
-        stretch = replace(before, tid=fact.tid, cum_ms=fact.cum_ms, time_ms=time_ms, mark_ms=mark_ms)
+        stretch = _Stretch(
+            fact.tid, fact.cum_ms, time_ms, mark_ms, before.start_ms, before.earned_ms, before.sessions
+        )
     opened = fact.state in (START, RETURN)
     session_ms = 0 if opened else stretch.sessions.get(fact.manifest, 0)
     limits.append(("session_cap", rules.session_cap_ms - session_ms))
@@ -183,9 +183,8 @@ def _pulse(fact: Fact, before: _Stretch | None, rules: Rules) -> tuple[Credit, _
             cuts.append((code, ms - limit_ms))
             ms = limit_ms
     sessions = {**stretch.sessions, fact.manifest: 0 if fact.state == SWITCH else session_ms + ms}
-    return Credit(fact, ms, tuple(cuts)), replace(
-        stretch, earned_ms=stretch.earned_ms + ms, sessions=sessions
-    )
+    earned_ms = stretch.earned_ms + ms
+    return Credit(fact, ms, tuple(cuts)), stretch._replace(earned_ms=earned_ms, sessions=sessions)
 
 
 def cap_days(credits_: list[Credit], rules: Rules) -> list[Credit]:

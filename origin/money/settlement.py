@@ -5,8 +5,8 @@ Pure: no clock, no disk, integers only. The same inputs in any order give the sa
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -24,11 +24,10 @@ from ...protocol.statement import (
     digest,
     lines_root,
 )
-from .viewing import AccountDay, Sum, Viewing
+from .flags import Flag, Hold, flagged, holds_of
+from .viewing import Viewing
 
 OTHER_DAYS = "other"
-MEDIAN = "median"
-NEAR_CAP = "near_cap"
 
 Leaf = tuple[bytes, str, str]
 """Platform, payee, month of viewing."""
@@ -56,10 +55,11 @@ class Log(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A settlement: the statement, its lines, and its name."""
+    """A settlement: the statement, its lines and name, and what is held of whom (no part of the name)."""
 
     statement: Statement
     lines: tuple[Line, ...]
+    holds: tuple[Hold, ...] = ()
 
     @property
     def digest(self) -> bytes:
@@ -90,10 +90,11 @@ def settle(
     surplus = books.revenue_cents - costs - reserve
     pool = max(0, surplus) + books.brought_cents
     weights = _weights(viewing, titles)
-    flagged = _flagged(viewing.days, rules)
+    flags = flagged(viewing.days, rules)
     split = _Split(pool, weights, books, rules)
     capped = split.capped()
-    lines = split.lines(capped, frozenset(flagged))
+    lines = split.lines(capped, frozenset(flags))
+    holds = holds_of(flags, split.parts(capped, flags))
     days, viewers, pulses, viewed_ms = _audience(viewing, rules)
     statement = Statement(
         v=1,
@@ -118,7 +119,7 @@ def settle(
         viewed_ms=viewed_ms,
         relays=relay_lines,
         days=days,
-        flags=_flag_lines(flagged, split, capped),
+        flags=_flag_lines(flags, holds),
         uncounted=[CodeLine(code, cut.pulses, cut.ms) for code, cut in sorted(viewing.cut.items())],
         leaves=len(lines),
         leaves_root=lines_root(lines),
@@ -127,7 +128,7 @@ def settle(
         tickets_hash=log.tickets_hash,
     )
     audit(statement, lines)
-    return Outcome(statement, lines)
+    return Outcome(statement, lines, holds)
 
 
 class _Split:
@@ -186,6 +187,15 @@ class _Split:
             )
         return tuple(lines)
 
+    def parts(
+        self, capped: Mapping[Leaf, Mapping[bytes, int]], flags: Mapping[bytes, Flag]
+    ) -> Iterator[tuple[str, bytes, int]]:
+        """Yield payee, account and what the cap leaves of each flagged account's part of each leaf."""
+        for leaf, accounts in self.cents.items():
+            cut = capped.get(leaf, {})
+            for account in accounts.keys() & flags.keys():
+                yield leaf[1], account, accounts[account] - cut.get(account, 0)
+
     def _split_pooled(self) -> dict[Leaf, dict[bytes, int]]:
         shares = shares_of(self._pool_cents, self._sums)
         return {leaf: apportion(shares[leaf], accounts) for leaf, accounts in self._weights.items()}
@@ -233,40 +243,18 @@ def _relay_lines(viewing: Viewing, relays: Mapping[bytes, bytes], rules: Rules) 
         for prefix, key in relays.items()
     }
     return [
-        RelayLine(key, served[key], relay_cents(rules, served[key])) for key in sorted(served) if served[key]
+        RelayLine(key, served[key], relay_cents(rules, served[key]), viewing.over_kbytes.get(key[:16], 0))
+        for key in sorted(served)
+        if served[key]
     ]
 
 
-def _flagged(days: Mapping[AccountDay, Sum], rules: Rules) -> dict[bytes, str]:
-    """Return the accounts whose money is held, each with the first rule that says so."""
-    totals: dict[bytes, int] = defaultdict(int)
-    near: dict[bytes, set[int]] = defaultdict(set)
-    for (account, day), sum_ in days.items():
-        totals[account] += sum_.ms
-        if sum_.ms >= rules.near_cap_ms:
-            near[account].add(day)
-    flagged: dict[bytes, str] = {}
-    ranked = sorted(totals.values())
-    if len(ranked) >= max(1, rules.median_accounts):
-        middle = len(ranked) // 2
-        twice_median = ranked[middle] * 2 if len(ranked) % 2 else ranked[middle - 1] + ranked[middle]
-        flagged |= {a: MEDIAN for a, ms in totals.items() if 2 * ms > rules.median_factor * twice_median}
-    for account, full in near.items():
-        if any(all(day + n in full for n in range(rules.near_cap_days)) for day in full):
-            flagged.setdefault(account, NEAR_CAP)
-    return flagged
-
-
-def _flag_lines(
-    flagged: Mapping[bytes, str], split: _Split, capped: Mapping[Leaf, Mapping[bytes, int]]
-) -> list[FlagLine]:
-    held: dict[str, int] = defaultdict(int)
-    for leaf, accounts in split.cents.items():
-        for account, cents in accounts.items():
-            if account in flagged:
-                held[flagged[account]] += cents - capped.get(leaf, {}).get(account, 0)
-    rules = sorted(set(flagged.values()))
-    return [FlagLine(rule, list(flagged.values()).count(rule), held[rule]) for rule in rules]
+def _flag_lines(flags: Mapping[bytes, Flag], holds: Iterable[Hold]) -> list[FlagLine]:
+    accounts = Counter(flag.rule for flag in flags.values())
+    held: Counter[str] = Counter()
+    for hold in holds:
+        held[hold.rule] += sum(hold.cents.values())
+    return [FlagLine(rule, accounts[rule], held[rule]) for rule in sorted(accounts)]
 
 
 def _audience(viewing: Viewing, rules: Rules) -> tuple[list[DayLine], int, int, int]:

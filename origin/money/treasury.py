@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -15,7 +16,7 @@ from ...node.home import write_whole
 from ...node.settings import Settings
 from ...protocol.errors import UsageError
 from ...protocol.manifest import Manifest
-from ...protocol.rules import HOUR_MS, Rules
+from ...protocol.rules import DAY_MS, HOUR_MS, Rules
 from ...protocol.ticket import TicketOffice
 from ..keys import Keys
 from ..pulses.admission import Frame
@@ -23,10 +24,17 @@ from ..pulses.exhibits import exhibits
 from ..pulses.intake import SEGMENTS, Intake
 from ..pulses.segments import read_segments
 from ..roster import Roster
+from . import bookings
+from .bookings import Booking
 from .closing import Closing, close_ms, parse_as_of
+from .database import Place
 from .ledger import Ledger
+from .rulebook import Rulebook
+from .soundness import Soundness
 
 BOOKING_KEY_BYTES = 16
+MONTHLY = ("revenue", "cost", "patron")
+"""Bookings that may name the month they are for."""
 
 Result = dict[str, Any]
 
@@ -49,6 +57,9 @@ class Treasury:
         self._manifests = manifests
         self._registry = registry
         self._intake_settings = settings.intake
+        self._place: Place = settings.money.ledger or home / "ledger.db"
+        self._patron_fee_points = settings.money.patron_fee_basis_points
+        self._opening = threading.RLock()
         self.rules = rules_of(settings)
         self.tickets = TicketOffice(keys.ticket, keys.ticket_secret)
         self.watch: Callable[[Frame], None] = lambda _: None
@@ -70,45 +81,142 @@ class Treasury:
             watch=self.watch,
         )
 
-    @cached_property
+    @property
     def ledger(self) -> Ledger:
-        """The books."""
-        return Ledger(self._home / "ledger.db")
+        """The books, in the home or in ``[money] ledger``."""
+        with self._opening:  # several threads may be the first
+            return self._ledger
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger(self._place, self.rules.currency)
+
+    def check_ledger(self) -> Soundness | None:
+        """Check all books; None where there are none yet. Raises ``LocalError`` where they do not open."""
+        if isinstance(self._place, Path) and not self._place.exists():
+            return None
+        return self.ledger.check()
+
+    def log_size(self) -> int:
+        """Return how many entries the intake log has, -1 while it is not open here."""
+        return self.intake.head()[0] if "intake" in self.__dict__ else -1
 
     def close(self) -> None:
         """Close what was opened."""
-        self.__dict__.pop("closing", None)
-        for name in ("intake", "ledger"):
+        for name in ("_closing", "_rulebook"):
+            self.__dict__.pop(name, None)
+        for name in ("intake", "_ledger"):
             part = self.__dict__.pop(name, None)
             if part is not None:
                 part.close()
 
     def book(
-        self, kind: str, cents: int, account: bytes | None, note: str, now_ms: int, month: str | None = None
+        self,
+        kind: str,
+        cents: int,
+        account: bytes | None,
+        note: str,
+        now_ms: int,
+        month: str | None = None,
+        *,
+        payee: str = "",
+        split: str = "",
     ) -> Result:
-        """Book income, perhaps of one account, or a cost, of this month or an earlier open ``month``.
+        """Book what came in or went out; of a ``refund``, ``cents`` is a transaction's number.
+
+        Revenue and costs are of this month or an earlier open ``month``, a patron's sum is for any.
 
         Raises:
             UsageError: for another kind, a month to come, or what the ledger refuses.
 
         """
-        key = secrets.token_bytes(BOOKING_KEY_BYTES)
         if month is not None and close_ms(month) > close_ms(_month(now_ms)):
             raise UsageError(f"{month} has not begun; book it when it has")
-        if kind == "revenue":
-            self.ledger.book_revenue(cents, now_ms, key, memo=note, account=account, month=month or "")
-        elif kind == "cost" and account is None:
-            self.ledger.book_cost(cents, now_ms, key, memo=note, month=month or "")
+        if month is not None and kind not in MONTHLY:
+            raise UsageError(f"--month is for {', '.join(MONTHLY)}; a {kind} counts when it is booked")
+        wanted = {"tip": "payee", "patron": "payee", "collaboration": "split"}.get(kind, "")
+        if (bool(payee), bool(split)) != (wanted == "payee", wanted == "split"):
+            message = f"--{wanted} is missing" if wanted else f"a {kind} takes neither --payee nor --split"
+            raise UsageError(message + "; see `farcast origin book --help`")
+        ledger, key, posted = self.ledger, secrets.token_bytes(BOOKING_KEY_BYTES), True
+        if kind == "refund":
+            booking, key = ledger.refund(cents, now_ms, note=note)
         else:
-            raise UsageError("book `revenue`, perhaps with --account, or `cost`")
-        settled = {item.month for item in self.ledger.settlements()}
-        open_month = month or _month(now_ms)
-        if open_month in settled:  # settled before its end: what comes later counts for the next
-            open_month = _month(close_ms(open_month))
-        return {"kind": kind, "cents": cents, "note": note, "month": open_month}
+            if kind == "patron" and account is not None:  # once a month, however often it is booked
+                key = b"\0".join((account, payee.encode(), (month or _month(now_ms)).encode()))
+            booking = self._booking(kind, cents, account, note, month or _month(now_ms), payee, split)
+            named = month if kind in ("revenue", "cost") else None
+            posted = ledger.book(booking, now_ms, key, month=named or "")
+        return {
+            "kind": kind,
+            "cents": booking.cents,
+            "note": note,
+            "month": self._counts_for(kind, month, now_ms),
+            "transaction": ledger.number(kind, key),
+            "posted": posted,
+            "fee_cents": booking.more.get("fee_cents", 0),
+            "payees": [
+                {"payee": line.account.partition(":")[2], "cents": -line.cents}
+                for line in booking.lines
+                if line.account.startswith("payable:")
+            ],
+        }
 
-    def settle(self, month: str | None, as_of: str | None, now_ms: int, *, dry_run: bool) -> Result:
+    def _booking(
+        self, kind: str, cents: int, account: bytes | None, note: str, month: str, payee: str, split: str
+    ) -> Booking:
+        if kind == "revenue":
+            return bookings.revenue(cents, note, account)
+        if kind == "cost" and account is None:
+            return bookings.cost(cents, note)
+        if kind == "tip":
+            return bookings.tip(cents, payee, note, account)
+        if kind == "patron":
+            points = self._patron_fee_points
+            return bookings.patron(cents, payee, month, note, account, fee_points=points)
+        if kind == "collaboration":
+            return bookings.collaboration(cents, bookings.parse_split(split), note, account)
+        kinds = "`revenue`, `cost` (without --account), `tip`, `patron`, `collaboration` or `refund`"
+        raise UsageError(f"book {kinds}, not {kind!r}")
+
+    def _counts_for(self, kind: str, month: str | None, now_ms: int) -> str:
+        """Return the month a booking counts for."""
+        chosen = month or _month(now_ms)
+        if kind in ("revenue", "cost", "refund"):
+            settled = {item.month for item in self.ledger.settlements()}
+            if chosen in settled:  # settled before its end: what comes later counts for the next
+                return _month(close_ms(chosen))
+        return chosen
+
+    def entries(self, account: str | None, after: int) -> Result:
+        """Return the postings of an account behind a transaction, or without one all balances."""
+        ledger = self.ledger
+        found: Result = {"ledger": ledger.name, "currency": self.rules.currency, "account": account}
+        if account is None:
+            rows = [{"account": name, "cents": cents} for name, cents in ledger.balances().items()]
+            return {**found, "balances": rows, "entries": []}
+        entries = [
+            {
+                "transaction": entry.number,
+                "at": f"{datetime.fromtimestamp(entry.at_ms / 1_000, UTC):%Y-%m-%dT%H:%M:%SZ}",
+                "kind": entry.kind,
+                "cents": entry.cents,
+                "memo": entry.memo,
+            }
+            for entry in ledger.entries(account, after=after)
+        ]
+        balance = ledger.balances(account).get(account)
+        if balance is None:
+            message = f"the ledger has no account {account}; `farcast origin ledger` lists all"
+            raise UsageError(message, reason="no_account")
+        return {**found, "balances": [{"account": account, "cents": balance}], "entries": entries}
+
+    def settle(
+        self, month: str | None, as_of: str | None, now_ms: int, *, dry_run: bool, from_raw: bool = False
+    ) -> Result:
         """Settle a month: by default that of ``as_of``, or else the one before this one.
+
+        ``from_raw`` computes it from the intake log alone as well.
 
         Raises:
             UsageError: as ``Closing.settle``, or where ``as_of`` is no instant.
@@ -116,10 +224,19 @@ class Treasury:
         """
         as_of_ms = None if as_of is None else parse_as_of(as_of, now_ms)
         chosen = month or (_month_before(now_ms) if as_of_ms is None else _month(as_of_ms))
-        result = self.closing.settle(chosen, now_ms=now_ms, as_of_ms=as_of_ms, dry_run=dry_run)
+        self.rulebook.note(self.rules, now_ms)
+        result = self.closing.settle(
+            chosen, now_ms=now_ms, as_of_ms=as_of_ms, dry_run=dry_run, from_raw=from_raw
+        )
+        difference = self.closing.difference(result.outcome) if dry_run else {}
         return {
             **result.json(),
+            "difference": [
+                {"account": account, "posted_cents": posted, "would_post_cents": would}
+                for account, (posted, would) in difference.items()
+            ],
             "month": result.outcome.statement.month,
+            "digest": result.outcome.digest.hex(),
             "posted": result.posted,
             "dry_run": dry_run,
         }
@@ -159,9 +276,24 @@ class Treasury:
             raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
         return {"folder": str(folder), "cases": rows}
 
+    @property
+    def rulebook(self) -> Rulebook:
+        """Which rules hold for which month; what ``[money]`` wants now is noted by who acts on it."""
+        with self._opening:
+            return self._rulebook
+
     @cached_property
+    def _rulebook(self) -> Rulebook:
+        return Rulebook(self.ledger)
+
+    @property
     def closing(self) -> Closing:
         """What settles months and writes their reports."""
+        with self._opening:
+            return self._closing
+
+    @cached_property
+    def _closing(self) -> Closing:
         return Closing(
             self._home / "intake",
             self.ledger,
@@ -170,7 +302,8 @@ class Treasury:
             self._keys.settlement,
             self._manifests,
             self._roster.paid,
-            self.rules,
+            self.rulebook.at,
+            self._roster.payee_of,
         )
 
 
@@ -186,6 +319,13 @@ def rules_of(settings: Settings) -> Rules:
         reserve_base="surplus" if money.reserve_base == "net" else "revenue",
         relay_cents_per_gb=money.relay_cents_per_gb,
         mode=money.mode,
+        median_factor=money.median_factor,
+        median_accounts=money.median_accounts,
+        near_cap_ms=money.day_cap_h * HOUR_MS - money.near_cap_min * 60_000,
+        near_cap_days=money.near_cap_days,
+        payer_factor=money.payer_factor,
+        appeal_ms=money.appeal_days * DAY_MS,
+        relay_bytes_s=money.relay_max_bps // 8,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ...protocol.manifest import Manifest
-from ...protocol.rules import Rules
+from ...protocol.rules import Rules, relay_day_kbytes
 from ..pulses.admission import month_of
 from .credit import Credit, Fact
 
@@ -27,6 +27,12 @@ Title = tuple[bytes, str, bytes]
 """Manifest, month of viewing, account."""
 AccountDay = tuple[bytes, int]
 """Account, UTC day of the ticket."""
+RelayDay = tuple[bytes, int]
+"""First 16 bytes of a relay's key, UTC day of the ticket."""
+
+
+TitleCode = tuple[bytes, str]
+"""Manifest, reason code."""
 
 
 class Viewing(NamedTuple):
@@ -34,7 +40,9 @@ class Viewing(NamedTuple):
 
     ``ms`` and ``days`` hold counted time, only keys of more than nothing: the rules that flag read
     ``days``, never what was carried in. ``kbytes`` is what each relay (first 16 bytes of its key)
-    served, as far as it is paid; ``cut`` what did not count of the month itself, by reason code.
+    served, as far as it is paid; ``cut`` what did not count of the month itself, by reason code;
+    ``over_kbytes`` what relays claim of the month beyond what their line could carry; ``cut_titles``
+    is ``cut`` by title, for who is paid for it.
     """
 
     ms: Mapping[Title, int]
@@ -44,6 +52,8 @@ class Viewing(NamedTuple):
     kbytes: Mapping[bytes, int]
     carried_kbytes: Mapping[bytes, int]
     cut: Mapping[str, Sum]
+    over_kbytes: Mapping[bytes, int] = {}
+    cut_titles: Mapping[TitleCode, Sum] = {}
 
 
 def sum_up(
@@ -59,15 +69,18 @@ def sum_up(
     ``late_facts`` are the facts of the months settled before as the log tells them now,
     ``settled_facts`` as it told them then: a relay is paid what it gained between.
     """
-    late, settled = served(late_facts, titles, rules), served(settled_facts, titles, rules)
+    (late, _), (settled, _) = served(late_facts, titles, rules), served(settled_facts, titles, rules)
+    kbytes, over = served((item.fact for item in current), titles, rules)
     return Viewing(
         ms=_by_title(current),
         days=_by_day(current),
         carried_ms=_by_title(carried_in),
         carried_days=_by_day(carried_in),
-        kbytes=served((item.fact for item in current), titles, rules),
+        kbytes=kbytes,
         carried_kbytes=gained(late, settled),
         cut=_cut(current),
+        over_kbytes=over,
+        cut_titles=_cut_titles(current),
     )
 
 
@@ -77,20 +90,41 @@ def gained(late: Mapping[bytes, int], settled: Mapping[bytes, int]) -> dict[byte
     return {relay: kbytes for relay, kbytes in more.items() if kbytes > 0}
 
 
-def served(facts: Iterable[Fact], titles: Mapping[bytes, Manifest], rules: Rules) -> dict[bytes, int]:
-    """Sum kilobytes by relay; no account is served more of a title in a day than the title has."""
+def served(
+    facts: Iterable[Fact], titles: Mapping[bytes, Manifest], rules: Rules
+) -> tuple[dict[bytes, int], dict[bytes, int]]:
+    """Sum kilobytes by relay, and those beyond its bound; as ``bounded`` returns them."""
+    return bounded(brought(facts, titles, rules), rules)
+
+
+def brought(facts: Iterable[Fact], titles: Mapping[bytes, Manifest], rules: Rules) -> dict[RelayDay, int]:
+    """Sum kilobytes by relay and day; no account is served more of a title in a day than the title has."""
     room: dict[tuple[bytes, int, bytes], int] = {}
-    sums: dict[bytes, int] = defaultdict(int)
+    sums: dict[RelayDay, int] = defaultdict(int)
     countable = [f for f in facts if not f.code and f.at_ms - f.received_ms <= rules.live_window_ms]
     for fact in sorted(countable, key=lambda fact: (fact.at_ms, fact.tid, fact.seq)):
         key = (fact.account, fact.day, fact.manifest)
         left = room.setdefault(key, title_kbytes(titles[fact.manifest]))
         for relay, kbytes in fact.served:
             counted = min(kbytes, left)
-            sums[relay] += counted
+            sums[relay, fact.day] += counted
             left -= counted
         room[key] = left
-    return {relay: kbytes for relay, kbytes in sums.items() if kbytes}
+    return sums
+
+
+def bounded(served_: Mapping[RelayDay, int], rules: Rules) -> tuple[dict[bytes, int], dict[bytes, int]]:
+    """Return the kilobytes that are paid by relay, and those beyond what a day can carry."""
+    most = relay_day_kbytes(rules)
+    paid: dict[bytes, int] = defaultdict(int)
+    over: dict[bytes, int] = defaultdict(int)
+    for (relay, _), kbytes in served_.items():
+        paid[relay] += min(kbytes, most)
+        over[relay] += max(0, kbytes - most)
+    return (
+        {relay: kbytes for relay, kbytes in paid.items() if kbytes},
+        {relay: kbytes for relay, kbytes in over.items() if kbytes},
+    )
 
 
 def title_kbytes(manifest: Manifest) -> int:
@@ -124,3 +158,13 @@ def _cut(credits_: Iterable[Credit]) -> dict[str, Sum]:
             ms[code] += cut_ms
             pulses[code] += 1
     return {code: Sum(ms[code], pulses[code]) for code in ms}
+
+
+def _cut_titles(credits_: Iterable[Credit]) -> dict[TitleCode, Sum]:
+    ms: dict[TitleCode, int] = defaultdict(int)
+    pulses: dict[TitleCode, int] = defaultdict(int)
+    for item in credits_:
+        for code, cut_ms in item.cuts:
+            ms[item.fact.manifest, code] += cut_ms
+            pulses[item.fact.manifest, code] += 1
+    return {key: Sum(ms[key], pulses[key]) for key in ms}

@@ -15,7 +15,7 @@ from ...protocol.errors import RemoteError
 from ...protocol.manifest import Manifest
 from ...protocol.merkle import leaf_hash, node_hash
 from ...protocol.ports import TierName
-from ...protocol.pulse import Pulse, open_viewing
+from ...protocol.pulse import ACTIVE, Pulse, Viewing, open_viewing
 from ...protocol.ticket import Holder, Ticket, TicketOffice
 from ..money.credit import Fact
 from .admission import WITNESS, condemned, copies, month_of, open_frame, tickets
@@ -52,10 +52,21 @@ class _Watched:
 
 
 class Evidence:
-    """Everything the intake log holds of the tickets of chosen days."""
+    """Everything the intake log holds of the tickets of chosen days.
 
-    def __init__(self, payloads: Iterable[bytes], office: TicketOffice, days: range) -> None:
-        """Read the log; pulses of tickets outside ``days`` are counted by month only."""
+    The plain way, in memory: what settlement computes from columns is checked against it, and what
+    the columns leave open (bodies under one number, boxes that do not open) is judged by it.
+    """
+
+    def __init__(
+        self,
+        payloads: Iterable[bytes],
+        office: TicketOffice,
+        days: range,
+        *,
+        chosen: Callable[[Holder], bool] | None = None,
+    ) -> None:
+        """Read the log; pulses of tickets outside ``days``, or not ``chosen``, are counted by month only."""
         self.leaves: list[bytes] = []
         self.times_ms: list[int] = []
         self._office = office
@@ -63,9 +74,10 @@ class Evidence:
         self._watched: dict[bytes, _Watched] = {}
         self._elsewhere: dict[bytes, int] = {}
         self._months: dict[str, int] = {}
+        self._chosen = chosen
         for position, payload in enumerate(payloads):
             self.leaves.append(leaf_hash(payload))
-            self._read(position, payload)
+            self.read(position, payload)
 
     def size_at(self, as_of_ms: int) -> int:
         """Return how many entries the log had at ``as_of_ms``; entries' times never go back."""
@@ -118,26 +130,32 @@ class Evidence:
                     code = code or WITNESS
                 yield _fact(watched, body, received_ms, key, known, code=code)
 
-    def _read(self, position: int, payload: bytes) -> None:
+    def read(self, position: int, payload: bytes) -> None:
+        """Take in one entry of the log; ``position`` is its place there, and only ever rises."""
         frame = open_frame(payload)
         self.times_ms.append(frame.at_ms)
         for tid, name in condemned(frame):
             if tid in self._watched and name in self._watched[tid].bodies:
                 self._watched[tid].bodies[name].condemned_at = position
         for ticket in tickets(frame):
-            if ticket.day in self._days:
-                holder = self._office.holder(ticket)
+            holder = self._office.holder(ticket) if ticket.day in self._days else None
+            if holder is not None and (self._chosen is None or self._chosen(holder)):
                 self._watched.setdefault(ticket.tid, _Watched(position, ticket, holder))
             else:
                 self._elsewhere.setdefault(ticket.tid, ticket.day)
         for copy in copies(frame):
             watched = self._watched.get(copy.pulse.tid)
-            day = watched.ticket.day if watched else self._elsewhere[copy.pulse.tid]
+            day = watched.ticket.day if watched else self._elsewhere.get(copy.pulse.tid)
+            if day is None:
+                continue  # only some entries are read, and not the one that brought this ticket
             self._months.setdefault(month_of(day), position)
             if watched:
                 body = watched.bodies.setdefault(copy.name, _Body(copy.pulse, copy.name))
                 if not body.stamps or copy.stamp_ms < body.stamps[-1][1]:
                     body.stamps.append((position, copy.stamp_ms))
+
+
+_NOTHING = Viewing(ACTIVE, bytes(32), 0, 0, [], bytes(16))
 
 
 def log_root(leaves: list[bytes]) -> bytes:
@@ -157,9 +175,9 @@ def _fact(
     pulse, holder = body.pulse, watched.holder
     try:
         viewing = open_viewing(pulse, key)
-    except RemoteError as error:  # the intake let none in; a rotated ticket secret would
-        message = f"a stored pulse does not open under this origin's ticket secret: {error}"
-        raise RemoteError(message, reason=error.reason) from error
+    except RemoteError as error:  # nobody's viewing, and no reason to stop a settlement
+        viewing = _NOTHING
+        code = error.reason if error.reason == "bad_box" else "bad_viewing"
     relay = TierName.RELAY
     return Fact(
         account=holder.account,

@@ -123,6 +123,11 @@ def newest(folder: Path, end: Place) -> Iterator[bytes]:
             yield payload
 
 
+def last_segment(folder: Path) -> str:
+    """Return the name of the file that is still written; empty where there is none."""
+    return max((path.name for path in _files(folder)), default="")
+
+
 class SegmentLog:
     """The one writer of an intake log; ``tree`` is the Merkle log over its payloads."""
 

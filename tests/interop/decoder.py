@@ -1148,7 +1148,7 @@ BUNDLE = array(v=V1, items=many(array(kind=BUNDLE_KIND, name=text(300), data=blo
 LABEL = text(40, "(?s:.+)")
 MONTH = text(7, "[0-9]{4}-(0[1-9]|1[0-2])")
 RULES = array(
-    v=V1,
+    v=number(2, 2),
     currency=text(3, "[A-Z]{3}"),
     live_window_ms=COUNT,
     gap_ms=COUNT,
@@ -1166,6 +1166,8 @@ RULES = array(
     relay_cents_per_gb=COUNT,
     group_viewers=COUNT,
     mode=one_of("pooled", "per_payer"),
+    appeal_ms=COUNT,
+    relay_bytes_s=COUNT,
 )
 STATEMENT = array(
     v=V1,
@@ -1188,7 +1190,7 @@ STATEMENT = array(
     accounts=COUNT,
     pulses=COUNT,
     viewed_ms=COUNT,
-    relays=many(array(relay=KEY, kbytes=COUNT, cents=COUNT), 10_000),
+    relays=many(array(relay=KEY, kbytes=COUNT, cents=COUNT, over_kbytes=COUNT), 10_000),
     days=many(array(day=LABEL, viewers=COUNT, pulses=COUNT, viewed_ms=COUNT), 100),
     flags=many(array(rule=LABEL, accounts=COUNT, held_cents=COUNT), 32),
     uncounted=many(array(code=LABEL, pulses=COUNT, ms=COUNT), 64),
@@ -1210,6 +1212,36 @@ LINE = array(
     held_cents=COUNT,
     capped_cents=COUNT,
     per_payer_cents=COUNT,
+)
+
+CODES = many(array(code=LABEL, pulses=COUNT, ms=COUNT), 64)
+EARNINGS = array(
+    v=V1,
+    currency=text(3, "[A-Z]{3}"),
+    months=many(
+        array(
+            month=MONTH,
+            settled=flag,
+            as_of_ms=COUNT,
+            revenue_known=flag,
+            relays=many(
+                array(relay=KEY, kbytes=COUNT, over_kbytes=COUNT, cents_per_gb=COUNT, cents=COUNT), 16
+            ),
+            payees=many(
+                array(
+                    payee=PAYEE,
+                    titles=many(array(title=text(63), viewed_ms=COUNT, points=COUNT), 1_000),
+                    share_cents=COUNT,
+                    paid_cents=COUNT,
+                    held_cents=COUNT,
+                    capped_cents=COUNT,
+                    uncounted=CODES,
+                ),
+                16,
+            ),
+        ),
+        2,
+    ),
 )
 
 # kind: (fields, field that holds the signer's key or "" where it is given, most bytes of the envelope)
@@ -1283,6 +1315,8 @@ PLAIN: dict[str, tuple[Check, int]] = {
         ),
         (2 << 20) + 4_096,
     ),
+    "earnings-request": (array(v=V1, month=text(7, "([0-9]{4}-(0[1-9]|1[0-2]))?")), 1_024),
+    "earnings-answer": (EARNINGS, 256 << 10),
     "key-request": (array(v=V1, ticket=blob(0, 1_024), key_ids=many(BIN16, 16, 1)), 2_048),
     "key-answer": (array(v=V1, grants=many(array(key_id=BIN16, key=BIN16, until_ms=COUNT), 16)), 2_048),
     "line": (LINE, 512),

@@ -154,6 +154,12 @@ def test_what_the_moneys_commands_print_is_what_the_page_shows(scripts: _Scripts
     month = refused.stderr.partition("--month ")[2][:7]
     scripts("farcast origin book", "revenue", "1000", "--month", month)
     scripts("farcast origin settle")
+    scripts("farcast origin rules")
+    scripts("farcast origin holds")
+    scripts("farcast origin earnings")
+    scripts("farcast origin payee add", "ada", at=0)
+    key = scripts("farcast key show", at=1, heading="farcast cid")["peer_id"]
+    scripts("farcast origin payee key", "ada", key)
     folder = scripts("farcast origin report")["folder"]
     assert scripts("farcast verify", folder, "--root", made["root"])["ok"]
     scripts("farcast origin evidence", str(scripts.home / "cases"))

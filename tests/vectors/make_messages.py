@@ -31,7 +31,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from farcast.node.http.tls import EXTENSION_OID, SIGNED_PREFIX
 from farcast.origin.repository import Repository
 from farcast.protocol import batch as batches
-from farcast.protocol import contentkey, enrol, evidence, merkle, note, protection, pulse, statement, unixfs
+from farcast.protocol import (
+    contentkey,
+    earnings,
+    enrol,
+    evidence,
+    merkle,
+    note,
+    protection,
+    pulse,
+    statement,
+    unixfs,
+)  # fmt: skip
 from farcast.protocol import digest as digests
 from farcast.protocol.beacon import Beacon, seal_beacon
 from farcast.protocol.car import header, section
@@ -1074,7 +1085,7 @@ def _report(book: Book) -> None:
     ]
     leaves, root = statement.pack_lines(lines), statement.lines_root(lines)
     tickets = statement.pack_tickets({digest("tid")[:16]: 3, digest("other")[:16]: 2_000})
-    relays = [statement.RelayLine(WHO["relay"].key, 2_400_000, 4)]
+    relays = [statement.RelayLine(WHO["relay"].key, 2_400_000, 4, 17)]
     days = [statement.DayLine("2026-09-04", 0, 3, 59_040)]
     flags = [statement.FlagLine("near_cap", 1, 10)]
     uncounted = [statement.CodeLine("late", 1, 60_000)]
@@ -1110,6 +1121,35 @@ def _report(book: Book) -> None:
     book.bad("tickets.bin cut short", "tickets", tickets[:-1], "malformed")
     book.bad("tickets.bin out of order", "tickets", tickets[18:] + tickets[:18], "malformed")
     book.bad("tickets.bin with a ticket twice", "tickets", tickets[:18] * 2, "malformed")
+
+
+def _earnings(book: Book) -> None:
+    relay = WHO["relay"].key
+    for month in ("", "2026-09"):
+        book.unsigned(f"earnings request {month!r}", "earnings-request", earnings.EarningsRequest(1, month))
+    for how, fields in {"month 13": [1, "2026-13"], "no month": [1], "a newline": [1, "2026-09\n"]}.items():
+        book.bad(f"earnings request: {how}", "earnings-request", encode(fields), "malformed")
+    book.bad("earnings request: too large", "earnings-request", 1_025, "too_large")
+    paid = earnings.PayeeEarning(
+        "a.nna", [earnings.TitleViewed("film", 2_400_000, 7_000)], 60, 40, 15, 5,
+        [statement.CodeLine("session_cap", 2, 120_000)],
+    )  # fmt: skip
+    months = [
+        earnings.MonthEarnings("2026-10", False, T0, False, [earnings.RelayEarning(relay, 7, 0, 2, 0)], []),
+        earnings.MonthEarnings(
+            "2026-09", True, T0, True, [earnings.RelayEarning(relay, 2_400_000, 17, 2, 4)], [paid]
+        ),
+    ]
+    answer = earnings.EarningsAnswer(1, "EUR", months)
+    book.unsigned("earnings answer", "earnings-answer", answer)
+    book.unsigned("earnings answer of nothing", "earnings-answer", earnings.EarningsAnswer(1, "EUR", []))
+    for how, change in {
+        "three months": {"months": [*months, months[0]]},
+        "a currency of two letters": {"currency": "EU"},
+        "a payee of capitals": {"months": [_with(months[1], payees=[_with(paid, payee="ANN")])]},
+        "a month of 17 relays": {"months": [_with(months[0], relays=months[0].relays * 17)]},
+    }.items():
+        book.bad(f"earnings answer: {how}", "earnings-answer", encode(_with(answer, **change)), "malformed")
 
 
 # --- keys of protected titles
@@ -1177,7 +1217,7 @@ def build() -> str:
     book = Book()
     parts = (
         _names, _content, _manifests, _catalog, _trust, _relays, _viewing, _way_back, _nearby, _carousel,
-        _report, _keys,
+        _report, _earnings, _keys,
     )  # fmt: skip
     for part in parts:
         part(book)

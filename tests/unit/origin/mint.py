@@ -150,5 +150,5 @@ def closing(folder: Path, ledger: Ledger, shelf: Shelf, rules: Rules | None = No
         SETTLEMENT,
         shelf.manifests.get,
         lambda: {RELAY.key: RELAY.key},
-        rules or Rules(),
+        lambda _: rules or Rules(),
     )

@@ -16,6 +16,8 @@ STATUS = {
     "store": {"bytes": 2_521_200, "blocks": 42, "quota_bytes": 20_000_000_000},
     "holdings": [{"publisher": "12D3KooWann", "titles": 1, "bytes": 2_521_200, "budget_bytes": 10**9}],
     "failures": {"damaged_blocks": 1.0, "rejected_blocks": 2}, "pulses_waiting": 3, "version": "0.1.0",
+    "earnings": {"currency": "EUR", "months": [{"month": "2026-11", "state": "provisional",
+        "relays": [{"cents": 1_234, "acknowledged_gb": 617.25}]}]},
 }  # fmt: skip
 
 
@@ -30,6 +32,7 @@ def test_the_verdict_is_first_and_every_number_is_there() -> None:
         "    12D3KooWann  1 titles, 2.52 MB of 1 GB",
         "  failures        1 damaged blocks, 2 rejected",
         "  pulses waiting  3",
+        "  earned          12.34 EUR provisional for 617.250 GB in 2026-11",
         "  version         0.1.0",
     ]
 

@@ -63,7 +63,7 @@ def test_a_closed_month_is_settled_posted_and_the_same_again(tmp_path: Path, led
         {"payee": "bob", "cents": 19_125},
         {"payee": "cat", "cents": 21_250},
     ]
-    assert ledger.balances()["payee:ann"] == -44_625
+    assert ledger.balances()["payable:ann"] == -44_625
 
 
 def test_an_open_month_is_refused_without_as_of(tmp_path: Path, ledger: Ledger) -> None:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from farcast.origin.money.bookings import COSTS, RECEIVED, REVENUE
 from farcast.origin.money.credit import Credit, Fact
-from farcast.origin.money.ledger import CARRIED, COSTS, DEFICIT, RECEIVED, RESERVE, REVENUE, Ledger
+from farcast.origin.money.ledger import CARRIED, DEFICIT, RESERVE, Ledger
 from farcast.origin.money.settlement import Log, Outcome, settle
 from farcast.origin.money.viewing import sum_up
 from farcast.protocol.errors import LocalError, UsageError
@@ -68,8 +69,8 @@ def test_a_settlement_turns_the_open_pool_into_what_is_owed(ledger: Ledger) -> N
         REVENUE: 0,
         COSTS: 0,
         RESERVE: -500,
-        "payee:ann": -4_250,
-        "payee:bob": -4_250,
+        "payable:ann": -4_250,
+        "payable:bob": -4_250,
     }
     assert ledger.trial_balance() == 0
 
@@ -82,7 +83,7 @@ def test_a_deficit_and_a_carried_pool_have_their_own_accounts(ledger: Ledger) ->
     ledger.book_cost(300, CLOSE_MS + 1, b"3")
     ledger.post_settlement(outcome(ledger, "2026-12", NEXT_CLOSE_MS))
     balances = ledger.balances()
-    assert (balances[CARRIED], balances[DEFICIT], balances["payee:ann"]) == (0, 300, -475)
+    assert (balances[CARRIED], balances[DEFICIT], balances["payable:ann"]) == (0, 300, -475)
     assert ledger.trial_balance() == 0
 
 

@@ -1,0 +1,371 @@
+"""The tally: a month's viewing counted from columns by DuckDB, a few buckets of accounts at a time.
+
+``steps`` says what is plain and sums it; the rest comes back as facts and is judged by ``credit``.
+Every sum is an integer and local to an account, so the number of passes and threads changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...protocol.manifest import Manifest
+from ...protocol.rules import DAY_MS, Rules, relay_day_kbytes
+from ...protocol.ticket import Holder
+from ..pulses.admission import month_of
+from ..pulses.columns import Columns
+from ..pulses.duck import THREADS, duck, parquet
+from ..pulses.evidence import Evidence
+from ..pulses.part import Part
+from ..pulses.segments import Place, read_entry
+from . import steps
+from .credit import Before, Credit, Fact, cap_days, carry_in, credit, credit_run
+from .steps import Scope
+from .titles import Titles
+from .viewing import (
+    AccountDay,
+    RelayDay,
+    Sum,
+    Title,
+    TitleCode,
+    Viewing,
+    bounded,
+    brought,
+    gained,
+    title_kbytes,
+)
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+BUCKETS = 256
+PASS_ROWS = 4_000_000
+"""Rows a pass may hold: its sort stays within DuckDB's memory."""
+ODD_ACCOUNTS = 512
+"""Accounts judged from the log at a time."""
+_FETCH = 20_000
+
+
+class Earlier(NamedTuple):
+    """A month settled before, whose late pulses may come in: its days and the rules it was settled with."""
+
+    days: range
+    rules: Rules
+
+
+class _Row(NamedTuple):
+    """A body as ``steps.bodies`` tells it."""
+
+    account: bytes
+    device: int
+    run: int
+    prev_time: int | None
+    prev_at: int | None
+    tid: bytes
+    day: int
+    seq: int
+    at: int
+    cum: int
+    delta: int
+    state: int
+    manifest: int
+    late: int
+    then_late: int | None
+    served: tuple[int | None, ...]
+
+
+class Tally:
+    """The whole intake log as columns, opened for one settlement; see ``open_tally``."""
+
+    def __init__(
+        self,
+        columns: Columns,
+        parts: Sequence[Part],
+        db: DuckDBPyConnection,
+        titles: Titles,
+        passes: int | None,
+    ) -> None:
+        self._columns = columns
+        self._parts = parts
+        self._db = db
+        self._titles = titles
+        self._passes = passes
+        self._names = [bytes.fromhex(name) for part in parts for name in part.head.new_titles]
+        self._relays = [bytes.fromhex(name) for part in parts for name in part.head.new_relays]
+        db.execute(f"CREATE TEMP VIEW tickets AS SELECT * FROM {parquet(part.tickets for part in parts)}")
+        db.execute(f"CREATE TEMP VIEW frames AS SELECT * FROM {parquet(part.frames for part in parts)}")
+        rows = [
+            f"({number}, {title_kbytes(manifest)})"
+            for number, name in enumerate(self._names, 1)
+            if (manifest := titles.find(name)) is not None
+        ]
+        db.execute("CREATE TEMP TABLE titles (manifest INTEGER, kbytes BIGINT)")
+        for start in range(0, len(rows), 1_000):
+            db.execute(f"INSERT INTO titles VALUES {', '.join(rows[start : start + 1_000])}")
+
+    @property
+    def titles(self) -> Mapping[bytes, Manifest]:
+        """The titles it has met."""
+        return self._titles.found
+
+    def size_at(self, as_of_ms: int) -> int:
+        """Return how many entries the log had at ``as_of_ms``."""
+        found = self._db.execute("SELECT count(*) FROM frames WHERE at_ms <= ?", [as_of_ms]).fetchone()
+        return int(found[0]) if found else 0
+
+    def months(self, size: int) -> set[str]:
+        """Return the months that the first ``size`` entries hold pulses of."""
+        days = {day for part in self._parts for day, first in part.head.days.items() if first < size}
+        return {month_of(day) for day in days}
+
+    def leaves(self, size: int) -> list[bytes]:
+        """Return the leaf hashes of the first ``size`` entries."""
+        query = "SELECT leaf FROM frames WHERE entry < ? ORDER BY entry"
+        return [leaf for (leaf,) in self._db.execute(query, [size]).fetchall()]
+
+    def stored(self, size: int, days: range) -> dict[bytes, int]:
+        """Return how many distinct pulses of each ticket of ``days`` the first ``size`` entries hold."""
+        self._read(days)
+        return dict(self._db.execute(steps.stored(_scope(days, size))).fetchall())
+
+    def viewing(
+        self, days: range, size: int, earlier: Sequence[Earlier], settled_size: int, rules: Rules
+    ) -> Viewing:
+        """Return what the month of ``days`` comes to as the first ``size`` entries tell it.
+
+        What late pulses add to the months of ``earlier`` is what entries from ``settled_size`` on do.
+        """
+        total = _Total()
+        self._read(range(days.start - 1, days.stop))
+        for scope in self._scopes(range(days.start - 1, days.stop), size):
+            self._pass(scope, days, rules, total)
+        late: dict[RelayDay, int] = defaultdict(int)
+        settled: dict[RelayDay, int] = defaultdict(int)
+        for month in earlier:
+            self._carry(month, settled_size, size, rules, total, late, settled)
+        return total.viewing(gained(bounded(late, rules)[0], bounded(settled, rules)[0]), rules)
+
+    def _read(self, days: range) -> None:
+        """Look at the parts that hold pulses of ``days`` from now on; the last one at least."""
+        parts = [part for part in self._parts if any(day in days for day in part.head.days)] or self._parts[
+            -1:
+        ]
+        self._db.execute(
+            f"CREATE OR REPLACE TEMP VIEW pulses AS SELECT * FROM {parquet(part.pulses for part in parts)}"
+        )
+        self._rows = sum(part.head.rows for part in parts)
+
+    def _scopes(self, days: range, size: int) -> Iterator[Scope]:
+        passes = self._passes or min(BUCKETS, -(-self._rows // PASS_ROWS) or 1)
+        for number in range(passes):
+            first, end = number * BUCKETS // passes, (number + 1) * BUCKETS // passes
+            if first < end:
+                yield Scope(first, end - 1, days.start, days.stop - 1, size)
+
+    def _pass(self, scope: Scope, days: range, rules: Rules, total: _Total) -> None:
+        run = self._db.execute
+        run(steps.earlier(scope))
+        run(steps.walk(scope, rules))
+        run(steps.ride(scope, rules))
+        run(steps.ODD)
+        run(steps.hard(rules))
+        run(steps.plain(days.start))
+        run(steps.brought(scope, days.start))
+        run(steps.FULL_TITLES)
+        month, names = month_of(days.start), [b"", *self._names]
+        # no account is in two passes, and what is not plain comes after
+        total.ms.update(
+            ((names[number], month, account), ms) for number, account, ms in run(steps.BY_TITLE).fetchall()
+        )
+        total.days.update(
+            ((account, day), Sum(ms, pulses)) for account, day, ms, pulses in run(steps.BY_DAY).fetchall()
+        )
+        for number, gap_ms, gaps, start_ms, starts in run(steps.CUT).fetchall():
+            total.lose(self._names[number - 1], "gap", gap_ms, gaps)
+            total.lose(self._names[number - 1], "start", start_ms, starts)
+        relays = [*run(steps.BY_RELAY).fetchall(), *run(steps.capped_relays(scope)).fetchall()]
+        for number, day, kbytes in relays:
+            total.kbytes[self._relays[number - 1], day] += kbytes
+        for credits_ in self._hard(scope, rules):
+            total.add(_within(credits_, days))
+        for (facts,) in self._odd(scope, "SELECT account FROM odd", (scope.size,)):
+            credits_ = _within(credit(facts, rules), days)
+            total.add(credits_)
+            _bring(total.kbytes, credits_, self.titles, rules)
+
+    def _hard(self, scope: Scope, rules: Rules) -> Iterator[list[Credit]]:
+        """Yield the credits of each account's hard runs."""
+        for _, rows in self._bodies(scope, 0, "SELECT * FROM hard"):
+            credits_: list[Credit] = []
+            for _, of_run in groupby(rows, key=lambda row: (row.device, row.run)):
+                run = list(of_run)
+                prev = run[0]
+                before = None
+                if prev.prev_time is not None and prev.prev_at is not None:
+                    before = Before(prev.prev_time, prev.prev_at)
+                credits_ += credit_run([self._fact(row, row.late, ()) for row in run], before, rules)
+            yield cap_days(credits_, rules)
+
+    def _carry(
+        self, month: Earlier, then: int, size: int, pay: Rules, total: _Total, late: dict[RelayDay, int],
+        settled: dict[RelayDay, int],
+    ) -> None:  # fmt: skip
+        """Add what entries from ``then`` on bring the accounts they are about; the others gain nothing.
+
+        A relay's bound is over all accounts: on days where it might bite, all of them are looked at.
+        """
+        days = month.days
+        self._read(range(days.start - 1, days.stop))
+        everybody = _scope(days, size)
+        (most,) = self._db.execute(steps.busiest_relay(everybody)).fetchone() or (0,)
+        since = 0 if (most or 0) > relay_day_kbytes(pay) else then
+        for scope in self._scopes(range(days.start - 1, days.stop), size):
+            self._db.execute(steps.changed(scope, since))
+            groups = (
+                self._both(list(rows)) for _, rows in self._bodies(scope, then, steps.changed_tickets(scope))
+            )
+            odd = self._odd(scope, "SELECT account FROM changed WHERE strange", (then, size))
+            for before, after in chain(groups, ((pair[0], pair[1]) for pair in odd)):
+                old = _within(credit(before, month.rules), days)
+                new = _within(credit(after, month.rules), days)
+                total.add_carried(carry_in(old, new))
+                _bring(late, new, self.titles, pay)
+                _bring(settled, old, self.titles, pay)
+
+    def _both(self, rows: list[_Row]) -> tuple[list[Fact], list[Fact]]:
+        """Return an account's facts as they were told then, and as they are now."""
+        items = [(row, self._served(row)) for row in rows]
+        then = [self._fact(row, row.then_late, items_) for row, items_ in items if row.then_late is not None]
+        return then, [self._fact(row, row.late, items_) for row, items_ in items]
+
+    def _bodies(self, scope: Scope, then: int, tickets: str) -> Iterator[tuple[bytes, Iterator[_Row]]]:
+        cursor = self._db.execute(steps.bodies(scope, then, tickets))  # nothing else is asked meanwhile
+
+        def rows() -> Iterator[_Row]:
+            while found := cursor.fetchmany(_FETCH):
+                for row in found:
+                    yield _Row(*row[:15], row[15:])
+
+        yield from groupby(rows(), key=lambda row: row.account)
+
+    def _fact(self, row: _Row, late: int, items: tuple[tuple[bytes, int], ...]) -> Fact:
+        at_ms = row.day * DAY_MS + row.at
+        name = row.tid + row.seq.to_bytes(2, "big")  # one body to a number here, so this names it
+        return Fact(
+            row.account, row.device, row.tid, row.day, row.seq, name, at_ms, at_ms + late, row.cum, row.delta,
+            row.state, self._names[row.manifest - 1], items, "",
+        )  # fmt: skip
+
+    def _served(self, row: _Row) -> tuple[tuple[bytes, int], ...]:
+        pairs = zip(row.served[::2], row.served[1::2], strict=True)
+        return tuple(
+            (self._relays[r - 1], kbytes) for r, kbytes in pairs if r is not None and kbytes is not None
+        )
+
+    def _odd(self, scope: Scope, query: str, sizes: tuple[int, ...]) -> Iterator[list[list[Fact]]]:
+        """Yield the facts of accounts that only the log itself can tell, for each size of it."""
+        accounts = sorted(account for (account,) in self._db.execute(query).fetchall())
+        days = range(scope.first_day, scope.last_day + 1)
+        for start in range(0, len(accounts), ODD_ACCOUNTS):
+            chosen = frozenset(accounts[start : start + ODD_ACCOUNTS])
+            evidence = self._evidence(scope, chosen, days)
+            yield [evidence.facts(size, days, self._titles.find) for size in sizes]
+
+    def _evidence(self, scope: Scope, chosen: frozenset[bytes], days: range) -> Evidence:
+        def ours(holder: Holder) -> bool:
+            return holder.account in chosen
+
+        evidence = Evidence((), self._columns.office, days, chosen=ours)
+        accounts = "SELECT unnest([" + ", ".join(f"unhex('{a.hex()}')" for a in chosen) + "]) AS account"
+        for entry, segment, start in self._db.execute(steps.entries(scope, accounts)).fetchall():
+            found = read_entry(self._columns.segments, Place(segment, start))
+            if found is not None:
+                evidence.read(entry, found.payload)
+        return evidence
+
+
+class _Total:
+    """Sums in the making."""
+
+    def __init__(self) -> None:
+        self.ms: dict[Title, int] = defaultdict(int)
+        self.days: dict[AccountDay, Sum] = {}
+        self.carried_ms: dict[Title, int] = defaultdict(int)
+        self.carried_days: dict[AccountDay, Sum] = {}
+        self.kbytes: dict[RelayDay, int] = defaultdict(int)
+        self.cut_titles: dict[TitleCode, Sum] = {}
+
+    def add(self, credits_: Iterable[Credit]) -> None:
+        """Add credits of the month itself."""
+        for item in credits_:
+            fact = item.fact
+            if item.ms:
+                self.ms[fact.manifest, month_of(fact.day), fact.account] += item.ms
+                self.day(self.days, (fact.account, fact.day), item.ms, 1)
+            for code, ms in item.cuts:
+                self.lose(fact.manifest, code, ms, 1)
+
+    def add_carried(self, credits_: Iterable[Credit]) -> None:
+        """Add what late pulses bring to earlier months."""
+        for item in credits_:
+            fact = item.fact
+            self.carried_ms[fact.manifest, month_of(fact.day), fact.account] += item.ms
+            self.day(self.carried_days, (fact.account, fact.day), item.ms, 1)
+
+    @staticmethod
+    def day(days: dict[AccountDay, Sum], key: AccountDay, ms: int, pulses: int) -> None:
+        """Add to one account's day."""
+        days[key] = _plus(days.get(key), ms, pulses)
+
+    def lose(self, title: bytes, code: str, ms: int, pulses: int) -> None:
+        """Add to what does not count of a title."""
+        if pulses:
+            self.cut_titles[title, code] = _plus(self.cut_titles.get((title, code)), ms, pulses)
+
+    def viewing(self, carried_kbytes: Mapping[bytes, int], rules: Rules) -> Viewing:
+        """Return the sums."""
+        kbytes, over = bounded(self.kbytes, rules)
+        cut: dict[str, Sum] = {}
+        for (_, code), sum_ in self.cut_titles.items():
+            cut[code] = _plus(cut.get(code), *sum_)
+        return Viewing(
+            dict(self.ms), self.days, dict(self.carried_ms), self.carried_days, kbytes, carried_kbytes, cut,
+            over, self.cut_titles,
+        )  # fmt: skip
+
+
+@contextmanager
+def open_tally(
+    columns: Columns, titles: Titles, *, threads: int = THREADS, passes: int | None = None
+) -> Iterator[Tally]:
+    """Open the whole log as columns; ``passes`` over the buckets are chosen by the rows there are.
+
+    Raises:
+        LocalError: where log or disk fail.
+
+    """
+    with columns.whole() as parts, duck(columns.folder, threads=threads) as db:
+        yield Tally(columns, parts, db, titles, passes)
+
+
+def _scope(days: range, size: int) -> Scope:
+    return Scope(0, BUCKETS - 1, days.start, days.stop - 1, size)
+
+
+def _within(credits_: Iterable[Credit], days: range) -> list[Credit]:
+    return [item for item in credits_ if item.fact.day in days]
+
+
+def _plus(sum_: Sum | None, ms: int, pulses: int) -> Sum:
+    return Sum(ms, pulses) if sum_ is None else Sum(sum_.ms + ms, sum_.pulses + pulses)
+
+
+def _bring(
+    sums: dict[RelayDay, int], credits_: Iterable[Credit], titles: Mapping[bytes, Manifest], rules: Rules
+) -> None:
+    """Add what relays brought whole accounts."""
+    for key, kbytes in brought((item.fact for item in credits_), titles, rules).items():
+        sums[key] += kbytes

@@ -1,0 +1,431 @@
+"""A part of the columns: entries of the intake log that follow one another, as Parquet in one folder.
+
+``pulses`` has a row for every stored copy of a pulse, sorted by bucket, ticket and number, so that a
+bucket is read alone; accounts, tickets, titles and relays are small integers there, numbered in the
+order in which the log names them. ``tickets`` and the head say what the new numbers mean, ``frames``
+where each entry lies. The folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+import msgspec
+
+from ...protocol.errors import LocalError, RemoteError
+from ...protocol.merkle import leaf_hash
+from ...protocol.ports import TierName
+from ...protocol.pulse import Pulse, Viewing, open_viewing
+from ...protocol.ticket import TicketOffice
+from .admission import DUPLICATE, EQUIVOCATION, Copy, copies, open_frame, tickets
+from .duck import duck, parquet, quoted
+from .frame import condemned_pulses
+from .segments import Entry, Place
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+FIRST, AGAIN, OTHER_BODY, UNREADABLE, CONDEMNED = 0, 1, 2, 3, 4
+"""Kinds of row: a body's first copy, a later copy of it, another body under a number, no readable viewing,
+and the word of a later entry that a body's witness is false: that account is judged by the log itself."""
+NOBODY = 0
+"""The number of a title or relay that has none here; whoever watched it is judged by the log itself."""
+MAX_NEW_RELAYS = 1_000
+"""Relays a part may number: what viewers sign is theirs to invent, and must not fill the tables."""
+_ROW_GROUP = 30_720
+_SERVED = 4
+
+_PULSES = {
+    "met": "INTEGER", "seq": "SMALLINT", "at_ms": "BIGINT", "received_ms": "BIGINT", "cum_ms": "BIGINT",
+    "delta_ms": "INTEGER", "state": "UTINYINT", "manifest": "INTEGER", "kind": "UTINYINT", "entry": "BIGINT",
+    "relay1": "INTEGER", "kbytes1": "BIGINT", "relay2": "INTEGER", "kbytes2": "BIGINT",
+    "relay3": "INTEGER", "kbytes3": "BIGINT", "relay4": "INTEGER", "kbytes4": "BIGINT",
+}  # fmt: skip
+_MET = {
+    "met": "INTEGER", "tid": "VARCHAR", "account": "VARCHAR", "device": "INTEGER", "day": "INTEGER",
+    "bucket": "UTINYINT", "entry": "BIGINT",
+}  # fmt: skip
+_FRAMES = {"entry": "BIGINT", "at_ms": "BIGINT", "segment": "VARCHAR", "start": "BIGINT", "leaf": "VARCHAR"}
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What a part covers: entries ``first`` to before ``end``, the last at ``segment`` and ``offset``.
+
+    ``chain`` ties it to this very log; ``tickets``, ``titles`` and ``relays`` are how many numbers
+    were given before, the lists (hex) what this part added; ``days`` maps ticket days to the first
+    entry with a pulse of theirs.
+    """
+
+    v: int
+    first: int
+    end: int
+    segment: str
+    offset: int
+    chain: str
+    rows: int
+    tickets: int
+    new_tickets: int
+    titles: int
+    new_titles: list[str]
+    relays: int
+    new_relays: list[str]
+    days: dict[int, int]
+
+
+class Part(NamedTuple):
+    """A part on disk."""
+
+    folder: Path
+    head: Head
+
+    @property
+    def pulses(self) -> Path:
+        """One row per stored copy of a pulse."""
+        return self.folder / "pulses.parquet"
+
+    @property
+    def tickets(self) -> Path:
+        """One row per ticket that this part brought."""
+        return self.folder / "tickets.parquet"
+
+    @property
+    def frames(self) -> Path:
+        """One row per entry of the log."""
+        return self.folder / "frames.parquet"
+
+    @property
+    def date(self) -> str:
+        """The UTC date of its last entry."""
+        return self.head.segment[:10]
+
+    @property
+    def place(self) -> Place:
+        """Where its last entry lies in the log."""
+        return Place(self.head.segment, self.head.offset)
+
+
+class Names:
+    """Small numbers for titles and relays, from 1, in the order they are met."""
+
+    def __init__(self, parts: Iterable[Part], known: Callable[[bytes], object]) -> None:
+        """Continue after ``parts``; only a title that ``known`` finds is given a number."""
+        parts = list(parts)
+        self._known = known
+        self.titles = [bytes.fromhex(name) for part in parts for name in part.head.new_titles]
+        self.relays = [bytes.fromhex(name) for part in parts for name in part.head.new_relays]
+        self._title = {name: number for number, name in enumerate(self.titles, 1)}
+        self._relay = {name: number for number, name in enumerate(self.relays, 1)}
+        self._fresh = 0
+
+    def title(self, digest: bytes) -> int:
+        """Return the number of a title, ``NOBODY`` for one that is not published."""
+        number = self._title.get(digest, NOBODY)
+        if number == NOBODY and self._known(digest) is not None:
+            self.titles.append(digest)
+            number = self._title[digest] = len(self.titles)
+        return number
+
+    def relay(self, key: bytes) -> int:
+        """Return the number of a relay, ``NOBODY`` where this part has met too many new ones."""
+        number = self._relay.get(key, NOBODY)
+        if number == NOBODY and self._fresh < MAX_NEW_RELAYS:
+            self._fresh += 1
+            self.relays.append(key)
+            number = self._relay[key] = len(self.relays)
+        return number
+
+    def next_part(self) -> None:
+        """Let the next part number relays again."""
+        self._fresh = 0
+
+
+def bucket_of(account: bytes) -> int:
+    """Return the bucket of an account, 0 to 255."""
+    return sha256(account).digest()[0]
+
+
+def read_part(folder: Path) -> Part | None:
+    """Open a part; None for a folder that is none, or of another version."""
+    try:
+        head = msgspec.json.decode((folder / "head.json").read_bytes(), type=Head)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return Part(folder, head) if head.v == 1 else None
+
+
+def write_part(
+    root: Path,
+    before: Sequence[Part],
+    entries: Iterable[Entry],
+    office: TicketOffice,
+    names: Names,
+) -> Part:
+    """Write ``entries``, which follow the parts ``before``, into a folder of ``root``.
+
+    Raises:
+        LocalError: where the disk refuses, or the log names a ticket it never brought.
+
+    """
+    names.next_part()
+    draft = _draft(root)
+    titles, relays = len(names.titles), len(names.relays)
+    reader = _Reader(draft, before[-1].head.end if before else 0, office, names)
+    try:
+        reader.read(entries)
+        base = before[-1].head.tickets + before[-1].head.new_tickets if before else 0
+        with duck(root) as db:
+            rows, fresh, days = _write_tables(db, draft, [part.tickets for part in before], base)
+        head = Head(
+            1, reader.first, reader.end, reader.place.segment, reader.place.offset, reader.chain.hex(), rows,
+            base, fresh, titles, [name.hex() for name in names.titles[titles:]], relays,
+            [name.hex() for name in names.relays[relays:]], days,
+        )  # fmt: skip
+        return _publish(draft, root / _range_name(head), head)
+    except OSError as error:
+        message = f"the columns in {root} cannot be written: {error.strerror}"
+        raise LocalError(message, reason="columns") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def merge_parts(root: Path, parts: Sequence[Part]) -> Part:
+    """Write several parts that follow one another as one, and delete them."""
+    draft = _draft(root)
+    heads = [part.head for part in parts]
+    first, last = heads[0], heads[-1]
+    try:
+        with duck(root) as db:
+            for file, order in (
+                ("pulses.parquet", "bucket, ticket, seq, entry"),
+                ("tickets.parquet", "bucket, ticket"),
+                ("frames.parquet", "entry"),
+            ):
+                table = parquet(part.folder / file for part in parts)
+                _copy(db, f"SELECT * FROM {table} ORDER BY {order}", draft / file)
+        days: dict[int, int] = {}
+        for head in heads:
+            for day, entry in head.days.items():
+                days.setdefault(day, entry)
+        merged = msgspec.structs.replace(
+            last,
+            first=first.first,
+            rows=sum(head.rows for head in heads),
+            tickets=first.tickets,
+            new_tickets=sum(head.new_tickets for head in heads),
+            titles=first.titles,
+            new_titles=[name for head in heads for name in head.new_titles],
+            relays=first.relays,
+            new_relays=[name for head in heads for name in head.new_relays],
+            days=days,
+        )
+        part = _publish(draft, root / _range_name(merged), merged)
+    except OSError as error:
+        message = f"the columns in {root} cannot be written: {error.strerror}"
+        raise LocalError(message, reason="columns") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    for old in parts:
+        shutil.rmtree(old.folder, ignore_errors=True)
+    return part
+
+
+class _Reader:
+    """Turns log entries into lines that DuckDB reads."""
+
+    def __init__(self, folder: Path, first: int, office: TicketOffice, names: Names) -> None:
+        self.first = self.end = first
+        self.place = Place("", 0)
+        self.chain = b""
+        self._folder = folder
+        self._office = office
+        self._names = names
+        self._met: dict[bytes, int] = {}
+        self._keys: dict[bytes, bytes] = {}
+        self._brought: set[bytes] = set()
+
+    def read(self, entries: Iterable[Entry]) -> None:
+        with (
+            (self._folder / "pulses.csv").open("w") as pulses,
+            (self._folder / "met.csv").open("w") as met,
+            (self._folder / "frames.csv").open("w") as frames,
+        ):
+            for entry in entries:
+                self._entry(entry, pulses, met, frames)
+            for tid, number in self._met.items():
+                if tid not in self._brought:
+                    met.write(f"{number},{tid.hex()},,,,,\n")
+
+    def _entry(self, entry: Entry, pulses: TextIO, met: TextIO, frames: TextIO) -> None:
+        frame = open_frame(entry.payload)
+        number, place = self.end, entry.place
+        frames.write(
+            f"{number},{frame.at_ms},{place.segment},{place.offset},{leaf_hash(entry.payload).hex()}\n"
+        )
+        for ticket in tickets(frame):
+            if ticket.tid not in self._brought:
+                self._brought.add(ticket.tid)
+                holder = self._office.holder(ticket)
+                met.write(
+                    f"{self._number(ticket.tid)},{ticket.tid.hex()},{holder.account.hex()},{holder.device},"
+                    f"{ticket.day},{bucket_of(holder.account)},{number}\n"
+                )
+        pulses.writelines(self._row(copy, number) for copy in copies(frame))
+        pulses.writelines(self._condemned(pulse, frame.at_ms, number) for pulse in condemned_pulses(frame))
+        self.end, self.place, self.chain = number + 1, place, entry.chain
+
+    def _row(self, copy: Copy, entry: int) -> str:
+        pulse = copy.pulse
+        met = self._number(pulse.tid)
+        kind = AGAIN if copy.verdict == DUPLICATE else OTHER_BODY if copy.verdict == EQUIVOCATION else FIRST
+        try:
+            viewing = open_viewing(pulse, self._keys[pulse.tid])
+        except RemoteError:
+            state, title, served = 0, NOBODY, ""
+            kind = AGAIN if kind == AGAIN else UNREADABLE
+        else:
+            state, title = viewing.state, self._names.title(viewing.manifest)
+            items = list(self._served(viewing))
+            kind = UNREADABLE if kind == FIRST and any(relay == NOBODY for relay, _ in items) else kind
+            served = ",".join(f"{relay},{kbytes}" for relay, kbytes in items)
+            served += "," * (2 * (_SERVED - len(items)) - (0 if items else 1))
+        return (
+            f"{met},{pulse.seq},{pulse.at_ms},{copy.stamp_ms},{pulse.cum_ms},{pulse.delta_ms},{state},{title},"
+            f"{kind},{entry},{served or ',' * (2 * _SERVED - 1)}\n"
+        )
+
+    def _condemned(self, pulse: Pulse, at_ms: int, entry: int) -> str:
+        return (
+            f"{self._number(pulse.tid)},{pulse.seq},{pulse.at_ms},{at_ms},{pulse.cum_ms},{pulse.delta_ms},0,"
+            f"{NOBODY},{CONDEMNED},{entry},{',' * (2 * _SERVED - 1)}\n"
+        )
+
+    def _served(self, viewing: Viewing) -> Iterator[tuple[int, int]]:
+        for item in viewing.served:
+            if item.tier == TierName.RELAY:
+                yield self._names.relay(item.relay), item.kbytes
+
+    def _number(self, tid: bytes) -> int:
+        number = self._met.get(tid)
+        if number is None:
+            number = self._met[tid] = len(self._met)
+            self._keys[tid] = self._office.key(tid)
+        return number
+
+
+def _write_tables(
+    db: DuckDBPyConnection, draft: Path, earlier: list[Path], base: int
+) -> tuple[int, int, dict[int, int]]:
+    """Number the tickets and write the tables; returns rows, new tickets, and each day's first entry."""
+    db.execute(
+        f"CREATE TABLE met AS SELECT * REPLACE (unhex(tid) AS tid) FROM {_csv(draft / 'met.csv', _MET)}"
+    )
+    known = (
+        parquet(earlier)
+        if earlier
+        else "(SELECT NULL::BLOB AS tid, 0 AS ticket, 0 AS day, 0 AS bucket WHERE false)"
+    )
+    db.execute(
+        f"""
+        CREATE TABLE numbered AS
+        SELECT met, tid, account, device, entry, day, bucket, ticket IS NULL AS fresh,
+            coalesce(ticket, {base} + row_number() OVER (PARTITION BY ticket IS NULL ORDER BY met))::INTEGER
+                AS ticket
+        FROM (
+            SELECT m.met, m.tid, m.account, m.device, m.entry, k.ticket,
+                coalesce(k.day, m.day)::INTEGER AS day, coalesce(k.bucket, m.bucket)::UTINYINT AS bucket
+            FROM met m
+            LEFT JOIN (SELECT tid, ticket, day, bucket FROM {known} SEMI JOIN met USING (tid)) k USING (tid)
+        )
+        """
+    )
+    strays, fresh = _row(db, "SELECT count(*) FILTER (day IS NULL), count(*) FILTER (fresh) FROM numbered")
+    if strays:
+        message = (
+            "the intake log holds pulses of tickets it never brought; "
+            "bring it back with `farcast origin restore`"
+        )
+        raise LocalError(message, reason="damaged")
+    _copy(
+        db,
+        """
+        SELECT ticket, tid, unhex(account) AS account, device, day, bucket, entry FROM numbered
+        WHERE fresh ORDER BY bucket, ticket
+        """,
+        draft / "tickets.parquet",
+    )
+    _copy(
+        db,
+        f"""
+        SELECT bucket, ticket, seq, day, (at_ms - day::BIGINT * 86400000)::INTEGER AS at_ms,
+            received_ms - at_ms AS late_ms,
+            cum_ms, delta_ms, state, manifest, kind, p.entry,
+            relay1, kbytes1, relay2, kbytes2, relay3, kbytes3, relay4, kbytes4
+        FROM {_csv(draft / "pulses.csv", _PULSES)} p JOIN numbered USING (met)
+        ORDER BY bucket, ticket, seq, p.entry
+        """,
+        draft / "pulses.parquet",
+    )
+    frames = (
+        f"SELECT * REPLACE (unhex(leaf) AS leaf) FROM {_csv(draft / 'frames.csv', _FRAMES)} ORDER BY entry"
+    )
+    _copy(db, frames, draft / "frames.parquet")
+    for file in ("met.csv", "pulses.csv", "frames.csv"):
+        (draft / file).unlink()
+    pulses = parquet([draft / "pulses.parquet"])
+    (rows,) = _row(db, f"SELECT count(*) FROM {pulses}")
+    first = f"SELECT day, min(entry) FROM {pulses} WHERE kind <> {CONDEMNED} GROUP BY day ORDER BY day"
+    days = db.execute(first).fetchall()
+    return rows, fresh, {int(day): int(entry) for day, entry in days}
+
+
+def _csv(path: Path, columns: dict[str, str]) -> str:
+    types = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
+    options = f"auto_detect=false, header=false, delim=',', nullstr='', columns={{{types}}}"
+    return f"read_csv({quoted(path)}, {options})"
+
+
+def _copy(db: DuckDBPyConnection, query: str, path: Path) -> None:
+    options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP}"
+    db.execute(f"COPY ({query}) TO {quoted(path)} ({options})")
+
+
+def _row(db: DuckDBPyConnection, query: str) -> tuple[int, ...]:
+    found = db.execute(query).fetchone()
+    assert found is not None
+    return tuple(int(value) for value in found)
+
+
+def _draft(root: Path) -> Path:
+    draft = root / f"draft-{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700, parents=True)
+    return draft
+
+
+def _range_name(head: Head) -> str:
+    return f"{head.first:012d}-{head.end:012d}"
+
+
+def _publish(draft: Path, target: Path, head: Head) -> Part:
+    """Make a part durable, then visible."""
+    (draft / "head.json").write_bytes(msgspec.json.encode(head))
+    for file in draft.iterdir():
+        _sync(file)
+    _sync(draft)
+    shutil.rmtree(target, ignore_errors=True)
+    draft.rename(target)
+    _sync(target.parent)
+    return Part(target, head)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
