@@ -221,6 +221,25 @@ class Money(Table, frozen=True):
         ),
     ]
     patron_fee_basis_points: Annotated[int, Meta(ge=0, le=10_000)]
+    payout_min_cents: Annotated[int, Meta(ge=1, le=10**9)]
+    payout_day: Annotated[int, Meta(ge=1, le=28)]
+    withholding: Annotated[
+        dict[
+            Annotated[str, Meta(pattern=r"^([A-Z]{2}(-[A-Z0-9]{1,3})?|\*)$")],
+            Annotated[int, Meta(ge=0, le=9_999)],
+        ],
+        Meta(max_length=500, description="regions with basis points from 0 to 9999, such as DE = 1500"),
+    ]
+
+
+class Payout(Table, frozen=True):
+    """``[payout]``: the account that pays, and the provider that is asked to (docs/cli.md, "Payouts")."""
+
+    name: Line
+    iban: Line
+    bic: Line
+    url: Line
+    key: Line
 
 
 class Intake(Table, frozen=True):
@@ -289,6 +308,7 @@ class Settings:
     fill: Fill
     deny: Deny
     money: Money
+    payout: Payout
     trust: Trust
     access: Access
     ipfs: Ipfs
@@ -336,6 +356,8 @@ class Settings:
                 text = "(set)" if value else ""
             elif isinstance(value, list):
                 text = ", ".join(cast("list[str]", value))
+            elif isinstance(value, dict):
+                text = ", ".join(f"{key} = {part}" for key, part in cast("dict[str, int]", value).items())
             else:
                 text = str(value).lower() if isinstance(value, bool) else str(value)
             rows.append((name, text, origin))
@@ -410,6 +432,7 @@ TABLES: Mapping[str, type[Table]] = {
     "fill": Fill,
     "deny": Deny,
     "money": Money,
+    "payout": Payout,
     "trust": Trust,
     "access": Access,
     "ipfs": Ipfs,

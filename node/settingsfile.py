@@ -71,4 +71,7 @@ def _parsed(text: str) -> dict[str, object] | None:
 
 def _toml(value: object) -> str:
     """Write a value as TOML; JSON's texts, numbers, lists and truth values are TOML's too."""
+    if isinstance(value, dict):
+        parts = cast("dict[str, int]", value).items()
+        return "{ " + ", ".join(f"{json.dumps(key)} = {part}" for key, part in parts) + " }"
     return json.dumps(value, ensure_ascii=False)

@@ -30,6 +30,9 @@ def convert(name: str, kind: Any, value: object, *, text: bool) -> Any:  # noqa:
         value = read_rate(value)
     elif text and isinstance(value, str) and isinstance(_bare(kind), msgspec.inspect.ListType):
         value = [part.strip() for part in value.split(",") if part.strip()]
+    elif text and isinstance(value, str) and isinstance(_bare(kind), msgspec.inspect.DictType):
+        parts = [part.partition("=") for part in value.split(",") if part.strip()]
+        value = {name.strip(): int(number) for name, _, number in parts}
     elif text and isinstance(value, str):
         value = value.strip()
     return msgspec.convert(value, kind, strict=not text)

@@ -105,6 +105,26 @@ def _relay_keys(db: sqlite_utils.Database) -> None:
     )
 
 
+@MIGRATIONS(name="0004_payee_terms")
+def _payee_terms(db: sqlite_utils.Database) -> None:
+    """Where payees are paid, known to this file alone; ``points`` NULL: their region's rate."""
+    db.table("payee_terms").create(
+        {
+            "payee": str,
+            "region": str,
+            "iban": str,
+            "bic": str,
+            "account": str,
+            "points": int,
+            "blocked": str,
+        },
+        pk="payee",
+        foreign_keys=[("payee", "payee", "id")],
+        not_null={"region", "iban", "bic", "account", "blocked"},
+        strict=True,
+    )
+
+
 @MIGRATIONS(name="0005_payee_keys")
 def _payee_keys(db: sqlite_utils.Database) -> None:
     """Which boxes may ask what a payee earns."""

@@ -33,7 +33,7 @@ SILENCE_S = 600.0
 """The longest a command waits between two lines; encoding reports every second or so."""
 BEAT_S = 15.0
 MEDIA_TYPE = "application/x-ndjson"
-LONG = frozenset({"publish", "release", "settle", "report"})
+LONG = frozenset({"publish", "release", "settle", "report", "payout_run"})
 """Actions of which only one may be at work at a time."""
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,10 @@ import typer
 
 from ..node.console import Console, DebugOption, HomeOption, JsonOption, guarded
 from ..protocol.errors import UsageError
-from .errand import origin_home as _home
-from .errand import perform as _perform
+from .command import origin_home as _home
+from .command import perform as _perform
 from .money import cli as money
+from .payout.cli import app as payout
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,7 +34,7 @@ relays = typer.Typer(
 app.add_typer(account, name="account")
 app.add_typer(payee, name="payee")
 app.add_typer(relays, name="relays")
-money.add_to(app, payee)
+app.add_typer(payout, name="payout")
 
 DEFAULT_PORT = 7433
 PASSPHRASE_LIMIT_BYTES = 4_096
@@ -44,6 +45,25 @@ PassphraseOption = Annotated[
 ]
 TitleArgument = Annotated[str, typer.Argument(help="The title's id, as `farcast origin list` shows it.")]
 MonthOption = Annotated[str | None, typer.Option(help="YYYY-MM; the month before this one by default.")]
+PayeeName = Annotated[str | None, typer.Option("--name", help="Who that is, as their bank knows them.")]
+PayeeMethod = Annotated[str | None, typer.Option("--method", help="How they are paid: sepa, http or manual.")]
+PayeeRegion = Annotated[
+    str | None, typer.Option("--region", help="Where they are taxed, an ISO 3166 code like DE or US-CA.")
+]
+PayeeIban = Annotated[str | None, typer.Option("--iban", help="Their bank account; lists show it masked.")]
+PayeeBic = Annotated[str | None, typer.Option("--bic", help="Its bank's code; seldom needed.")]
+PayeeAccount = Annotated[
+    str | None, typer.Option("--account", help="What the payment provider of method http calls them.")
+]
+PayeePoints = Annotated[
+    int | None,
+    typer.Option(
+        "--withholding", help="Basis points withheld, before what [money] withholding says; -1: as it says."
+    ),
+]
+PayeeBlock = Annotated[
+    str | None, typer.Option("--block", help="Why nothing is paid out for now; empty: it is again.")
+]
 _ACCESS = {"open": "open to everybody", "ticket": "encrypted; plays with a ticket"}
 
 
@@ -210,22 +230,50 @@ def account_list(home: HomeOption = None, as_json: JsonOption = False, debug: De
 
 
 @payee.command(
-    "add", epilog="Example: farcast origin payee add studio.one --name 'Studio One' --method 'IBAN ...'"
+    "add",
+    epilog="Example: farcast origin payee add ada --name 'Ada L.' --method sepa --iban 'DE89...' --region DE",
 )
 @guarded
 def payee_add(
     payee_id: Annotated[str, typer.Argument(metavar="ID", help="Small letters, digits, dots and dashes.")],
-    name: Annotated[str, typer.Option(help="Who that is.")] = "",
-    method: Annotated[str, typer.Option(help="How they are paid, in your words.")] = "",
+    name: PayeeName = None,
+    method: PayeeMethod = None,
+    region: PayeeRegion = None,
+    iban: PayeeIban = None,
+    bic: PayeeBic = None,
+    account_id: PayeeAccount = None,
+    withholding: PayeePoints = None,
+    block: PayeeBlock = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Add somebody to be paid; again with other words corrects them."""
     del debug
-    console = Console(as_json=as_json)
-    found = _perform(home, "payee_add", {"payee": payee_id, "name": name, "method": method}, console)
-    console.result(found, f"{payee_id} can be paid")
+    wishes = _wishes(name, method, region, iban, bic, account_id, withholding, block)
+    _show_payee(_put_payee(home, "payee_add", payee_id, wishes, as_json), as_json)
+
+
+@payee.command("set", epilog="Example: farcast origin payee set ada --iban 'DE89...'")
+@guarded
+def payee_set(
+    payee_id: Annotated[str, typer.Argument(metavar="ID", help="The payee.")],
+    name: PayeeName = None,
+    method: PayeeMethod = None,
+    region: PayeeRegion = None,
+    iban: PayeeIban = None,
+    bic: PayeeBic = None,
+    account_id: PayeeAccount = None,
+    withholding: PayeePoints = None,
+    block: PayeeBlock = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Change how somebody is paid; what is not named stays, an empty text takes it away."""
+    del debug
+    wishes = _wishes(name, method, region, iban, bic, account_id, withholding, block)
+    _show_payee(_put_payee(home, "payee_set", payee_id, wishes, as_json), as_json)
 
 
 @payee.command("list", epilog="Example: farcast origin payee list")
@@ -236,7 +284,11 @@ def payee_list(home: HomeOption = None, as_json: JsonOption = False, debug: Debu
     console = Console(as_json=as_json)
     found = _perform(home, "payee_list", {}, console)
     console.table(
-        ["payee", "name", "method"], [(row["id"], row["name"], row["method"]) for row in found["payees"]]
+        ["payee", "name", "method", "to", "region", ""],
+        [
+            (row["id"], row["name"], row["method"], row["iban"] or row["account"], row["region"], _kept(row))
+            for row in found["payees"]
+        ],
     )
     console.result(found, *([] if found["payees"] else ["Nobody yet: farcast origin payee add ID"]))
 
@@ -540,7 +592,10 @@ def ledger(
     del debug
     console = Console(as_json=as_json)
     found = _perform(home, "ledger", {"account": account, "after": after}, console)
-    console.say(f"{found['ledger']}, cents of {found['currency']}")
+    console.say(
+        f"{found['ledger']}: {found['transactions']} transactions, cents of {found['currency']}, "
+        f"head {found['head'][:16]}"
+    )
     if account is None:
         console.table(["account", "cents"], [(row["account"], row["cents"]) for row in found["balances"]])
         console.result(found, *([] if found["balances"] else ["Nothing is booked: farcast origin book"]))
@@ -645,6 +700,45 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
         f"  root      version {found['root']['version']}, {found['root']['threshold']}, "
         f"until {found['root']['expires']}",
     )
+
+
+money.add_to(app, payee)
+
+
+def _wishes(
+    name: str | None, method: str | None, region: str | None, iban: str | None, bic: str | None,
+    account_id: str | None, withholding: int | None, block: str | None,
+) -> dict[str, object]:  # fmt: skip
+    """Return what the options name of a payee's terms."""
+    named = {
+        "name": name, "method": method, "region": region, "iban": iban, "bic": bic, "account": account_id,
+        "points": withholding, "blocked": block,
+    }  # fmt: skip
+    return {key: value for key, value in named.items() if value is not None}
+
+
+def _put_payee(
+    home: Path | None, action: str, payee_id: str, wishes: dict[str, object], as_json: bool
+) -> dict[str, Any]:
+    return _perform(home, action, {"payee": payee_id, "terms": wishes}, Console(as_json=as_json))
+
+
+def _show_payee(found: dict[str, Any], as_json: bool) -> None:
+    to = found["iban"] or found["account"]
+    how = (
+        f"is paid by {found['method']}{f' to {to}' if to else ''}" if found["method"] else "can be owed money"
+    )
+    hint = "" if found["method"] else f"; to pay it: farcast origin payee set {found['payee']} --method sepa"
+    kept = f"; {_kept(found)}" if _kept(found) else ""
+    Console(as_json=as_json).result(found, f"{found['payee']} {how}{hint}{kept}")
+
+
+def _kept(row: dict[str, Any]) -> str:
+    """Say what is kept from a payee: everything, or their own share of tax."""
+    if row["blocked"]:
+        return f"blocked: {row['blocked']}"
+    points = row["withholding_basis_points"]
+    return "" if points is None else f"{points / 100:g} % withheld"
 
 
 def _withdraw(home: Path | None, action: str, title: str, sentence: str, console: Console) -> None:

@@ -38,7 +38,7 @@ from ..protocol.identity import parse_peer_id, peer_id
 from ..protocol.invite import Invite, Kind, format_invite
 from ..protocol.manifest import Manifest, open_manifest
 from ..protocol.ticket import DAY_MS
-from .accounts import INVITE_DAYS, Accounts, Payee
+from .accounts import INVITE_DAYS, Accounts
 from .cdn.edges import FOLDER as PURGES
 from .cdn.edges import Edges
 from .cdn.paths import title_paths
@@ -52,6 +52,8 @@ from .money.bookings import parse_split
 from .money.bursary import Bursary
 from .money.ledgerwatch import LedgerWatch
 from .money.treasury import Treasury
+from .payout.desk import PayoutDesk
+from .payout.payees import Wishes
 from .publish import pin_label, publish
 from .repository import ROOT_WARNING_DAYS
 from .roster import Roster
@@ -105,6 +107,9 @@ class Office:
         self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
         self.bursary = Bursary(self.treasury, self.roster, clock_ms, self._registry)
         self.books = LedgerWatch(self.treasury.check_ledger, self._registry)
+        self.payouts = PayoutDesk(
+            home, settings, self.accounts, self.treasury, self.keys.publisher.key, clock_ms, self._registry
+        )
         rpc = settings.kubo.rpc
         self._mirror = Mirror(rpc, self._registry) if rpc else None
         self._own_store: DiskStore | None = None
@@ -119,7 +124,14 @@ class Office:
             "account_erase": self.account_erase,
             "account_list": self.account_list,
             "payee_add": self.payee_add,
-            "payee_list": self.payee_list,
+            "payee_set": self.payee_set,
+            "payee_list": self.payouts.list_payees,
+            "payout_list": self.payouts.overview,
+            "payout_run": self.payouts.run,
+            "payout_confirm": self.payouts.confirm,
+            "payout_fail": self.payouts.fail,
+            "payout_show": self.payouts.show,
+            "payout_read": self.payouts.read,
             "announce": self.announce,
             "renew": self.renew,
             "publish": self.publish,
@@ -254,14 +266,13 @@ class Office:
             ]
         }
 
-    def payee_add(self, payee: str, name: str = "", method: str = "") -> Result:
-        """Add somebody to be paid, or correct name and method."""
-        self.accounts.add_payee(Payee(payee, name or payee, method), self._clock_ms())
-        return {"payee": payee, "name": name or payee, "method": method}
+    def payee_add(self, payee: str, terms: Wishes | None = None) -> Result:
+        """Add somebody to be paid, or correct what ``terms`` names."""
+        return self.payouts.put_payee(payee, terms or Wishes(), new=True)
 
-    def payee_list(self) -> Result:
-        """List who is paid."""
-        return {"payees": [payee._asdict() for payee in self.accounts.payees()]}
+    def payee_set(self, payee: str, terms: Wishes) -> Result:
+        """Change the terms of somebody who is paid already."""
+        return self.payouts.put_payee(payee, terms, new=False)
 
     def payee_key(self, payee: str, key: str) -> Result:
         """Let the box with this id see what a payee earns."""

@@ -49,6 +49,7 @@ TICK_S = 60.0
 SEAL_S = 15.0
 EARNINGS_S = 30.0
 """A pulse shows in the provisional earnings within a minute of its arrival."""
+PAYOUT_S = 60.0
 
 
 class OriginBox:
@@ -227,11 +228,15 @@ class OriginBox:
     async def _look_at_edges(self) -> None:
         await asyncio.to_thread(self.office.look_at_edges)
 
+    async def _tend_payouts(self) -> None:
+        await asyncio.to_thread(self.office.payouts.tend)
+
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
         self.box.every("seal", SEAL_S, self.service.seal)
         self.box.every("inspection", LOOK_S, self._inspect)
         self.box.every("edges", TICK_S, self._tend_edges)
+        self.box.every("payouts", PAYOUT_S, self._tend_payouts)
         self.box.every("edge_look", self.office.watch.pause_s, self._look_at_edges)
         self.box.every("settle", TICK_S, self._settle)
         self.box.every("earnings", EARNINGS_S, self._count_earnings)

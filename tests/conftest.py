@@ -10,10 +10,13 @@ import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from farcast.tests.postgres import PostgresServer
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell, and so in every child
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -33,6 +36,7 @@ HOW_TO_INSTALL = {
     "ipfs": ".ci/peers.sh kubo",
     "nft": "apt-get install nftables",
     "miniupnpd": "apt-get install miniupnpd-nftables",
+    "initdb": "apt-get install postgresql",
     "nginx": "apt-get install nginx-light",
     "node": "apt-get install nodejs",
     "promtool": "apt-get install prometheus",
@@ -74,6 +78,21 @@ def need() -> Need:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def postgres(need: Need) -> Generator[PostgresServer]:
+    """Yield a real PostgreSQL server."""
+    from farcast.tests.postgres import PostgresServer
+
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    programs = Path(need("initdb", *reversed(versions))).parent
+    need("setpriv")
+    server = PostgresServer(programs)
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 @pytest.fixture(scope="session")

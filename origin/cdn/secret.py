@@ -44,7 +44,7 @@ def read_secret(where: str, environ: Mapping[str, str]) -> Secret:
     if where.startswith("$"):
         what, text = f"the variable {where[1:]}", environ.get(where[1:], "")
         if not text:
-            raise UsageError(f"{what} is not set; [cdn] zones reads a CDN's key from it", reason="bad_key")
+            raise UsageError(f"{what} is not set; the settings read a key from it", reason="bad_key")
     else:
         what, text = f"the key file {where}", _read(Path(where))
     text = text.strip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import logging
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -23,6 +23,8 @@ from .treasury import Treasury
 
 Result = dict[str, Any]
 
+log = logging.getLogger(__name__)
+
 BEGINNING = "the beginning"
 
 
@@ -39,14 +41,16 @@ class Bursary:
         self._treasury = treasury
         self._roster = roster
         self._clock_ms = clock_ms
-        self._reporting = threading.Lock()
         self._registry = registry
         self.clerk: Clerk | None = None
         """Who settles by itself; set by an origin that runs."""
 
     def open(self) -> None:
         """Open the books and note the rules, before several threads ask for them."""
-        self.note_rules(self._clock_ms())
+        now_ms = self._clock_ms()
+        newest = self.note_rules(now_ms)
+        if newest.month > month_at(now_ms):
+            log.warning("[money] was changed: those rules hold from %s on", newest.month)
         _ = self._treasury.closing
 
     @property
@@ -153,6 +157,8 @@ class Bursary:
 
     def facts(self) -> Result:
         """Return what ``origin status`` says of holds and rules; None where the ledger does not answer."""
+        if not self._treasury.begun:
+            return {"holds": Waiting(0, 0, 0, 0)._asdict(), "rules": None, "money_warnings": []}
         try:
             now_ms = self._clock_ms()
             versions, waiting = self._know_rules(now_ms), self.holds.waiting(now_ms)
@@ -184,7 +190,7 @@ class Bursary:
 
     def transactions(self) -> int:
         """Return how many transactions the ledger has."""
-        return self._treasury.ledger.size()
+        return self._treasury.ledger.head()[0]
 
     def open_months(self) -> tuple[str, ...]:
         """Return the months behind it that have pulses or bookings."""
@@ -201,13 +207,11 @@ class Bursary:
 
     def write_report(self, month: str) -> None:
         """Write a settled month's report."""
-        closing = self._treasury.closing
-        with self._reporting:
-            try:
-                closing.report(month)
-            except LocalError as error:
-                if error.reason != "report" or not closing.has_report(month):
-                    raise  # else another process has just put the same report there
+        try:
+            self._treasury.report(month, self._clock_ms())
+        except LocalError as error:
+            if error.reason != "report" or not self.has_report(month):
+                raise  # else another process has just put the same report there
 
     def waiting(self, now_ms: int) -> Waiting:
         """Say which holds wait for somebody to decide."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ...node.console import Console, DebugOption, HomeOption, JsonOption, guarded
-from ..errand import perform
+from ..command import perform
 
 HoldArgument = Annotated[str, typer.Argument(metavar="ID", help="Its id, or the unique beginning of it.")]
 _SPANS = ((86_400_000, "days"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))

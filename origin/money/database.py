@@ -56,11 +56,11 @@ class Rows(Protocol):
 class Session(Protocol):
     """An open transaction of a database."""
 
-    def execute(self, sql: str, values: Sequence[Value] = ()) -> Rows:
+    def execute(self, sql: str, values: Sequence[Value] = (), /) -> Rows:
         """Run one statement."""
         ...
 
-    def executemany(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+    def executemany(self, sql: str, rows: Iterable[Sequence[Value]], /) -> object:
         """Run one statement for each row of values."""
         ...
 

@@ -83,25 +83,27 @@ def _relays(look: Look, first_keys: Mapping[bytes, bytes]) -> dict[bytes, RelayE
 
 
 def _payees(look: Look) -> dict[str, PayeeEarning]:
-    sums: dict[str, list[int]] = defaultdict(lambda: [0] * 4)
+    sums: dict[str, tuple[int, int, int, int]] = defaultdict(lambda: (0, 0, 0, 0))
     for line in look.outcome.lines:
-        parts = (line.share_cents, line.paid_cents, line.held_cents, line.capped_cents)
-        sums[line.payee] = [total + part for total, part in zip(sums[line.payee], parts, strict=True)]
+        share, paid, held, capped = sums[line.payee]
+        sums[line.payee] = (
+            share + line.share_cents,
+            paid + line.paid_cents,
+            held + line.held_cents,
+            capped + line.capped_cents,
+        )
     viewed = _viewed(look)
     cut: dict[str, dict[str, CodeLine]] = defaultdict(dict)
     for (digest, code), sum_ in look.viewing.cut_titles.items():
         for payee in look.titles[digest].payees if digest in look.titles else ():
             before = cut[payee.payee].get(code, CodeLine(code, 0, 0))
             cut[payee.payee][code] = CodeLine(code, before.pulses + sum_.pulses, before.ms + sum_.ms)
-    return {
-        payee: PayeeEarning(
-            payee,
-            viewed.get(payee, []),
-            *sums[payee],
-            [line for _, line in sorted(cut.get(payee, {}).items())],
-        )
-        for payee in sorted({*sums, *cut})
-    }
+    found: dict[str, PayeeEarning] = {}
+    for payee in sorted({*sums, *cut}):
+        share, paid, held, capped = sums[payee]
+        uncounted = [line for _, line in sorted(cut[payee].items())]
+        found[payee] = PayeeEarning(payee, viewed.get(payee, []), share, paid, held, capped, uncounted)
+    return found
 
 
 def _viewed(look: Look) -> dict[str, list[TitleViewed]]:

@@ -86,8 +86,7 @@ class EarningsBook:
 
     def newest_settled(self) -> str:
         """Return the newest settled month, empty where there is none."""
-        history = self._ledger().settlements()
-        return history[-1].month if history else ""
+        return self._ledger().last_settled()
 
     def months(self, now_ms: int) -> list[str]:
         """Return the months people ask for first: this one, and the newest settled one."""
@@ -95,6 +94,8 @@ class EarningsBook:
 
     def refresh(self, now_ms: int) -> None:
         """Bring what the metrics show up to date."""
+        if self._log_size() == 0:
+            return  # nothing was ever watched, so nothing is computed
         shown: list[tuple[str, Earnings]] = []
         for month in self.months(now_ms):
             try:
@@ -130,10 +131,10 @@ class EarningsBook:
         yield from (cents, held, as_of)
 
     def _mark(self, month: str) -> Mark:
-        settled = next((item for item in self._ledger().settlements() if item.month == month), None)
-        if settled is not None:
-            return (settled.digest,)
-        return (self._log_size(), self._ledger().size(), len(self._first_keys()))
+        settled = self._ledger().settled_as(month)
+        if settled:
+            return (settled,)
+        return (self._log_size(), self._ledger().head()[0], len(self._first_keys()))
 
 
 def _largest(sums: Mapping[str, int]) -> dict[str, int]:

@@ -22,7 +22,7 @@ from .database import Place, Schema, open_books
 from .settlement import Books, Outcome
 from .soundness import Soundness, inspect
 from .takings import Takings, statement_of, takings
-from .transaction import SCHEMA, Posting, Transaction
+from .transaction import NOTHING, SCHEMA, Posting, Transaction
 
 RESERVE = "reserve"
 CARRIED = "carried"
@@ -64,9 +64,12 @@ class Ledger:
         self._database = open_books(place)
         try:
             self._database.prepare(SCHEMA)
-            with self.transaction() as tx:
-                _keep_currency(tx, currency)
-                _rename_payees(tx)
+            with self.reading() as tx:
+                ready = _is_kept(tx, currency) and not _old_payees(tx)
+            if not ready:
+                with self.transaction() as tx:
+                    _keep(tx, currency)
+                    _rename_payees(tx)
         except BaseException:
             self._database.close()
             raise
@@ -236,6 +239,17 @@ class Ledger:
             Settled(month, as_of_ms, bytes(name), statement_of(data)) for month, as_of_ms, name, data in rows
         ]
 
+    def last_settled(self) -> str:
+        """Return the newest settled month, empty where there is none."""
+        with self.reading() as tx:
+            return _closed(tx)[0]
+
+    def settled_as(self, month: str) -> bytes:
+        """Return the digest of a month's settlement, empty where it is open."""
+        with self.reading() as tx:
+            row = tx.execute("SELECT digest FROM settlement WHERE month = ?", (month,)).fetchone()
+        return bytes(row[0]) if row else b""
+
     # -- looking
 
     def balances(self, prefix: str = "") -> dict[str, int]:
@@ -253,11 +267,11 @@ class Ledger:
             ).fetchall()
         return [Entry(*row) for row in rows]
 
-    def size(self) -> int:
-        """Return how many transactions are posted."""
+    def head(self) -> tuple[int, bytes]:
+        """Return how many transactions there are and the hash of the last, which names all of them."""
         with self.reading() as tx:
-            row = tx.execute("SELECT coalesce(max(no), 0) FROM tx").fetchone()
-        return int(row[0]) if row else 0
+            row = tx.execute("SELECT no, hash FROM tx ORDER BY no DESC LIMIT 1").fetchone()
+        return (row[0], bytes(row[1])) if row else (0, NOTHING)
 
     def trial_balance(self) -> int:
         """Return the sum over all balances, which is zero in sound books."""
@@ -304,19 +318,27 @@ def _closed(tx: Transaction) -> tuple[str, int]:
     return row[0], row[1]
 
 
-def _keep_currency(tx: Transaction, currency: str) -> None:
+def _is_kept(tx: Transaction, currency: str) -> bool:
+    """Say whether the ledger is kept in ``currency`` already; raises ``UsageError`` for another one."""
     row = tx.execute("SELECT currency FROM ledger").fetchone()
-    if row is None and currency:
-        tx.execute("INSERT INTO ledger VALUES (1, ?)", (currency,))
-    elif row is not None and currency not in ("", row[0]):
+    if row is not None and currency not in ("", row[0]):
         message = f"the ledger is kept in {row[0]}, so [money] currency cannot be {currency}"
         raise UsageError(message, reason="currency")
+    return row is not None or not currency
+
+
+def _keep(tx: Transaction, currency: str) -> None:
+    if not _is_kept(tx, currency):
+        tx.execute("INSERT INTO ledger VALUES (1, ?)", (currency,))
+
+
+def _old_payees(tx: Transaction) -> dict[str, int]:
+    return {account: cents for account, cents in tx.balances("payee:").items() if cents}
 
 
 def _rename_payees(tx: Transaction) -> None:
     """Move what books of earlier versions owe under ``payee:`` to where payouts look."""
-    old = {account: cents for account, cents in tx.balances("payee:").items() if cents}
-    if old:
+    if old := _old_payees(tx):
         lines = [Posting(account, -cents) for account, cents in old.items()]
         lines += [Posting(payable(account.partition(":")[2]), cents) for account, cents in old.items()]
         tx.post("rename", b"payee", 0, lines, "payee: accounts are payable: now")

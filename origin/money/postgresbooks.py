@@ -11,9 +11,9 @@ import re
 import threading
 import time
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import errors
@@ -22,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 from ...protocol.errors import LocalError, StoreFullError, UsageError
-from .database import Row, Rows, Schema, Session, Value
+from .database import Row, Rows, Schema, Session, Step, Value
 
 LOCK_WAIT_MS = 10_000
 STATEMENT_MS = 600_000
@@ -60,10 +60,10 @@ class _Session:
     def __init__(self, conn: psycopg.Connection[Row]) -> None:
         self._conn = conn
 
-    def execute(self, sql: str, values: Sequence[Value] = ()) -> Rows:
+    def execute(self, sql: str, values: Sequence[Value] = (), /) -> Rows:
         return self._conn.execute(_query(sql), values)
 
-    def executemany(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+    def executemany(self, sql: str, rows: Iterable[Sequence[Value]], /) -> None:
         with self._conn.cursor() as cursor:
             cursor.executemany(_query(sql), rows)
 
@@ -83,7 +83,9 @@ class PostgresBooks:
         except psycopg.ProgrammingError:  # its text repeats the address, password and all
             message = "[money] ledger is no address of a database; write postgresql://USER@HOST/DATABASE"
             raise UsageError(message, reason="bad_dsn") from None
-        self.name = f"PostgreSQL {parts.get('dbname', '')} at {parts.get('host') or 'this machine'}"
+        self.name = (
+            f"PostgreSQL {parts.get('dbname') or 'of its user'} at {parts.get('host') or 'this machine'}"
+        )
         self._secret = str(parts.get("password") or "")
         self._conninfo = make_conninfo("", **parts)
         self._lock = threading.Lock()
@@ -92,16 +94,13 @@ class PostgresBooks:
             self._connected()
 
     def prepare(self, schema: Schema) -> None:
-        """Bring a room's tables up to date."""
+        """Bring a room's tables up to date; waits for no writer where they are."""
+        with self.reading() as session:
+            if not _pending(session, schema):
+                return
         with self.writing() as session:
             session.execute(_MIGRATION_TABLE)
-            done = session.execute(
-                "SELECT name FROM farcast_migration WHERE migration_set = ?", (schema.name,)
-            )
-            applied = {name for (name,) in done}
-            for step in schema.steps:
-                if step.name in applied:
-                    continue
+            for step in _pending(session, schema):
                 for statement in step.statements:
                     session.execute(translated_ddl(statement))
                 for statement in _guards(step.append_only):
@@ -114,7 +113,7 @@ class PostgresBooks:
         with self._lock:
             conn = self._begin("BEGIN")
             try:
-                conn.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}")
+                conn.execute("SELECT set_config('lock_timeout', %s, true)", (str(LOCK_WAIT_MS),))
                 conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
                 yield _Session(conn)
                 self._commit(conn)
@@ -148,7 +147,7 @@ class PostgresBooks:
                 conn = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
                 self._conn = conn
                 conn.adapters.register_loader("numeric", _Whole)
-                conn.execute(f"SET statement_timeout = {STATEMENT_MS}")
+                conn.execute("SELECT set_config('statement_timeout', %s, false)", (str(STATEMENT_MS),))
                 # a commit is on the disk when it returns, whatever the server's default says
                 conn.execute(
                     """SELECT set_config('synchronous_commit', 'on', false)
@@ -203,11 +202,12 @@ class PostgresBooks:
         raise LocalError(message, reason="unknown_commit") from lost
 
     def _leave(self, conn: psycopg.Connection[Row]) -> None:
-        if conn.closed:
+        if conn.closed or conn.info.transaction_status == TransactionStatus.IDLE:
             return
-        if conn.info.transaction_status != TransactionStatus.IDLE:
-            with suppress(psycopg.Error):
-                conn.execute("ROLLBACK")
+        try:
+            conn.execute("ROLLBACK")
+        except psycopg.Error:  # the server rolls back what its lost connections leave
+            self._drop()
 
     def _drop(self) -> None:
         if self._conn is not None:
@@ -232,15 +232,24 @@ def _given(dsn: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def _query(sql: str) -> LiteralString:
-    """Return a statement with PostgreSQL's placeholders; all are this package's own texts."""
-    return cast("LiteralString", sql.replace("%", "%%").replace("?", "%s"))
+def _query(sql: str) -> bytes:
+    """Return a statement with PostgreSQL's placeholders."""
+    return sql.replace("%", "%%").replace("?", "%s").encode()
 
 
 def translated_ddl(statement: str) -> str:
     """Return a statement of a schema with PostgreSQL's types; text sorts by its bytes as in SQLite."""
     plain = re.sub(r"\)\s*STRICT(\s*,\s*WITHOUT\s+ROWID)?\s*$", ")", statement)
     return re.sub(r"\b(INTEGER|BLOB|TEXT)\b", lambda found: _TYPES[found.group()], plain)
+
+
+def _pending(session: Session, schema: Schema) -> list[Step]:
+    row = session.execute("SELECT to_regclass('farcast_migration') IS NULL").fetchone()
+    if row is None or row[0]:
+        return list(schema.steps)
+    done = session.execute("SELECT name FROM farcast_migration WHERE migration_set = ?", (schema.name,))
+    applied = {name for (name,) in done}
+    return [step for step in schema.steps if step.name not in applied]
 
 
 def _guards(tables: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ...protocol.errors import RemoteError
 from ...protocol.statement import digest
 from .database import Session
 from .takings import statement_of
@@ -12,6 +13,13 @@ from .transaction import NOTHING, Body, Posting, body_hash
 
 PAGE = 1_000
 """Transactions read at one time."""
+_LOOSE = (
+    ("posting", "tx", "tx", "no", "there are postings without a transaction"),
+    ("posting", "account", "balance", "account", "there are postings without a balance"),
+    ("balance", "account", "posting", "account", "there is a balance without postings"),
+    ("balance", "account", "account", "id", "there is a balance without an account"),
+)
+"""Tables whose rows each name one of another, and what it means where that one is missing."""
 
 
 class Soundness(NamedTuple):
@@ -79,19 +87,30 @@ def _balances_off(session: Session) -> int:
 
 def _loose_end(session: Session) -> str:
     """Return what stands beside the chain and does not fit it."""
-    if session.execute("SELECT 1 FROM posting WHERE tx NOT IN (SELECT no FROM tx) LIMIT 1").fetchone():
-        return "there are postings without a transaction"
+    for table, column, other, key, fault in _LOOSE:
+        missing = f"SELECT 1 FROM {other} AS b WHERE b.{key} = a.{column}"  # noqa: S608 - names of ours
+        query = f"SELECT 1 FROM {table} AS a WHERE NOT EXISTS ({missing}) LIMIT 1"  # noqa: S608 - likewise
+        if session.execute(query).fetchone() is not None:
+            return fault
+    for account, kind in session.execute("SELECT id, kind FROM account"):
+        if kind != account.partition(":")[0]:
+            return f"account {account} is not of the kind {kind}"
     rows = session.execute(
-        """SELECT month, settlement.tx, as_of_ms, digest, statement, kind, memo
+        """SELECT month, as_of_ms, digest, statement, kind, memo
            FROM settlement LEFT JOIN tx ON no = settlement.tx ORDER BY month"""
     )
-    for month, _, as_of_ms, name, data, kind, memo in rows:
-        statement = statement_of(data)
-        fits = (statement.month, statement.as_of_ms, digest(statement)) == (month, as_of_ms, bytes(name))
-        if not fits or kind not in ("view", "settlement") or memo != bytes(name).hex():
+    for month, as_of_ms, name, data, kind, memo in rows:
+        if not _is_settled(month, as_of_ms, bytes(name), bytes(data)) or (kind, memo) not in (
+            ("view", bytes(name).hex()),
+            ("settlement", bytes(name).hex()),
+        ):
             return f"the settlement of {month} is not what was posted"
-    for (account,) in session.execute(
-        "SELECT account FROM balance WHERE account NOT IN (SELECT account FROM posting)"
-    ):
-        return f"account {account} has a balance without postings"
     return ""
+
+
+def _is_settled(month: str, as_of_ms: int, name: bytes, data: bytes) -> bool:
+    try:
+        statement = statement_of(data)
+    except RemoteError:
+        return False
+    return (statement.month, statement.as_of_ms, digest(statement)) == (month, as_of_ms, name)

@@ -7,7 +7,7 @@ covers the hash before, its memo and its lines. A posting's sign: positive is a 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Annotated
 
@@ -88,9 +88,13 @@ class Transaction:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def execute(self, sql: str, values: Sequence[Value] = ()) -> Rows:
+    def execute(self, sql: str, values: Sequence[Value] = (), /) -> Rows:
         """Run a statement of another room's tables, in the dialect of ``database.py``."""
         return self._session.execute(sql, values)
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Value]], /) -> None:
+        """Run such a statement for each row of values."""
+        self._session.executemany(sql, rows)
 
     def post(self, kind: str, key: bytes, at_ms: int, lines: Sequence[Posting], memo: str = "") -> bool:
         """Append one transaction; False where this very one is there already.
@@ -140,7 +144,7 @@ class Transaction:
         return dict(rows.fetchall())
 
     def _append(self, number: int, lines: Sequence[Posting]) -> None:
-        many = self._session.executemany
+        many = self.executemany
         accounts = sorted({line.account for line in lines})
         many(
             "INSERT INTO account VALUES (?, ?) ON CONFLICT DO NOTHING",

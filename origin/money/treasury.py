@@ -60,6 +60,7 @@ class Treasury:
         self._place: Place = settings.money.ledger or home / "ledger.db"
         self._patron_fee_points = settings.money.patron_fee_basis_points
         self._opening = threading.RLock()
+        self._reporting = threading.Lock()
         self.rules = rules_of(settings)
         self.tickets = TicketOffice(keys.ticket, keys.ticket_secret)
         self.watch: Callable[[Frame], None] = lambda _: None
@@ -90,6 +91,15 @@ class Treasury:
     @cached_property
     def _ledger(self) -> Ledger:
         return Ledger(self._place, self.rules.currency)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there are books; a file that is not there yet is not made by looking."""
+        return not isinstance(self._place, Path) or self._place.exists()
+
+    def opened_ledger(self) -> Ledger:
+        """Return the books, opened by one thread alone."""
+        return self.ledger
 
     def check_ledger(self) -> Soundness | None:
         """Check all books; None where there are none yet. Raises ``LocalError`` where they do not open."""
@@ -191,7 +201,14 @@ class Treasury:
     def entries(self, account: str | None, after: int) -> Result:
         """Return the postings of an account behind a transaction, or without one all balances."""
         ledger = self.ledger
-        found: Result = {"ledger": ledger.name, "currency": self.rules.currency, "account": account}
+        count, head = ledger.head()
+        found: Result = {
+            "ledger": ledger.name,
+            "currency": self.rules.currency,
+            "transactions": count,
+            "head": head.hex(),
+            "account": account,
+        }
         if account is None:
             rows = [{"account": name, "cents": cents} for name, cents in ledger.balances().items()]
             return {**found, "balances": rows, "entries": []}
@@ -244,7 +261,8 @@ class Treasury:
     def report(self, month: str | None, now_ms: int) -> Result:
         """Write a settled month's report directory; raises as ``Closing.report``."""
         del now_ms
-        folder = self.closing.report(month)
+        with self._reporting:
+            folder = self.closing.report(month)
         return {"month": folder.name, "folder": str(folder)}
 
     def evidence(self, folder: Path) -> Result:

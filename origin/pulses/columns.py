@@ -6,9 +6,12 @@ again where they are missing or belong to another log. Losing the folder costs t
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -23,6 +26,10 @@ COLUMNS = "columns"
 MAX_PARTS = 32
 """Parts of the day that goes on; more of them become one."""
 _SPILL = "spill"
+_LOCK = "columns.lock"
+"""Beside the folder: which process writes or reads the parts."""
+WAIT_S = 600.0
+LOOK_S = 0.05
 
 
 class Columns:
@@ -37,6 +44,7 @@ class Columns:
         self._office = office
         self._known = known
         self._lock = threading.RLock()
+        self._depth = 0
 
     @property
     def segments(self) -> Path:
@@ -60,7 +68,7 @@ class Columns:
             LocalError: where log or disk fail.
 
         """
-        with self._lock:
+        with self._alone():
             parts = self._parts()
             newest = last_segment(self._segments)
             entries = read_entries(self._segments, self._last(parts))
@@ -84,13 +92,32 @@ class Columns:
             LocalError: where log or disk fail.
 
         """
-        with self._lock:
+        with self._alone():
             self.catch_up()
             parts = self._parts()
             tail = list(islice(entries := read_entries(self._segments, self._last(parts)), 1))
             if tail or not parts:
                 parts.append(self._write(parts, chain(tail, entries)))
             yield parts
+
+    @contextmanager
+    def _alone(self) -> Generator[None]:
+        """Let one thread of one process at a time touch the parts.
+
+        Raises:
+            LocalError: ``columns`` where another process does for ten minutes.
+
+        """
+        with self._lock:
+            self._depth += 1
+            try:
+                if self._depth > 1:
+                    yield
+                    return
+                with _locked(self._folder.with_name(_LOCK)):
+                    yield
+            finally:
+                self._depth -= 1
 
     def _write(self, parts: Sequence[Part], entries: Iterable[Entry]) -> Part:
         return write_part(self._folder, parts, entries, self._office, Names(parts, self._known))
@@ -128,3 +155,27 @@ def _span(entry: Entry, newest: str) -> str:
     """Return what of the log goes into one part: a whole day that is over, or an hour of the last one."""
     segment = entry.place.segment
     return segment[:10] if segment[:10] < newest[:10] else segment
+
+
+@contextmanager
+def _locked(path: Path) -> Generator[None]:
+    """Hold the lock of a file over all processes; the system frees it when one dies."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LocalError(f"{path} cannot be opened: {error.strerror}", reason="columns") from error
+    try:
+        end = time.monotonic() + WAIT_S
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    message = f"another process uses the columns beside {path}; try again when it is done"
+                    raise LocalError(message, reason="columns") from None
+                time.sleep(LOOK_S)
+        yield
+    finally:
+        os.close(fd)

@@ -160,6 +160,8 @@ def test_what_the_moneys_commands_print_is_what_the_page_shows(scripts: _Scripts
     scripts("farcast origin payee add", "ada", at=0)
     key = scripts("farcast key show", at=1, heading="farcast cid")["peer_id"]
     scripts("farcast origin payee key", "ada", key)
+    scripts("farcast origin ledger")
+    scripts("farcast origin ledger", "--account", "assets:received", at=1)
     folder = scripts("farcast origin report")["folder"]
     assert scripts("farcast verify", folder, "--root", made["root"])["ok"]
     scripts("farcast origin evidence", str(scripts.home / "cases"))
@@ -167,6 +169,32 @@ def test_what_the_moneys_commands_print_is_what_the_page_shows(scripts: _Scripts
     tampered = CliRunner().invoke(node.app, ["verify", folder, "--root", made["root"], "--json"])
     assert tampered.exit_code == 1
     assert _differences(_samples("farcast verify")[0], json.loads(tampered.stdout)) == []
+
+
+def test_what_the_payouts_commands_print_is_what_the_page_shows(scripts: _Scripts, tmp_path: Path) -> None:
+    scripts("farcast origin init", "--endpoint", "films.example:7433")
+    heading = "farcast origin payee add"
+    scripts("farcast origin payee add", "ada", "--method", "manual")
+    scripts("farcast origin payee set", "ada", "--region", "DE", heading=heading)
+    scripts("farcast origin payee add", "ben", "--method", "http", "--account", "acct")
+    scripts("farcast origin payee list", at=1, heading=heading)
+    for payee in ("ada", "ben"):
+        scripts("farcast origin book", "tip", "10000", "--payee", payee, heading="farcast origin book")
+    scripts("farcast origin payout run", "--dry-run")
+    payout = scripts("farcast origin payout run")["payouts"][0]["id"]
+    scripts("farcast origin payout list")
+    scripts("farcast origin payout show", payout[:10])
+    scripts("farcast origin payout confirm", payout)
+    status = tmp_path / "status.xml"
+    status.write_text(
+        "<D><CstmrPmtStsRpt><OrgnlGrpInfAndSts><GrpSts>RJCT</GrpSts></OrgnlGrpInfAndSts></CstmrPmtStsRpt></D>"
+    )
+    scripts("farcast origin payout read", str(status))
+    scripts("farcast origin book", "tip", "10000", "--payee", "ada", heading="farcast origin book")
+    payout = scripts("farcast origin payout run")["payouts"][0]["id"]
+    scripts(
+        "farcast origin payout fail", payout, "--reason", "closed", heading="farcast origin payout confirm"
+    )
 
 
 async def test_what_a_nodes_commands_print_is_what_the_page_shows(scripts: _Scripts, tmp_path: Path) -> None:

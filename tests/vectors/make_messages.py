@@ -1143,12 +1143,13 @@ def _earnings(book: Book) -> None:
     answer = earnings.EarningsAnswer(1, "EUR", months)
     book.unsigned("earnings answer", "earnings-answer", answer)
     book.unsigned("earnings answer of nothing", "earnings-answer", earnings.EarningsAnswer(1, "EUR", []))
-    for how, change in {
+    changes: Changes = {
         "three months": {"months": [*months, months[0]]},
         "a currency of two letters": {"currency": "EU"},
         "a payee of capitals": {"months": [_with(months[1], payees=[_with(paid, payee="ANN")])]},
         "a month of 17 relays": {"months": [_with(months[0], relays=months[0].relays * 17)]},
-    }.items():
+    }
+    for how, change in changes.items():
         book.bad(f"earnings answer: {how}", "earnings-answer", encode(_with(answer, **change)), "malformed")
 
 

@@ -13,7 +13,7 @@ from farcast.origin.money.closing import close_ms
 from farcast.tests.unit.origin.countinghouse import CountingHouse, found
 from farcast.tests.unit.origin.mint import CLOSE_MS, MONTH
 
-ROUNDS = 3
+ROUNDS = 2
 DAEMON = """
 import json, sys, time
 from pathlib import Path
@@ -49,8 +49,8 @@ def test_two_daemons_at_once_settle_a_month_once(tmp_path: Path) -> None:
     found(template)
     house = CountingHouse(template)
     film = house.film("film", {"ann": 7_000, "bob": 3_000})
-    for number in range(8):
-        house.watch(number, film, 30)
+    for number in range(3):
+        house.watch(number, film, 5)
     house.office.book("revenue", 99_999)
     house.close()
     digests: set[bytes] = set()

@@ -82,6 +82,16 @@ def test_variables_that_name_no_table_are_left_alone() -> None:
         ("[mesh]\nenabled = 1", "[mesh] enabled: expected true or false, got 1"),
         ("[money]\nmode = 'x'", "[money] mode: expected 'per_payer' or 'pooled', got 'x'"),
         ("[money]\ncurrency = 'euro'", "[money] currency: expected three capital letters, got 'euro'"),
+        (
+            "[money.withholding]\nGermany = 1500",
+            ("[money] withholding: expected regions with basis points from 0 to 9999, such as DE = 1500, "
+            "got {'Germany': 1500}"),
+        ),
+        (
+            "[money.withholding]\nDE = 10000",
+            ("[money] withholding: expected regions with basis points from 0 to 9999, such as DE = 1500, "
+            "got {'DE': 10000}"),
+        ),
         ("[network]\nannounce = 'a:1'", "[network] announce: expected a list of at most 64 texts, got 'a:1'"),
         ("[network]\nannounce = [1]", "[network] announce: expected a list of at most 64 texts, got [1]"),
         (
@@ -112,10 +122,23 @@ def test_a_wrong_variable_is_one_sentence_with_its_name(
     assert refusal(tmp_path, "", **{name: value}) == f"{name}: {sentence}"
 
 
+def test_rates_by_region_come_from_a_table_or_from_one_variable(tmp_path: Path) -> None:
+    text = "[money]\nreserve_base = 'net'\n[money.withholding]\nDE = 1500\n'*' = 0"
+    found = load(tmp_path, text)
+    assert found.money.withholding == {"DE": 1_500, "*": 0}
+    assert ("money.withholding", "DE = 1500, * = 0", "file") in found.rows()
+    found = load(tmp_path, text, FARCAST_MONEY_WITHHOLDING="FR=1, US-CA = 700")
+    assert found.money.withholding == {"FR": 1, "US-CA": 700}
+    assert "such as DE = 1500" in refusal(tmp_path, "", FARCAST_MONEY_WITHHOLDING="FR")
+
+
 def test_a_wrong_secret_is_not_repeated(tmp_path: Path) -> None:
     assert "hunter2" not in refusal(tmp_path, "[admin]\ntoken = 'hunter2'")
     found = load(tmp_path, "[admin]\ntoken = 'abcdefghijklmnop'")
     assert ("admin.token", "(set)", "file") in found.rows()
+    assert "hunter2" not in refusal(tmp_path, "[money]\nledger = 'mysql://ann:hunter2@host/books'")
+    found = load(tmp_path, "[money]\nledger = 'postgresql://ann:hunter2@host/books'")
+    assert ("money.ledger", "(set)", "file") in found.rows()
 
 
 def test_a_wrong_value_in_the_file_is_refused_even_where_the_environment_overrides_it(tmp_path: Path) -> None:

@@ -66,3 +66,8 @@ def test_what_cannot_be_changed_is_refused_and_the_file_stays(
     with pytest.raises(UsageError, match=words):
         set_key(tmp_path, name, value)
     assert path.read_text() == before
+
+
+def test_rates_by_region_are_written_as_one_line(tmp_path: Path) -> None:
+    after = changed(tmp_path, "[money]\n", "money.withholding", "DE=1500, US-CA=7")
+    assert after == '[money]\nwithholding = { "DE" = 1500, "US-CA" = 7 }\n'

@@ -77,6 +77,7 @@ class CountingHouse:
         kbytes: int = 0,
         from_min: int = 60,
         late_ms: int = 0,
+        relay: bytes = RELAY.key,
     ) -> None:
         """Let account ``number`` watch on a day; each pulse arrives at its own time, or ``late_ms`` later."""
         session = Identity(sha256(f"{number} {day} {title.hex()} {from_min}".encode()).digest())
@@ -84,7 +85,7 @@ class CountingHouse:
         grant = self.office.treasury.tickets.issue(tid, day, session.key, Holder(account(number), 0))
         signer = PulseSigner(grant.ticket, grant.key, session)
         for minute in range(minutes + 1):
-            served = [Served(TierName.RELAY, RELAY.key[:16], kbytes)] if kbytes and minute else []
+            served = [Served(TierName.RELAY, relay[:16], kbytes)] if kbytes and minute else []
             viewing = Viewing(ACTIVE if minute else START, title, 0, 0, served, bytes(16))
             at_ms = day * DAY_MS + (from_min + minute) * MINUTE_MS
             pulse = signer.sign(at_ms, MINUTE_MS if minute else 0, 0, viewing)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,6 +162,64 @@ def test_money_is_booked_and_settled_for_people_and_for_scripts(origin: Run) -> 
     assert origin("settle", "--json").json["revenue_cents"] == 700
     assert "is settled already" in origin("book", "cost", "1", "--month", month).err
     assert "has not begun" in origin("book", "cost", "1", "--month", "9999-01").err
+
+
+def test_tips_collaborations_and_refunds_are_booked_and_the_ledger_shows_them(origin: Run) -> None:
+    for payee in ("ada", "ben"):
+        origin("payee", "add", payee)
+    origin("account", "add", "alice")
+    tip = origin("book", "tip", "109", "--payee", "ada", "--account", "alice", "--json").json
+    assert (tip["fee_cents"], tip["payees"]) == (10, [{"payee": "ada", "cents": 99}])
+    shared = origin("book", "collaboration", "101", "--split", "ada=6000,ben=4000").out.splitlines()
+    assert [line.split() for line in shared[1:]] == [["ada", "61", "cents"], ["ben", "40", "cents"]]
+    month = ("--payee", "ben", "--account", "alice")
+    assert origin("book", "patron", "500", *month, "--json").json["posted"]
+    assert origin("book", "patron", "500", *month).out.startswith("Already booked: patron of 500 cents")
+    assert "another patron is booked" in origin("book", "patron", "600", *month).err
+    back = origin("book", "refund", str(tip["transaction"]), "--note", "by mistake").out
+    assert back.startswith("Booked refund of transaction 1, -109 cents")
+    assert "refunded already" in origin("book", "refund", "1").err
+    found = origin("ledger", "--json").json
+    assert found["transactions"] == 4
+    assert {row["account"]: row["cents"] for row in found["balances"]} == {
+        "assets:received": 601, "fees": -50, "payable:ada": -61, "payable:ben": -490,
+    }  # fmt: skip
+    assert "payable:ben" in origin("ledger").out
+    entries = origin("ledger", "--account", "payable:ada", "--json").json["entries"]
+    assert [(row["kind"], row["cents"]) for row in entries] == [
+        ("tip", -99), ("collaboration", -61), ("refund", 99),
+    ]  # fmt: skip
+    assert "Balance of fees: -50 cents" in origin("ledger", "--account", "fees").out
+    assert "no account fee;" in origin("ledger", "--account", "fee").err
+
+
+def test_a_wrong_booking_is_one_sentence_and_books_nothing(origin: Run) -> None:
+    for payee in ("ada", "ben"):
+        origin("payee", "add", payee)
+    for words, reason in (
+        (("tip", "100"), "--payee is missing"),
+        (("tip", "100", "--payee", "eve"), "does not know 'eve'"),
+        (("tip", "0", "--payee", "ada"), "0 is no sum to book"),
+        (("tip", "100", "--payee", "ada", "--month", "2026-01"), "--month is for revenue"),
+        (("collaboration", "100", "--split", "ada=6000,ben=3999"), "sum to 9999, not to 10000"),
+        (("collaboration", "100", "--split", "ada"), "is no split"),
+        (("revenue", "100", "--payee", "ada"), "takes neither --payee nor --split"),
+        (("refund", "7"), "there is no transaction 7"),
+    ):
+        refused = origin("book", *words)
+        assert refused.code == 2
+        assert reason in refused.err
+    assert origin("ledger", "--json").json["balances"] == []
+
+
+def test_a_broken_ledger_is_the_first_thing_status_says(origin: Run, tmp_path: Path) -> None:
+    origin("book", "revenue", "1000")
+    assert "ledger" not in origin("status").out
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.db", isolation_level=None)) as conn:
+        conn.execute("DROP TRIGGER tx_no_update")
+        conn.execute("UPDATE tx SET memo = 'x'")
+    first = origin("status").out.splitlines()[0]
+    assert first == "! the ledger is broken: transaction 1 is not what was posted; restore a backup"
 
 
 def test_the_film_toml_beside_a_link_to_the_media_counts(origin: Run, tmp_path: Path) -> None:

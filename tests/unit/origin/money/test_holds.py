@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +12,7 @@ from farcast.origin.money.transaction import Posting
 from farcast.protocol.errors import LocalError, UsageError
 from farcast.protocol.rules import DAY_MS
 from farcast.tests.unit.origin.mint import MONTH, account
+from farcast.tests.unit.origin.money.conftest import NewPlace
 
 NOW_MS = 1_800_000_000_000
 WINDOW_MS = 30 * DAY_MS
@@ -23,13 +21,6 @@ FLAGS = (
     Hold(account(2), "near_cap", {"days": 3}, {"ann": 5}),
 )
 FIRST, SECOND = (hold_id(MONTH, hold.account) for hold in FLAGS)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(tmp_path / "ledger.db")
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture
@@ -137,11 +128,11 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_whatever_is_done_in_whatever_order_no_cent_is_lost_or_paid_twice(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, int]]
+    new_place: NewPlace, steps: list[tuple[str, str, int]]
 ) -> None:
-    ledger = Ledger(tmp_path_factory.mktemp("holds") / "ledger.db")
+    ledger = Ledger(new_place())
     holds = filled(ledger)
     for what, name, day in steps:
         now_ms = NOW_MS + day * DAY_MS

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from msgspec.structs import replace
 
+from farcast.origin.money.database import Place
 from farcast.origin.money.ledger import Ledger
 from farcast.origin.money.rulebook import Rulebook
 from farcast.protocol.errors import LocalError, UsageError
@@ -13,13 +11,6 @@ from farcast.protocol.rules import Rules, rules_hash
 from farcast.tests.unit.origin.mint import CLOSE_MS, FIRST_MS
 
 OLD, NEW = Rules(), Rules(gap_ms=1)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(tmp_path / "ledger.db")
-    yield ledger
-    ledger.close()
 
 
 def test_the_first_rules_hold_from_the_beginning(ledger: Ledger) -> None:
@@ -56,8 +47,8 @@ def test_a_clock_set_back_brings_no_rule_into_an_earlier_month(ledger: Ledger) -
     assert book.at("2026-12") == OLD
 
 
-def test_two_boxes_note_a_change_once(tmp_path: Path, ledger: Ledger) -> None:
-    other = Ledger(tmp_path / "ledger.db")
+def test_two_boxes_note_a_change_once(place: Place, ledger: Ledger) -> None:
+    other = Ledger(place)
     books = Rulebook(ledger), Rulebook(other)
     for rules in (OLD, NEW):
         for book in books:

@@ -71,8 +71,12 @@ def test_over_any_clock_each_month_is_settled_once_in_order_and_never_early(
         open_ = tuple(month for month in watched if month > standing.settled)
         for task in due(now_ms, standing._replace(open=open_))[: crash or None]:
             done.append((task, now_ms))
-            field = {"settle": "settled", "report": "reported", "payout": "paid_out"}[task.kind]
-            standing = standing._replace(**{field: task.month})
+            if task.kind == "settle":
+                standing = standing._replace(settled=task.month)
+            elif task.kind == "report":
+                standing = standing._replace(reported=task.month)
+            else:
+                standing = standing._replace(paid_out=task.month)
     for kind in ("settle", "report", "payout"):
         months = [task.month for task, _ in done if task.kind == kind]
         assert months == sorted(set(months))

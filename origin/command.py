@@ -1,4 +1,4 @@
-"""An errand: one action of the office, done by the command itself or by the origin that runs."""
+"""How a command of the origin gets its work done: here where the home is free, else by who runs there."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def perform(
 
 
 def origin_home(home: Path | None) -> Path:
-    """Return the origin's home: the one named, or else the default one."""
+    """Return the home a command is about."""
     return home or default_home("origin", os.environ)
 
 
