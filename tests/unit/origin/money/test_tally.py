@@ -134,6 +134,9 @@ class World:
             else:
                 carrier = random.choice([RELAY, RELAY, CARRIER])
                 intake.batch(batch(carrier, viewers, pulses, stamps, random.randrange(10**6)), now_ms)
+            for viewer, pulse, _ in part:
+                if self.odd() and intake.acks_for([viewer.tid], now_ms):
+                    intake.condemn(pulse, now_ms)  # its witness is said to be false
 
 
 def rules_of(random: Random) -> Rules:

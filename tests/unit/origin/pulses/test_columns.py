@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import shutil
@@ -29,6 +30,7 @@ def evening(intake: Intake, number: int, at_ms: int) -> None:
 
 def hours(folder: Path, *numbers: int) -> Intake:
     intake = open_intake(folder)
+    intake._seal_at_ms = 1 << 60  # seals would be entries between these
     for number in numbers:
         evening(intake, number, (FIRST_DAY + 3) * DAY_MS + number * HOUR_MS)
     return intake
