@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from ...protocol.rules import relay_cents
+from ...protocol.rules import Rules, relay_cents
 from .audience import Evening, House
 from .dice import Dice
 from .month import Month
@@ -30,7 +30,7 @@ class Limit(NamedTuple):
     kbytes: int = 0
     spent_cents: int = 0
 
-    def bound_cents(self, world: World, month: Month) -> int:
+    def bound_cents(self, world: World, month: Month, rules: Rules) -> int:
         """Return the loss bound of a month: its share of the pool by time or by payers, and relay pay."""
         shares: list[int] = []
         if self.ms is not None:
@@ -38,8 +38,8 @@ class Limit(NamedTuple):
         if self.payers is not None:
             revenue = month.outcome.statement.revenue_cents
             brought = [world.fees[account] * month.fresh_cents // revenue for account in self.payers]
-            shares.append(sum(brought) * world.rules.payer_factor)
-        return min(shares, default=0) + relay_cents(world.rules, self.kbytes)
+            shares.append(sum(brought) * rules.payer_factor)
+        return min(shares, default=0) + relay_cents(rules, self.kbytes)
 
 
 def _share(world: World, month: Month, ms: int) -> int:
@@ -56,12 +56,15 @@ def _share(world: World, month: Month, ms: int) -> int:
 
 
 class Stage(NamedTuple):
-    """Where an attack is played: the world, chance, the house, and what its honest viewers did."""
+    """Where an attack is played: the world, chance, what its honest viewers did, and the rules as they are.
+
+    ``rules`` are those of the run with its rule, from which the bound is computed in either run.
+    """
 
     world: World
     dice: Dice
-    house: House
     evenings: list[Evening]
+    rules: Rules
 
 
 class Off(NamedTuple):

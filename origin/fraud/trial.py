@@ -65,18 +65,19 @@ class Result:
 def play(scenario: Scenario, seed: int, *, with_rule: bool = True) -> Result:
     """Play a scenario once: honest viewers and attacker in one world, then the settlement."""
     rules = replace(Rules(), **scenario.rules)
-    if not with_rule:
-        rules = replace(rules, **scenario.off.rules)
     dice = Dice(seed, scenario.name)
-    world = World(dice, rules, frozenset() if with_rule else scenario.off.lacks)
+    if with_rule:
+        world = World(dice, rules)
+    else:
+        world = World(dice, replace(rules, **scenario.off.rules), scenario.off.lacks)
     evenings = fill(world, dice, scenario.house, BEGIN_DAY)
     if scenario.months > 1:
         honest = list(world.played_ms)
         evenings += attend(world, dice, honest, scenario.house, NEXT_BEGIN_DAY)
-    limit = scenario.attack(Stage(world, dice, scenario.house, evenings))
+    limit = scenario.attack(Stage(world, dice, evenings, rules))
     world.run()
     months = close_months(world, booked=scenario.house.booked, months=scenario.months)
-    bound = limit.bound_cents(world, months[0])
+    bound = limit.bound_cents(world, months[0], rules)
     flags: Counter[str] = Counter()
     for month in months:
         flags.update({line.rule: line.accounts for line in month.outcome.statement.flags})

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from hashlib import sha256
 
-from ...protocol.batch import PulsePost, TidAck, open_batch
+from ...protocol.batch import PulsePost, covers, open_batch
 from ...protocol.codec import decode, encode
 from ...protocol.identity import Identity
 from ...protocol.manifest import BASIS_POINTS, Manifest, Payee, Window
@@ -147,9 +147,10 @@ class World:
             self._at_ms, _, act = heapq.heappop(self._events)
             act()
 
-    def ack(self, tid: bytes) -> TidAck | None:
-        """Return what the origin has of a ticket now."""
-        return self._admission.ack(tid)
+    def acked(self, item: SpooledPulse) -> bool:
+        """Say whether the origin's ack of the moment lets a viewer delete a pulse."""
+        ack = self._admission.ack(item.tid)
+        return ack is not None and covers(ack, item.seq)
 
     def _take(self, data: bytes, carrier: bytes) -> None:
         """Judge an arrival and keep it if it brought anything new, as the intake does."""
