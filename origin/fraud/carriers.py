@@ -14,7 +14,7 @@ from .world import BEGIN_DAY, CROOK, FEE_CENTS, TITLE_BYTES, Step
 _MORNING_MS = 9 * HOUR_MS
 _VICTIMS = 6
 _ROBBED = 3
-_LOOT_DAYS = 10
+_LOOT_DAYS = 5
 _PULSE_KBYTES = 100_000_000
 _LIBRARY = 20
 _LIBRARY_BYTES = 100_000_000_000
@@ -111,6 +111,15 @@ def _again(stage: Stage, evening: Evening) -> None:
         stage.world.carried(waiting, now_ms, stage.world.relays[1], [now_ms] * len(waiting))
 
 
+def _cheat(stage: Stage) -> Limit:
+    """Be the origin, and leave half of the others' viewers out of the log that is settled."""
+    world = stage.world
+    fans_ms = _fans(stage)
+    world.keeps_acks = True
+    world.withheld = frozenset(list(world.played_ms)[::2])
+    return Limit(ms=fans_ms)
+
+
 def _fans(stage: Stage) -> int:
     """Let four people watch the bait because they like it; returns for how long."""
     world = stage.world
@@ -153,5 +162,11 @@ SCENARIOS = (
         "a relay throws away what viewers of other titles hand to it",
         "a viewer deletes on the origin's ack alone, and hands on elsewhere what has none",
         VILLAGE, _drop, Off(lacks=frozenset({Step.ACKS})),
+    ),
+    Scenario(
+        "origin-cheats",
+        "the origin is the thief: it leaves half of the others' viewers out of its settlement",
+        "whoever kept an ack can show that the settled log is not the one that was acked",
+        VILLAGE, _cheat, Off(lacks=frozenset({Step.AUDIT})),
     ),
 )  # fmt: skip

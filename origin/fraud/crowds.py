@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...protocol.rules import DAY_MS, HOUR_MS
 from .audience import TOWN, VILLAGE
 from .scenario import Limit, Off, Scenario, Stage
-from .world import BEGIN_DAY, World, Step
+from .world import BEGIN_DAY, Step, World
 
 _SYBILS = 12
 _FARM = 8
@@ -26,7 +26,7 @@ def _sybils(stage: Stage) -> Limit:
     """Open accounts that pay nothing, and let each watch less than stands out."""
     accounts = tuple(stage.world.join(fee_cents=0) for _ in range(_SYBILS))
     for account in accounts:
-        _watch(stage.world, account, 3 * HOUR_MS)
+        _watch(stage.world, account, 2 * HOUR_MS)
     return Limit(payers=accounts)
 
 
@@ -34,7 +34,7 @@ def _farm(stage: Stage) -> Limit:
     """Open accounts at a trial's price, and let each watch just less than stands out."""
     accounts = tuple(stage.world.join(fee_cents=_TRIAL_CENTS) for _ in range(_FARM))
     for account in accounts:
-        _watch(stage.world, account, 3 * HOUR_MS + HOUR_MS // 5)
+        _watch(stage.world, account, 2 * HOUR_MS + HOUR_MS // 2)
     return Limit(payers=accounts, spent_cents=_FARM * _TRIAL_CENTS)
 
 

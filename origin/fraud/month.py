@@ -22,13 +22,20 @@ _NO_DIGEST = bytes(32)
 
 
 class Month(NamedTuple):
-    """One settled month; ``flagged`` are the accounts whose money it holds."""
+    """One settled month.
+
+    ``flagged``: the accounts whose money it holds; ``received_cents``: what the attacker got;
+    ``fresh_cents``: the pool without what was carried here; ``leaves`` and ``tickets``: the log's, as
+    a report names them.
+    """
 
     outcome: Outcome
     viewing: Viewing
     flagged: frozenset[bytes]
     received_cents: int
     fresh_cents: int
+    leaves: list[bytes]
+    tickets: bytes
 
     def counted_ms(self, account: bytes, titles: Sequence[bytes]) -> int:
         """Return what counted for an account's viewing of these titles, late pulses included."""
@@ -40,12 +47,14 @@ class Month(NamedTuple):
         )
 
 
-def close_months(world: World, *, booked: bool, months: int = 1) -> list[Month]:
+def close_months(
+    world: World, *, booked: bool, months: int = 1, log: list[bytes] | None = None
+) -> list[Month]:
     """Settle the first month as it stood five minutes after its end, then with ``months`` 2 the next one.
 
-    Each month brings every account's fee.
+    Each month brings every account's fee. ``log``: another one than what the origin tells.
     """
-    evidence = Evidence(world.log, world.office, _DAYS)
+    evidence = Evidence(world.told() if log is None else log, world.office, _DAYS)
     closed = _close_ms(MONTH)
     then = _credits(world, evidence, evidence.size_at(closed), MONTH)
     settled = [_settle(world, MONTH, evidence, (then, [], [], []), None, booked=booked)]
@@ -54,7 +63,9 @@ def close_months(world: World, *, booked: bool, months: int = 1) -> list[Month]:
         now = _credits(world, evidence, size, MONTH)
         late = carry_in(then, now)
         current = _credits(world, evidence, size, NEXT_MONTH)
-        settled.append(_settle(world, NEXT_MONTH, evidence, (current, late, now, then), settled[0], booked=booked))
+        settled.append(
+            _settle(world, NEXT_MONTH, evidence, (current, late, now, then), settled[0], booked=booked)
+        )
     return settled
 
 
@@ -83,7 +94,7 @@ def _settle(
         current, late, [item.fact for item in now], [item.fact for item in then], world.titles, world.rules
     )
     size = evidence.size_at(_close_ms(month))
-    tickets = sha256(pack_tickets(evidence.stored(size))).digest()
+    tickets = pack_tickets(evidence.stored(size))
     revenue = sum(world.fees.values())
     known = booked and Step.PAYERS not in world.lacks
     books = Books(
@@ -93,7 +104,7 @@ def _settle(
         brought_cents=before.outcome.statement.carried_cents if before else 0,
         previous=before.outcome.digest if before else _NO_DIGEST,
     )
-    log = Log(size, log_root(evidence.leaves[:size]), tickets)
+    log = Log(size, log_root(evidence.leaves[:size]), sha256(tickets).digest())
     outcome = settle(
         month, _close_ms(month), viewing, world.titles, books, world.relay_keys(), log, world.rules
     )
@@ -106,4 +117,6 @@ def _settle(
         frozenset(flagged(viewing.days, world.rules)),
         received,
         statement.pool_cents - statement.brought_cents,
+        evidence.leaves[:size],
+        tickets,
     )

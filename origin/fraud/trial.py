@@ -10,9 +10,10 @@ from msgspec.structs import replace
 from ...protocol.rules import Rules
 from .audience import attend, fill
 from .dice import Dice
+from .inspection import refused
 from .month import Month, close_months
 from .scenario import Scenario, Stage
-from .world import BEGIN_DAY, NEXT_BEGIN_DAY, World
+from .world import BEGIN_DAY, NEXT_BEGIN_DAY, Step, World
 
 _MS = 1_000
 
@@ -76,7 +77,10 @@ def play(scenario: Scenario, seed: int, *, with_rule: bool = True) -> Result:
         evenings += attend(world, dice, honest, scenario.house, NEXT_BEGIN_DAY)
     limit = scenario.attack(Stage(world, dice, evenings, rules))
     world.run()
-    months = close_months(world, booked=scenario.house.booked, months=scenario.months)
+    booked, count = scenario.house.booked, scenario.months
+    months = close_months(world, booked=booked, months=count)
+    if world.keeps_acks and Step.AUDIT not in world.lacks and refused(world, months[0]):
+        months = close_months(world, booked=booked, months=count, log=world.log)
     bound = limit.bound_cents(world, months[0], rules)
     flags: Counter[str] = Counter()
     for month in months:

@@ -13,15 +13,24 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from hashlib import sha256
 
-from ...protocol.batch import PulsePost, covers, open_batch
+from ...protocol.batch import Ack, PulsePost, batch_hash, covers, open_batch
 from ...protocol.codec import decode, encode
-from ...protocol.identity import Identity
+from ...protocol.identity import Identity, Signed
 from ...protocol.manifest import BASIS_POINTS, Manifest, Payee, Window
+from ...protocol.merkle import Tree, leaf_hash
 from ...protocol.ports import SpooledPulse
 from ...protocol.pulse import Pulse
 from ...protocol.rules import DAY_MS, Rules
 from ...protocol.ticket import Ticket, TicketOffice
-from ..pulses.admission import Admission, Arrival, Frame, batch_arrival, month_bounds_ms
+from ..pulses.admission import (
+    Admission,
+    Arrival,
+    Frame,
+    arrival,
+    batch_arrival,
+    month_bounds_ms,
+    open_frame,
+)
 from .device import Device
 from .dice import Dice
 from .relay import Relay
@@ -82,6 +91,12 @@ class World:
         self.relays = [Relay(Identity(dice.bytes(32))) for _ in range(2)]
         self.crooked = Relay(Identity(dice.bytes(32)))
         self.log: list[bytes] = []
+        self.withheld: frozenset[bytes] = frozenset()
+        """The accounts whose viewing this origin leaves out of the log that it settles."""
+        self.intake = Identity(dice.bytes(32))
+        self.acks: list[bytes] = []
+        self.keeps_acks = False
+        self._tree = Tree()
         self._dice = dice
         self._admission = _Gate(self.office, lambda: [signer.key], rules)
         if Step.DAYS in lacks:
@@ -165,3 +180,20 @@ class World:
             frame = Frame(1, now_ms, carrier, relay, data, judged.tickets, judged.verdicts)
             self._admission.apply(frame)
             self.log.append(encode(frame))
+        if self.keeps_acks:
+            self._sign_ack(data, judged.tids)
+
+    def told(self) -> list[bytes]:
+        """Return the log that the origin settles: all of it, unless it withholds something."""
+        return [entry for entry in self.log if not self.withheld & self._accounts(entry)]
+
+    def _accounts(self, entry: bytes) -> frozenset[bytes]:
+        tickets = [decode(Signed, item).body for item in arrival(open_frame(entry)).tickets]
+        return frozenset(self.office.holder(decode(Ticket, body)).account for body in tickets)
+
+    def _sign_ack(self, data: bytes, tids: Sequence[bytes]) -> None:
+        for entry in self.log[self._tree.size :]:
+            self._tree.append(leaf_hash(entry))
+        stored = [ack for tid in sorted(set(tids)) if (ack := self._admission.ack(tid)) is not None]
+        ack = Ack(1, batch_hash(data), stored, "", 0, self._tree.size, self._tree.root(), self._at_ms)
+        self.acks.append(self.intake.seal("ack", ack))
