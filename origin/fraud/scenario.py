@@ -70,7 +70,7 @@ class Stage(NamedTuple):
 class Off(NamedTuple):
     """How a rule is switched off: numbers of the rules put out of reach, or a step the world lacks."""
 
-    rules: Mapping[str, int] = {}
+    rules: Mapping[str, int | str] = {}
     lacks: frozenset[Step] = frozenset()
 
 
@@ -83,5 +83,5 @@ class Scenario(NamedTuple):
     house: House
     attack: Callable[[Stage], Limit]
     off: Off
-    rules: Mapping[str, int] = {}
+    rules: Mapping[str, int | str] = {}
     months: int = 1

@@ -61,6 +61,12 @@ def test_nothing_is_credited_for_what_was_never_watched() -> None:
         assert play(find(name), 5).received_cents == 0
 
 
+def test_split_by_payer_no_crowd_gets_out_more_than_it_brought() -> None:
+    for name in ("click-farm", "sybil-viewers"):
+        result = play(find(name)._replace(rules={"mode": "per_payer"}), 1)
+        assert result.return_cents <= 0
+
+
 def test_an_unknown_scenario_is_wrong_use() -> None:
     with pytest.raises(UsageError, match="--list"):
         find("robbery")
