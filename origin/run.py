@@ -33,6 +33,8 @@ from .dialback import DialBack
 from .keydesk import KeyDesk
 from .keys import Keys
 from .office import Office
+from .pulses.inspection import LOOK_S, Inspection
+from .pulses.witness import Sample
 from .routing import Routing
 from .service import OriginService
 
@@ -46,7 +48,13 @@ class OriginBox:
         self.keys = Keys(home.path)
         self.box = box = Box(home, settings, identity=self.keys.box)
         self.office = Office(home.path, settings, clock_ms, box.registry, box.store)
-        self.intake = self.office.treasury.intake
+        treasury = self.office.treasury
+        self.inspection = Inspection(
+            treasury.tickets, Sample(self.keys.ticket_secret), self.office.log.beacon, self.office.manifests,
+            box.store.get, box.registry,
+        )  # fmt: skip
+        treasury.watch = self.inspection.hear
+        self.intake = treasury.intake
         self.service = OriginService(
             self.office.keys,
             self.office.accounts,
@@ -176,11 +184,16 @@ class OriginBox:
         await asyncio.to_thread(self.office.sign_edges)
         await self.tags.refresh()
 
+    async def _inspect(self) -> None:
+        """Look at the witnesses of a sample of what came in."""
+        await asyncio.to_thread(self.inspection.look, lambda pulse: self.intake.condemn(pulse, clock_ms()))
+
     async def _look_at_edges(self) -> None:
         await asyncio.to_thread(self.office.look_at_edges)
 
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
+        self.box.every("inspection", LOOK_S, self._inspect)
         self.box.every("edges", TICK_S, self._tend_edges)
         self.box.every("edge_look", self.office.watch.pause_s, self._look_at_edges)
         self.box.every("deny", DENY_LOOK_S, self.embargo.look)

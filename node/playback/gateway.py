@@ -25,6 +25,7 @@ from ...protocol.cmcd import Report, parse_events, report_of
 from ...protocol.errors import FarcastError, RefusedError, RemoteError, UnreachableError
 from ...protocol.manifest import Manifest
 from ...protocol.ports import BlockStore
+from ...protocol.pulse import may_witness
 from ...protocol.unixfs import Leaf, content
 from ...protocol.viewing import INTERVAL_S, PulseDue
 from ..catalog.library import FilePlan
@@ -250,9 +251,11 @@ class Gateway:
     async def _beat(self, due: Sequence[tuple[Session, PulseDue]]) -> None:
         for session, pulse in due:
             sighting = session.sighting(pulse.position_ms)
-            block = await asyncio.to_thread(self._store.get, sighting.block) if sighting else None
+            block = None
+            if sighting and may_witness(sighting.slot.start_ms, pulse.position_ms):
+                block = await asyncio.to_thread(self._store.get, sighting.block)
             rendition = sighting.slot.rendition if sighting else 0
-            await self._heartbeat.beat(pulse, Evidence(rendition, block or b""))
+            await self._heartbeat.beat(pulse, Evidence(rendition, block))
 
     # -- one file
 

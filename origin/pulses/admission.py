@@ -28,6 +28,8 @@ from ...protocol.ticket import DAY_MS, Ticket, TicketOffice, open_ticket
 STORED = "stored"
 DUPLICATE = "duplicate"
 EQUIVOCATION = "equivocation"
+WITNESS = "witness"
+"""Said later of a stored pulse, in a frame of the origin's own: its content witness is false."""
 BODIES_KEPT = 4
 """Bodies kept as evidence for one sequence number; a fifth proves nothing more."""
 DAYS_REMEMBERED = 62
@@ -133,6 +135,15 @@ def copies(frame: Frame) -> Iterator[Copy]:
             yield Copy(pulse, pulse_hash(signed.body), stamp, verdict)
 
 
+def condemned(frame: Frame) -> Iterator[tuple[bytes, bytes]]:
+    """Yield ticket id and body hash of the stored pulses of whose false witness a frame tells."""
+    if WITNESS in frame.verdicts:
+        for data, verdict in zip(arrival(frame).pulses, frame.verdicts, strict=True):
+            if verdict == WITNESS:
+                pulse, signed = read_pulse(data)
+                yield pulse.tid, pulse_hash(signed.body)
+
+
 def tickets(frame: Frame) -> Iterator[Ticket]:
     """Yield the verified tickets in a frame."""
     parts = arrival(frame)
@@ -202,7 +213,7 @@ class Admission:
             self._known.setdefault(ticket.tid, _Known(ticket))
         parts = arrival(frame)
         for data, stamp, verdict in zip(parts.pulses, parts.stamps, frame.verdicts, strict=True):
-            if verdict in _UNPROVEN:
+            if verdict in _UNPROVEN or verdict == WITNESS:
                 continue
             pulse, signed = read_pulse(data)
             known = self._known[pulse.tid]
@@ -313,7 +324,7 @@ class _Round:
 
 
 __all__ = [
-    "DUPLICATE", "EQUIVOCATION", "MAX_PULSES", "NOBODY", "STORED", "Admission", "Arrival", "Copy", "Frame",
-    "Judgement", "arrival", "batch_arrival", "copies", "month_bounds_ms", "month_of", "open_frame", "tickets",
-    "unproven",
+    "DUPLICATE", "EQUIVOCATION", "MAX_PULSES", "NOBODY", "STORED", "WITNESS", "Admission", "Arrival", "Copy",
+    "Frame", "Judgement", "arrival", "batch_arrival", "condemned", "copies", "month_bounds_ms", "month_of",
+    "open_frame", "tickets", "unproven",
 ]  # fmt: skip

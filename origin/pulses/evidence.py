@@ -18,7 +18,7 @@ from ...protocol.ports import TierName
 from ...protocol.pulse import Pulse, open_viewing
 from ...protocol.ticket import Holder, Ticket, TicketOffice
 from ..money.credit import Fact
-from .admission import copies, month_of, open_frame, tickets
+from .admission import WITNESS, condemned, copies, month_of, open_frame, tickets
 
 Manifests = Callable[[bytes], Manifest | None]
 """Finds a manifest by the SHA-256 digest of its block."""
@@ -26,11 +26,15 @@ Manifests = Callable[[bytes], Manifest | None]
 
 @dataclass(slots=True)
 class _Body:
-    """One authentic body: the pulse, and every earliest stamp with the log position it came at."""
+    """One authentic body: the pulse, and every earliest stamp with the log position it came at.
+
+    ``condemned_at`` is the position at which its witness was found false.
+    """
 
     pulse: Pulse
     name: bytes
     stamps: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    condemned_at: int | None = None
 
     def received_ms(self, size: int) -> int | None:
         """Return the smallest stamp among the copies in the first ``size`` entries."""
@@ -109,12 +113,17 @@ class Evidence:
         for several in bodies.values():
             linked = [body.name for body, _ in several if body.name in links]
             for body, received_ms in several:
-                counts = len(several) == 1 or linked == [body.name]
-                yield _fact(watched, body, received_ms, key, known, code="" if counts else "equivocation")
+                code = "" if len(several) == 1 or linked == [body.name] else "equivocation"
+                if body.condemned_at is not None and body.condemned_at < size:
+                    code = code or WITNESS
+                yield _fact(watched, body, received_ms, key, known, code=code)
 
     def _read(self, position: int, payload: bytes) -> None:
         frame = open_frame(payload)
         self.times_ms.append(frame.at_ms)
+        for tid, name in condemned(frame):
+            if tid in self._watched and name in self._watched[tid].bodies:
+                self._watched[tid].bodies[name].condemned_at = position
         for ticket in tickets(frame):
             if ticket.day in self._days:
                 holder = self._office.holder(ticket)

@@ -17,10 +17,22 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from ...protocol.batch import BATCH_LIMIT_BYTES, MAX_PULSES, Ack, PulsePost, TidAck, batch_hash, open_batch
 from ...protocol.codec import decode, encode
 from ...protocol.errors import RemoteError
-from ...protocol.identity import Identity
+from ...protocol.identity import Identity, Signed
+from ...protocol.pulse import pulse_hash
 from ...protocol.rules import Rules
 from ...protocol.ticket import DAY_MS, TicketOffice
-from .admission import DUPLICATE, STORED, Admission, Arrival, Frame, batch_arrival, open_frame, unproven
+from .admission import (
+    DUPLICATE,
+    STORED,
+    WITNESS,
+    Admission,
+    Arrival,
+    Frame,
+    batch_arrival,
+    condemned,
+    open_frame,
+    unproven,
+)
 from .segments import SegmentLog
 
 PATHS = ("relay", "mesh", "direct")
@@ -75,8 +87,9 @@ class Intake:
         registry: CollectorRegistry,
         *,
         rules: Rules | None = None,
+        watch: Callable[[Frame], None] = lambda _: None,
     ) -> None:
-        """Open the log under ``folder`` and rebuild everything from it.
+        """Open the log under ``folder`` and rebuild everything from it; ``watch`` hears of each frame in it.
 
         Raises:
             LocalError: ``damaged``.
@@ -87,6 +100,8 @@ class Intake:
         self._is_relay = is_relay
         self._metrics = Metrics(registry)
         self._lock = threading.Lock()
+        self._watch = watch
+        self._condemned: set[bytes] = set()
         self._at_ms = 0
         self._duplicate = 0
         self._accepted: Tally[str] = Tally()
@@ -126,6 +141,26 @@ class Intake:
         return self._store(
             data, batch.carrier, lambda at_ms, relay: batch_arrival(batch, at_ms, relay=relay), now_ms
         )
+
+    def condemn(self, pulse: bytes, now_ms: int) -> None:
+        """Note durably that a stored pulse's content witness is false, once: it counts nothing from here on.
+
+        Raises:
+            LocalError: where that cannot be made durable.
+
+        """
+        name = pulse_hash(decode(Signed, pulse).body)
+        with self._lock:
+            if name in self._condemned:
+                return
+            at_ms = max(now_ms, self._at_ms)
+            frame = Frame(1, at_ms, b"", False, encode(PulsePost(1, [], [pulse])), [], [WITNESS])
+            self._log.append(encode(frame), at_ms)
+            self._at_ms = at_ms
+            self._condemned.add(name)
+            self._metrics.entries.set(self._log.tree.size)
+            self._count(frame.verdicts, frame.path)
+            self._measure(frame.verdicts, frame.path)
 
     def acks_for(self, tids: Iterable[bytes], now_ms: int) -> list[bytes]:
         """Return signed acks of what is stored under these tickets now; unknown ones are left out."""
@@ -170,6 +205,7 @@ class Intake:
                 self._log.append(encode(frame), at_ms)
                 self._at_ms = at_ms
                 self._admission.apply(frame)
+                self._watch(frame)
                 self._metrics.entries.set(self._log.tree.size)
             path = ("relay" if relay else "mesh") if carrier else "direct"
             self._count(judged.verdicts, path)
@@ -191,6 +227,8 @@ class Intake:
         frame = open_frame(payload)
         self._at_ms = frame.at_ms
         self._admission.apply(frame)
+        self._condemned.update(name for _, name in condemned(frame))
+        self._watch(frame)
         self._count(frame.verdicts, frame.path)
 
     def _count(self, verdicts: list[str], path: str) -> None:
