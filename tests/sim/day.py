@@ -40,7 +40,7 @@ LOST, ANSWER_LOST, SHUFFLED = 0.06, 0.06, 0.1
 AGAIN_MIN = 60
 """A carrier that promised and brought no ack for an hour is asked again."""
 ACKS_EVERY_MIN = 5
-BATCH_EVERY_MIN = 1
+GOSSIP_EVERY_MIN = 5
 POST_PULSES = 200
 TICKET_ROOM = 4_000
 FILM = sha256(b"the film of the day").digest()
@@ -224,8 +224,8 @@ class Day:
                 self._deliver(relay, minute)
 
     def _partition(self, home: list[Node]) -> None:
-        """Cut a third of the homes off for hours; in most of them somebody leaves with the pulses."""
-        if self.random.random() > 1 / 3:
+        """Cut a sixth of the homes off for hours; in most of them somebody leaves with the pulses."""
+        if self.random.random() > 1 / 6:
             return
         begins = self.random.randrange(300, 1_300)
         away = range(begins, min(begins + self.random.randrange(60, 420), DAY_MIN))
@@ -243,7 +243,8 @@ class Day:
         if minute % AGAIN_MIN == node.number % AGAIN_MIN:
             node.again(minute)
         if not node.online(minute):
-            self._gossip(node, minute)
+            if minute % GOSSIP_EVERY_MIN == 0 or minute + 1 == node.walks_min:
+                self._gossip(node, minute)
             return
         relay = self._relay_of(node, minute)
         if relay is None:
@@ -284,7 +285,7 @@ class Day:
         around = [
             Neighbour(one.key, "192.0.2.1", 1, one.online(minute), float("inf"))
             for one in home
-            if not one.online(minute) or minute == one.walks_min  # who walks is told all before it goes
+            if not one.online(minute)
         ]
         by_key = {one.key: one for one in home}
         now = minute * MINUTE_S
@@ -307,7 +308,7 @@ class Day:
         """Let a relay bring its batches home; an ack that is lost makes the same batch come again."""
         if relay.down and minute == relay.down.start:
             relay.die()
-        if minute in relay.down or minute % BATCH_EVERY_MIN:
+        if minute in relay.down:
             return
         relay.batcher.close()
         if minute in self.plan.origin_away:
