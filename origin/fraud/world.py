@@ -13,26 +13,18 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from hashlib import sha256
 
-from ...protocol.batch import Ack, PulsePost, batch_hash, covers, open_batch
+from ...protocol.batch import Ack, PulsePost, batch_hash, covers
 from ...protocol.codec import decode, encode
 from ...protocol.identity import Identity, Signed
 from ...protocol.manifest import BASIS_POINTS, Manifest, Payee, Window
 from ...protocol.merkle import Tree, leaf_hash
 from ...protocol.ports import SpooledPulse
-from ...protocol.pulse import Pulse
 from ...protocol.rules import DAY_MS, Rules
 from ...protocol.ticket import Ticket, TicketOffice
-from ..pulses.admission import (
-    Admission,
-    Arrival,
-    Frame,
-    arrival,
-    batch_arrival,
-    month_bounds_ms,
-    open_frame,
-)
+from ..pulses.admission import Judgement, arrival, month_bounds_ms, open_frame
 from .device import Device
 from .dice import Dice
+from .gate import Gate
 from .relay import Relay
 
 MONTH, NEXT_MONTH = "2027-03", "2027-04"
@@ -63,16 +55,6 @@ class Step(Enum):
     AUDIT = "anybody may check a report against the acks that were kept"
 
 
-class _Gate(Admission):
-    """The origin's admission, without those reasons to refuse that a world lacks."""
-
-    ignored: frozenset[str] = frozenset()
-
-    def refusal(self, known_ticket: Ticket, pulse: Pulse, now_ms: int) -> str:
-        code = super().refusal(known_ticket, pulse, now_ms)
-        return "" if code in self.ignored else code
-
-
 class World:
     """Everything that happens in one run; nothing here reads a clock, a disk or an unseeded source."""
 
@@ -90,7 +72,6 @@ class World:
         self.bait = self.publish("bait", CROOK)
         self.relays = [Relay(Identity(dice.bytes(32))) for _ in range(2)]
         self.crooked = Relay(Identity(dice.bytes(32)))
-        self.log: list[bytes] = []
         self.withheld: frozenset[bytes] = frozenset()
         """The accounts whose viewing this origin leaves out of the log that it settles."""
         self.intake = Identity(dice.bytes(32))
@@ -98,12 +79,16 @@ class World:
         self.keeps_acks = False
         self._tree = Tree()
         self._dice = dice
-        self._admission = _Gate(self.office, lambda: [signer.key], rules)
-        if Step.DAYS in lacks:
-            self._admission.ignored = frozenset({"wrong_day"})
+        ignored = frozenset({"wrong_day"}) if Step.DAYS in lacks else frozenset[str]()
+        self._gate = Gate(self.office, lambda: [signer.key], self._enrolled, rules, ignored)
         self._at_ms = 0
         self._order = 0
         self._events: list[tuple[int, int, Callable[[], None]]] = []
+
+    @property
+    def log(self) -> list[bytes]:
+        """The intake log: everything that brought anything new."""
+        return self._gate.log
 
     # -- people
 
@@ -148,13 +133,13 @@ class World:
         """Let a relay's batch reach the origin at ``at_ms``; it stamps truly unless told otherwise."""
         seen = [item.seen_ms + LATENCY_MS for item in items] if stamps is None else stamps
         data = relay.batch(items, seen)
-        self.later(at_ms, lambda: self._take(data, relay.key))
+        self.later(at_ms, lambda: self._took(data, self._gate.batch(data, self._at_ms)))
 
     def posted(self, items: Sequence[SpooledPulse], at_ms: int) -> None:
         """Let pulses reach the origin as they are at ``at_ms``."""
         tickets = list(dict.fromkeys(item.ticket for item in items))
         data = encode(PulsePost(1, tickets, [item.pulse for item in items]))
-        self.later(at_ms, lambda: self._take(data, b""))
+        self.later(at_ms, lambda: self._took(data, self._gate.post(data, self._at_ms)))
 
     def run(self) -> None:
         """Let everything happen that is due, in order of time."""
@@ -164,24 +149,8 @@ class World:
 
     def acked(self, item: SpooledPulse) -> bool:
         """Say whether the origin's ack of the moment lets a viewer delete a pulse."""
-        ack = self._admission.ack(item.tid)
+        ack = self._gate.ack(item.tid)
         return ack is not None and covers(ack, item.seq)
-
-    def _take(self, data: bytes, carrier: bytes) -> None:
-        """Judge an arrival and keep it if it brought anything new, as the intake does."""
-        now_ms, relay = self._at_ms, carrier in self.relay_keys().values()
-        if carrier:
-            parts = batch_arrival(open_batch(data), now_ms, relay=relay)
-        else:
-            post = decode(PulsePost, data)
-            parts = Arrival(post.tickets, post.pulses, [now_ms] * len(post.pulses))
-        judged = self._admission.judge(parts, now_ms)
-        if judged.news:
-            frame = Frame(1, now_ms, carrier, relay, data, judged.tickets, judged.verdicts)
-            self._admission.apply(frame)
-            self.log.append(encode(frame))
-        if self.keeps_acks:
-            self._sign_ack(data, judged.tids)
 
     def told(self) -> list[bytes]:
         """Return the log that the origin settles: all of it, unless it withholds something."""
@@ -191,9 +160,15 @@ class World:
         tickets = [decode(Signed, item).body for item in arrival(open_frame(entry)).tickets]
         return frozenset(self.office.holder(decode(Ticket, body)).account for body in tickets)
 
-    def _sign_ack(self, data: bytes, tids: Sequence[bytes]) -> None:
+    def _enrolled(self, carrier: bytes) -> bool:
+        return carrier in self.relay_keys().values()
+
+    def _took(self, data: bytes, judged: Judgement) -> None:
+        """Sign an ack of what came, where somebody keeps them."""
+        if not self.keeps_acks:
+            return
         for entry in self.log[self._tree.size :]:
             self._tree.append(leaf_hash(entry))
-        stored = [ack for tid in sorted(set(tids)) if (ack := self._admission.ack(tid)) is not None]
+        stored = [ack for tid in sorted(set(judged.tids)) if (ack := self._gate.ack(tid)) is not None]
         ack = Ack(1, batch_hash(data), stored, "", 0, self._tree.size, self._tree.root(), self._at_ms)
         self.acks.append(self.intake.seal("ack", ack))

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 from farcast.protocol import identity, pulse
@@ -76,7 +76,7 @@ class CountingOffice(TicketOffice):
 def counting_signer(ticket: bytes, key: bytes, session: Identity) -> PulseSigner:
     """Return the real signer of a ticket's pulses over a counting identity and a counting box."""
     signer = PulseSigner(ticket, key, session)
-    signer._box = CountingBox(signer._box, key[0])  # type: ignore[assignment] # pyright: ignore
+    signer._box = cast("Any", CountingBox(signer._box, key[0]))
     return signer
 
 
@@ -102,7 +102,10 @@ def counting() -> Generator[Counter[str]]:
         patch.object(module, name, other)
         for path, module in list(sys.modules.items())
         if path.startswith(ROOMS)
-        for name, real, other in (("verify", verify_really, verify), ("open_viewing", open_really, open_viewing))
+        for name, real, other in (
+            ("verify", verify_really, verify),
+            ("open_viewing", open_really, open_viewing),
+        )
         if getattr(module, name, None) is real
     ]
     for each in patches:

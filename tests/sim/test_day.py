@@ -18,7 +18,7 @@ def test_a_day_over_failing_tiers_counts_every_pulse_once(seed: int) -> None:
         day.run()
         credits_ = day.till.counted(range(TODAY, TODAY + 1), {FILM: MANIFEST}.get)
     signed = sum(node.signed for node in day.nodes)
-    assert day.till.stored == signed > NODES * 50
+    assert day.till.verdicts["stored"] == signed > NODES * 50
     seen = Counter((item.fact.tid, item.fact.seq) for item in credits_)
     assert len(seen) == signed
     assert set(seen.values()) == {1}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from farcast.origin.fraud.gate import Gate
 from farcast.origin.money.credit import Credit, credit
-from farcast.origin.pulses.admission import STORED, Admission, Frame, batch_arrival
 from farcast.origin.pulses.evidence import Evidence
-from farcast.protocol.batch import TidAck, open_batch
-from farcast.protocol.codec import encode
+from farcast.protocol.batch import TidAck
 from farcast.protocol.manifest import Manifest
 from farcast.protocol.rules import Rules
 from farcast.protocol.ticket import TicketOffice
@@ -22,26 +21,20 @@ class Till:
 
     def __init__(self, office: TicketOffice, ticket_key: bytes) -> None:
         self._office = office
-        self._admission = Admission(office, lambda: [ticket_key], RULES)
-        self.log: list[bytes] = []
+        self._gate = Gate(office, lambda: [ticket_key], lambda _: True, RULES)
         self.verdicts: Counter[str] = Counter()
 
-    def take(self, data: bytes, now_ms: int) -> list[TidAck]:
-        """Judge a relay's batch, keep it if it brings anything new, and ack what is stored."""
-        batch = open_batch(data)
-        judged = self._admission.judge(batch_arrival(batch, now_ms, relay=True), now_ms)
-        if judged.news:
-            frame = Frame(1, now_ms, batch.carrier, True, data, judged.tickets, judged.verdicts)
-            self._admission.apply(frame)
-            self.log.append(encode(frame))
-        self.verdicts.update(judged.verdicts)
-        acks = [self._admission.ack(tid) for tid in dict.fromkeys(judged.tids)]
-        return [ack for ack in acks if ack is not None]
-
     @property
-    def stored(self) -> int:
-        """How many pulses were taken for the first time."""
-        return self.verdicts[STORED]
+    def log(self) -> list[bytes]:
+        """The intake log."""
+        return self._gate.log
+
+    def take(self, data: bytes, now_ms: int) -> list[TidAck]:
+        """Judge a relay's batch and ack what is stored."""
+        judged = self._gate.batch(data, now_ms)
+        self.verdicts.update(judged.verdicts)
+        acks = [self._gate.ack(tid) for tid in dict.fromkeys(judged.tids)]
+        return [ack for ack in acks if ack is not None]
 
     def counted(self, days: range, manifests: Callable[[bytes], Manifest | None]) -> list[Credit]:
         """Read the log again and apply the rules of credit."""
