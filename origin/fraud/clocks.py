@@ -88,8 +88,9 @@ def _borrow_days(stage: Stage) -> Limit:
     account = world.join()
     start_ms = BEGIN_DAY * DAY_MS + 8 * HOUR_MS
     for number, day in enumerate((BEGIN_DAY, BEGIN_DAY - 1, BEGIN_DAY + 1)):
-        device = world.device(account, number)
-        world.carried(device.binge(world.bait, start_ms, 12 * HOUR_MS, day=day), _eve(1), world.crooked)
+        own_ms = start_ms if Step.DAYS not in world.lacks else day * DAY_MS + 8 * HOUR_MS
+        pulses = world.device(account, number).binge(world.bait, own_ms, 12 * HOUR_MS, day=day)
+        world.carried(pulses, _eve(2), world.crooked)
     seam = world.device(account, 3)  # nine minutes around midnight, under both days' tickets
     for day in (BEGIN_DAY, BEGIN_DAY + 1):
         twice = seam.watch(world.bait, (BEGIN_DAY + 1) * DAY_MS - _MIDNIGHT_MS, 2 * _MIDNIGHT_MS, day=day)

@@ -9,16 +9,15 @@ from collections.abc import Callable, Sequence
 
 from ...protocol.batch import PulsePost, TidAck, open_batch
 from ...protocol.codec import decode, encode
-from ...protocol.pulse import Pulse
 from ...protocol.rules import Rules
-from ...protocol.ticket import Ticket, TicketOffice
+from ...protocol.ticket import TicketOffice
 from ..pulses.admission import Admission, Arrival, Frame, Judgement, batch_arrival
 
 
 class Gate:
     """Judges what arrives and keeps in ``log`` what brought anything new.
 
-    ``relays`` says whose stamps count; ``ignored`` are reasons to refuse that this origin lacks.
+    ``relays`` says whose stamps count.
     """
 
     def __init__(
@@ -27,13 +26,10 @@ class Gate:
         ticket_keys: Callable[[], Sequence[bytes]],
         relays: Callable[[bytes], bool],
         rules: Rules,
-        ignored: frozenset[str] = frozenset(),
     ) -> None:
         self.log: list[bytes] = []
         self._relays = relays
-        self._admission = _Lenient(office, ticket_keys, rules, ignored) if ignored else Admission(
-            office, ticket_keys, rules
-        )  # fmt: skip
+        self._admission = Admission(office, ticket_keys, rules)
 
     def post(self, data: bytes, now_ms: int) -> Judgement:
         """Take pulses as they are; the origin's own time is their receive time."""
@@ -58,21 +54,3 @@ class Gate:
             self._admission.apply(frame)
             self.log.append(encode(frame))
         return judged
-
-
-class _Lenient(Admission):
-    """An admission that lacks some reasons to refuse."""
-
-    def __init__(
-        self,
-        office: TicketOffice,
-        ticket_keys: Callable[[], Sequence[bytes]],
-        rules: Rules,
-        ignored: frozenset[str],
-    ) -> None:
-        super().__init__(office, ticket_keys, rules)
-        self._ignored = ignored
-
-    def refusal(self, known_ticket: Ticket, pulse: Pulse, now_ms: int) -> str:
-        code = super().refusal(known_ticket, pulse, now_ms)
-        return "" if code in self._ignored else code

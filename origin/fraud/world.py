@@ -79,8 +79,7 @@ class World:
         self.keeps_acks = False
         self._tree = Tree()
         self._dice = dice
-        ignored = frozenset({"wrong_day"}) if Step.DAYS in lacks else frozenset[str]()
-        self._gate = Gate(self.office, lambda: [signer.key], self._enrolled, rules, ignored)
+        self._gate = Gate(self.office, lambda: [signer.key], self._enrolled, rules)
         self._at_ms = 0
         self._order = 0
         self._events: list[tuple[int, int, Callable[[], None]]] = []
