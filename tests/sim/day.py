@@ -240,7 +240,7 @@ class Day:
     # -- on the way
 
     def _errand(self, node: Node, minute: int) -> None:
-        if minute % AGAIN_MIN == node.number % AGAIN_MIN:
+        if node.handed and minute % AGAIN_MIN == node.number % AGAIN_MIN:
             node.again(minute)
         if not node.online(minute):
             if minute % GOSSIP_EVERY_MIN == 0 or minute + 1 == node.walks_min:

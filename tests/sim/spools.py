@@ -20,11 +20,18 @@ class Spool:
         """Store what is new and not acked yet; returns it."""
         new: list[SpooledPulse] = []
         for item in items:
-            ack = self.acks.get(item.tid)
-            if ack is not None and covers(ack, item.seq):
+            tid, seq = item[0], item[1]
+            held = self.held.get(tid)
+            if held is None:
+                held = self.held[tid] = {}
+            elif seq in held:
                 continue
-            if self.held.setdefault(item.tid, {}).setdefault(item.seq, item) is item:
+            ack = self.acks.get(tid)
+            if ack is None or not covers(ack, seq):
+                held[seq] = item
                 new.append(item)
+            elif not held:
+                del self.held[tid]
         self.count += len(new)
         return new
 
@@ -37,7 +44,8 @@ class Spool:
         held = self.held.get(ack.tid)
         if held is None:
             return
-        for seq in [seq for seq in held if covers(ack, seq)]:
+        upto = ack.upto
+        for seq in [seq for seq in held if seq <= upto or covers(ack, seq)]:
             del held[seq]
             self.count -= 1
         if not held:
