@@ -90,6 +90,8 @@ class Node:
         self.walks_min = DAY_MIN
         self.played_ms = 0
         self.signed = 0
+        self.made: dict[int, list[SpooledPulse]] = {}
+        """By minute of the day, what this box signs in it."""
 
     def online(self, minute: int) -> bool:
         """Say whether this box reaches the WAN; one of a home that does not leaves it after a while."""
@@ -99,13 +101,14 @@ class Node:
         """Store own or foreign pulses on their way home."""
         self.waiting += self.spool.add(items)
 
-    def pulse(self, due: PulseDue) -> None:
-        """Sign a due pulse under the day's ticket and keep it."""
+    def pulse(self, due: PulseDue, minute: int) -> None:
+        """Sign a due pulse under the day's ticket; it is kept when its minute comes."""
         at_ms = MIDNIGHT_MS + int(due.at * 1_000)
         viewing = Viewing(due.state, FILM, due.position_ms, 0, [], bytes(16))
         data = self.signer.sign(at_ms + self.clock_off_ms, due.delta_ms, 0, viewing)
         self.signed += 1
-        self.keep([SpooledPulse(self.tid, self.signer.seq, data, self.signer.ticket, at_ms, own=True)])
+        item = SpooledPulse(self.tid, self.signer.seq, data, self.signer.ticket, at_ms, own=True)
+        self.made.setdefault(minute, []).append(item)
 
     def again(self, minute: int) -> None:
         """Take up again what was promised an hour ago and has no ack."""
@@ -129,10 +132,16 @@ class Player:
         self._sn = 0
         self.over = False
 
-    def minute(self, now: float) -> None:
+    def play(self) -> None:
+        """Watch the film to its end: no player waits for the way home, so a node's day is played at once."""
+        while not self.over:
+            minute = self._sitting.begins_min + self._minute
+            self._begin(minute, minute * MINUTE_S + self.node.offset_s)
+            self._minute += 1
+
+    def _begin(self, minute: int, now: float) -> None:
         """Let a minute begin at ``now``, the minute before it being over."""
         sitting, passed = self._sitting, self._minute
-        self._minute += 1
         resumes = sitting.first_min + sitting.pause_min
         state = ""
         if passed == 0:
@@ -153,7 +162,7 @@ class Player:
         if self.over:
             self.session.close(now)
         for due in self.session.take():
-            self.node.pulse(due)
+            self.node.pulse(due, minute)
 
 
 class Relay:
@@ -191,17 +200,16 @@ class Day:
     relays: list[Relay] = field(default_factory=list[Relay])
 
     def __post_init__(self) -> None:
-        """Draw who watches when and what goes wrong."""
+        """Draw who watches when and what goes wrong, and let everybody watch."""
         self.random = Random(self.plan.seed)
         signer = Identity(sha256(b"ticket key").digest())
         office = CountingOffice(signer, sha256(b"ticket secret").digest())
         self.till = Till(office, signer.key)
         self.nodes = [Node(office, number, self.random) for number in range(self.plan.nodes)]
         self.relays = [Relay(number, self._now_ms) for number in range(RELAYS)]
-        self._begins: dict[int, list[Player]] = {}
         for node in self.nodes:
             for sitting in _habits(self.random):
-                self._begins.setdefault(sitting.begins_min, []).append(Player(node, sitting))
+                Player(node, sitting).play()
         for home in range(0, len(self.nodes), HOME_NODES):
             self._partition(self.nodes[home : home + HOME_NODES])
         for relay in self.relays[: self.plan.relay_deaths]:
@@ -210,14 +218,12 @@ class Day:
 
     def run(self) -> None:
         """Play the day, and three quiet hours after it."""
-        playing: list[Player] = []
         for minute in range(DAY_MIN + DRAIN_MIN):
             self.now_min = minute
-            playing += self._begins.pop(minute, [])
-            for player in playing:
-                player.minute(minute * MINUTE_S + player.node.offset_s)
-            playing = [player for player in playing if not player.over]
             for node in self.nodes:
+                made = node.made.pop(minute, None)
+                if made is not None:
+                    node.keep(made)
                 if node.spool.count:
                     self._errand(node, minute)
             for relay in self.relays:
