@@ -1,4 +1,7 @@
-"""``farcast``: a viewer's node, and what needs no role."""
+"""``farcast``: a viewer's node, and what needs no role.
+
+Over 400 lines because every command states its options, help and example where it is defined.
+"""
 
 from __future__ import annotations
 

@@ -215,6 +215,13 @@ class Money(Table, frozen=True):
     auto_settle: bool
 
 
+class Intake(Table, frozen=True):
+    """``[intake]``: how the origin takes pulses."""
+
+    verify: Literal["eager", "chained"]
+    open_pulses: Annotated[int, Meta(ge=1_000, le=10_000_000)]
+
+
 class Trust(Table, frozen=True):
     """``[trust]``: looking for newer keys."""
 
@@ -268,6 +275,7 @@ class Settings:
     uplink: Uplink
     heartbeat: Heartbeat
     batch: Batch
+    intake: Intake
     catalog: Catalog
     ladder: Ladder
     fill: Fill
@@ -386,6 +394,7 @@ TABLES: Mapping[str, type[Table]] = {
     "uplink": Uplink,
     "heartbeat": Heartbeat,
     "batch": Batch,
+    "intake": Intake,
     "catalog": Catalog,
     "ladder": Ladder,
     "fill": Fill,

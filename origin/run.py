@@ -39,6 +39,7 @@ from .routing import Routing
 from .service import OriginService
 
 TICK_S = 60.0
+SEAL_S = 15.0
 
 
 class OriginBox:
@@ -193,6 +194,7 @@ class OriginBox:
 
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
+        self.box.every("seal", SEAL_S, self.service.seal)
         self.box.every("inspection", LOOK_S, self._inspect)
         self.box.every("edges", TICK_S, self._tend_edges)
         self.box.every("edge_look", self.office.watch.pause_s, self._look_at_edges)

@@ -217,6 +217,7 @@ class Gateway:
 
     def heard(self, session: Session, title: str, sighting: Sighting) -> None:
         """Hear that a segment went out to its end."""
+        sighting = sighting._replace(manifest=self._manifest(title))
         self._sessions.delivered(session, title, sighting, self._clock())
 
     def fetch(self, title: str, buffer_s: float | None = None) -> Fetch:
@@ -252,10 +253,21 @@ class Gateway:
         for session, pulse in due:
             sighting = session.sighting(pulse.position_ms)
             block = None
-            if sighting and may_witness(sighting.slot.start_ms, pulse.position_ms):
+            if sighting and self._witnesses(sighting, pulse):
                 block = await asyncio.to_thread(self._store.get, sighting.block)
             rendition = sighting.slot.rendition if sighting else 0
             await self._heartbeat.beat(pulse, Evidence(rendition, block))
+
+    def _witnesses(self, sighting: Sighting, pulse: PulseDue) -> bool:
+        """Say whether a segment's block shows what a pulse says: near its position, of its version."""
+        near = may_witness(sighting.slot.start_ms, pulse.position_ms)
+        return near and sighting.manifest is not None and sighting.manifest == self._manifest(pulse.content)
+
+    def _manifest(self, title: str) -> Cid | None:
+        try:
+            return self._titles.entry(title).cid
+        except RefusedError:
+            return None  # retired while it played
 
     # -- one file
 

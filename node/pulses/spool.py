@@ -227,7 +227,7 @@ class DiskSpool(Spool):
                 here = {int(seq): int(bodies) for seq, bodies, _ in rows}
                 room = TID_PULSES - sum(bodies for _, bodies, own in rows if not own)
                 if (ack := self._acks.known(item.tid)) is not None:
-                    here |= dict.fromkeys(filter(lambda seq: covers(ack, seq), item.numbers()), TID_PULSES)
+                    here |= {seq: TID_PULSES for seq in item.numbers() if covers(ack, seq)}
                 if (wanted := missing(item, here, max(room, 0))) is not None:
                     found.append(wanted)
         return found

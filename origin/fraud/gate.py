@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...protocol.batch import PulsePost, TidAck, open_batch
+from ...protocol.batch import PulsePost, SealRecord, TidAck, batch_hash, open_batch
 from ...protocol.codec import decode, encode
 from ...protocol.rules import Rules
 from ...protocol.ticket import TicketOffice
-from ..pulses.admission import Admission, Arrival, Frame, Judgement, batch_arrival
+from ..pulses.admission import Admission, Arrival, Frame, Judgement, Verify, batch_arrival
+from ..pulses.frame import Seals
 
 
 class Gate:
@@ -26,10 +27,12 @@ class Gate:
         ticket_keys: Callable[[], Sequence[bytes]],
         relays: Callable[[bytes], bool],
         rules: Rules,
+        *,
+        verify: Verify = "eager",
     ) -> None:
         self.log: list[bytes] = []
         self._relays = relays
-        self._admission = Admission(office, ticket_keys, rules)
+        self._admission = Admission(office, ticket_keys, rules, verify=verify)
 
     def post(self, data: bytes, now_ms: int) -> Judgement:
         """Take pulses as they are; the origin's own time is their receive time."""
@@ -46,11 +49,23 @@ class Gate:
         """Return what is stored under a ticket now."""
         return self._admission.ack(tid)
 
+    def records(self, tid: bytes) -> list[SealRecord]:
+        """Return the verdicts on a ticket's closed sessions."""
+        return self._admission.records(tid)
+
+    def seal(self, now_ms: int) -> None:
+        """Prove and close whatever waits."""
+        self._note(self._admission.seal(now_ms, below=-1), now_ms)
+
     def _take(self, data: bytes, carrier: bytes, parts: Arrival, now_ms: int) -> Judgement:
-        judged = self._admission.judge(parts, now_ms)
+        relay = bool(carrier) and self._relays(carrier)
+        judged = self._admission.admit(parts, now_ms, carrier, relay=relay, name=batch_hash(data))
         if judged.news:
-            relay = bool(carrier) and self._relays(carrier)
             frame = Frame(1, now_ms, carrier, relay, data, judged.tickets, judged.verdicts)
-            self._admission.apply(frame)
             self.log.append(encode(frame))
+        self._note(self._admission.take_found(), now_ms)
         return judged
+
+    def _note(self, found: Seals | None, now_ms: int) -> None:
+        if found is not None:
+            self.log.append(encode(Frame(1, now_ms, b"", False, encode(found), [], [])))

@@ -57,12 +57,20 @@ class _Stretch:
     has earned, for its cap.
     """
 
-    last: Fact
+    tid: bytes
+    cum_ms: int
     time_ms: int
     mark_ms: int
     start_ms: int
     earned_ms: int
     sessions: dict[bytes, int]
+
+
+class Before(NamedTuple):
+    """What a device's next stretch must know of the one before: its last place in time, and own time."""
+
+    time_ms: int
+    mark_ms: int
 
 
 def credit(facts: Iterable[Fact], rules: Rules) -> list[Credit]:
@@ -71,6 +79,15 @@ def credit(facts: Iterable[Fact], rules: Rules) -> list[Credit]:
     for fact in facts:
         accounts[fact.account].append(fact)
     return [item for account in sorted(accounts) for item in _account(accounts[account], rules)]
+
+
+def credit_run(facts: Iterable[Fact], before: Before | None, rules: Rules) -> list[Credit]:
+    """Apply every rule but the cap of the day to some tickets of one device, where a new stretch begins.
+
+    ``before`` is where the device's earlier tickets ended, more than a gap ago.
+    """
+    stretch = None if before is None else _Stretch(b"", 0, before.time_ms, before.mark_ms, 0, 0, {})
+    return _device(list(facts), stretch, rules)
 
 
 def carry_in(before: Sequence[Credit], after: Sequence[Credit]) -> list[Credit]:
@@ -105,23 +122,27 @@ def time_of(fact: Fact, rules: Rules) -> int:
 
 
 def _account(facts: list[Fact], rules: Rules) -> list[Credit]:
-    chains: dict[tuple[int, bytes], list[Fact]] = defaultdict(list)
+    devices: dict[int, list[Fact]] = defaultdict(list)
     for fact in facts:
-        chains[fact.device, fact.tid].append(fact)
+        devices[fact.device].append(fact)
+    return cap_days([item for each in devices.values() for item in _device(each, None, rules)], rules)
+
+
+def _device(facts: list[Fact], stretch: _Stretch | None, rules: Rules) -> list[Credit]:
+    """Walk one device's tickets: a session may go on under the next day's."""
+    chains: dict[bytes, list[Fact]] = defaultdict(list)
+    for fact in facts:
+        chains[fact.tid].append(fact)
     for chain in chains.values():
         chain.sort(key=lambda fact: (fact.seq, fact.name))
-    ordered = sorted(chains.items(), key=lambda item: (item[1][0].day, item[1][0].at_ms, item[0][1]))
-    last: dict[int, _Stretch] = {}  # by device: a session may go on under the next day's ticket
     credits_: list[Credit] = []
-    for (device, _), chain in ordered:
-        before = last.get(device)
-        if before is not None and before.mark_ms > chain[0].at_ms:
-            before = None  # two tickets side by side are two sessions
-        found, stretch = _chain(chain, before, rules)
+    for _, chain in sorted(chains.items(), key=lambda item: (item[1][0].day, item[1][0].at_ms, item[0])):
+        # two tickets side by side are two sessions
+        before = None if stretch is not None and stretch.mark_ms > chain[0].at_ms else stretch
+        found, last = _chain(chain, before, rules)
         credits_ += found
-        if stretch is not None:
-            last[device] = stretch
-    return _cap_days(credits_, rules)
+        stretch = stretch if last is None else last
+    return credits_
 
 
 def _chain(facts: list[Fact], stretch: _Stretch | None, rules: Rules) -> tuple[list[Credit], _Stretch | None]:
@@ -145,14 +166,14 @@ def _pulse(fact: Fact, before: _Stretch | None, rules: Rules) -> tuple[Credit, _
     """
     time_ms = time_of(fact, rules)
     mark_ms = fact.at_ms if before is None else max(before.mark_ms, fact.at_ms)
-    cum_before = before.last.cum_ms if before is not None and before.last.tid == fact.tid else 0
+    cum_before = before.cum_ms if before is not None and before.tid == fact.tid else 0
     limits: list[tuple[str, int]] = [("sum", max(0, fact.cum_ms - cum_before))]
     if before is None or time_ms - before.time_ms > rules.gap_ms:
         limits.append(("start", rules.slack_ms) if before is None else ("gap", 0))
-        stretch = _Stretch(fact, time_ms, mark_ms, mark_ms, 0, {})
+        stretch = _Stretch(fact.tid, fact.cum_ms, time_ms, mark_ms, mark_ms, 0, {})
     else:
         limits.append(("wall", max(0, mark_ms - before.start_ms - before.earned_ms + rules.slack_ms)))
-        stretch = replace(before, last=fact, time_ms=time_ms, mark_ms=mark_ms)
+        stretch = replace(before, tid=fact.tid, cum_ms=fact.cum_ms, time_ms=time_ms, mark_ms=mark_ms)
     opened = fact.state in (START, RETURN)
     session_ms = 0 if opened else stretch.sessions.get(fact.manifest, 0)
     limits.append(("session_cap", rules.session_cap_ms - session_ms))
@@ -167,7 +188,7 @@ def _pulse(fact: Fact, before: _Stretch | None, rules: Rules) -> tuple[Credit, _
     )
 
 
-def _cap_days(credits_: list[Credit], rules: Rules) -> list[Credit]:
+def cap_days(credits_: list[Credit], rules: Rules) -> list[Credit]:
     """Cut the latest time over the cap of each day, over all devices, in canonical order."""
     ordered = sorted(credits_, key=lambda item: _place(item.fact, rules))
     earned: dict[int, int] = defaultdict(int)

@@ -48,6 +48,7 @@ class Treasury:
         self._roster = roster
         self._manifests = manifests
         self._registry = registry
+        self._intake_settings = settings.intake
         self.rules = rules_of(settings)
         self.tickets = TicketOffice(keys.ticket, keys.ticket_secret)
         self.watch: Callable[[Frame], None] = lambda _: None
@@ -64,6 +65,8 @@ class Treasury:
             self._roster.is_relay,
             self._registry,
             rules=self.rules,
+            verify=self._intake_settings.verify,
+            open_pulses=self._intake_settings.open_pulses,
             watch=self.watch,
         )
 

@@ -11,7 +11,7 @@ from ...protocol.evidence import seal_evidence
 from ...protocol.identity import Identity, Signed
 from ...protocol.pulse import check_pulse, pulse_hash, read_pulse
 from ...protocol.ticket import Ticket, TicketOffice
-from .admission import DUPLICATE, EQUIVOCATION, STORED, WITNESS, arrival, open_frame
+from .admission import DUPLICATE, EQUIVOCATION, PENDING, STORED, WITNESS, arrival, open_frame
 
 BODIES_SHOWN = 4
 
@@ -67,7 +67,7 @@ def _gather(
             if (tid := _ticket(envelope).tid) in tids:
                 tickets.setdefault(tid, envelope)
         for data, verdict in zip(parts.pulses, frame.verdicts, strict=True):
-            if verdict in (STORED, EQUIVOCATION, DUPLICATE):
+            if verdict in (STORED, PENDING, EQUIVOCATION, DUPLICATE):
                 pulse, signed = read_pulse(data)
                 if (pulse.tid, pulse.seq) in bodies:
                     bodies[pulse.tid, pulse.seq].setdefault(pulse_hash(signed.body), data)

@@ -22,7 +22,7 @@ from ...protocol.manifest import Manifest
 from ...protocol.pulse import Pulse, Viewing, open_viewing, read_pulse
 from ...protocol.ticket import TicketOffice
 from ...protocol.unixfs import content, leaves, listing, resolve
-from .admission import EQUIVOCATION, STORED, Frame, arrival
+from .admission import EQUIVOCATION, PENDING, STORED, Frame, arrival
 from .witness import FALSE, RESULTS, Sample, Segment, judge, nearest
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,10 @@ class Inspection:
         while self._chosen and looked < TURN:
             pulse, data = self._chosen.popleft()
             looked += 1
-            viewing = open_viewing(pulse, self._office.key(pulse.tid))
+            try:
+                viewing = open_viewing(pulse, self._office.key(pulse.tid))
+            except RemoteError:
+                continue  # it counts nothing as it is
             result = judge(pulse, viewing, self._beacon, self.blocks)
             self._results.labels(result).inc()
             if result == FALSE:
@@ -109,7 +112,7 @@ class Inspection:
                 frame = self._frames.popleft()
                 self._waiting_bytes -= len(frame.data)
             for data, verdict in zip(arrival(frame).pulses, frame.verdicts, strict=True):
-                if verdict in (STORED, EQUIVOCATION):
+                if verdict in (STORED, PENDING, EQUIVOCATION):
                     pulse, _ = read_pulse(data)
                     if pulse.delta_ms and pulse in self._sample:  # one that claims nothing proves nothing
                         self._chosen.append((pulse, data))

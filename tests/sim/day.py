@@ -18,6 +18,8 @@ from prometheus_client import CollectorRegistry
 from farcast.mesh.carry import Carrier
 from farcast.mesh.neighbours import Neighbour
 from farcast.node.pulses.batcher import Batcher
+from farcast.origin.pulses.admission import Verify
+from farcast.protocol.batch import SealRecord
 from farcast.protocol.digest import Numbers, missing
 from farcast.protocol.identity import Identity
 from farcast.protocol.manifest import Manifest, Payee, Window
@@ -57,6 +59,7 @@ class Plan(NamedTuple):
     seed: int
     origin_away: range = range(1_080, 1_200)
     relay_deaths: int = 2
+    verify: Verify = "chained"
 
 
 class Sitting(NamedTuple):
@@ -204,7 +207,7 @@ class Day:
         self.random = Random(self.plan.seed)
         signer = Identity(sha256(b"ticket key").digest())
         office = CountingOffice(signer, sha256(b"ticket secret").digest())
-        self.till = Till(office, signer.key)
+        self.till = Till(office, signer.key, self.plan.verify)
         self.nodes = [Node(office, number, self.random) for number in range(self.plan.nodes)]
         self.relays = [Relay(number, self._now_ms) for number in range(RELAYS)]
         for node in self.nodes:
@@ -228,6 +231,10 @@ class Day:
                     self._errand(node, minute)
             for relay in self.relays:
                 self._deliver(relay, minute)
+
+    def seal(self) -> dict[bytes, list[SealRecord]]:
+        """Close the day's sessions at the origin."""
+        return self.till.seal(self._now_ms(), [node.tid for node in self.nodes])
 
     def _partition(self, home: list[Node]) -> None:
         """Cut a sixth of the homes off for hours; in most of them somebody leaves with the pulses."""

@@ -79,7 +79,7 @@ def test_what_is_too_large_or_out_of_range_is_refused() -> None:
         (bytes(DIGEST_LIMIT_BYTES + 1), "too_large"),
         (encode([1, [[TID, [[0, 1]], []]]]), "malformed"),
         (encode([1, [[TID, [[1, MAX_SEQ + 1]], []]]]), "malformed"),
-        (encode([2, []]), "malformed"),
+        (b"\x92\x02\x90", "malformed"),
     ):
         with pytest.raises(RemoteError) as caught:
             open_digest(data)

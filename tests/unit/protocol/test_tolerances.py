@@ -167,22 +167,24 @@ def test_a_session_that_nobody_plays_on_is_closed_by_the_clock() -> None:
     player = Player()
     player.run(60, "p")
     player.say("a")
-    player.session.tick(player.now + CLOSE_S - 0.001)
-    assert player.session.phase is Phase.ACTIVE
-    player.session.tick(player.now + CLOSE_S)
-    assert player.session.phase is Phase.CLOSED
+    phases: list[Phase] = []
+    for pause_s in (CLOSE_S - 0.001, CLOSE_S):
+        player.session.tick(player.now + pause_s)
+        phases.append(player.session.phase)
+    assert phases == [Phase.ACTIVE, Phase.CLOSED]
 
 
 def test_return_and_switch_begin_anew_from_idle_to_active_to_closed() -> None:
     player = Player()
-    assert player.session.phase is Phase.IDLE
+    phases = [player.session.phase]
     player.run(60, "p")
-    assert player.session.phase is Phase.ACTIVE
+    phases.append(player.session.phase)
     player.session.switch("another", player.now)
     player.session.close(player.now)
-    assert player.session.phase is Phase.CLOSED
+    phases.append(player.session.phase)
     player.now += 1
     player.say("p")
+    assert phases == [Phase.IDLE, Phase.ACTIVE, Phase.CLOSED]
     assert [one.state for one in player.session.take()][-2:] == [SWITCH, RETURN]
 
 

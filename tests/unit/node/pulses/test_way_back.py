@@ -70,10 +70,10 @@ async def test_whatever_is_cut_and_repeated_each_pulse_comes_home_once(country: 
             if box in ("north", "south"):
                 await flush(country, box)
             else:
-                node = country.boxes[box]
-                assert isinstance(node, Node)
-                await node.courier.errand()
-                await node.porter.errand()
+                one = country.boxes[box]
+                assert isinstance(one, Node)
+                await one.courier.errand()
+                await one.porter.errand()
     for node, viewer in zip(nodes, viewers, strict=True):
         known = country.intake.acks_for([viewer.tid], country.now_ms)
         acked = open_ack(known[0], [INTAKE.key]).tids[0] if known else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def test_the_receive_time_is_the_smallest_stamp_of_relays_and_origin_in_any_orde
     intake = open_intake(tmp_path)
     viewer = Viewer(1, DAY)
     pulse = viewer.beat(FILM, 6 * HOUR_MS, 0)
-    ways = [
+    ways: list[Callable[[int], bytes]] = [
         lambda now_ms: intake.post(post([viewer], [pulse]), now_ms),
         lambda now_ms: intake.batch(batch(CARRIER, [viewer], [pulse], [DAWN]), now_ms),
         lambda now_ms: intake.batch(batch(RELAY, [viewer], [pulse], [NOON - 5_000]), now_ms),
