@@ -62,6 +62,7 @@ class World:
         self.rules = rules
         self.lacks = lacks
         signer = Identity(dice.bytes(32))
+        self.ticket_key = signer.key
         self.office = TicketOffice(signer, dice.bytes(32))
         self.fees: dict[bytes, int] = {}
         """What each account pays a month."""

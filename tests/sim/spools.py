@@ -44,11 +44,12 @@ class Spool:
         held = self.held.get(ack.tid)
         if held is None:
             return
-        upto = ack.upto
-        for seq in [seq for seq in held if seq <= upto or covers(ack, seq)]:
-            del held[seq]
-            self.count -= 1
-        if not held:
+        upto, extra = ack.upto, set(ack.extra).union(reject.seq for reject in ack.rejects)
+        left = {seq: item for seq, item in held.items() if seq > upto and seq not in extra}
+        self.count -= len(held) - len(left)
+        if left:
+            self.held[ack.tid] = left
+        else:
             del self.held[ack.tid]
 
     def lose(self) -> None:

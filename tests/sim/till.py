@@ -43,7 +43,7 @@ class Till:
         return self.verdicts[STORED] + self.verdicts[PENDING]
 
     def seal(self, now_ms: int, tids: Iterable[bytes]) -> dict[bytes, list[SealRecord]]:
-        """Prove and close every session and return the verdicts by ticket, as the rules of credit give them."""
+        """Prove and close every session; returns the verdicts of credit by ticket."""
         self._gate.seal(now_ms)
         return {tid: self._gate.records(tid) for tid in tids}
 
