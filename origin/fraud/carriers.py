@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ...protocol.identity import Identity
 from ...protocol.ports import SpooledPulse
 from ...protocol.pulse import PulseSigner
@@ -99,7 +101,7 @@ def _drop(stage: Stage) -> Limit:
         for day in range(BEGIN_DAY, BEGIN_DAY + 3):
             evening = sit(world, dice, device, VILLAGE, day)
             if Step.ACKS not in world.lacks:
-                world.later(evening.end_ms + HOUR_MS, lambda evening=evening: _again(stage, evening))
+                world.later(evening.end_ms + HOUR_MS, partial(_again, stage, evening))
     return Limit(ms=fans_ms)
 
 

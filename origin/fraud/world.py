@@ -170,5 +170,5 @@ class World:
         for entry in self.log[self._tree.size :]:
             self._tree.append(leaf_hash(entry))
         stored = [ack for tid in sorted(set(judged.tids)) if (ack := self._gate.ack(tid)) is not None]
-        ack = Ack(1, batch_hash(data), stored, "", 0, self._tree.size, self._tree.root(), self._at_ms)
-        self.acks.append(self.intake.seal("ack", ack))
+        signed = Ack(1, batch_hash(data), stored, "", 0, self._tree.size, self._tree.root(), self._at_ms)
+        self.acks.append(self.intake.seal("ack", signed))

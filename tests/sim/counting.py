@@ -72,11 +72,12 @@ class CountingOffice(TicketOffice):
         return found
 
 
-def counting_signer(ticket: bytes, key: bytes, session: Identity) -> PulseSigner:
-    """Return the real signer of a ticket's pulses over a counting identity and a counting box."""
-    signer = PulseSigner(ticket, key, session)
-    signer._box = cast("Any", CountingBox(signer._box, key[0]))
-    return signer
+class CountingSigner(PulseSigner):
+    """The real signer of a ticket's pulses over a counting identity and a counting box."""
+
+    def __init__(self, ticket: bytes, key: bytes, session: CountingIdentity) -> None:
+        super().__init__(ticket, key, session)
+        self._box = cast("Any", CountingBox(self._box, key[0]))
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from farcast.protocol.ports import SpooledPulse
 from farcast.protocol.pulse import Viewing
 from farcast.protocol.ticket import DAY_MS, Holder
 from farcast.protocol.viewing import PlayerEvent, PulseDue, ViewingSession
-from farcast.tests.sim.counting import CountingIdentity, CountingOffice, counting_signer
+from farcast.tests.sim.counting import CountingIdentity, CountingOffice, CountingSigner
 from farcast.tests.sim.spools import Shelf, Spool
 from farcast.tests.sim.till import Till
 
@@ -81,7 +81,7 @@ class Node:
         self.number = number
         self.key = session.key
         self.tid = name[:16]
-        self.signer = counting_signer(grant.ticket, grant.key, session)
+        self.signer = CountingSigner(grant.ticket, grant.key, session)
         self.offset_s = random.randrange(60)
         self.clock_off_ms = random.randint(-55_000, 55_000) if number % 4 == 0 else 0
         self.spool = Spool()
