@@ -51,9 +51,7 @@ def fraud(
         console.result(known, *SCENARIOS)
         return
     if not scenario:
-        raise UsageError(
-            "name an attack with --scenario; --list names them, `--scenario all` plays every one"
-        )
+        raise UsageError("name an attack with --scenario; --list names them, and `all` plays every one")
     if scenario != ALL:
         result = play(find(scenario), seed, with_rule=not without_rule)
         console.result(result.json(), *_lines(result))
