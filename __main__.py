@@ -16,15 +16,19 @@ def main() -> None:
             from .origin.cli import app
         case ["relay"]:
             from .relay.cli import app
+        case ["simulate"]:
+            from .origin.fraud.cli import app
         case _:
             from .node.cli import app
 
             if "_FARCAST_COMPLETE" in os.environ:  # the shell completes every role's commands
                 from .origin import cli as origin
+                from .origin.fraud import cli as simulate
                 from .relay import cli as relay
 
                 app.add_typer(origin.app, name="origin")
                 app.add_typer(relay.app, name="relay")
+                app.add_typer(simulate.app, name="simulate")
             sys.exit(start(app, arguments, name))
     sys.exit(start(app, arguments[1:], f"{name} {arguments[0]}"))
 

@@ -23,7 +23,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Video where the network is hostile, poor or gone.",
-    epilog="Other duties: farcast origin --help, farcast relay --help. Start with: farcast demo",
+    epilog="Other duties: farcast origin --help, farcast relay --help, farcast simulate --help. "
+    "Start with: farcast demo",
 )
 
 TitleArgument = Annotated[str, typer.Argument(help="The title's id, as `farcast list` shows it.")]

@@ -652,6 +652,7 @@ class Office:
     def evidence(self, folder: str) -> Result:
         """Write evidence of what the intake log holds against anybody."""
         return self.treasury.evidence(Path(folder))
+
     def backup(self, file: str, passphrase: str, *, blocks: bool = False, progress: Report) -> Result:
         """Write everything this origin needs to ``file``, an absolute path, under ``passphrase``."""
         settled, catalog = self.treasury.settled(), self.log.catalog

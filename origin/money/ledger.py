@@ -261,6 +261,7 @@ class Ledger:
         with self.reading() as tx:
             row = tx.execute("SELECT no, hash FROM tx ORDER BY no DESC LIMIT 1").fetchone()
         return (row[0], bytes(row[1])) if row else (0, NOTHING)
+
     def size(self) -> int:
         """Return how many transactions are posted."""
         with self.reading() as tx:

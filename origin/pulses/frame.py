@@ -142,22 +142,11 @@ def every_copy(frame: Frame) -> Iterator[tuple[Copy, bytes]]:
 
 def condemned(frame: Frame) -> Iterator[tuple[bytes, bytes]]:
     """Yield ticket id and body hash of the stored pulses of whose false witness a frame tells."""
-    for data in _condemned(frame):
-        pulse, signed = read_pulse(data)
-        yield pulse.tid, pulse_hash(signed.body)
-
-
-def condemned_pulses(frame: Frame) -> Iterator[Pulse]:
-    """Yield the stored pulses of whose false witness a frame tells."""
-    for data in _condemned(frame):
-        yield read_pulse(data)[0]
-
-
-def _condemned(frame: Frame) -> Iterator[bytes]:
     if WITNESS in frame.verdicts:
         for data, verdict in zip(arrival(frame).pulses, frame.verdicts, strict=True):
             if verdict == WITNESS:
-                yield data
+                pulse, signed = read_pulse(data)
+                yield pulse.tid, pulse_hash(signed.body)
 
 
 def tickets(frame: Frame) -> Iterator[Ticket]:

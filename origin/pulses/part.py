@@ -25,7 +25,6 @@ from ...protocol.ticket import TicketOffice
 from .admission import DUPLICATE, EQUIVOCATION, WITNESS, Copy, Frame, arrival, open_frame, tickets
 from .chain import Found, Sieve
 from .duck import duck, parquet, quoted
-from .frame import condemned_pulses
 from .segments import Entry, Place
 
 if TYPE_CHECKING:
@@ -327,12 +326,6 @@ class _Reader:
             f"{kind},{entry},{served or ',' * (2 * _SERVED - 1)}\n"
         )
 
-    def _condemned(self, pulse: Pulse, at_ms: int, entry: int) -> str:
-        return (
-            f"{self._number(pulse.tid)},{pulse.seq},{pulse.at_ms},{at_ms},{pulse.cum_ms},{pulse.delta_ms},0,"
-            f"{NOBODY},{CONDEMNED},{entry},{',' * (2 * _SERVED - 1)}\n"
-        )
-
     def _served(self, viewing: Viewing) -> Iterator[tuple[int, int]]:
         for item in viewing.served:
             if item.tier == TierName.RELAY:
@@ -408,7 +401,7 @@ def _write_tables(
         (draft / file).unlink()
     pulses = parquet([draft / "pulses.parquet"])
     (rows,) = _row(db, f"SELECT count(*) FROM {pulses}")
-    first = f"SELECT day, min(entry) FROM {pulses} WHERE kind <> {CONDEMNED} GROUP BY day ORDER BY day"
+    first = f"SELECT day, min(entry) FROM {pulses} WHERE kind <> {DOUBTFUL} GROUP BY day ORDER BY day"
     days = db.execute(first).fetchall()
     return rows, fresh, {int(day): int(entry) for day, entry in days}
 

@@ -21,6 +21,7 @@ BENCHES = (
     "publish", "ingest", "http1", "http3", "evict", "hostile", "loss", "memory", "cold", "failover", "viewed",
     "pulses",
     "verify",
+    "sim",
 )  # fmt: skip
 BUILD = Path("build")
 

@@ -19,9 +19,11 @@ from farcast.node.home import Home
 from farcast.node.settings import Settings
 from farcast.node.viewer import Viewer
 from farcast.origin import cli as origin
+from farcast.origin.fraud import cli as simulate
 from farcast.relay import cli as relay
 
 APPS: dict[str, typer.Typer] = {"farcast": node.app, "farcast relay": relay.app, "farcast origin": origin.app}
+APPS["farcast simulate"] = simulate.app
 NO_JSON = {"farcast demo"}  # there --json names the file to write
 PAGE = (Path(farcast.__path__[0]) / "docs" / "cli.md").read_text("utf-8")
 
@@ -92,7 +94,8 @@ def test_every_command_takes_json_debug_and_a_home(name: str) -> None:
     flags = {option: parameter for parameter in COMMANDS[name].params for option in parameter.opts}
     assert flags["--json"].is_flag is (name not in NO_JSON)
     assert "--debug" in flags
-    assert ("--home" in flags) is (name not in {"farcast demo", "farcast cid"})
+    homeless = {"farcast demo", "farcast cid", "farcast simulate fraud"}
+    assert ("--home" in flags) is (name not in homeless)
 
 
 def test_the_page_has_no_command_that_does_not_exist() -> None:
@@ -174,6 +177,11 @@ def test_what_the_moneys_commands_print_is_what_the_page_shows(scripts: _Scripts
     tampered = CliRunner().invoke(node.app, ["verify", folder, "--root", made["root"], "--json"])
     assert tampered.exit_code == 1
     assert _differences(_samples("farcast verify")[0], json.loads(tampered.stdout)) == []
+
+
+def test_what_the_simulators_command_prints_is_what_the_page_shows(scripts: _Scripts) -> None:
+    scripts("farcast simulate fraud", "--scenario", "greedy-farm")
+    scripts("farcast simulate fraud", "--list", at=1)
 
 
 async def test_what_a_nodes_commands_print_is_what_the_page_shows(scripts: _Scripts, tmp_path: Path) -> None:
