@@ -4,6 +4,8 @@
 bucket is read alone; accounts, tickets, titles and relays are small integers there, numbered in the
 order in which the log names them. ``tickets`` and the head say what the new numbers mean, ``frames``
 where each entry lies. The folder appears whole or not at all.
+
+Over 400 lines because a row's form, its reading and its writing change together.
 """
 
 from __future__ import annotations
