@@ -1,50 +1,50 @@
-"""Carry: decides which pulses go to which neighbour, and what to ask them back.
+"""Carry: decides what to tell which neighbour, and which pulses to hand over once it has answered.
 
-Who has an uplink gets everything; where nobody has, everybody gets everything, so that whoever
-leaves the link first takes the pulses along. What a neighbour took is offered to it again only after
-a time that doubles, because only the origin's ack says that a pulse arrived.
+Who has an uplink is told everything; where nobody has, everybody is told everything, so that whoever
+leaves the link first takes the pulses along. Numbers are told first and again and again, ever more
+rarely while nothing changes; only what the neighbour says it lacks is handed over, so a lost answer,
+a neighbour that forgot, and one that was never asked before are all the same case.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ..protocol.ports import SpooledPulse
+from ..protocol.digest import Held, Numbers, held
 from .neighbours import Neighbour
 
 POST_PULSES = 200
-POST_BYTES = 512 << 10
 ROUND_NEIGHBOURS = 8
-AGAIN_S = 60.0
-AGAIN_LIMIT_S = 3_600.0
-ASK_EVERY_S = 15.0
-ASK_TIDS = 16
+AGAIN_S, AGAIN_LIMIT_S = 15.0, 240.0
+"""A ticket of which nothing is new is told again after so long, because its ack may have come."""
+ROUND_TIDS = 64
+SPANS_TOLD = 4_000
+"""In one digest: 64 KiB hold more, in the longest form."""
 BEACONS_EVERY_S = 600.0
 REMEMBERED_NEIGHBOURS = 64
-REMEMBERED_PULSES = 8_192
-REMEMBERED_TIDS = 256
+REMEMBERED_TIDS = 4_096
 
-_PulseKey = tuple[bytes, int]
+PulseKey = tuple[bytes, int]
 
 
-class _Handed(NamedTuple):
+class _Told(NamedTuple):
+    numbers: tuple[int, int, int]
     again_at: float
     pause_s: float
 
 
 class _Memory:
-    """What one neighbour was given and asked."""
+    """What one neighbour was told of, the longest ago first."""
 
     def __init__(self) -> None:
-        self.handed: OrderedDict[_PulseKey, _Handed] = OrderedDict()
-        self.asked_at: OrderedDict[bytes, float] = OrderedDict()
+        self.told: OrderedDict[bytes, _Told] = OrderedDict()
         self.beacons_at = float("-inf")
 
 
 class Carrier:
-    """Remembers, in bounds, what was handed to whom."""
+    """Remembers, in bounds, what was told to whom."""
 
     def __init__(self) -> None:
         self._memories: OrderedDict[bytes, _Memory] = OrderedDict()
@@ -54,43 +54,59 @@ class Carrier:
         uplinked = [neighbour for neighbour in neighbours if neighbour.uplink]
         return (uplinked or list(neighbours))[:ROUND_NEIGHBOURS]
 
-    def load(self, key: bytes, pending: Iterable[SpooledPulse], now: float) -> list[SpooledPulse]:
-        """Return the pulses to hand to neighbour ``key`` now, as many as one post may carry."""
-        handed = self._memory(key).handed
-        chosen: list[SpooledPulse] = []
-        size = 0
-        for item in pending:
-            known = handed.get((item.tid, item.seq))
-            if known is not None and known.again_at > now:
-                continue
-            size += len(item.pulse) + len(item.ticket)
-            if len(chosen) == POST_PULSES or (chosen and size > POST_BYTES):
+    def offer(self, key: bytes, waiting: Mapping[bytes, Numbers], now: float) -> list[Held]:
+        """Return what to tell neighbour ``key`` of ``waiting`` now; it counts as told.
+
+        Tickets it never heard of and those that grew come first, then those told longest ago.
+        """
+        told = self._memory(key).told
+        news = [
+            tid for tid, numbers in waiting.items() if tid not in told or told[tid].numbers != _sum(numbers)
+        ]
+        fresh = set(news)
+        old = [
+            tid
+            for tid, known in told.items()
+            if known.again_at <= now and tid in waiting and tid not in fresh
+        ]
+        offered: list[Held] = []
+        spans = 0
+        for tid in (news + old)[:ROUND_TIDS]:
+            item = held(tid, waiting[tid].all, waiting[tid].twins)
+            spans += len(item.spans) + len(item.twins)
+            if offered and spans > SPANS_TOLD:
                 break
-            chosen.append(item)
+            offered.append(item)
+            pause_s = AGAIN_S if tid in fresh else min(told[tid].pause_s * 2, AGAIN_LIMIT_S)
+            told[tid] = _Told(_sum(waiting[tid]), now + pause_s, pause_s)
+            told.move_to_end(tid)
+        while len(told) > REMEMBERED_TIDS:
+            told.popitem(last=False)
+        return offered
+
+    def wanted(self, key: bytes, offered: Sequence[Held], lacking: Sequence[Held]) -> list[PulseKey]:
+        """Return the pulses to hand to neighbour ``key`` of those it lacks, as many as one post may carry.
+
+        Tickets with more left are due at once; what was not offered is not handed over.
+        """
+        told = self._memory(key).told
+        known = {item.tid: set(item.numbers()) for item in offered}
+        chosen: list[PulseKey] = []
+        for item in lacking:
+            numbers = [number for number in item.numbers() if number in known.get(item.tid, ())]
+            room = POST_PULSES - len(chosen)
+            chosen += [(item.tid, number) for number in numbers[:room]]
+            if len(numbers) > room:
+                told.pop(item.tid, None)
         return chosen
 
-    def handed(self, key: bytes, pulses: Iterable[SpooledPulse], now: float) -> None:
-        """Remember that neighbour ``key`` promised to carry ``pulses``."""
-        handed = self._memory(key).handed
-        for item in pulses:
-            known = handed.pop((item.tid, item.seq), None)
-            pause_s = min(known.pause_s * 2, AGAIN_LIMIT_S) if known else AGAIN_S
-            handed[(item.tid, item.seq)] = _Handed(now + pause_s, pause_s)
-        while len(handed) > REMEMBERED_PULSES:
-            handed.popitem(last=False)
-
-    def tids_to_ask(self, key: bytes, pending: Iterable[SpooledPulse], now: float) -> list[bytes]:
-        """Return the tickets whose acks to ask neighbour ``key`` for now; they count as asked."""
-        asked_at = self._memory(key).asked_at
-        tids = dict.fromkeys(item.tid for item in pending)
-        due = [tid for tid in tids if asked_at.get(tid, float("-inf")) + ASK_EVERY_S <= now]
-        due.sort(key=lambda tid: asked_at.get(tid, float("-inf")))
-        for tid in due[:ASK_TIDS]:
-            asked_at[tid] = now
-            asked_at.move_to_end(tid)
-        while len(asked_at) > REMEMBERED_TIDS:
-            asked_at.popitem(last=False)
-        return due[:ASK_TIDS]
+    def failed(self, key: bytes, offered: Sequence[Held]) -> None:
+        """Hear that neighbour ``key`` gave no answer to an offer, or took nothing: it is made again soon."""
+        told = self._memory(key).told
+        for item in offered:
+            known = told.get(item.tid)
+            if known is not None:
+                told[item.tid] = known._replace(pause_s=AGAIN_S / 2)
 
     def wants_beacons(self, key: bytes, now: float) -> bool:
         """Say whether to ask neighbour ``key`` for beacons now; if so it counts as asked."""
@@ -106,3 +122,8 @@ class Carrier:
         if len(self._memories) > REMEMBERED_NEIGHBOURS:
             self._memories.popitem(last=False)
         return memory
+
+
+def _sum(numbers: Numbers) -> tuple[int, int, int]:
+    """Return what tells a ticket that grew, or shrank by an ack, from what it was."""
+    return len(numbers.all), numbers.all[-1] if numbers.all else 0, len(numbers.twins)

@@ -1,21 +1,26 @@
-"""The porter: hands pulses to neighbours and brings acks and beacons back, while there is no uplink."""
+"""The porter: compares with neighbours, hands over what they lack, and brings acks and beacons back.
+
+It works while there is no uplink.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 
 from ..protocol.batch import PulsePost, open_receipt, pulses_root
 from ..protocol.codec import decode, encode
+from ..protocol.digest import ANSWER_LIMIT_BYTES, Digest, Held, Lacking, Numbers, open_lacking
 from ..protocol.errors import FarcastError, RefusedError, RemoteError
-from ..protocol.ports import ANYBODY, Dialer, Source, Spool, SpooledPulse
-from .carry import Carrier
+from ..protocol.ports import Dialer, Source, Spool, SpooledPulse
+from .carry import POST_PULSES, Carrier, PulseKey
 from .neighbours import Neighbour
 
-PENDING_PULSES = 4_096
+POST_BYTES = 512 << 10
+DIGESTS_PATH = "/v1/digests"
 REQUEST_TIMEOUT_S = 5.0
 RECEIPT_LIMIT_BYTES = 4 << 10
 PROMISE_MS = 120_000
@@ -69,33 +74,45 @@ class Porter:
         chosen = [] if self._has_uplink() else self._carrier.choose(self._neighbours())
         if not chosen:
             return
-        pending = await asyncio.to_thread(
-            self._spool.pending,
-            PENDING_PULSES,
-            not_handed_to=ANYBODY,
-            handed_before_ms=self._clock_ms() - PROMISE_MS,
-        )
+        waiting = await asyncio.to_thread(self._spool.numbers, self._clock_ms() - PROMISE_MS)
         async with asyncio.TaskGroup() as tasks:
             for neighbour in chosen:
-                tasks.create_task(self._deal(neighbour, pending))
+                tasks.create_task(self._deal(neighbour, waiting))
 
-    async def _deal(self, neighbour: Neighbour, pending: Sequence[SpooledPulse]) -> None:
+    async def _deal(self, neighbour: Neighbour, waiting: Mapping[bytes, Numbers]) -> None:
         source = neighbour.source
-        load = self._carrier.load(neighbour.key, pending, time.monotonic())
-        if load:
+        offered = self._carrier.offer(neighbour.key, waiting, time.monotonic())
+        if offered:
             try:
-                await self._hand_over(source, load)
+                lacking = await self._compare(source, offered)
+                await self._take("ack", lacking.acks, self._accept_ack)
+                await self._hand_over(source, self._carrier.wanted(neighbour.key, offered, lacking.held))
             except FarcastError as error:
+                self._carrier.failed(neighbour.key, offered)
                 self._posts.labels(error.reason).inc()
                 return
-        for tid in self._carrier.tids_to_ask(neighbour.key, pending, time.monotonic()):
-            if not await self._fetch(source, "ack", f"/v1/acks/{tid.hex()}", self._accept_ack):
-                return
         if self._carrier.wants_beacons(neighbour.key, time.monotonic()):
-            await self._fetch(source, "beacon", "/v1/beacons", self._accept_beacon)
+            await self._fetch_beacons(source)
 
-    async def _hand_over(self, source: Source, load: list[SpooledPulse]) -> None:
+    async def _compare(self, source: Source, offered: list[Held]) -> Lacking:
+        """Tell a neighbour what waits here; returns what it lacks."""
+        reply = await self._dialer.request(
+            source,
+            "POST",
+            DIGESTS_PATH,
+            body=encode(Digest(1, offered)),
+            limit_bytes=ANSWER_LIMIT_BYTES,
+            timeout_s=REQUEST_TIMEOUT_S,
+        )
+        if reply.status != _OK:
+            raise RefusedError(f"neighbour {source.name} compared nothing", status=reply.status)
+        return open_lacking(reply.body)
+
+    async def _hand_over(self, source: Source, keys: list[PulseKey]) -> None:
         """Post pulses and check the promise that comes back."""
+        load = _bounded(await asyncio.to_thread(self._spool.find, keys)) if keys else []
+        if not load:
+            return
         pulses = [item.pulse for item in load]
         tickets = list(dict.fromkeys(item.ticket for item in load))
         reply = await self._dialer.request(
@@ -111,33 +128,44 @@ class Porter:
         receipt = open_receipt(reply.body)
         if receipt.carrier != source.key:
             raise RemoteError(f"neighbour {source.name} sent another's receipt", reason="wrong_carrier")
-        self._carrier.handed(source.key, load, time.monotonic())
         if receipt.root != pulses_root(pulses):
             raise RemoteError(f"neighbour {source.name} left pulses out", reason="partial")
         self._posts.labels("ok").inc()
         self._pulses.inc(len(load))
-        keys = [(item.tid, item.seq) for item in load if item.own]
-        if keys:
-            await asyncio.to_thread(self._spool.mark_left, keys, "neighbour", self._clock_ms())
+        own = [(item.tid, item.seq) for item in load if item.own]
+        if own:
+            await asyncio.to_thread(self._spool.mark_left, own, "neighbour", self._clock_ms())
 
-    async def _fetch(self, source: Source, kind: str, path: str, accept: Callable[[bytes], object]) -> bool:
-        """Fetch a list of signed messages and offer each to ``accept``; False where the neighbour fails."""
+    async def _fetch_beacons(self, source: Source) -> None:
+        """Fetch a neighbour's beacons and offer each to ``accept_beacon``."""
         try:
             reply = await self._dialer.request(
-                source, "GET", path, limit_bytes=LIST_LIMIT_BYTES, timeout_s=REQUEST_TIMEOUT_S
+                source, "GET", "/v1/beacons", limit_bytes=LIST_LIMIT_BYTES, timeout_s=REQUEST_TIMEOUT_S
             )
             if reply.status == _NOT_FOUND:
-                return True
+                return
             if reply.status != _OK:
-                raise RefusedError(f"neighbour {source.name} gave no {kind}s", status=reply.status)
+                raise RefusedError(f"neighbour {source.name} gave no beacons", status=reply.status)
             messages = decode(list[bytes], reply.body, limit_bytes=LIST_LIMIT_BYTES)[:LIST_LIMIT_ITEMS]
         except FarcastError as error:
-            self._fetched.labels(kind, error.reason).inc()
-            return False
+            self._fetched.labels("beacon", error.reason).inc()
+            return
+        await self._take("beacon", messages, self._accept_beacon)
+
+    async def _take(self, kind: str, messages: Sequence[bytes], accept: Callable[[bytes], object]) -> None:
         for message in messages:
             try:
                 await asyncio.to_thread(accept, message)
                 self._fetched.labels(kind, "ok").inc()
             except FarcastError as error:
                 self._fetched.labels(kind, error.reason).inc()
-        return True
+
+
+def _bounded(load: list[SpooledPulse]) -> list[SpooledPulse]:
+    """Return as many as one post may carry; twins make them more than were asked for."""
+    size_bytes = 0
+    for place, item in enumerate(load):
+        size_bytes += len(item.pulse) + len(item.ticket)
+        if place == 2 * POST_PULSES or size_bytes > POST_BYTES:
+            return load[:place]
+    return load

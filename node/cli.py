@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -225,19 +225,25 @@ def doctor(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: farcast pulses show")
+@app.command(epilog="Example: farcast pulses export acks.bin")
 @guarded
 def pulses(
-    action: Annotated[str, typer.Argument(help="show, on or off.")] = "show",
+    action: Annotated[str, typer.Argument(help="show, on, off, or export: the origin's acks.")] = "show",
+    file: Annotated[Path | None, typer.Argument(help="With export: where the acks go.")] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what left this box about viewing, or switch pulses on or off."""
+    """Show what left this box about viewing, switch pulses on or off, or export their acks."""
     del debug
-    if action not in ("show", "on", "off"):
-        raise UsageError(f"pulses {action}: say show, on or off")
+    if action not in ("show", "on", "off", "export"):
+        raise UsageError(f"pulses {action}: say show, on, off or export")
+    if (action == "export") != (file is not None):
+        raise UsageError("pulses export FILE writes the origin's acks; no other action names a file")
     path = _home(home)
+    if file is not None:
+        _export_acks(path, file, Console(as_json=as_json))
+        return
     if action != "show":
         call_admin(path, "POST", "/api/pulses", {"on": action == "on"})
     found = call_admin(path, "GET", "/api/pulses")
@@ -285,6 +291,30 @@ def earnings(
     Console(as_json=as_json).result(found, *earnings_lines(found))
 
 
+def _export_acks(path: Path, file: Path, console: Console) -> None:
+    from base64 import b64decode
+
+    from ..protocol.codec import encode
+    from .home import write_whole
+
+    acks: list[bytes] = []
+    while True:
+        found = call_admin(path, "GET", f"/api/pulses/acks?from={len(acks)}")
+        acks += [b64decode(text) for text in found["acks"]]
+        if not found["acks"] or len(acks) >= found["count"]:
+            break
+    data = encode(acks)
+    try:
+        write_whole(file, data)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}") from error
+    console.result(
+        {"file": str(file), "acks": len(acks), "bytes": len(data)},
+        f"Wrote {len(acks)} acks to {file}",
+        f"Whoever has a month's report checks it against them: farcast verify DIR --receipts {file}",
+    )
+
+
 @app.command(epilog="Example: farcast cid film/")
 @guarded
 def cid(
@@ -303,7 +333,7 @@ def cid(
 @app.command(epilog="Example: farcast verify reports/2026-11 --root root.json")
 @guarded
 def verify(
-    folder: Annotated[Path, typer.Argument(help="A month's report directory.")],
+    folder: Annotated[Path, typer.Argument(help="A month's report directory, or a file of evidence.")],
     root: Annotated[Path | None, typer.Option(help="The origin's root.json; else this home's trust.")] = None,
     receipts: Annotated[Path | None, typer.Option(help="Acks that somebody kept.")] = None,
     payee: Annotated[str, typer.Option(help="Also print this payee's line.")] = "",
@@ -311,10 +341,21 @@ def verify(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Check a month's report with the origin's public key alone."""
+    """Check a month's report, or evidence of a double signature, with the origin's public key alone."""
     del debug
-    from .audit import audit
+    from .audit import audit, audit_evidence
 
+    if folder.is_file():
+        shown = audit_evidence(folder, root, _home(home))
+        day = f"{date(1970, 1, 1) + timedelta(days=shown.day)}"
+        bodies = [name.hex() for name in shown.hashes]
+        Console(as_json=as_json).result(
+            {"ok": True, "ticket": shown.tid.hex(), "day": day, "seq": shown.seq, "bodies": bodies},
+            f"The key of ticket {shown.tid.hex()} ({day}) signed {len(bodies)} different pulses "
+            f"under number {shown.seq}",
+            *(f"  {name}" for name in bodies),
+        )
+        return
     verdict = audit(folder, root, receipts, payee, _home(home))
     lines = [f"{line.payee}: {line.paid_cents} cents" for line in verdict.payee_lines]
     Console(as_json=as_json).result(

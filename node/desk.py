@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from .viewer import Viewer
 
 ADMIN_LIMIT_BYTES = 4_096
+ACKS_BYTES = 4 << 20
+"""Of acks in one answer to the command that exports them."""
 FOUND_LIMIT = 20_000
 DASH = "manifest.mpd"
 
@@ -64,6 +68,7 @@ class Desk:
         router.route("POST", "/api/bookmarks/{title}", self._bookmark)
         router.route("DELETE", "/api/bookmarks/{title}", self._forget_bookmark)
         router.route("GET", "/api/pulses/sent", self._get_sent)
+        router.route("GET", "/api/pulses/acks", self._get_acks)
         router.route("GET", "/api/pulses", self._get_pulses)
         router.route("POST", "/api/pulses", self._switch_pulses)
 
@@ -279,6 +284,17 @@ class Desk:
     async def _get_pulses(self, exchange: Exchange) -> Answer:
         del exchange
         return Answer.json(await asyncio.to_thread(self.pulses))
+
+    async def _get_acks(self, exchange: Exchange) -> Answer:
+        """``GET /api/pulses/acks?from=``: the origin's acks of this box's own pulses, some at a time."""
+        start = exchange.query.get("from", "0")
+        if not start.isdecimal():
+            raise RefusedError("from is the number of acks read so far", status=400, reason="bad_arguments")
+        acks = await asyncio.to_thread(self._viewer.box.spool.proofs)
+        ends = list(accumulate(len(ack) for ack in acks[int(start) :]))
+        count = max(1, sum(end <= ACKS_BYTES for end in ends))
+        some = acks[int(start) : int(start) + count]
+        return Answer.json({"count": len(acks), "acks": [b64encode(ack).decode() for ack in some]})
 
     async def _switch_pulses(self, exchange: Exchange) -> Answer:
         await self.switch_pulses(on=await _switch(exchange))

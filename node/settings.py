@@ -242,6 +242,13 @@ class Payout(Table, frozen=True):
     key: Line
 
 
+class Intake(Table, frozen=True):
+    """``[intake]``: how the origin takes pulses."""
+
+    verify: Literal["eager", "chained"]
+    open_pulses: Annotated[int, Meta(ge=1_000, le=10_000_000)]
+
+
 class Trust(Table, frozen=True):
     """``[trust]``: looking for newer keys."""
 
@@ -295,6 +302,7 @@ class Settings:
     uplink: Uplink
     heartbeat: Heartbeat
     batch: Batch
+    intake: Intake
     catalog: Catalog
     ladder: Ladder
     fill: Fill
@@ -418,6 +426,7 @@ TABLES: Mapping[str, type[Table]] = {
     "uplink": Uplink,
     "heartbeat": Heartbeat,
     "batch": Batch,
+    "intake": Intake,
     "catalog": Catalog,
     "ladder": Ladder,
     "fill": Fill,

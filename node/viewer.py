@@ -309,7 +309,7 @@ class Viewer:
         self.embargo.add_to(box.public, routes.block, routes.watch)
         box.lookup = self.embargo.lookup(routes.lookup)
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
-        box.public.route("POST", "/v1/pulses", self.reception.handle)
+        self.reception.add_to(box.public)
         local = box.local
         self.television.add_to(local)
         self.gateway.add_to(local)

@@ -651,6 +651,31 @@ def report(
     )
 
 
+@app.command(epilog="Example: farcast origin evidence cases")
+@guarded
+def evidence(
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write evidence of sessions that signed two different pulses under one number; list false witnesses."""
+    del debug
+    console = Console(as_json=as_json)
+    found = _perform(home, "evidence", {"folder": str(folder.absolute())}, console)
+    console.table(
+        ["what", "account", "day", "pulse", "file"],
+        [(row["code"], row["account"], row["day"], row["seq"], row["file"] or "-") for row in found["cases"]],
+    )
+    files = sum(bool(row["file"]) for row in found["cases"])
+    root = _home(home) / "tuf" / "root.json"
+    console.result(
+        found,
+        f"{len(found['cases'])} cases, {files} files in {found['folder']}",
+        *([f"Anybody checks one with: farcast verify FILE --root {root}"] if files else []),
+    )
+
+
 @app.command(epilog="Example: farcast origin status")
 @guarded
 def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:

@@ -10,6 +10,7 @@ import os
 import struct
 import threading
 import zlib
+from bisect import bisect_left
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,9 @@ from ..protocol.note import Checkpoint, open_note, seal
 
 RESIGN_MS = HOUR_MS
 """An unchanged head is signed again with the new time at most this often, so a freeze shows."""
-BEACONS_KEPT = 48
+BEACONS_TOLD = 48
+BEACONS_KEPT = 62 * 24
+"""As long as pulses that name one may come in."""
 
 _HEADER = struct.Struct(">HI")
 
@@ -99,7 +102,13 @@ class CatalogLog:
 
     def beacons(self) -> list[bytes]:
         """Return the signed beacons of the last 48 hours, oldest first."""
-        return [data for _, data in self._beacons]
+        return [data for _, data in self._beacons[-BEACONS_TOLD:]]
+
+    def beacon(self, number: int) -> bytes | None:
+        """Return the value of a beacon by its number; None where there is none, or none any more."""
+        at = bisect_left(self._beacons, number, key=lambda known: known[0].number)
+        known = self._beacons[at : at + 1]
+        return known[0][0].value if known and known[0][0].number == number else None
 
     def newest_beacon(self) -> Beacon | None:
         """Return the newest beacon, None before the first."""

@@ -146,6 +146,7 @@ class Office:
             "ledger": self.ledger,
             "settle": self.settle,
             "report": self.report,
+            "evidence": self.evidence,
             "status": self.status,
             "payee_key": self.payee_key,
             **self.bursary.actions,
@@ -643,6 +644,10 @@ class Office:
     def report(self, month: str | None = None) -> Result:
         """Write a settled month's report."""
         return self.treasury.report(month, self._clock_ms())
+
+    def evidence(self, folder: str) -> Result:
+        """Write evidence of what the intake log holds against anybody."""
+        return self.treasury.evidence(Path(folder))
 
     def look_at_edges(self) -> None:
         """Ask each pull zone whether it serves, and caches, the newest title's folder. Blocking."""

@@ -38,6 +38,8 @@ from .keys import Keys
 from .money.clerk import Clerk
 from .money.ledgerwatch import LOOK_S as LEDGER_LOOK_S
 from .office import Office
+from .pulses.inspection import LOOK_S, Inspection
+from .pulses.witness import Sample
 from .routing import Routing
 from .service import OriginService
 
@@ -47,6 +49,7 @@ TICK_S = 60.0
 EARNINGS_S = 30.0
 """A pulse shows in the provisional earnings within a minute of its arrival."""
 PAYOUT_S = 60.0
+SEAL_S = 15.0
 
 
 class OriginBox:
@@ -56,7 +59,13 @@ class OriginBox:
         self.keys = Keys(home.path)
         self.box = box = Box(home, settings, identity=self.keys.box)
         self.office = Office(home.path, settings, clock_ms, box.registry, box.store)
-        self.intake = self.office.treasury.intake
+        treasury = self.office.treasury
+        self.inspection = Inspection(
+            treasury.tickets, Sample(self.keys.ticket_secret), self.office.log.beacon, self.office.manifests,
+            box.store.get, box.registry,
+        )  # fmt: skip
+        treasury.watch = self.inspection.hear
+        self.intake = treasury.intake
         self.service = OriginService(
             self.office.keys,
             self.office.accounts,
@@ -212,6 +221,10 @@ class OriginBox:
     async def _look_at_ledger(self) -> None:
         await asyncio.to_thread(self.office.books.look)
 
+    async def _inspect(self) -> None:
+        """Look at the witnesses of a sample of what came in."""
+        await asyncio.to_thread(self.inspection.look, lambda pulse: self.intake.condemn(pulse, clock_ms()))
+
     async def _look_at_edges(self) -> None:
         await asyncio.to_thread(self.office.look_at_edges)
 
@@ -220,6 +233,8 @@ class OriginBox:
 
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
+        self.box.every("seal", SEAL_S, self.service.seal)
+        self.box.every("inspection", LOOK_S, self._inspect)
         self.box.every("edges", TICK_S, self._tend_edges)
         self.box.every("payouts", PAYOUT_S, self._tend_payouts)
         self.box.every("edge_look", self.office.watch.pause_s, self._look_at_edges)

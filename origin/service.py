@@ -75,6 +75,14 @@ class PulseIntake(Protocol):
         """Return signed acks of what is stored under these tickets."""
         ...
 
+    def seals_for(self, tids: Iterable[bytes]) -> list[bytes]:
+        """Return the signed seal records of these tickets' closed sessions."""
+        ...
+
+    def seal(self, now_ms: int) -> int:
+        """Close the sessions that are over."""
+        ...
+
 
 class _Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -127,6 +135,7 @@ class OriginService:
         router.route("POST", "/v1/relays/rotation", self.private(self.rotate_relay))
         router.route("POST", "/v1/relays/check", self.check_relay)
         router.route("POST", "/v1/pulses", self.take_pulses)
+        router.route("GET", "/v1/seals/{tid}", self.seals)
 
     @property
     def catalog(self) -> Catalog:
@@ -220,6 +229,21 @@ class OriginService:
             return _answer(await asyncio.to_thread(store, data, self._clock_ms()))
         finally:
             self._posting -= 1
+
+    async def seals(self, exchange: Exchange) -> Answer:
+        """``GET /v1/seals/{tid}``: the verdicts on a ticket's closed sessions, 404 where there is none."""
+        try:
+            tid = bytes.fromhex(exchange.match["tid"])
+        except ValueError:
+            raise RefusedError("a ticket id is 32 hex digits", status=400, reason="bad_query") from None
+        found = await asyncio.to_thread(self._intake.seals_for, [tid])
+        if not found:
+            raise RefusedError("no session of this ticket is closed yet", status=404, reason="no_seal")
+        return _answer(encode(found))
+
+    async def seal(self) -> None:
+        """Close the sessions that are over; to be called every few seconds."""
+        await asyncio.to_thread(self._intake.seal, self._clock_ms())
 
     def private(self, handler: SignedHandler) -> Handler:
         """Return ``handler`` behind a signed request, on channels that nobody else can read."""

@@ -31,6 +31,7 @@ Kind = Literal[
     "generation",
     "request",
     "settle",
+    "evidence",
     "checkpoint",
 ]
 

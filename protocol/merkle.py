@@ -29,10 +29,15 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 def root_of(entries: Iterable[bytes]) -> bytes:
     """Return the Merkle tree hash over the entries' data (not over their hashes)."""
-    tree = Tree()
-    for entry in entries:
-        tree.append(leaf_hash(entry))
-    return tree.root()
+    nodes = [sha256(b"\0" + entry).digest() for entry in entries]
+    while len(nodes) > 1:
+        odd = nodes[len(nodes) & ~1 :]
+        nodes = [
+            sha256(b"\1" + left + right).digest()
+            for left, right in zip(nodes[::2], nodes[1::2], strict=False)
+        ]
+        nodes += odd
+    return nodes[0] if nodes else EMPTY_ROOT
 
 
 class Tree:

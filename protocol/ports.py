@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from .cid import Cid
+from .digest import Numbers
 
 
 class TierName(IntEnum):
@@ -196,8 +197,15 @@ class Spool(Protocol):
         """
         ...
 
-    def digests(self) -> dict[bytes, list[int]]:
-        """Return the sequence numbers held per tid, for anti-entropy."""
+    def numbers(self, promised_before_ms: int | None = None) -> dict[bytes, Numbers]:
+        """Return the sequence numbers held per tid, for anti-entropy.
+
+        With ``promised_before_ms`` without those that anybody promised to carry since then.
+        """
+        ...
+
+    def find(self, wanted: Iterable[tuple[bytes, int]]) -> list[SpooledPulse]:
+        """Return every body held under these (tid, seq)."""
         ...
 
     def mark_left(self, keys: Iterable[tuple[bytes, int]], way: str, at_ms: int) -> None:

@@ -24,6 +24,10 @@ START, ACTIVE, RETURN, SWITCH = 1, 2, 3, 4
 MAX_DELTA_MS = 121_000
 BOX_PLAIN_BYTES = 176
 """Every box is padded to this length, so that its size says nothing."""
+NO_WITNESS = bytes(16)
+"""Where no beacon is known, or no block of the interval is held any more."""
+WITNESS_REACH_MS = 300_000
+"""How far from the position a segment may begin whose first block is a pulse's witness."""
 
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -91,6 +95,11 @@ def witness(beacon_value: bytes, tid: bytes, seq: int, block: bytes) -> bytes:
     mac.update(tid + seq.to_bytes(4, "big"))
     mac.update(block)
     return mac.digest()
+
+
+def may_witness(start_ms: int, position_ms: int) -> bool:
+    """Say whether the first block of a segment that begins at ``start_ms`` may be a pulse's witness."""
+    return abs(start_ms - position_ms) <= WITNESS_REACH_MS
 
 
 class PulseSigner:

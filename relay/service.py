@@ -21,7 +21,7 @@ from ..node.earnings import EarningsAsker
 from ..node.home import Home
 from ..node.ladder.fetch import Fetcher
 from ..node.ladder.stream import Streams
-from ..node.ladder.tiers import address
+from ..node.ladder.tiers import address, relay_sources
 from ..node.pulses.acks import Acks
 from ..node.pulses.batcher import Batcher
 from ..node.pulses.reception import Reception
@@ -93,11 +93,15 @@ class RelayService:
         self.fill.admit, self.fill.came = self.larder.admit, self.larder.came
         self.folders = Folders(self.library, box.store)
         self.fill.learned = self.folders.learned
+        box.spool.foreign_expires = False  # only the origin's ack lets a relay delete
         self.acks = Acks(box.spool, keyring, box.registry)
-        self.reception = Reception(box.spool, box.identity, keyring, clock_ms, box.registry)
+        self.reception = Reception(
+            box.spool, box.identity, keyring, clock_ms, box.registry,
+            is_relay=lambda key: any(key == record.relay for record in self.replica.relays()),
+        )  # fmt: skip
         self.batcher = Batcher(
             box.spool, box.identity, box.dialer, self._origin, self.acks, clock_ms, box.registry,
-            max_pulses=settings.batch.max_pulses,
+            max_pulses=settings.batch.max_pulses, others=self._others,
         )  # fmt: skip
         self.follower = Follower(
             self.replica, self.trust, self.library, box.dialer, self._origin, self._fetch, box.registry
@@ -178,6 +182,11 @@ class RelayService:
     def _origin(self) -> list[Source]:
         return known_origin(self.trust)
 
+    def _others(self) -> list[Source]:
+        """Return the other relays, for what is on its way home while the origin cannot be reached."""
+        found = relay_sources(self.replica.relays(), clock_ms())
+        return [source for source in found if source.key != self.box.identity.key]
+
     def endpoints(self) -> list[Endpoint]:
         """Return the addresses that stand in the origin's public directory."""
         return self.membership.outside.endpoints()
@@ -212,7 +221,7 @@ class RelayService:
         box.public.route("GET", "/readyz", self.warden.ready(routes.ready))
         box.lookup = self.watching.lookup(self.embargo.lookup(routes.lookup))
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
-        box.public.route("POST", "/v1/pulses", self.reception.handle)
+        self.reception.add_to(box.public)
         if box.settings.web.enabled:
             records = self.replica.relays
             web = WebSite(

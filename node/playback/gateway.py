@@ -25,6 +25,7 @@ from ...protocol.cmcd import Report, parse_events, report_of
 from ...protocol.errors import FarcastError, RefusedError, RemoteError, UnreachableError
 from ...protocol.manifest import Manifest
 from ...protocol.ports import BlockStore
+from ...protocol.pulse import may_witness
 from ...protocol.unixfs import Leaf, content
 from ...protocol.viewing import INTERVAL_S, PulseDue
 from ..catalog.library import FilePlan
@@ -217,6 +218,7 @@ class Gateway:
 
     def heard(self, session: Session, title: str, sighting: Sighting) -> None:
         """Hear that a segment went out to its end."""
+        sighting = sighting._replace(manifest=self._manifest(title))
         self._sessions.delivered(session, title, sighting, self._clock())
 
     def fetch(self, title: str, buffer_s: float | None = None) -> Fetch:
@@ -270,9 +272,22 @@ class Gateway:
     async def _beat(self, due: Sequence[tuple[Session, PulseDue]]) -> None:
         for session, pulse in due:
             sighting = session.sighting(pulse.position_ms)
-            block = await asyncio.to_thread(self._store.get, sighting.block) if sighting else None
+            block = None
+            if sighting and self._witnesses(sighting, pulse):
+                block = await asyncio.to_thread(self._store.get, sighting.block)
             rendition = sighting.slot.rendition if sighting else 0
-            await self._heartbeat.beat(pulse, Evidence(rendition, block or b""))
+            await self._heartbeat.beat(pulse, Evidence(rendition, block))
+
+    def _witnesses(self, sighting: Sighting, pulse: PulseDue) -> bool:
+        """Say whether a segment's block shows what a pulse says: near its position, of its version."""
+        near = may_witness(sighting.slot.start_ms, pulse.position_ms)
+        return near and sighting.manifest is not None and sighting.manifest == self._manifest(pulse.content)
+
+    def _manifest(self, title: str) -> Cid | None:
+        try:
+            return self._titles.entry(title).cid
+        except RefusedError:
+            return None  # retired while it played
 
     # -- one file
 

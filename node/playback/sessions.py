@@ -29,11 +29,12 @@ Client = tuple[str, str]
 
 
 class Sighting(NamedTuple):
-    """A media segment that went to a player whole, and its first block."""
+    """A media segment that went to a player whole, its first block, and the manifest it was listed under."""
 
     slot: Slot
     block: Cid
     again_ms: int = 0
+    manifest: Cid | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry, Counter
 
 from ...protocol.batch import PulsePost, open_receipt, pulses_root
 from ...protocol.codec import decode, encode
-from ...protocol.errors import FarcastError, LocalError, RemoteError
+from ...protocol.digest import Digest, held, open_lacking
+from ...protocol.errors import FarcastError, LocalError, RemoteError, UnreachableError
 from ...protocol.identity import peer_id
 from ...protocol.ports import Dialer, Source, SpooledPulse
 from ..catalog.clear import ClearFirst
@@ -24,6 +25,7 @@ from .spool import DiskSpool
 
 POST_PULSES = 200
 ACK_TIDS = 64
+APART_TICKETS = 16
 CARRIERS_ASKED = 4
 """Carriers of one ticket's pulses asked for acks in a round, those that promised last first."""
 REQUEST_TIMEOUT_S = 5.0
@@ -105,9 +107,55 @@ class Courier:
         )
         if not waiting:
             return await self._ping(source)
-        body = encode(
-            PulsePost(1, list(dict.fromkeys(p.ticket for p in waiting)), [p.pulse for p in waiting])
+        try:
+            if way == "relay":
+                waiting = await self._lacked(source, waiting)
+            return await self._hand(source, way, waiting)
+        except UnreachableError as error:
+            self._handed.labels(error.reason).inc()
+            return False
+
+    async def _lacked(self, source: Source, waiting: list[SpooledPulse]) -> list[SpooledPulse]:
+        """Return what to post: all of ours, for their receipt, and of others' what the relay lacks."""
+        foreign: dict[bytes, list[int]] = {}
+        for item in waiting:
+            if not item.own:
+                foreign.setdefault(item.tid, []).append(item.seq)
+        if not foreign:
+            return waiting
+        digest = Digest(1, [held(tid, seqs) for tid, seqs in foreign.items()])
+        reply = await self._dialer.request(
+            source, "POST", "/v1/digests", body=encode(digest), timeout_s=REQUEST_TIMEOUT_S
         )
+        if reply.status != 200:  # noqa: PLR2004 - it compares nothing
+            return waiting
+        lacking = open_lacking(reply.body)
+        for ack in lacking.acks:
+            with suppress(FarcastError):  # counted by reason where it is opened
+                await asyncio.to_thread(self._acks.accept, ack)
+        wanted = {(item.tid, seq) for item in lacking.held for seq in item.numbers()}
+        there = [(p.tid, p.seq) for p in waiting if not p.own and (p.tid, p.seq) not in wanted]
+        await asyncio.to_thread(self._spool.mark_handed, peer_id(source.key), there, self._clock_ms())
+        return [p for p in waiting if p.own or (p.tid, p.seq) in wanted]
+
+    async def _hand(self, source: Source, way: str, waiting: list[SpooledPulse]) -> bool:
+        """Post pulses; where they are not all taken, each ticket's apart, so that one holds up no other.
+
+        Raises:
+            UnreachableError: where ``source`` is silent.
+
+        """
+        tids = list(dict.fromkeys(item.tid for item in waiting))
+        if not tids or await self._posted(source, way, waiting):
+            return True
+        if len(tids) == 1:
+            return False
+        groups = [[item for item in waiting if item.tid == tid] for tid in tids[:APART_TICKETS]]
+        return any([await self._posted(source, way, group) for group in groups])
+
+    async def _posted(self, source: Source, way: str, waiting: list[SpooledPulse]) -> bool:
+        tickets = list(dict.fromkeys(p.ticket for p in waiting))
+        body = encode(PulsePost(1, tickets, [p.pulse for p in waiting]))
         try:
             reply = await self._dialer.request(
                 source, "POST", "/v1/pulses", body=body, timeout_s=REQUEST_TIMEOUT_S
@@ -118,6 +166,8 @@ class Courier:
                 await asyncio.to_thread(self._acks.accept, reply.body)
             else:
                 return False
+        except UnreachableError:
+            raise
         except FarcastError as error:
             self._handed.labels(error.reason).inc()
             return False
@@ -134,6 +184,10 @@ class Courier:
             raise RemoteError("a receipt for other pulses than the ones posted", reason="bad_receipt")
         keys = [(p.tid, p.seq) for p in waiting]
         await asyncio.to_thread(self._spool.mark_handed, peer_id(source.key), keys, self._clock_ms())
+        own = [(p.tid, p.seq) for p in waiting if p.own]
+        if own:
+            with suppress(LocalError):  # the promise stands without our copy of it
+                await asyncio.to_thread(self._spool.add_receipt, data, own, self._clock_ms())
 
     async def _ping(self, source: Source) -> bool:
         """Say whether ``source`` is reached; who it is matters only to what is handed over."""
@@ -157,7 +211,7 @@ class Courier:
 
         The origin is asked only where none of them answers.
         """
-        tids = list(await asyncio.to_thread(self._spool.digests))[:ACK_TIDS]
+        tids = list(await asyncio.to_thread(self._spool.numbers))[:ACK_TIDS]
         carriers = await asyncio.to_thread(self._spool.carriers)
         relays = {peer_id(source.key): source for source in self._relays()}
         for tid in tids:

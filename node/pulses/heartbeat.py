@@ -13,14 +13,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from ...protocol.beacon import Beacon
 from ...protocol.errors import FarcastError, LocalError
 from ...protocol.ports import Spool, SpooledPulse
-from ...protocol.pulse import MAX_DELTA_MS, PulseSigner, Served, Viewing, witness
+from ...protocol.pulse import MAX_DELTA_MS, NO_WITNESS, PulseSigner, Served, Viewing, witness
 from ...protocol.ticket import DAY_MS
 from ...protocol.viewing import PulseDue
 from .wallet import Issue, Wallet
 
 log = logging.getLogger(__name__)
 
-NO_WITNESS = bytes(16)
 RENEW_MIN_MS, RENEW_SPREAD_MS = 4 * 3_600_000, 16 * 3_600_000
 MIDNIGHT_MS = 30 * 60_000
 """Nobody asks for tickets this close to midnight, when everybody would."""
@@ -29,10 +28,13 @@ RESULTS = ("signed", "off", "no_ticket", "failed")
 
 
 class Evidence(NamedTuple):
-    """What shows that the title was really here: the rendition's index and one block of the interval."""
+    """What shows that the title was really here: the rendition's index and one block of the interval.
+
+    ``block`` is the first of a segment that ``may_witness``; None where none is held.
+    """
 
     rendition: int
-    block: bytes
+    block: bytes | None
 
 
 class _Metrics:
@@ -178,7 +180,9 @@ class Heartbeat:
     ) -> bytes:
         beacon = self._beacon()
         tid, seq = signer.body.tid, signer.seq + 1
-        mark = witness(beacon.value, tid, seq, evidence.block) if beacon else NO_WITNESS
+        mark = NO_WITNESS
+        if beacon is not None and evidence.block is not None:
+            mark = witness(beacon.value, tid, seq, evidence.block)
         viewing = Viewing(
             due.state,
             self._digest(due.content),

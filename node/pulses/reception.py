@@ -1,6 +1,8 @@
-"""The reception: takes pulses from others, checks them, stores them, and promises with a receipt.
+"""The reception: compares, takes pulses from others, checks and stores them, and promises with a receipt.
 
 Relays and LAN neighbours run the same one; what happens next differs (``node/pulses/batcher.py``).
+A relay's batch is taken whole and goes on as it is, because its signer's receive times count; of any
+other carrier's the pulses are taken.
 """
 
 from __future__ import annotations
@@ -10,17 +12,24 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter
 
-from ...protocol.batch import BATCH_LIMIT_BYTES, PulsePost, seal_receipt
-from ...protocol.codec import decode
+from ...protocol.batch import BATCH_LIMIT_BYTES, PulsePost, open_batch, seal_receipt
+from ...protocol.codec import decode, encode
+from ...protocol.digest import ANSWER_LIMIT_BYTES, DIGEST_LIMIT_BYTES, MAX_ACKS, Lacking, open_digest
 from ...protocol.errors import RefusedError, RemoteError
 from ...protocol.identity import Identity
 from ...protocol.keyring import Keyring
-from ...protocol.ports import Spool, SpooledPulse
+from ...protocol.ports import SpooledPulse
 from ...protocol.pulse import check_pulse, read_pulse
 from ...protocol.ticket import Ticket, open_ticket
-from ..http.exchange import Answer, Exchange
+from ..http.exchange import Answer, Exchange, Router
+from .spool import DiskSpool
 
 MEDIA_TYPE = "application/vnd.farcast+msgpack"
+ACKS_BYTES = ANSWER_LIMIT_BYTES // 2
+"""Of acks in one answer; the others come with the next."""
+
+_SIGNED_ENVELOPE = b"\x92"
+"""A batch is a signed envelope, an array of two; a post of pulses is an array of three."""
 
 
 class Reception:
@@ -32,13 +41,17 @@ class Reception:
 
     def __init__(
         self,
-        spool: Spool,
+        spool: DiskSpool,
         identity: Identity,
         keyring: Callable[[], Keyring | None],
         clock_ms: Callable[[], int],
         registry: CollectorRegistry,
+        *,
+        is_relay: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
+        """``is_relay`` says whose batches are kept whole, by the carrier's key."""
         self._spool = spool
+        self._is_relay = is_relay
         self._identity = identity
         self._keyring = keyring
         self._clock_ms = clock_ms
@@ -52,11 +65,35 @@ class Reception:
             registry=registry,
         )
 
+    def add_to(self, router: Router) -> None:
+        """Add the routes of whoever carries pulses for others."""
+        router.route("POST", "/v1/pulses", self.handle)
+        router.route("POST", "/v1/digests", self.compare)
+
     async def handle(self, exchange: Exchange) -> Answer:
         """Answer ``POST /v1/pulses`` with 202 and a signed receipt."""
         data = await exchange.read(BATCH_LIMIT_BYTES)
-        receipt = await asyncio.to_thread(self.take, data)
+        take = self.carry if data.startswith(_SIGNED_ENVELOPE) else self.take
+        receipt = await asyncio.to_thread(take, data)
         return Answer(202, {"content-type": MEDIA_TYPE}, receipt)
+
+    async def compare(self, exchange: Exchange) -> Answer:
+        """Answer ``POST /v1/digests``: what this box would take of what is named, and acks of its tickets."""
+        data = await exchange.read(DIGEST_LIMIT_BYTES)
+        answer = await asyncio.to_thread(self.lacking, data)
+        return Answer(200, {"content-type": MEDIA_TYPE, "cache-control": "no-store"}, answer)
+
+    def lacking(self, data: bytes) -> bytes:
+        """Return the answer to a digest. Blocking; raises ``RemoteError`` where it is none."""
+        digest = open_digest(data)
+        acks: list[bytes] = []
+        size_bytes = 0
+        for ack in self._spool.acks(item.tid for item in digest.held):
+            size_bytes += len(ack)
+            if len(acks) == MAX_ACKS or size_bytes > ACKS_BYTES:
+                break
+            acks.append(ack)
+        return encode(Lacking(1, self._spool.missing(digest.held), acks))
 
     def take(self, data: bytes) -> bytes:
         """Check and store a post; returns the signed receipt. Blocking.
@@ -67,27 +104,54 @@ class Reception:
 
         """
         post = decode(PulsePost, data, limit_bytes=BATCH_LIMIT_BYTES)
+        now_ms = self._clock_ms()
+        good = self._authentic(post.tickets, post.pulses, now_ms)
+        self._taken.inc(self._spool.add(good))
+        return seal_receipt([pulse.pulse for pulse in good], now_ms, self._identity)
+
+    def carry(self, data: bytes) -> bytes:
+        """Check another carrier's batch and store it; returns the signed receipt. Blocking.
+
+        Raises:
+            RemoteError: where it is no batch of the carrier it names, or ``bad_batch`` where a relay's has
+                pulses that are not authentic: it should have left them out.
+            RefusedError: as ``take``.
+
+        """
+        if len(data) > BATCH_LIMIT_BYTES:
+            raise RemoteError(f"a batch of {len(data)} bytes is too large", reason="too_large")
+        batch = open_batch(data)
+        now_ms = self._clock_ms()
+        good = self._authentic(batch.tickets, batch.pulses, now_ms)
+        if not self._is_relay(batch.carrier):
+            self._taken.inc(self._spool.add(good))
+        elif not good or len(good) != len(batch.pulses):
+            raise RemoteError("a relay's batch with pulses that are not authentic", reason="bad_batch")
+        elif self._spool.carry(batch.carrier, data, now_ms):
+            self._taken.inc(len(good))
+        return seal_receipt([pulse.pulse for pulse in good], now_ms, self._identity)
+
+    def _authentic(self, tickets: list[bytes], pulses: list[bytes], now_ms: int) -> list[SpooledPulse]:
+        """Return the pulses that their tickets' holders signed; the others are counted by reason."""
         keyring = self._keyring()
         if keyring is None:
             message = "this box does not know the origin's ticket keys yet; try again in a minute"
             raise RefusedError(message, status=503, retry_after_s=60, reason="no_key")
-        now_ms = self._clock_ms()
-        tickets: dict[bytes, tuple[Ticket, bytes]] = {}
-        for item in post.tickets:
+        known: dict[bytes, tuple[Ticket, bytes]] = {}
+        for item in tickets:
             try:
                 ticket, _ = open_ticket(item, keyring.ticket)
             except RemoteError as error:
                 self._refused.labels(error.reason).inc()
                 continue
-            tickets[ticket.tid] = (ticket, item)
+            known[ticket.tid] = (ticket, item)
         good: list[SpooledPulse] = []
-        for item in post.pulses:
+        for item in pulses:
             try:
-                good.append(self._check(item, tickets, now_ms))
+                good.append(self._check(item, known, now_ms))
             except RemoteError as error:
                 self._refused.labels(error.reason).inc()
-        self._taken.inc(self._spool.add(good))
-        return seal_receipt([pulse.pulse for pulse in good], now_ms, self._identity)
+        return good
 
     def _check(self, item: bytes, tickets: dict[bytes, tuple[Ticket, bytes]], now_ms: int) -> SpooledPulse:
         tid = read_pulse(item)[0].tid

@@ -50,8 +50,8 @@ class SentBook:
             [(way, at_ms, tid, seq) for tid, seq in keys],
         )
 
-    def acked(self, item: TidAck, at_ms: int) -> None:
-        """Note what the origin says of one ticket's pulses."""
+    def acked(self, item: TidAck, at_ms: int) -> bool:
+        """Note what the origin says of one ticket's pulses; True where the ticket is one of ours."""
         query = "SELECT seq FROM sent WHERE tid = ? AND acked_ms = 0"
         codes = {reject.seq: reject.code for reject in item.rejects}
         for (seq,) in self._conn.execute(query, (item.tid,)).fetchall():
@@ -60,6 +60,7 @@ class SentBook:
                     "UPDATE sent SET acked_ms = ?, code = ? WHERE tid = ? AND seq = ?",
                     (at_ms, codes.get(seq, ""), item.tid, seq),
                 )
+        return self._conn.execute("SELECT 1 FROM sent WHERE tid = ?", (item.tid,)).fetchone() is not None
 
     def since(self, from_ms: int, limit: int) -> list[SentPulse]:
         """Return the pulses made since ``from_ms``, and all that still wait, the newest first."""

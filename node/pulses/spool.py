@@ -1,5 +1,8 @@
 """The spool: signed pulses on their way home, durable in SQLite until the origin has acked them.
 
+Over 400 lines because every table of the one file is read and written under its one lock; the rows
+themselves are the books' and shelves' beside it.
+
 Every write is on the disk before the call returns (WAL, synchronous FULL). Signatures are the
 caller's to check before anything comes here; sizes and the dedup key are checked again.
 """
@@ -17,6 +20,7 @@ from sqlite3 import Connection, Row
 from prometheus_client import CollectorRegistry
 
 from ...protocol.batch import Ack, TidAck, covers
+from ...protocol.digest import Held, Numbers, missing
 from ...protocol.errors import RefusedError, RemoteError
 from ...protocol.identity import open_unverified
 from ...protocol.ports import Spool, SpooledPulse
@@ -25,6 +29,9 @@ from ...protocol.ticket import DAY_MS, MAX_SEQ
 from ..database import Tables, open_database, transaction
 from .ackbook import AckBook
 from .batchshelf import BatchShelf
+from .carriage import Carriage
+from .promises import PromiseBook
+from .proofs import ProofBook
 from .sentbook import SentBook, SentPulse
 from .spooltally import Metrics, Tally
 
@@ -33,8 +40,6 @@ KEEP_MS = 9 * DAY_MS
 FOREIGN_QUOTA_BYTES = 1 << 30
 TID_PULSES = 2 * MAX_SEQ
 """Foreign pulses kept per ticket: every sequence number once, and as many second bodies."""
-BEACONS = 11 * 24
-RECEIPTS = 20_000
 ENVELOPE_LIMIT_BYTES = 1_024
 RETRY_AFTER_S = 60.0
 
@@ -48,14 +53,22 @@ WHERE (?1 IS NULL OR own = ?1) AND (?2 IS NULL OR NOT EXISTS (
 ORDER BY seen_ms, tid, seq LIMIT ?4
 """
 _UNBATCHED = _SPOOLED + "WHERE own = 0 AND batch IS NULL ORDER BY seen_ms, tid, seq LIMIT ?"
+_NUMBERS = """
+SELECT tid, seq, count(*) FROM pulse
+WHERE ?1 IS NULL OR NOT EXISTS (
+    SELECT 1 FROM handed WHERE handed.tid = pulse.tid AND handed.seq = pulse.seq AND at_ms >= ?1
+)
+GROUP BY tid, seq ORDER BY tid, seq
+"""
+_BODIES = "SELECT seq, count(*), max(own) FROM pulse WHERE tid = ? GROUP BY seq"
 _FOUND = _SPOOLED + "WHERE tid = ? AND seq = ? ORDER BY hash"
 _COUNTS = """
 SELECT (SELECT count(*) FROM ticket) AS tickets, (SELECT count(*) FROM batch WHERE open) AS open_batches,
 (SELECT count(*) FROM ack) AS acked_tids, (SELECT count(*) FROM receipt) AS receipts,
-(SELECT count(*) FROM beacon) AS beacons
+(SELECT count(*) FROM proof) AS proofs, (SELECT count(*) FROM carried) AS carried
 """
 
-TABLES = Tables("farcast.node.pulses.spooltables", "spool", "0003_sent")
+TABLES = Tables("farcast.node.pulses.spooltables", "spool", "0004_carried")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +81,18 @@ class Waiting:
 
 
 class DiskSpool(Spool):
-    """The pulses, batches, acks, receipts and beacons in one home's database file."""
+    """The pulses, batches, acks and receipts in one home's database file.
+
+    With ``foreign_expires`` others' pulses go after nine days without an ack; a relay, which is paid to
+    bring them home, sets it to False and keeps them.
+    """
 
     def __init__(
         self, path: Path, registry: CollectorRegistry, *, foreign_quota_bytes: int = FOREIGN_QUOTA_BYTES
     ) -> None:
         """Open or create the spool in the file ``path``; raises ``LocalError`` where it is damaged."""
         self.foreign_quota_bytes = foreign_quota_bytes
+        self.foreign_expires = True
         self._path = path
         self._lock = threading.Lock()
         self._metrics = Metrics(registry)
@@ -83,6 +101,9 @@ class DiskSpool(Spool):
         self._acks = AckBook(self._conn)
         self._batches = BatchShelf(self._conn)
         self._sent = SentBook(self._conn)
+        self._promises = PromiseBook(self._conn)
+        self._proofs = ProofBook(self._conn)
+        self._carriage = Carriage(self._conn)
         self._tally = self._count()
         self._metrics.show(self._tally)
 
@@ -184,12 +205,32 @@ class DiskSpool(Spool):
         """Return every body held under these (tid, seq), for a neighbour that lacks them."""
         return [item for tid, seq in wanted for item in self._pulses(_FOUND, tid, seq)]
 
-    def digests(self) -> dict[bytes, list[int]]:
-        """Return the sequence numbers held per tid, ascending."""
-        held: dict[bytes, list[int]] = {}
-        for row in self._all("SELECT DISTINCT tid, seq FROM pulse ORDER BY tid, seq"):
-            held.setdefault(row["tid"], []).append(row["seq"])
+    def numbers(self, promised_before_ms: int | None = None) -> dict[bytes, Numbers]:
+        """Return the sequence numbers held per tid, ascending, and those with several bodies.
+
+        With ``promised_before_ms`` without those that anybody promised to carry since then.
+        """
+        held: dict[bytes, Numbers] = {}
+        for tid, seq, bodies in self._all(_NUMBERS, promised_before_ms):
+            numbers = held.setdefault(tid, Numbers([], []))
+            numbers.all.append(seq)
+            if bodies > 1:
+                numbers.twins.append(seq)
         return held
+
+    def missing(self, offered: Iterable[Held]) -> list[Held]:
+        """Return what of these this box would take: neither held nor acked, and within the ticket's quota."""
+        found: list[Held] = []
+        with self._lock:
+            for item in offered:
+                rows = self._conn.execute(_BODIES, (item.tid,)).fetchall()
+                here = {int(seq): int(bodies) for seq, bodies, _ in rows}
+                room = TID_PULSES - sum(bodies for _, bodies, own in rows if not own)
+                if (ack := self._acks.known(item.tid)) is not None:
+                    here |= {seq: TID_PULSES for seq in item.numbers() if covers(ack, seq)}
+                if (wanted := missing(item, here, max(room, 0))) is not None:
+                    found.append(wanted)
+        return found
 
     def waiting(self, *, own: bool | None = None) -> Waiting:
         """Sum up what waits for an ack; with ``own`` only this box's, or only others'."""
@@ -239,7 +280,8 @@ class DiskSpool(Spool):
         with self._transaction() as conn:
             self._acks.keep(body.tids, ack, body.at_ms)
             for item in body.tids:
-                self._sent.acked(item, body.at_ms)
+                if self._sent.acked(item, body.at_ms):
+                    self._proofs.keep(item, ack, body.at_ms)
                 rows = conn.execute("SELECT DISTINCT seq FROM pulse WHERE tid = ?", (item.tid,)).fetchall()
                 for row in rows:
                     if covers(item, row["seq"]):
@@ -247,7 +289,10 @@ class DiskSpool(Spool):
                 if rows:
                     self._drop_tickets(conn, item.tid)
             self._batches.close([body.batch])
+            self._carriage.close([body.batch])
             self._acks.trim()
+            if dropped:
+                self._promises.trim()
         self._metrics.settled.inc(dropped)
         self._metrics.show(self._tally)
         return dropped
@@ -268,14 +313,15 @@ class DiskSpool(Spool):
         dropped = 0
         with self._transaction() as conn:
             query = "SELECT DISTINCT tid, seq FROM pulse WHERE own = 0 AND max(seen_ms, made_ms) < ?"
-            rows = conn.execute(query, (before_ms,)).fetchall()
+            rows = conn.execute(query, (before_ms,)).fetchall() if self.foreign_expires else []
             for row in rows:
                 dropped += self._drop(conn, row["tid"], row["seq"])
             for tid in {row["tid"] for row in rows}:
                 self._drop_tickets(conn, tid)
             self._acks.trim(before_ms)
             self._sent.trim(now_ms)
-            conn.execute("DELETE FROM receipt WHERE at_ms < ?", (before_ms,))
+            self._proofs.trim(now_ms)
+            self._carriage.expire(before_ms)
             self._batches.close(self._batches.spent(before_ms))
         self._metrics.expired.inc(dropped)
         self._metrics.show(self._tally)
@@ -309,37 +355,37 @@ class DiskSpool(Spool):
         with self._transaction():
             self._batches.close([name])
 
-    # -- beacons and receipts
+    def carry(self, carrier: bytes, data: bytes, at_ms: int) -> bool:
+        """Keep another carrier's verified batch, as it is, until the origin acks it; True where new.
 
-    def add_beacon(self, number: int, data: bytes) -> bool:
-        """Keep a verified signed beacon, the newest eleven days of them; True where it was new."""
-        with self._transaction() as conn:
-            new = conn.execute("INSERT OR IGNORE INTO beacon VALUES (?, ?)", (number, data)).rowcount
-            conn.execute(
-                "DELETE FROM beacon WHERE number <= (SELECT max(number) FROM beacon) - ?", (BEACONS,)
-            )
-        return new > 0
+        Raises:
+            RefusedError: 429 ``spool_full`` where that is over a quota.
 
-    def beacons(self) -> list[tuple[int, bytes]]:
-        """Return the beacons by number, newest first."""
-        rows = self._all("SELECT number, data FROM beacon ORDER BY number DESC")
-        return [(row["number"], row["data"]) for row in rows]
+        """
+        with self._transaction():
+            return self._carriage.add(carrier, data, at_ms)
 
-    def add_receipt(self, data: bytes, at_ms: int) -> None:
-        """Keep a carrier's verified receipt as evidence of its promise."""
-        with self._transaction() as conn:
-            conn.execute(
-                "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?)", (sha256(data).digest(), data, at_ms)
-            )
-            conn.execute(
-                "DELETE FROM receipt WHERE hash IN "
-                "(SELECT hash FROM receipt ORDER BY at_ms DESC LIMIT -1 OFFSET ?)",
-                (RECEIPTS,),
-            )
+    def carried(self, limit: int) -> list[bytes]:
+        """Return other carriers' batches that wait for the origin, the oldest first."""
+        with self._lock:
+            return self._carriage.open(limit)
+
+    # -- what others said
+
+    def add_receipt(self, data: bytes, keys: Iterable[tuple[bytes, int]], at_ms: int) -> None:
+        """Keep a carrier's verified receipt for own pulses of these (tid, seq) until an ack covers them."""
+        with self._transaction():
+            self._promises.add(data, keys, at_ms)
 
     def receipts(self) -> list[bytes]:
-        """Return the receipts kept, oldest first."""
-        return [row["data"] for row in self._all("SELECT data FROM receipt ORDER BY at_ms, hash")]
+        """Return the receipts of carriers that have not brought everything home, oldest first."""
+        with self._lock:
+            return self._promises.receipts()
+
+    def proofs(self) -> list[bytes]:
+        """Return the signed acks of this box's own tickets, of thirteen months, oldest first."""
+        with self._lock:
+            return self._proofs.all()
 
     def counts(self) -> dict[str, int]:
         """Return how many of each thing the spool holds, for status pages."""
@@ -378,6 +424,7 @@ class DiskSpool(Spool):
             self._move(-1, row["pulse"], own=bool(row["own"]))
         conn.execute("DELETE FROM pulse WHERE tid = ? AND seq = ?", (tid, seq))
         conn.execute("DELETE FROM handed WHERE tid = ? AND seq = ?", (tid, seq))
+        self._promises.kept(tid, seq)
         return len(rows)
 
     def _drop_tickets(self, conn: Connection, tid: bytes) -> None:

@@ -83,3 +83,27 @@ def _sent(db: sqlite_utils.Database) -> None:
         "INSERT INTO sent SELECT tid, seq, min(pulse), made_ms, '', 0, 0, '' FROM pulse WHERE own = 1 "
         "GROUP BY tid, seq"
     )
+
+
+@MIGRATIONS(name="0004_carried")
+def _carried(db: sqlite_utils.Database) -> None:
+    # beacons live in the catalog replica, and no receipt was ever kept
+    for name in ("beacon", "receipt"):
+        db.conn.execute(f"DROP TABLE IF EXISTS {name}")
+    db.table("receipt").create({"hash": bytes, "data": bytes, "at_ms": int}, pk="hash", strict=True)
+    db.table("receipt").create_index(["at_ms"])
+    db.table("promised").create(
+        {"tid": bytes, "seq": int, "receipt": bytes}, pk=("tid", "seq", "receipt"), strict=True
+    )
+    db.table("promised").create_index(["receipt"])
+    # an ack says something of many tickets: its envelope is stored once
+    db.table("proof_envelope").create({"hash": bytes, "data": bytes}, pk="hash", strict=True)
+    db.table("proof").create(
+        {"tid": bytes, "stored": int, "refused": int, "at_ms": int, "envelope": bytes}, pk="tid", strict=True
+    )
+    db.table("proof").create_index(["envelope"])
+    db.table("carried").create(
+        {"hash": bytes, "carrier": bytes, "data": bytes, "at_ms": int}, pk="hash", strict=True
+    )
+    db.table("carried").create_index(["at_ms"])
+    db.table("carried").create_index(["carrier"])

@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...protocol.rules import DAY_MS, Rules
-from ..pulses.part import AGAIN, FIRST, NOBODY
+from ..pulses.part import AGAIN, DOUBTFUL, FIRST, NOBODY
 
 _SEQ_SHIFT = 1 << 40
 _TIME_SHIFT = 1 << 39
@@ -322,6 +322,15 @@ def stored(scope: Scope) -> str:
         SELECT tid, coalesce(n, 0)::BIGINT FROM (SELECT tid, ticket FROM tickets WHERE {scope.sql()})
         LEFT JOIN (
             SELECT ticket, count(DISTINCT seq) AS n FROM pulses
-            WHERE kind <> {AGAIN} AND {scope.sql()} GROUP BY ticket
+            WHERE kind NOT IN ({AGAIN}, {DOUBTFUL}) AND {scope.sql()} GROUP BY ticket
+        ) USING (ticket)
+    """
+
+
+def doubtful(scope: Scope) -> str:
+    """Return the accounts with bodies that are not shown to be authentic."""
+    return f"""
+        SELECT DISTINCT account FROM tickets SEMI JOIN (
+            SELECT ticket FROM pulses WHERE kind = {DOUBTFUL} AND {scope.sql()}
         ) USING (ticket)
     """

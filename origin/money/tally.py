@@ -47,6 +47,8 @@ PASS_ROWS = 4_000_000
 ODD_ACCOUNTS = 512
 """Accounts judged from the log at a time."""
 _FETCH = 20_000
+_EVERYTHING = 2**62
+"""A size no log has: whether a body is authentic is told by what came after it, too."""
 
 
 class Earlier(NamedTuple):
@@ -129,7 +131,11 @@ class Tally:
     def stored(self, size: int, days: range) -> dict[bytes, int]:
         """Return how many distinct pulses of each ticket of ``days`` the first ``size`` entries hold."""
         self._read(days)
-        return dict(self._db.execute(steps.stored(_scope(days, size))).fetchall())
+        scope = _scope(days, size)
+        found: dict[bytes, int] = dict(self._db.execute(steps.stored(scope)).fetchall())
+        for evidence in self._told(scope, steps.doubtful(scope)):
+            found.update(evidence.stored(size))
+        return found
 
     def viewing(
         self, days: range, size: int, earlier: Sequence[Earlier], settled_size: int, rules: Rules
@@ -247,7 +253,7 @@ class Tally:
         def rows() -> Iterator[_Row]:
             while found := cursor.fetchmany(_FETCH):
                 for row in found:
-                    yield _Row(*row[:15], row[15:])
+                    yield _Row._make((*row[:15], row[15:]))
 
         yield from groupby(rows(), key=lambda row: row.account)
 
@@ -267,12 +273,17 @@ class Tally:
 
     def _odd(self, scope: Scope, query: str, sizes: tuple[int, ...]) -> Iterator[list[list[Fact]]]:
         """Yield the facts of accounts that only the log itself can tell, for each size of it."""
+        days = range(scope.first_day, scope.last_day + 1)
+        for evidence in self._told(scope, query):
+            yield [evidence.facts(size, days, self._titles.find) for size in sizes]
+
+    def _told(self, scope: Scope, query: str) -> Iterator[Evidence]:
+        """Yield what the log itself tells of accounts, some at a time."""
         accounts = sorted(account for (account,) in self._db.execute(query).fetchall())
         days = range(scope.first_day, scope.last_day + 1)
         for start in range(0, len(accounts), ODD_ACCOUNTS):
             chosen = frozenset(accounts[start : start + ODD_ACCOUNTS])
-            evidence = self._evidence(scope, chosen, days)
-            yield [evidence.facts(size, days, self._titles.find) for size in sizes]
+            yield self._evidence(scope._replace(size=_EVERYTHING), chosen, days)
 
     def _evidence(self, scope: Scope, chosen: frozenset[bytes], days: range) -> Evidence:
         def ours(holder: Holder) -> bool:
@@ -284,6 +295,7 @@ class Tally:
             found = read_entry(self._columns.segments, Place(segment, start))
             if found is not None:
                 evidence.read(entry, found.payload)
+        evidence.finish()
         return evidence
 
 

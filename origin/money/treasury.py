@@ -5,20 +5,24 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from ...node.home import write_whole
 from ...node.settings import Settings
 from ...protocol.errors import UsageError
 from ...protocol.manifest import Manifest
 from ...protocol.rules import DAY_MS, HOUR_MS, Rules
 from ...protocol.ticket import TicketOffice
 from ..keys import Keys
-from ..pulses.intake import Intake
+from ..pulses.admission import Frame
+from ..pulses.exhibits import exhibits
+from ..pulses.intake import SEGMENTS, Intake
+from ..pulses.segments import read_segments
 from ..roster import Roster
 from . import bookings
 from .bookings import Booking
@@ -56,8 +60,11 @@ class Treasury:
         self._patron_fee_points = settings.money.patron_fee_basis_points
         self._opening = threading.RLock()
         self._reporting = threading.Lock()
+        self._intake_settings = settings.intake
         self.rules = rules_of(settings)
         self.tickets = TicketOffice(keys.ticket, keys.ticket_secret)
+        self.watch: Callable[[Frame], None] = lambda _: None
+        """Hears of every frame in the intake's log; set it before ``intake`` is first asked for."""
 
     @cached_property
     def intake(self) -> Intake:
@@ -70,6 +77,9 @@ class Treasury:
             self._roster.is_relay,
             self._registry,
             rules=self.rules,
+            verify=self._intake_settings.verify,
+            open_pulses=self._intake_settings.open_pulses,
+            watch=self.watch,
         )
 
     @property
@@ -260,6 +270,35 @@ class Treasury:
         """Which rules hold for which month; what ``[money]`` wants now is noted by who acts on it."""
         with self._opening:
             return self._rulebook
+
+    def evidence(self, folder: Path) -> Result:
+        """Write what the intake log holds against anybody into ``folder``: evidence, a file for each case.
+
+        Raises:
+            UsageError: where the folder cannot be written.
+
+        """
+        rows: list[Result] = []
+        segments = self._home / "intake" / SEGMENTS
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for one in exhibits(lambda: read_segments(segments), self.tickets, self._keys.intake):
+                name = f"{one.tid.hex()}-{one.seq}.evidence" if one.evidence else ""
+                if one.evidence:
+                    write_whole(folder / name, one.evidence)
+                rows.append(
+                    {
+                        "code": one.code,
+                        "account": one.account.hex(),
+                        "ticket": one.tid.hex(),
+                        "day": f"{date(1970, 1, 1) + timedelta(days=one.day)}",
+                        "seq": one.seq,
+                        "file": name,
+                    }
+                )
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
+        return {"folder": str(folder), "cases": rows}
 
     @cached_property
     def _rulebook(self) -> Rulebook:

@@ -76,8 +76,8 @@ class Columns:
                 if key == newest:
                     break
                 parts.append(self._write(parts, group))
-            for date, group in groupby(parts, key=lambda part: part.date):
-                several = list(group)
+            for date, of_date in groupby(parts, key=lambda part: part.date):
+                several = list(of_date)
                 if len(several) > (1 if date < newest[:10] else MAX_PARTS):
                     merge_parts(self._folder, several)
             return parts[-1].head.end if parts else 0

@@ -18,7 +18,8 @@ from ...protocol.ports import TierName
 from ...protocol.pulse import ACTIVE, Pulse, Viewing, open_viewing
 from ...protocol.ticket import Holder, Ticket, TicketOffice
 from ..money.credit import Fact
-from .admission import copies, month_of, open_frame, tickets
+from .admission import WITNESS, Copy, condemned, month_of, open_frame, tickets
+from .chain import Sieve
 
 Manifests = Callable[[bytes], Manifest | None]
 """Finds a manifest by the SHA-256 digest of its block."""
@@ -71,9 +72,12 @@ class Evidence:
         self._elsewhere: dict[bytes, int] = {}
         self._months: dict[str, int] = {}
         self._chosen = chosen
+        self._sieve = Sieve()
+        self._condemned: dict[tuple[bytes, bytes], int] = {}
         for position, payload in enumerate(payloads):
             self.leaves.append(leaf_hash(payload))
             self.read(position, payload)
+        self.finish()
 
     def size_at(self, as_of_ms: int) -> int:
         """Return how many entries the log had at ``as_of_ms``; entries' times never go back."""
@@ -111,39 +115,52 @@ class Evidence:
 
     def _facts_of(self, watched: _Watched, size: int, known: Callable[[bytes], bool]) -> Iterable[Fact]:
         bodies: dict[int, list[tuple[_Body, int]]] = defaultdict(list)
-        links: set[bytes] = set()
+        links: dict[bytes, int] = {}
         for body in watched.bodies.values():
             received_ms = body.received_ms(size)
             if received_ms is not None:
                 bodies[body.pulse.seq].append((body, received_ms))
-                links.add(body.pulse.prev)
+                links[body.pulse.prev] = max(body.pulse.seq, links.get(body.pulse.prev, 0))
         key = self._office.key(watched.ticket.tid)
         for several in bodies.values():
-            linked = [body.name for body, _ in several if body.name in links]
+            linked = [body.name for body, _ in several if links.get(body.name, 0) > body.pulse.seq]
             for body, received_ms in several:
-                counts = len(several) == 1 or linked == [body.name]
-                yield _fact(watched, body, received_ms, key, known, code="" if counts else "equivocation")
+                code = "" if len(several) == 1 or linked == [body.name] else "equivocation"
+                if self._condemned.get((watched.ticket.tid, body.name), size) < size:
+                    code = code or WITNESS
+                yield _fact(watched, body, received_ms, key, known, code=code)
 
     def read(self, position: int, payload: bytes) -> None:
         """Take in one entry of the log; ``position`` is its place there, and only ever rises."""
         frame = open_frame(payload)
         self.times_ms.append(frame.at_ms)
+        for key in condemned(frame):
+            self._condemned.setdefault(key, position)
         for ticket in tickets(frame):
             holder = self._office.holder(ticket) if ticket.day in self._days else None
             if holder is not None and (self._chosen is None or self._chosen(holder)):
                 self._watched.setdefault(ticket.tid, _Watched(position, ticket, holder))
             else:
                 self._elsewhere.setdefault(ticket.tid, ticket.day)
-        for copy in copies(frame):
-            watched = self._watched.get(copy.pulse.tid)
-            day = watched.ticket.day if watched else self._elsewhere.get(copy.pulse.tid)
-            if day is None:
-                continue  # only some entries are read, and not the one that brought this ticket
-            self._months.setdefault(month_of(day), position)
-            if watched:
-                body = watched.bodies.setdefault(copy.name, _Body(copy.pulse, copy.name))
-                if not body.stamps or copy.stamp_ms < body.stamps[-1][1]:
-                    body.stamps.append((position, copy.stamp_ms))
+        for at, copy in self._sieve.read(position, frame):
+            self._take(at, copy)
+
+    def finish(self) -> None:
+        """Check by signature what no seal has covered; call it behind the last ``read``."""
+        for at, copy in self._sieve.rest():
+            self._take(at, copy)
+
+    def _take(self, position: int, copy: Copy) -> None:
+        watched = self._watched.get(copy.pulse.tid)
+        day = watched.ticket.day if watched else self._elsewhere.get(copy.pulse.tid)
+        if day is None:
+            return  # only some entries are read, and not the one that brought this ticket
+        month = month_of(day)
+        self._months[month] = min(position, self._months.get(month, position))
+        if watched:
+            body = watched.bodies.setdefault(copy.name, _Body(copy.pulse, copy.name))
+            if all(position < at or copy.stamp_ms < stamp for at, stamp in body.stamps):
+                body.stamps.append((position, copy.stamp_ms))
 
 
 _NOTHING = Viewing(ACTIVE, bytes(32), 0, 0, [], bytes(16))

@@ -20,17 +20,19 @@ import msgspec
 from ...protocol.errors import LocalError, RemoteError
 from ...protocol.merkle import leaf_hash
 from ...protocol.ports import TierName
-from ...protocol.pulse import Viewing, open_viewing
+from ...protocol.pulse import Viewing, open_viewing, pulse_hash, read_pulse
 from ...protocol.ticket import TicketOffice
-from .admission import DUPLICATE, EQUIVOCATION, Copy, copies, open_frame, tickets
+from .admission import DUPLICATE, EQUIVOCATION, WITNESS, Copy, Frame, arrival, open_frame, tickets
+from .chain import Sieve
 from .duck import duck, parquet, quoted
 from .segments import Entry, Place
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-FIRST, AGAIN, OTHER_BODY, UNREADABLE = 0, 1, 2, 3
-"""Kinds of row: a body's first copy, a later copy of it, another body under a number, no readable viewing."""
+FIRST, AGAIN, OTHER_BODY, UNREADABLE, DOUBTFUL = 0, 1, 2, 3, 4
+"""Kinds of row: a body's first copy, a later copy of it, another body under a number, no readable viewing,
+and what tells of a body that is not shown to be authentic, or whose witness was found false."""
 NOBODY = 0
 """The number of a title or relay that has none here; whoever watched it is judged by the log itself."""
 MAX_NEW_RELAYS = 1_000
@@ -46,7 +48,7 @@ _PULSES = {
 }  # fmt: skip
 _MET = {
     "met": "INTEGER", "tid": "VARCHAR", "account": "VARCHAR", "device": "INTEGER", "day": "INTEGER",
-    "bucket": "UTINYINT", "entry": "BIGINT",
+    "bucket": "UTINYINT", "entry": "BIGINT", "session": "VARCHAR",
 }  # fmt: skip
 _FRAMES = {"entry": "BIGINT", "at_ms": "BIGINT", "segment": "VARCHAR", "start": "BIGINT", "leaf": "VARCHAR"}
 
@@ -174,7 +176,7 @@ def write_part(
     titles, relays = len(names.titles), len(names.relays)
     reader = _Reader(draft, before[-1].head.end if before else 0, office, names)
     try:
-        reader.read(entries)
+        reader.read(entries, [part.tickets for part in before], root)
         base = before[-1].head.tickets + before[-1].head.new_tickets if before else 0
         with duck(root) as db:
             rows, fresh, days = _write_tables(db, draft, [part.tickets for part in before], base)
@@ -245,8 +247,9 @@ class _Reader:
         self._met: dict[bytes, int] = {}
         self._keys: dict[bytes, bytes] = {}
         self._brought: set[bytes] = set()
+        self._sieve = Sieve()
 
-    def read(self, entries: Iterable[Entry]) -> None:
+    def read(self, entries: Iterable[Entry], earlier: Sequence[Path], root: Path) -> None:
         with (
             (self._folder / "pulses.csv").open("w") as pulses,
             (self._folder / "met.csv").open("w") as met,
@@ -254,9 +257,23 @@ class _Reader:
         ):
             for entry in entries:
                 self._entry(entry, pulses, met, frames)
+            if self._sieve.doubtful():
+                self._learn(earlier, root)
+                pulses.writelines(self._row(copy, number) for number, copy in self._sieve.rest())
+                for number, copy in self._sieve.doubtful():
+                    pulses.write(self._row(copy, number, DOUBTFUL))
             for tid, number in self._met.items():
                 if tid not in self._brought:
-                    met.write(f"{number},{tid.hex()},,,,,\n")
+                    met.write(f"{number},{tid.hex()},,,,,,\n")
+
+    def _learn(self, earlier: Sequence[Path], root: Path) -> None:
+        """Find the session keys of tickets that earlier parts brought."""
+        tids = {copy.pulse.tid for _, copy in self._sieve.doubtful()} - self._brought
+        if tids and earlier:
+            with duck(root) as db:
+                known = f"SELECT tid, session FROM {parquet(earlier)} WHERE list_contains($1, tid)"
+                for tid, session in db.execute(known, [list(tids)]).fetchall():
+                    self._sieve.learn(tid, session)
 
     def _entry(self, entry: Entry, pulses: TextIO, met: TextIO, frames: TextIO) -> None:
         frame = open_frame(entry.payload)
@@ -270,12 +287,20 @@ class _Reader:
                 holder = self._office.holder(ticket)
                 met.write(
                     f"{self._number(ticket.tid)},{ticket.tid.hex()},{holder.account.hex()},{holder.device},"
-                    f"{ticket.day},{bucket_of(holder.account)},{number}\n"
+                    f"{ticket.day},{bucket_of(holder.account)},{number},{ticket.session.hex()}\n"
                 )
-        pulses.writelines(self._row(copy, number) for copy in copies(frame))
+        pulses.writelines(self._row(copy, at) for at, copy in self._sieve.read(number, frame))
+        if WITNESS in frame.verdicts:
+            pulses.writelines(self._condemned(frame, number))
         self.end, self.place, self.chain = number + 1, place, entry.chain
 
-    def _row(self, copy: Copy, entry: int) -> str:
+    def _condemned(self, frame: Frame, entry: int) -> Iterator[str]:
+        for data, verdict in zip(arrival(frame).pulses, frame.verdicts, strict=True):
+            if verdict == WITNESS:
+                pulse, signed = read_pulse(data)
+                yield self._row(Copy(pulse, pulse_hash(signed.body), frame.at_ms, verdict), entry, DOUBTFUL)
+
+    def _row(self, copy: Copy, entry: int, doubt: int = FIRST) -> str:
         pulse = copy.pulse
         met = self._number(pulse.tid)
         kind = AGAIN if copy.verdict == DUPLICATE else OTHER_BODY if copy.verdict == EQUIVOCATION else FIRST
@@ -290,6 +315,7 @@ class _Reader:
             kind = UNREADABLE if kind == FIRST and any(relay == NOBODY for relay, _ in items) else kind
             served = ",".join(f"{relay},{kbytes}" for relay, kbytes in items)
             served += "," * (2 * (_SERVED - len(items)) - (0 if items else 1))
+        kind = doubt or kind
         return (
             f"{met},{pulse.seq},{pulse.at_ms},{copy.stamp_ms},{pulse.cum_ms},{pulse.delta_ms},{state},{title},"
             f"{kind},{entry},{served or ',' * (2 * _SERVED - 1)}\n"
@@ -323,11 +349,11 @@ def _write_tables(
     db.execute(
         f"""
         CREATE TABLE numbered AS
-        SELECT met, tid, account, device, entry, day, bucket, ticket IS NULL AS fresh,
+        SELECT met, tid, account, device, entry, session, day, bucket, ticket IS NULL AS fresh,
             coalesce(ticket, {base} + row_number() OVER (PARTITION BY ticket IS NULL ORDER BY met))::INTEGER
                 AS ticket
         FROM (
-            SELECT m.met, m.tid, m.account, m.device, m.entry, k.ticket,
+            SELECT m.met, m.tid, m.account, m.device, m.entry, m.session, k.ticket,
                 coalesce(k.day, m.day)::INTEGER AS day, coalesce(k.bucket, m.bucket)::UTINYINT AS bucket
             FROM met m
             LEFT JOIN (SELECT tid, ticket, day, bucket FROM {known} SEMI JOIN met USING (tid)) k USING (tid)
@@ -344,7 +370,8 @@ def _write_tables(
     _copy(
         db,
         """
-        SELECT ticket, tid, unhex(account) AS account, device, day, bucket, entry FROM numbered
+        SELECT ticket, tid, unhex(account) AS account, device, day, bucket, entry, unhex(session) AS session
+        FROM numbered
         WHERE fresh ORDER BY bucket, ticket
         """,
         draft / "tickets.parquet",

@@ -1,8 +1,9 @@
 """Segment files: the intake log on disk, one append-only file per UTC hour, chained frame by frame.
 
 A frame is ``magic, length, CRC-32, chain, payload``; the chain is SHA-256 over the chain before and
-the payload, across files, so nothing can be taken out unnoticed. One ``fdatasync`` per append; what
-a crash tore at the very end was never acknowledged and is cut at the next start.
+the payload, across files, so nothing can be taken out unnoticed. One ``fdatasync`` makes everything
+written before it durable; what a crash tore at the very end was never acknowledged and is cut at the
+next start.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -25,6 +27,7 @@ _HEADER = struct.Struct(">4s I I 32s")
 _MAGIC = b"FCsg"
 FRAME_LIMIT_BYTES = MESSAGE_LIMIT_BYTES + (1 << 20)
 _GENESIS = bytes(32)
+_BLOCK_BYTES = 512
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -44,6 +47,17 @@ class Entry(NamedTuple):
     place: Place
     chain: bytes
     payload: bytes
+
+
+class Resume(NamedTuple):
+    """How far a log was read: the leaves of its tree, where the next frame goes, and the chain there."""
+
+    leaves: list[bytes]
+    end: Place
+    chain: bytes
+
+
+_BEGINNING = Resume([], _FIRST, _GENESIS)
 
 
 class Torn(Exception):  # noqa: N818 - a signal between the two functions of this module
@@ -101,11 +115,24 @@ def last_segment(folder: Path) -> str:
     return max((path.name for path in _files(folder)), default="")
 
 
+def newest(folder: Path, end: Place) -> Iterator[bytes]:
+    """Yield the payloads in the file of ``end`` that lie before it; stops at what is not whole."""
+    path = folder / end.segment
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        while file.tell() < end.offset:
+            payload, _ = _frame(file, file.read(_HEADER.size))
+            if payload is None:
+                return
+            yield payload
+
+
 class SegmentLog:
     """The one writer of an intake log; ``tree`` is the Merkle log over its payloads."""
 
-    def __init__(self, folder: Path, visit: Callable[[bytes], None]) -> None:
-        """Read the log, hand every payload to ``visit``, and cut what a crash tore.
+    def __init__(self, folder: Path, visit: Callable[[bytes], None], resume: Resume = _BEGINNING) -> None:
+        """Read the log from ``resume`` on, hand every payload to ``visit``, and cut what a crash tore.
 
         Raises:
             LocalError: ``damaged``.
@@ -113,14 +140,17 @@ class SegmentLog:
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
-        self.tree = Tree()
+        self.tree = Tree(resume.leaves)
         self.torn_bytes = 0
-        self._chain = _GENESIS
-        self._end = Place("", 0)
+        self._chain = resume.chain
+        self._end = resume.end
         self._file: int = -1
         self._failed = False
+        self.written = self.synced = 0
+        self._full: list[int] = []
+        self._syncing = threading.Lock()
         try:
-            for entry in _entries(folder):
+            for entry in _entries(folder, resume.end, resume.chain):
                 self.tree.append(leaf_hash(entry.payload))
                 self._chain = entry.chain
                 self._end = Place(entry.place.segment, entry.place.offset + _HEADER.size + len(entry.payload))
@@ -128,23 +158,30 @@ class SegmentLog:
         except Torn as torn:
             self._cut(torn.place)
 
+    def resume(self) -> Resume:
+        """Return where to go on from after everything written so far."""
+        return Resume([self.tree.leaf(index) for index in range(self.tree.size)], self._end, self._chain)
+
     @property
     def end(self) -> Place:
         """Where the next frame of this hour would go."""
         return self._end
 
     def append(self, payload: bytes, at_ms: int) -> Place:
-        """Write one frame durably; what it returned for is on the disk.
+        """Write one frame durably; what it returned for is on the disk. Raises as ``write`` and ``sync``."""
+        place = self.write(payload, at_ms)
+        self.sync()
+        return place
+
+    def write(self, payload: bytes, at_ms: int) -> Place:
+        """Write one frame at the end; it is durable only after the next ``sync``.
 
         Raises:
             StoreFullError: no room; nothing was written.
             LocalError: ``intake_log`` where the disk failed: the log refuses to go on until restarted.
 
         """
-        if self._failed:
-            raise LocalError(
-                "the intake log failed to reach the disk; restart the origin", reason="intake_log"
-            )
+        self._check()
         name = max(_segment_name(at_ms), self._end.segment)  # a clock set back opens no earlier file
         chain = sha256(self._chain + payload).digest()
         frame = _HEADER.pack(_MAGIC, len(payload), crc32(payload), chain) + payload
@@ -152,32 +189,72 @@ class SegmentLog:
         try:
             place = self._open(name)
             _write_all(self._file, frame)
-            os.fdatasync(self._file)
         except OSError as error:
             self._undo(place)
-            if error.errno in _NO_ROOM:
-                message = f"the disk is full, {self._folder} cannot grow; make room"
-                raise StoreFullError(message, reason="disk_full") from error
-            self._failed = True
-            message = f"the intake log in {self._folder} cannot be written: {error.strerror}"
-            raise LocalError(message, reason="intake_log") from error
+            raise self._failure(error) from error
         self._chain = chain
         self._end = Place(name, place.offset + len(frame))
         self.tree.append(leaf_hash(payload))
+        self.written += 1
         return place
+
+    def sync(self) -> None:
+        """Bring everything written so far to the disk; any thread may, while another writes.
+
+        Raises:
+            LocalError: ``intake_log`` where the disk failed: nobody knows what of the last frames is
+                there, so the log refuses to go on until restarted.
+
+        """
+        with self._syncing:
+            target = self.written
+            if self.synced >= target:
+                return
+            self._check()
+            current = self._file  # before the full ones: a file that fills up meanwhile is reached twice
+            full, self._full = self._full, []
+            try:
+                for fd in [*full, current]:
+                    os.fdatasync(fd)
+            except OSError as error:
+                self._failed = True
+                message = f"the intake log in {self._folder} cannot be written: {error.strerror}"
+                raise LocalError(message, reason="intake_log") from error
+            finally:
+                for fd in full:
+                    os.close(fd)
+            self.synced = target
 
     def close(self) -> None:
         """Close the open file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        with self._syncing:
+            for fd in [*self._full, self._file]:
+                if fd >= 0:
+                    os.close(fd)
+            self._full, self._file = [], -1
+
+    def _check(self) -> None:
+        if self._failed:
+            raise LocalError(
+                "the intake log failed to reach the disk; restart the origin", reason="intake_log"
+            )
+
+    def _failure(self, error: OSError) -> LocalError:
+        if error.errno in _NO_ROOM:
+            message = f"the disk is full, {self._folder} cannot grow; make room"
+            return StoreFullError(message, reason="disk_full")
+        self._failed = True
+        message = f"the intake log in {self._folder} cannot be written: {error.strerror}"
+        return LocalError(message, reason="intake_log")
 
     def _open(self, name: str) -> Place:
         if name != self._end.segment or self._file < 0:
-            self.close()
             path = self._folder / name
             new = not path.exists()
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            if self._file >= 0:
+                self._full.append(self._file)  # the next sync still has to reach it
+            self._file = fd
             if new:
                 _sync_folder(self._folder)
         return Place(name, os.fstat(self._file).st_size)
@@ -216,7 +293,7 @@ def _entries(folder: Path, start: Place = _FIRST, chain: bytes = _GENESIS) -> It
                     file.seek(offset)  # the writer may have finished this frame meanwhile
                     payload, found = _frame(file, file.read(_HEADER.size))
                     if payload is None:
-                        raise _damaged(path, offset) if followed else Torn(place)
+                        raise Torn(place) if not followed and _torn(file, offset) else _damaged(path, offset)
                 chain = sha256(chain + payload).digest()
                 if chain != found:
                     raise _damaged(path, offset)
@@ -235,6 +312,23 @@ def _frame(file: BinaryIO, header: bytes) -> tuple[bytes | None, bytes]:
     if len(payload) != length or crc32(payload) != crc:
         return None, chain
     return payload, chain
+
+
+def _torn(file: BinaryIO, offset: int) -> bool:
+    """Say whether the last frame is one that a crash left unfinished: cut off, or with blocks never written.
+
+    What was synced is whole. So a last frame of its full length whose blocks all hold something was
+    changed afterwards, and cutting it would lose what was acknowledged.
+    """
+    file.seek(offset)
+    data = file.read(_HEADER.size + FRAME_LIMIT_BYTES)
+    if len(data) < _HEADER.size or not any(data[: len(_MAGIC)]):
+        return True
+    magic, length, _, _ = _HEADER.unpack_from(data)
+    if magic == _MAGIC and length <= FRAME_LIMIT_BYTES and len(data) < _HEADER.size + length:
+        return True
+    starts = range(_BLOCK_BYTES - offset % _BLOCK_BYTES, len(data), _BLOCK_BYTES)
+    return any(not any(data[start : start + _BLOCK_BYTES]) for start in starts)
 
 
 def _holds_frame(file: BinaryIO) -> bool:

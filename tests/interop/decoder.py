@@ -17,6 +17,7 @@ import functools
 import hashlib
 import hmac
 import ipaddress
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -1115,6 +1116,11 @@ ACK = array(
     log_root=HASH,
     at_ms=COUNT,
 )
+SPAN = array(first=SEQ, last=SEQ)
+HELD = array(tid=BIN16, spans=many(SPAN, MAX_SEQ // 2), twins=many(SEQ, MAX_SEQ))
+DIGEST = array(v=V1, held=many(HELD, 256))
+LACKING = array(v=V1, held=many(HELD, 256), acks=many(BIN, 64))
+EVIDENCE = array(v=V1, ticket=blob(0, 1_024), pulses=many(blob(0, 1_024), 4, 2))
 SEAL = array(v=V1, tid=BIN16, first=ANY_SEQ, last=ANY_SEQ, counted_ms=COUNT, codes=CODED)
 PRESENCE = array(
     v=V1,
@@ -1247,6 +1253,7 @@ SIGNED: dict[str, tuple[Check, str, int]] = {
     "receipt": (RECEIPT, "carrier", MAX_MESSAGE),
     "ack": (ACK, "", MAX_MESSAGE),
     "seal": (SEAL, "", MAX_MESSAGE),
+    "evidence": (EVIDENCE, "", 8_192),
     "beacon": (BEACON, "", 512),
     "presence": (PRESENCE, "key", 160),
     "record": (RECORD, "relay", MAX_MESSAGE),
@@ -1263,6 +1270,8 @@ PLAIN: dict[str, tuple[Check, int]] = {
     "page": (PAGE, MAX_MESSAGE),
     "keyring": (KEYRING, 65_536),
     "post": (POST, MAX_MESSAGE),
+    "digest": (DIGEST, 65_536),
+    "lacking": (LACKING, 524_288),
     "bundle": (BUNDLE, MAX_BUNDLE),
     "viewing": (VIEWING, 174),
     "device-request": (array(v=V1, token=TOKEN, device=KEY), MAX_ENROL),
@@ -1351,6 +1360,32 @@ def _batch_rules(m: Fields) -> None:
         refuse("the root is not that of the pulses")
 
 
+def _digest_rules(m: Fields) -> None:
+    tickets = cast("list[Fields]", m["held"])
+    if len({cast("bytes", each["tid"]) for each in tickets}) != len(tickets):
+        refuse("a ticket named twice")
+    for each in tickets:
+        spans, twins = cast("list[dict[str, int]]", each["spans"]), cast("list[int]", each["twins"])
+        numbers = [seq for span in spans for seq in range(span["first"], span["last"] + 1)]
+        gaps = [later["first"] - one["last"] for one, later in itertools.pairwise(spans)]
+        if any(span["last"] < span["first"] for span in spans) or any(gap < 2 for gap in gaps):
+            refuse("spans that do not ascend apart from each other")
+        if twins != sorted(set(twins)) or not set(twins) <= set(numbers):
+            refuse("twins that are none of the numbers")
+
+
+def _evidence_rules(m: Fields) -> None:
+    envelope = cast("Fields", array(body=BIN, sig=blob(64, 64))(unpack(cast("bytes", m["ticket"]))))
+    ticket = cast("Fields", TICKET(unpack(cast("bytes", envelope["body"]))))
+    session = cast("bytes", ticket["session"])
+    pulses = [open_envelope("pulse", each, session) for each in cast("list[bytes]", m["pulses"])]
+    hashes = [sha256(b"farcast/pulse/v1\0", body) for _, body in pulses]
+    if any(pulse["tid"] != ticket["tid"] for pulse, _ in pulses):
+        refuse("a pulse of another ticket")
+    if any(pulse["seq"] != pulses[0][0]["seq"] for pulse, _ in pulses) or hashes != sorted(set(hashes)):
+        refuse("bodies that do not contradict each other")
+
+
 def _generation_rules(m: Fields) -> None:
     if cast("int", m["symbol_bytes"]) % 64:
         refuse("symbols that are not a multiple of 64 bytes")
@@ -1370,8 +1405,11 @@ def _rotation_rules(m: Fields) -> None:
 EXTRA: dict[str, Callable[[Fields], None]] = {
     "manifest": _manifest_rules,
     "batch": _batch_rules,
+    "evidence": _evidence_rules,
     "generation": _generation_rules,
     "rotation": _rotation_rules,
+    "digest": _digest_rules,
+    "lacking": _digest_rules,
 }
 
 
@@ -1761,7 +1799,10 @@ def decode(kind: str, data: bytes, given: Given | None = None) -> Field:
     if kind in SIGNED:
         return open_envelope(kind, data, cast("bytes | None", given.get("key")))[0]
     check, limit = PLAIN[kind]
-    return check(unpack(data, limit))
+    message = check(unpack(data, limit))
+    if kind in EXTRA:
+        EXTRA[kind](cast("Fields", message))
+    return message
 
 
 def plain(field: Field) -> object:

@@ -164,6 +164,7 @@ def test_what_the_moneys_commands_print_is_what_the_page_shows(scripts: _Scripts
     scripts("farcast origin ledger", "--account", "assets:received", at=1)
     folder = scripts("farcast origin report")["folder"]
     assert scripts("farcast verify", folder, "--root", made["root"])["ok"]
+    scripts("farcast origin evidence", str(scripts.home / "cases"))
     (Path(folder) / "relays.csv").write_text("changed")
     tampered = CliRunner().invoke(node.app, ["verify", folder, "--root", made["root"], "--json"])
     assert tampered.exit_code == 1

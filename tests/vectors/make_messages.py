@@ -31,12 +31,24 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from farcast.node.http.tls import EXTENSION_OID, SIGNED_PREFIX
 from farcast.origin.repository import Repository
 from farcast.protocol import batch as batches
-from farcast.protocol import contentkey, earnings, enrol, merkle, note, protection, pulse, statement, unixfs
+from farcast.protocol import (
+    contentkey,
+    earnings,
+    enrol,
+    evidence,
+    merkle,
+    note,
+    protection,
+    pulse,
+    statement,
+    unixfs,
+)
+from farcast.protocol import digest as digests
 from farcast.protocol.beacon import Beacon, seal_beacon
 from farcast.protocol.car import header, section
 from farcast.protocol.catalog import Entry, Page
 from farcast.protocol.cid import DAG_CBOR, DAG_PB, IDENTITY, RAW, SHA2_512, Cid
-from farcast.protocol.codec import Message, encode
+from farcast.protocol.codec import Message, decode, encode
 from farcast.protocol.dagpb import Link
 from farcast.protocol.dagpb import encode as encode_node
 from farcast.protocol.directory import Directory, Endpoint, RelayRecord, seal_directory
@@ -926,8 +938,70 @@ def _way_back(book: Book) -> None:
         book.bad(f"ack: {how}", "ack", intake.seal("ack", _with(ack, **change)), "malformed", key=intake.key)
     sealed = batches.SealRecord(1, tid, 1, 3, 59_040, [batches.Reject(2, "day_cap")])
     book.signed("seal", "seal", intake, sealed, key=intake.key)
+    _compared(book)
+    _contradicted(book, ticket, chain)
     book.good("envelopes", "envelopes", encode([ticket, *chain]), [ticket, *chain])
     book.bad("envelopes: text among them", "envelopes", encode([ticket, "ticket"]), "malformed")
+
+
+def _compared(book: Book) -> None:
+    """Add what two carriers tell each other before they exchange."""
+    tid, other = digest("tid")[:16], digest("other")[:16]
+    held = [digests.held(tid, [1, 2, 3, 5, 2_000], [2, 5]), digests.held(other, range(1, 1_001))]
+    book.unsigned("digest", "digest", digests.Digest(1, held))
+    book.unsigned("digest of nothing", "digest", digests.Digest(1, []))
+    book.unsigned("lacking", "lacking", digests.Lacking(1, [digests.held(tid, [5], [5])], [b"an ack"]))
+    span = digests.Span
+    changes: tuple[tuple[str, list[digests.Held], str], ...] = (
+        ("spans that touch", [digests.Held(tid, [span(1, 2), span(3, 3)], [])], "bad_digest"),
+        ("spans that descend", [digests.Held(tid, [span(5, 6), span(1, 2)], [])], "bad_digest"),
+        ("a span backwards", [digests.Held(tid, [span(6, 5)], [])], "bad_digest"),
+        ("a twin that is not held", [digests.Held(tid, [span(1, 2)], [3])], "bad_digest"),
+        ("twins that descend", [digests.Held(tid, [span(1, 2)], [2, 1])], "bad_digest"),
+        ("a ticket twice", [held[0], held[0]], "bad_digest"),
+        ("number 0", [digests.Held(tid, [span(0, 1)], [])], "malformed"),
+        ("number 2001", [digests.Held(tid, [span(2_000, 2_001)], [])], "malformed"),
+        (
+            "257 tickets",
+            [digests.held(bytes((0, n)) + tid[2:], []) for n in range(256)] + held[:1],
+            "malformed",
+        ),
+    )
+    for how, items, reason in changes:
+        book.bad(f"digest: {how}", "digest", encode(digests.Digest(1, items)), reason)
+        book.bad(f"lacking: {how}", "lacking", encode(digests.Lacking(1, items, [])), reason)
+    book.bad("digest: 64 KiB and a byte", "digest", 65_537, "too_large")
+    book.bad("lacking: 512 KiB and a byte", "lacking", 524_289, "too_large")
+    book.bad("lacking: 65 acks", "lacking", encode(digests.Lacking(1, [], [b""] * 65)), "malformed")
+
+
+def _contradicted(book: Book, ticket: bytes, chain: list[bytes]) -> None:
+    """Add evidence: another second pulse beside the sample chain's."""
+    intake, session = WHO["intake"], WHO["session"]
+    said = pulse.read_pulse(chain[1])[0]
+    twin = session.seal("pulse", _with(said, at_ms=said.at_ms + 1))
+    shown = decode(
+        evidence.Evidence, decode(Signed, evidence.seal_evidence(ticket, [chain[1], twin], intake)).body
+    )
+    book.signed("evidence", "evidence", intake, shown, key=intake.key)
+    forged = encode(Signed(decode(Signed, twin).body, bytes(64)))
+    rules: tuple[tuple[str, dict[str, object], str], ...] = (
+        ("one body", {"pulses": [twin]}, "malformed"),
+        ("one body twice", {"pulses": [twin, twin]}, "no_evidence"),
+        ("two numbers", {"pulses": sorted([chain[1], chain[2]], key=_body_hash)}, "no_evidence"),
+        ("the other order", {"pulses": shown.pulses[::-1]}, "no_evidence"),
+        ("a body nobody signed", {"pulses": [chain[1], forged]}, "bad_signature"),
+        ("five bodies", {"pulses": [twin] * 5}, "malformed"),
+        ("no ticket", {"ticket": b""}, "malformed"),
+    )
+    for how, change, reason in rules:
+        data = intake.seal("evidence", _with(shown, **change))
+        book.bad(f"evidence: {how}", "evidence", data, reason, key=intake.key)
+    book.bad("evidence: 8 KiB and a byte", "evidence", 8_193, "too_large", key=intake.key)
+
+
+def _body_hash(data: bytes) -> bytes:
+    return pulse.pulse_hash(decode(Signed, data).body)
 
 
 # --- nearby and from above

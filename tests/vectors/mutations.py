@@ -19,6 +19,7 @@ SIGNERS: dict[str, str] = {
     "receipt": "relay",
     "ack": "intake",
     "seal": "intake",
+    "evidence": "intake",
     "beacon": "catalog",
     "presence": "lan",
     "record": "relay",

@@ -18,8 +18,10 @@ from farcast.protocol import (
     batch,
     car,
     contentkey,
+    digest,
     earnings,
     enrol,
+    evidence,
     generation,
     merkle,
     note,
@@ -31,7 +33,7 @@ from farcast.protocol import (
 from farcast.protocol.beacon import open_beacon
 from farcast.protocol.catalog import Page, open_entry
 from farcast.protocol.cid import Cid
-from farcast.protocol.codec import decode, encode
+from farcast.protocol.codec import Message, decode, encode
 from farcast.protocol.dagpb import encode as encode_node
 from farcast.protocol.directory import open_directory, open_record
 from farcast.protocol.errors import RemoteError
@@ -290,6 +292,11 @@ def _sealed_file(data: bytes, given: Given) -> Read:
     return {"iv": protection.iv_of(key_id, path), "clear": clear}, again
 
 
+def _evidence(data: bytes, given: Given) -> Message:
+    evidence.open_evidence(data, [given["key"]])
+    return decode(evidence.Evidence, decode(Signed, data).body)
+
+
 READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "manifest": _signed(lambda data, _: open_manifest(data)),
     "ticket": _ticket,
@@ -305,6 +312,9 @@ READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "directory": _directory,
     "generation": _generation,
     "request": _request,
+    "evidence": _signed(_evidence),
+    "digest": _unsigned(digest.open_digest),
+    "lacking": _unsigned(digest.open_lacking),
     "settle": _signed(lambda data, given: statement.open_head(data, [given["key"]])),
     "entry": _unsigned(open_entry),
     "page": _unsigned(lambda data: decode(Page, data)),

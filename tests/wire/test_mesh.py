@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from farcast.mesh import carry, mdns
+from farcast.mesh import mdns
 from farcast.mesh.discovery import Discovery
 from farcast.mesh.link import GROUP_IPV4
 from farcast.mesh.porter import Porter
 from farcast.mesh.tier import MeshTier
 from farcast.node.blocks.store import DiskStore
 from farcast.node.http.dial import HttpDialer
-from farcast.node.http.exchange import Answer, Exchange, Hosts, Router
+from farcast.node.http.exchange import Answer, Exchange, Handler, Hosts, Router
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
 from farcast.node.pulses.reception import Reception
@@ -167,12 +167,9 @@ class Home:
         registry = CollectorRegistry()
         router = Router(Hosts([]))
         router.route("GET", "/ipfs/{cid}", self._block)
-        router.route(
-            "POST",
-            "/v1/pulses",
-            Reception(self.spool, self.identity, lambda: KEYRING, clock_ms, registry).handle,
-        )
-        router.route("GET", "/v1/acks/{tid}", self._acks)
+        reception = Reception(self.spool, self.identity, lambda: KEYRING, clock_ms, registry)
+        router.route("POST", "/v1/pulses", reception.handle)
+        router.route("POST", "/v1/digests", self._count(reception.compare))
         router.route("GET", "/v1/beacons", self._beacons)
         listener = Listener(
             router, lambda _: None, self.identity, HttpMetrics(registry), host=LOOPBACK, port=0
@@ -187,9 +184,12 @@ class Home:
             raise RefusedError("not held", status=412)
         return Answer(200, {"content-type": "application/vnd.ipld.raw"}, data)
 
-    async def _acks(self, exchange: Exchange) -> Answer:
-        self.requests.append(exchange.match["tid"])
-        return Answer(200, {}, encode(self.spool.acks([bytes.fromhex(exchange.match["tid"])])))
+    def _count(self, handler: Handler) -> Handler:
+        async def handle(exchange: Exchange) -> Answer:
+            self.requests.append(exchange.path)
+            return await handler(exchange)
+
+        return handle
 
     async def _beacons(self, exchange: Exchange) -> Answer:
         del exchange
@@ -232,9 +232,7 @@ def a_days_pulses(count: int) -> list[SpooledPulse]:
     ]
 
 
-async def test_pulses_go_to_a_neighbour_and_the_ack_comes_back_and_prunes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pulses_go_to_a_neighbour_and_the_ack_comes_back_and_prunes(tmp_path: Path) -> None:
     presence_port = free_port()
     with disks(tmp_path / "viewer") as (_, mine), disks(tmp_path / "neighbour") as (store, theirs):
         home = Home(store, theirs, Identity(b"\x02" * 32))
@@ -277,10 +275,12 @@ async def test_pulses_go_to_a_neighbour_and_the_ack_comes_back_and_prunes(
 
                 ack = Ack(1, bytes(32), [TidAck(b"T" * 16, 4, [], [])], "s", 0, 1, bytes(32), clock_ms())
                 theirs.settle(INTAKE.seal("ack", ack))
-                monkeypatch.setattr(carry, "ASK_EVERY_S", 0.0)
+                [more] = a_days_pulses(6)[5:]
+                mine.add([more])
                 await porter.errand()
-                assert [item.seq for item in mine.pending(9)] == [5]
-                assert home.requests == [(b"T" * 16).hex()] * 2
+                assert [item.seq for item in mine.pending(9)] == [5, 6]
+                assert [item.seq for item in theirs.pending(9)] == [5, 6]
+                assert home.requests == ["/v1/digests"] * 2
 
                 viewer.uplink = True
                 await porter.errand()

@@ -1,6 +1,9 @@
-"""Which pulses go to whom."""
+# pyright: reportPrivateUsage=false
+"""What is told to whom, and which pulses go where once they have answered."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,12 +11,18 @@ from hypothesis import strategies as st
 from farcast.mesh import carry as module
 from farcast.mesh.carry import Carrier
 from farcast.mesh.neighbours import Neighbour
-from farcast.protocol.ports import SpooledPulse
+from farcast.protocol.codec import encode
+from farcast.protocol.digest import DIGEST_LIMIT_BYTES, Digest, Held, Numbers, held, open_digest
+from farcast.protocol.ticket import MAX_SEQ
 
 
-def pulses(count: int, *, size: int = 300, tid: int = 1) -> list[SpooledPulse]:
-    name = tid.to_bytes(16, "big")
-    return [SpooledPulse(name, seq, bytes(size), b"ticket", 0, own=True) for seq in range(1, count + 1)]
+def ticket(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def waiting(*counts: int) -> dict[bytes, Numbers]:
+    """Return tickets with so many pulses each."""
+    return {ticket(tid): Numbers(list(range(1, count + 1)), []) for tid, count in enumerate(counts)}
 
 
 def neighbour(seed: int, *, uplink: bool = False) -> Neighbour:
@@ -28,43 +37,72 @@ def test_those_with_an_uplink_are_chosen_alone_else_everybody() -> None:
     assert len(carrier.choose([neighbour(seed) for seed in range(50)])) == module.ROUND_NEIGHBOURS
 
 
-def test_what_was_handed_is_not_handed_again_within_a_minute_and_then_ever_more_rarely() -> None:
-    carrier, waiting = Carrier(), pulses(3)
-    times: list[float] = []
-    for now in range(600):
-        load = carrier.load(b"a", waiting, float(now))
-        if load:
-            assert load == waiting
-            carrier.handed(b"a", load, float(now))
+def test_what_is_new_is_told_at_once_and_what_is_not_ever_more_rarely() -> None:
+    carrier = Carrier()
+    times = [now for now in range(1_000) if carrier.offer(b"a", waiting(3), float(now))]
+    assert times == [0, 15, 45, 105, 225, 465, 705, 945]
+    assert carrier.offer(b"a", waiting(4), 946.0) == [held(ticket(0), range(1, 5))]
+    assert carrier.offer(b"a", waiting(4), 947.0) == []
+    assert carrier.offer(b"b", waiting(4), 947.0) == [held(ticket(0), range(1, 5))]
+
+
+def test_who_did_not_answer_is_told_again_soon() -> None:
+    carrier = Carrier()
+    now, times = 0.0, list[float]()
+    while len(times) < 6:
+        offered = carrier.offer(b"a", waiting(3), now)
+        if offered:
+            carrier.failed(b"a", offered)
             times.append(now)
-    assert times == [0, 60, 180, 420]
+        now += 1.0
+    assert [later - earlier for earlier, later in pairwise(times)] == [15.0] * 5
 
 
-def test_what_one_neighbour_took_is_still_offered_to_another() -> None:
-    carrier, waiting = Carrier(), pulses(3)
-    carrier.handed(b"a", waiting, 0.0)
-    assert carrier.load(b"b", waiting, 1.0) == waiting
+def test_only_what_is_lacking_and_was_offered_is_handed_over() -> None:
+    carrier = Carrier()
+    offered = carrier.offer(b"a", waiting(5, 2), 0.0)
+    lacking = [held(ticket(0), [2, 4, 9]), held(ticket(7), [1])]
+    assert carrier.wanted(b"a", offered, lacking) == [(ticket(0), 2), (ticket(0), 4)]
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 500), st.integers(100, 4_000))
-def test_a_post_is_bounded_and_rounds_reach_every_pulse_once(count: int, size: int) -> None:
-    carrier, waiting, got = Carrier(), pulses(count, size=size), list[SpooledPulse]()
-    while load := carrier.load(b"a", waiting, 0.0):
-        assert len(load) <= module.POST_PULSES
-        assert sum(len(item.pulse) for item in load) <= module.POST_BYTES
-        carrier.handed(b"a", load, 0.0)
-        got += load
-    assert got == waiting
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=30))
+def test_posts_are_bounded_and_everything_lacking_gets_over_at_once_piece_by_piece(counts: list[int]) -> None:
+    carrier, there = Carrier(), dict[bytes, set[int]]()
+    everything = {tid: set(numbers.all) for tid, numbers in waiting(*counts).items()}
+    for _ in range(sum(counts) // module.POST_PULSES + len(counts) + 1):
+        offered = carrier.offer(b"a", waiting(*counts), 0.0)
+        lacking: list[Held] = []
+        for item in offered:
+            missing = set(item.numbers()) - there.get(item.tid, set())
+            lacking += [held(item.tid, missing)] if missing else []
+        keys = carrier.wanted(b"a", offered, lacking)
+        assert len(keys) == len(set(keys)) <= module.POST_PULSES
+        for tid, seq in keys:
+            there.setdefault(tid, set()).add(seq)
+    assert there == everything
+    assert carrier.offer(b"a", waiting(*counts), 0.0) == []
 
 
-def test_acks_are_asked_for_in_turn_and_not_too_often() -> None:
+def test_many_tickets_are_told_in_turn_and_none_waits_for_ever() -> None:
     carrier = Carrier()
-    waiting = [item for tid in range(40) for item in pulses(2, tid=tid)]
-    asked = [carrier.tids_to_ask(b"a", waiting, now) for now in (0.0, 1.0, 2.0, 3.0)]
-    assert [len(tids) for tids in asked] == [16, 16, 8, 0]
-    assert len({tid for tids in asked for tid in tids}) == 40
-    assert carrier.tids_to_ask(b"a", waiting, 15.0) == asked[0]
+    many = waiting(*([2] * 1_000))
+    told = [item.tid for _ in range(17) for item in carrier.offer(b"a", many, 0.0)]
+    assert len(told) == len(set(told)) == 1_000
+    again = [item.tid for _ in range(17) for item in carrier.offer(b"a", many, 15.0)]
+    assert again == told
+
+
+@settings(max_examples=20)
+@given(st.lists(st.sets(st.integers(1, MAX_SEQ), min_size=1, max_size=900), min_size=1, max_size=80))
+def test_a_digest_fits_its_limit_whatever_the_holes(tickets: list[set[int]]) -> None:
+    carrier = Carrier()
+    holes = {ticket(tid): Numbers(sorted(seqs), sorted(seqs)[::7]) for tid, seqs in enumerate(tickets)}
+    worst = {**holes, ticket(999): Numbers(list(range(1, MAX_SEQ, 2)), list(range(1, MAX_SEQ, 2)))}
+    offered = carrier.offer(b"a", worst, 0.0)
+    data = encode(Digest(1, offered))
+    assert len(data) <= DIGEST_LIMIT_BYTES
+    assert open_digest(data).held == offered
 
 
 def test_beacons_are_asked_for_every_ten_minutes_of_each() -> None:
@@ -76,9 +114,13 @@ def test_beacons_are_asked_for_every_ten_minutes_of_each() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    carrier, waiting = Carrier(), pulses(module.REMEMBERED_PULSES + 10)
-    carrier.handed(b"a", waiting, 0.0)
-    assert carrier.load(b"a", waiting, 0.0) == waiting[:10]
+    carrier = Carrier()
+    many = waiting(*([1] * (module.REMEMBERED_TIDS + 64)))
+    while carrier.offer(b"a", many, 0.0) and len(carrier._memories[b"a"].told) < module.REMEMBERED_TIDS:
+        pass
+    carrier.offer(b"a", many, 0.0)
+    assert len(carrier._memories[b"a"].told) == module.REMEMBERED_TIDS
     for seed in range(module.REMEMBERED_NEIGHBOURS):
-        carrier.handed(seed.to_bytes(2, "big"), waiting[:1], 0.0)
-    assert carrier.load(b"a", waiting[-1:], 0.0) == waiting[-1:]
+        carrier.offer(seed.to_bytes(2, "big"), many, 0.0)
+    assert len(carrier._memories) == module.REMEMBERED_NEIGHBOURS
+    assert b"a" not in carrier._memories

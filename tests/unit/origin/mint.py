@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 from prometheus_client import CollectorRegistry
 
@@ -123,7 +124,9 @@ def batch(
     return seal_batch(parts, carrier)
 
 
-def open_intake(folder: Path, registry: CollectorRegistry | None = None) -> Intake:
+def open_intake(
+    folder: Path, registry: CollectorRegistry | None = None, *, verify: Literal["eager", "chained"] = "eager"
+) -> Intake:
     """Open the intake of the origin in ``folder``."""
     return Intake(
         folder / "intake",
@@ -132,6 +135,7 @@ def open_intake(folder: Path, registry: CollectorRegistry | None = None) -> Inta
         INTAKE,
         lambda key: key == RELAY.key,
         registry or CollectorRegistry(),
+        verify=verify,
     )
 
 

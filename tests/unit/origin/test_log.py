@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from farcast.node.catalog.replica import Replica
-from farcast.origin.log import BEACONS_KEPT, CatalogLog
+from farcast.origin import log as module
+from farcast.origin.log import BEACONS_TOLD, CatalogLog
 from farcast.protocol.beacon import HOUR_MS, open_beacon
 from farcast.protocol.catalog import Entry
 from farcast.protocol.cid import RAW, Cid
@@ -140,16 +141,24 @@ def test_the_head_is_signed_again_hourly_and_never_with_an_earlier_time(log: Cat
     assert open_note(log.checkpoint(), NAME, KEY.key).time_ms == NOW_MS + HOUR_MS
 
 
-def test_each_hour_has_one_beacon_and_two_days_are_kept(log: CatalogLog, tmp_path: Path) -> None:
-    assert log.newest_beacon() is None
-    for hour in range(BEACONS_KEPT + 3):
+def test_each_hour_has_one_beacon_two_days_are_told_and_as_many_kept_as_pulses_may_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BEACONS_KEPT", BEACONS_TOLD + 10)
+    log = reopened(tmp_path / "catalog")
+    first = NOW_MS // HOUR_MS
+    hours = BEACONS_TOLD + 13
+    for hour in range(hours):
         log.tick(NOW_MS + hour * HOUR_MS, bytes([hour]) * 32)
-        log.tick(NOW_MS + hour * HOUR_MS + 1, b"\xff" * 32)
-    beacons = [open_beacon(data, KEY.key) for data in reopened(tmp_path / "catalog").beacons()]
-    assert [beacon.value[0] for beacon in beacons] == list(range(3, BEACONS_KEPT + 3))
-    assert [beacon.number for beacon in beacons] == [
-        NOW_MS // HOUR_MS + hour for hour in range(3, BEACONS_KEPT + 3)
-    ]
-    newest = log.newest_beacon()
+        log.tick(NOW_MS + hour * HOUR_MS + 60_000, b"\xff" * 32)
+    again = reopened(tmp_path / "catalog")
+    beacons = [open_beacon(data, KEY.key) for data in again.beacons()]
+    assert [beacon.value[0] for beacon in beacons] == list(range(13, hours))
+    assert [beacon.number for beacon in beacons] == [first + hour for hour in range(13, hours)]
+    newest = again.newest_beacon()
     assert newest is not None
-    assert newest.number == NOW_MS // HOUR_MS + BEACONS_KEPT + 2
+    assert newest.number == first + hours - 1
+    assert again.beacon(first + 3) == bytes([3]) * 32
+    assert again.beacon(first + hours - 1) == bytes([hours - 1]) * 32
+    assert again.beacon(first + 2) is None
+    assert again.beacon(first + hours) is None

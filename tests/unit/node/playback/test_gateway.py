@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -19,8 +20,14 @@ from farcast.node.playback.gateway import Gateway
 from farcast.node.pulses.heartbeat import Heartbeat
 from farcast.node.pulses.spool import DiskSpool
 from farcast.node.pulses.wallet import Wallet
+from farcast.origin.pulses.inspection import Inspection
+from farcast.origin.pulses.witness import NOT_MADE, SOUND, Sample, judge
+from farcast.protocol.beacon import Beacon
+from farcast.protocol.catalog import Entry
+from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import UnreachableError
 from farcast.protocol.identity import Identity
+from farcast.protocol.manifest import open_manifest
 from farcast.protocol.ports import TierName
 from farcast.protocol.pulse import open_viewing, read_pulse
 from farcast.protocol.ticket import DAY_MS, Holder, TicketGrant, TicketOffice
@@ -55,10 +62,11 @@ class Rig:
         self.spool = DiskSpool(home / "spool.db", self.registry)
         self.wallet = Wallet(home / "wallet.db")
         self.now = 100.0
+        self.beacon: Beacon | None = None
         heartbeat = Heartbeat(
             self.spool, self.wallet, self.registry,
             digest=lambda title: self.library.entry(title).cid.digest,
-            served=self.fetcher.take_served, beacon=lambda: None,
+            served=self.fetcher.take_served, beacon=lambda: self.beacon,
             clock_ms=lambda: NOON_MS + int(self.now * 1000),
         )  # fmt: skip
         self.heartbeat = heartbeat
@@ -270,6 +278,47 @@ async def test_a_reporting_player_is_counted_by_its_states_and_pulsed(tmp_path: 
         (session,) = r.gateway.sessions()
         assert session["reports"] is True
         assert session["viewed_ms"] == 18_000
+
+
+async def test_the_origin_finds_the_witness_of_every_pulse_sound_until_the_block_has_left(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as r:
+        await r.tickets()
+        r.beacon = Beacon(1, 7, b"\x0b" * 32, NOON_MS)
+        manifest_cid = r.library.entry("film").cid
+        manifest = open_manifest(r.reel.blocks[manifest_cid])
+        inspection = Inspection(
+            OFFICE, Sample(b"secret"), {7: r.beacon.value}.get, lambda _: manifest, r.reel.blocks.get,
+            CollectorRegistry(),
+        )  # fmt: skip
+        query = "?CMCD=sid%3D%22s1%22%2Cbl%3D2000"
+        await r.event("p", 1)
+        for number in range(18):
+            await r.watch(f"v0/seg-{number:05d}.m4s", query)
+            await r.watch(f"a0/seg-{number:05d}.m4s", query)
+            await r.advance(1)
+        await r.event("p", 2)
+        newer = Entry(1, "supersede", "film", Cid.of(RAW, b"another version").encode(), 1)
+        r.reel.catalog.append(newer)
+        await r.advance(6)
+        await r.event("p", 3)
+        r.reel.catalog.append(msgspec.structs.replace(newer, manifest=manifest_cid.encode()))
+        await r.advance(2)
+        for cid in list(r.reel.blocks):
+            r.store.drop(cid)
+        await r.event("e", 4)
+        pulses = [read_pulse(item.pulse)[0] for item in r.spool.pending(99)]
+        found = [
+            judge(
+                pulse, open_viewing(pulse, OFFICE.key(pulse.tid)), {7: r.beacon.value}.get, inspection.blocks
+            )
+            for pulse in pulses
+            if pulse.delta_ms
+        ]
+        assert set(found[:-2]) == {SOUND}
+        assert len(found) >= 4
+        assert found[-2:] == [NOT_MADE] * 2, "of another version, and of a block that is gone, there is none"
 
 
 async def test_a_silent_player_is_paced_to_30_seconds_and_counted_by_delivery(tmp_path: Path) -> None:

@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from farcast.node.pulses import carriage
+from farcast.node.pulses import spool as module
+from farcast.node.pulses.proofs import KEPT_MS
 from farcast.node.pulses.sentbook import ACKED_KEPT_MS, WAITING_KEPT_MS
-from farcast.node.pulses.spool import BEACONS, KEEP_MS, TID_PULSES, DiskSpool, Waiting
+from farcast.node.pulses.spool import KEEP_MS, TID_PULSES, DiskSpool, Waiting
 from farcast.protocol.batch import Ack, Batch, Reject, TidAck, batch_hash, pulses_root, seal_batch
+from farcast.protocol.digest import held
 from farcast.protocol.errors import LocalError, RefusedError, RemoteError
 from farcast.protocol.identity import Identity
 from farcast.protocol.ports import SpooledPulse
@@ -72,7 +76,7 @@ def test_pulses_come_back_oldest_first_and_survive_a_restart(tmp_path: Path) -> 
     assert spool.pending(3) == [*bob, ann[0]]
     assert spool.pending(10, own=True) == ann
     assert spool.pending(10, own=False) == bob
-    assert spool.digests() == {ann[0].tid: [1, 2, 3], bob[0].tid: [1, 2]}
+    assert spool.numbers() == {ann[0].tid: ([1, 2, 3], []), bob[0].tid: ([1, 2], [])}
     assert spool.find([(bob[0].tid, 2), (bob[0].tid, 9)]) == [bob[1]]
     assert spool.waiting() == Waiting(5, DAWN_MS, 300_000)
     assert spool.waiting(own=True) == Waiting(3, DAWN_MS + 5, 180_000)
@@ -83,7 +87,7 @@ def test_pulses_come_back_oldest_first_and_survive_a_restart(tmp_path: Path) -> 
 def test_an_empty_spool_waits_for_nothing(spool: DiskSpool) -> None:
     assert spool.pending(10) == []
     assert spool.waiting() == Waiting(0, 0, 0)
-    assert spool.digests() == {}
+    assert spool.numbers() == {}
     assert spool.acks([bytes(16)]) == []
     assert spool.next_batch() == (1, bytes(32))
 
@@ -104,7 +108,7 @@ def test_a_second_body_for_one_number_is_kept_as_evidence(spool: DiskSpool) -> N
     [two] = other.pulses(1)
     assert spool.add([one, two]) == 2
     assert {item.pulse for item in spool.find([(one.tid, 1)])} == {one.pulse, two.pulse}
-    assert spool.digests() == {one.tid: [1]}
+    assert spool.numbers() == {one.tid: ([1], [1])}
     assert spool.settle(ack(TidAck(one.tid, 1, [], []))) == 2
 
 
@@ -127,11 +131,12 @@ def test_only_what_an_ack_covers_goes(spool: DiskSpool) -> None:
     spool.add([*ann, *bob])
     item = TidAck(ann[0].tid, 2, [4], [Reject(6, "late")])
     assert spool.settle(ack(item)) == 4
-    assert spool.digests() == {ann[0].tid: [3, 5], bob[0].tid: [1, 2]}
+    assert spool.numbers() == {ann[0].tid: ([3, 5], []), bob[0].tid: ([1, 2], [])}
     assert spool.add(ann) == 0  # the acked ones do not come back
     assert spool.settle(ack(TidAck(ann[0].tid, 6, [], []), TidAck(bob[0].tid, 2, [], []))) == 4
     assert spool.counts() == {
-        "own": 0, "foreign": 0, "tickets": 0, "open_batches": 0, "acked_tids": 2, "receipts": 0, "beacons": 0,
+        "own": 0, "foreign": 0, "tickets": 0, "open_batches": 0, "acked_tids": 2, "receipts": 0, "proofs": 1,
+        "carried": 0,
     }  # fmt: skip
 
 
@@ -180,7 +185,11 @@ def test_own_pulses_of_before_the_book_was_kept_are_in_it(tmp_path: Path) -> Non
     spool.add([*Viewer("ann").pulses(2, own=True), *Viewer("bob").pulses(1)])
     spool.close()
     with closing(sqlite3.connect(tmp_path / "spool.db")) as conn:
-        conn.executescript("DROP TABLE sent; DELETE FROM _sqlite_migrations WHERE name = '0003_sent'")
+        conn.executescript(
+            "DROP TABLE sent; DROP TABLE promised; DROP TABLE proof; DROP TABLE proof_envelope;"
+            "DROP TABLE carried; CREATE TABLE beacon (number INTEGER PRIMARY KEY, data BLOB) STRICT;"
+            "DELETE FROM _sqlite_migrations WHERE name IN ('0003_sent', '0004_carried')"
+        )
     spool, _ = open_spool(tmp_path)
     assert [one.seq for one in spool.sent(0, 10)] == [2, 1]
     spool.close()
@@ -199,7 +208,7 @@ def test_foreign_pulses_over_the_quota_are_refused_whole_and_own_ones_never(tmp_
         spool.add(bob)
     assert (caught.value.status, caught.value.reason) == (429, "spool_full")
     assert caught.value.retry_after_s
-    assert spool.digests() == {ann[0].tid: [1, 2, 3, 4]}
+    assert spool.numbers() == {ann[0].tid: ([1, 2, 3, 4], [])}
     assert spool.add(me) == 20
     spool.settle(ack(TidAck(ann[0].tid, 2, [], [])))
     assert spool.add(bob) == 2
@@ -236,12 +245,12 @@ def test_nine_days_end_the_wait_for_foreign_pulses_only(spool: DiskSpool) -> Non
     foreign, own = Viewer("ann").pulses(2), Viewer("me").pulses(2, own=True)
     spool.add([*foreign, *own])
     spool.settle(ack(TidAck(bytes(16), 1, [], [])))
-    spool.add_receipt(b"receipt", DAWN_MS)
+    spool.add_receipt(b"receipt", [(own[0].tid, 1)], DAWN_MS)
     assert spool.expire(DAWN_MS + KEEP_MS) == 0
     assert spool.expire(DAWN_MS + KEEP_MS + 60_001) == 2
     assert spool.pending(10) == own
     assert spool.acks([bytes(16)]) == []
-    assert spool.receipts() == []
+    assert spool.receipts() == [b"receipt"]
     assert spool.counts()["tickets"] == 1
 
 
@@ -294,19 +303,103 @@ def test_a_batch_without_an_origin_ends_with_its_pulses(spool: DiskSpool) -> Non
     assert spool.next_batch() == (2, batch_hash(b"batch"))
 
 
-def test_beacons_are_kept_newest_first_for_eleven_days(spool: DiskSpool) -> None:
-    assert spool.add_beacon(1, b"one")
-    assert not spool.add_beacon(1, b"one")
-    assert spool.add_beacon(BEACONS, b"mid")
-    assert spool.beacons() == [(BEACONS, b"mid"), (1, b"one")]
-    assert spool.add_beacon(BEACONS + 1, b"new")
-    assert spool.beacons() == [(BEACONS + 1, b"new"), (BEACONS, b"mid")]
-
-
-def test_receipts_are_kept_once_in_order(spool: DiskSpool) -> None:
-    for data, at_ms in ((b"b", 2), (b"a", 1), (b"b", 2)):
-        spool.add_receipt(data, at_ms)
+def test_a_receipt_stays_until_all_it_promised_has_come_home(spool: DiskSpool) -> None:
+    pulses = Viewer("me").pulses(3, own=True)
+    tid = pulses[0].tid
+    spool.add(pulses)
+    for data, seqs in ((b"b", [1, 2]), (b"a", [3]), (b"b", [1, 2])):
+        spool.add_receipt(data, [(tid, seq) for seq in seqs], len(seqs))
     assert spool.receipts() == [b"a", b"b"]
+    spool.settle(ack(TidAck(tid, 1, [3], [])))
+    assert spool.receipts() == [b"b"]
+    assert spool.expire(DAWN_MS + KEEP_MS * 2) == 0
+    assert spool.receipts() == [b"b"]  # whoever promised it has not brought it
+    spool.settle(ack(TidAck(tid, 2, [3], []), at_ms=DAWN_MS + 1))
+    assert spool.receipts() == []
+
+
+def test_acks_of_own_tickets_are_kept_for_thirteen_months_and_the_earliest_of_those_that_say_all(
+    spool: DiskSpool,
+) -> None:
+    own, foreign = Viewer("me").pulses(3, own=True), Viewer("ann").pulses(1)
+    spool.add([*own, *foreign])
+    tid = own[0].tid
+    part, whole, again = (
+        ack(TidAck(tid, upto, [], []), TidAck(foreign[0].tid, 1, [], []), at_ms=DAWN_MS + at_ms)
+        for upto, at_ms in ((2, 1), (3, 2), (3, 3))
+    )
+    strange = ack(TidAck(foreign[0].tid, 1, [], []))
+    for data in (strange, part, whole, again, part):
+        spool.settle(data)
+    assert spool.proofs() == [whole]
+    spool.expire(DAWN_MS + 2 + KEPT_MS)
+    assert spool.acks([tid]) == []
+    assert spool.proofs() == [whole]
+    spool.expire(DAWN_MS + 3 + KEPT_MS)
+    assert spool.proofs() == []
+
+
+def test_a_relay_keeps_what_only_an_ack_may_take(spool: DiskSpool) -> None:
+    pulses = Viewer("ann").pulses(2)
+    spool.add(pulses)
+    spool.foreign_expires = False
+    assert spool.expire(DAWN_MS + 100 * KEEP_MS) == 0
+    assert spool.pending(10) == pulses
+
+
+def test_another_carriers_batch_waits_as_it_is_for_its_ack_or_nine_days(spool: DiskSpool) -> None:
+    assert spool.carry(b"c" * 32, b"one", 1)
+    assert not spool.carry(b"c" * 32, b"one", 2)
+    assert spool.carry(b"d" * 32, b"two", 2)
+    assert spool.carried(10) == [b"one", b"two"]
+    spool.settle(ack(batch=batch_hash(b"one")))
+    assert spool.carried(10) == [b"two"]
+    spool.expire(2 + KEEP_MS)
+    assert spool.carried(10) == [b"two"]
+    spool.expire(3 + KEEP_MS)
+    assert spool.carried(10) == []
+
+
+def test_carried_batches_have_a_quota_for_each_carrier(
+    spool: DiskSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carriage, "CARRIER_QUOTA_BYTES", 10)
+    monkeypatch.setattr(carriage, "BATCHES_QUOTA_BYTES", 15)
+    assert spool.carry(b"c" * 32, bytes(10), 0)
+    for carrier in (b"c", b"d"):
+        with pytest.raises(RefusedError) as caught:
+            spool.carry(carrier * 32, bytes(6) + carrier, 0)
+        assert (caught.value.status, caught.value.reason) == (429, "spool_full")
+    assert spool.carried(10) == [bytes(10)]
+    assert spool.carry(b"d" * 32, bytes(5), 0)
+
+
+def test_what_is_missing_is_neither_held_nor_acked_and_within_the_quota(
+    spool: DiskSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = Viewer("ann").pulses(6)
+    tid = ann[0].tid
+    other = Viewer("ann")
+    other.signer.cum_ms = 1
+    twin = other.pulses(1)[0]
+    spool.add(ann[:3])
+    assert spool.missing([held(tid, [1, 2, 3])]) == []
+    assert spool.missing([held(tid, range(1, 7), [1])]) == [held(tid, [1, 4, 5, 6], [1])]
+    spool.add([twin])
+    assert spool.missing([held(tid, range(1, 7), [1])]) == [held(tid, [4, 5, 6])]
+    spool.settle(ack(TidAck(tid, 2, [5], [Reject(6, "late")])))
+    assert spool.missing([held(tid, range(1, 8), [1, 5])]) == [held(tid, [4, 7])]
+    assert spool.missing([held(b"z" * 16, [9])]) == [held(b"z" * 16, [9])]
+    monkeypatch.setattr(module, "TID_PULSES", 2)
+    assert spool.missing([held(tid, range(1, 8))]) == [held(tid, [4])]  # number 3 is held
+
+
+def test_what_was_promised_lately_is_not_told_to_others(spool: DiskSpool) -> None:
+    pulses = Viewer("ann").pulses(3)
+    spool.add(pulses)
+    spool.mark_handed("relay", [(pulses[0].tid, 2)], DAWN_MS)
+    assert spool.numbers(DAWN_MS) == {pulses[0].tid: ([1, 3], [])}
+    assert spool.numbers(DAWN_MS + 1) == {pulses[0].tid: ([1, 2, 3], [])}
 
 
 def test_every_commit_is_synchronous(spool: DiskSpool) -> None:

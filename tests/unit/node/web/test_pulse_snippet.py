@@ -14,7 +14,7 @@ import pytest
 from farcast.node import web
 from farcast.node.http.exchange import Answer, Exchange
 from farcast.node.http.nonces import NonceBook
-from farcast.origin.pulses.admission import STORED, Admission, Arrival, Frame
+from farcast.origin.pulses.admission import STORED, Admission, Arrival
 from farcast.protocol.batch import PulsePost
 from farcast.protocol.codec import decode, encode
 from farcast.protocol.enrol import (
@@ -124,9 +124,7 @@ class Origin:
         post = decode(PulsePost, body)
         self.posts.append(post)
         parts = Arrival(post.tickets, post.pulses, [self.now_ms] * len(post.pulses))
-        found = self.admission.judge(parts, self.now_ms)
-        assert set(found.verdicts) == {STORED}
-        self.admission.apply(Frame(1, self.now_ms, b"", False, body, found.tickets, found.verdicts))
+        assert set(self.admission.admit(parts, self.now_ms).verdicts) == {STORED}
         self.pulses += post.pulses
         return Answer(200, {}, b"ack")
 

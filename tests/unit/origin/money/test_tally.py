@@ -152,7 +152,7 @@ def world(random: Random, folder: Path, hostile: float) -> Intake:
             for device in range(random.choice([1, 1, 2])):
                 for salt in range(random.choice([1, 1, 1, 2])):
                     made.watch(number, device, day, salt)
-    intake = open_intake(folder)
+    intake = open_intake(folder, verify=random.choice(["eager", "chained"]))
     made.deliver(intake)
     return intake
 

@@ -8,15 +8,16 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from farcast.origin.pulses.intake import Intake
-from farcast.protocol.batch import Reject, TidAck, batch_hash, covers
+from farcast.protocol.batch import Reject, SealRecord, TidAck, batch_hash, covers
 from farcast.protocol.codec import decode, encode
 from farcast.protocol.errors import RemoteError, StoreFullError
-from farcast.protocol.identity import Identity, Signed
+from farcast.protocol.identity import Identity, Signed, unseal
 from farcast.protocol.pulse import PulseSigner
 from farcast.protocol.ticket import DAY_MS, Holder, TicketOffice
 from farcast.tests.unit.origin.mint import (
     CARRIER,
     FIRST_DAY,
+    INTAKE,
     RELAY,
     SECRET,
     Shelf,
@@ -40,6 +41,10 @@ def intake(tmp_path: Path) -> Intake:
 
 def ack_of(ack: bytes, viewer: Viewer) -> TidAck:
     return next(item for item in read(ack).tids if item.tid == viewer.tid)
+
+
+def sealed(intake: Intake, viewer: Viewer) -> list[SealRecord]:
+    return [unseal("seal", SealRecord, data, INTAKE.key) for data in intake.seals_for([viewer.tid])]
 
 
 def forged(pulse: bytes) -> bytes:
@@ -180,11 +185,13 @@ def test_a_ticket_of_another_key_or_origin_opens_nothing(intake: Intake) -> None
     assert intake.head()[0] == 0
 
 
-def test_a_pulse_whose_box_does_not_open_is_rejected(intake: Intake) -> None:
+def test_a_pulse_whose_box_does_not_open_is_stored_and_its_seal_says_so(intake: Intake) -> None:
     viewer = Viewer(1)
     viewer.signer = PulseSigner(viewer.ticket, bytes(32), viewer.session)
-    ack = ack_of(intake.post(post([viewer], [viewer.beat(FILM, 0, 0)]), NOON), viewer)
-    assert ack.rejects == [Reject(1, "bad_box")]
+    ack = ack_of(intake.post(post([viewer], [viewer.beat(FILM, 0, 9_000)]), NOON), viewer)
+    assert ack == TidAck(viewer.tid, 1, [], [])
+    intake.seal(NOON, every=True)
+    assert sealed(intake, viewer) == [SealRecord(1, viewer.tid, 1, 1, 0, [Reject(1, "bad_box")])]
 
 
 def test_a_second_body_under_one_number_is_kept_as_evidence(tmp_path: Path) -> None:

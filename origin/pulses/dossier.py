@@ -1,0 +1,244 @@
+"""The dossier: what the origin has stored under one ticket, and which of it is not proven yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from typing import NamedTuple
+
+from ...protocol.batch import Reject, SealRecord, TidAck
+from ...protocol.identity import verify
+from ...protocol.pulse import Pulse
+from ...protocol.ticket import DAY_GRACE_MS, DAY_MS, Ticket
+from .frame import month_bounds_ms, month_of
+from .opened import Opened
+
+
+class Proof(NamedTuple):
+    """What checking one ticket's signatures brought: hashes of bodies, and who brought the wrong ones."""
+
+    proven: list[bytes]
+    failed: list[bytes]
+    charged: list[bytes]
+
+
+@lru_cache(maxsize=256)
+def month_end_ms(day: int) -> int:
+    """Return the end of the month that a UTC day since 1970 lies in."""
+    return month_bounds_ms(month_of(day))[1]
+
+
+@dataclass(slots=True, eq=False)
+class Dossier:
+    """Per number the first authentic (or pending) body's hash and smallest stamp, and what is besides.
+
+    ``links`` holds the hashes that authentic bodies name and that are not simply the number before;
+    with the number of who names it. ``open`` is what no seal record covers yet, ``waiting`` the numbers
+    of those whose signature was not checked, ``tail`` the last that a record covers; ``looked`` is the
+    number last looked into for the session's end.
+    """
+
+    ticket: Ticket
+    names: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    stamps: dict[int, int] = field(default_factory=dict[int, int])
+    others: dict[int, dict[bytes, int]] = field(default_factory=dict[int, dict[bytes, int]])
+    links: dict[bytes, int] = field(default_factory=dict[bytes, int])
+    open: dict[bytes, Opened] = field(default_factory=dict[bytes, Opened])
+    waiting: set[int] = field(default_factory=set[int])
+    unproven: dict[bytes, Opened] = field(default_factory=dict[bytes, Opened])
+    rejects: dict[int, str] = field(default_factory=dict[int, str])
+    records: list[SealRecord] = field(default_factory=list[SealRecord])
+    tail: Opened | None = None
+    looked: int = 0
+    upto: int = 0
+    from_ms: int = 0
+    until_ms: int = 0
+    late_ms: int = 0
+
+    def __post_init__(self) -> None:
+        """Set the bounds of the ticket's day."""
+        self.from_ms = self.ticket.day * DAY_MS - DAY_GRACE_MS
+        self.until_ms = (self.ticket.day + 1) * DAY_MS + DAY_GRACE_MS
+        self.late_ms = month_end_ms(self.ticket.day)
+
+    def copy(self) -> Dossier:
+        """Return a dossier that changes on its own from here."""
+        other = Dossier(self.ticket)
+        other.restore(self)
+        return other
+
+    def restore(self, earlier: Dossier) -> None:
+        """Become what ``earlier`` is."""
+        for item in fields(self):
+            value = getattr(earlier, item.name)
+            if item.name == "others":
+                value = {seq: dict(names) for seq, names in earlier.others.items()}
+            elif isinstance(value, dict | set | list):
+                value = value.copy()
+            setattr(self, item.name, value)
+
+    # -- what is here
+
+    def has(self, seq: int, name: bytes) -> bool:
+        """Say whether this body is here as authentic or pending."""
+        return self.names.get(seq) == name or name in self.others.get(seq, ())
+
+    def bodies(self, seq: int) -> int:
+        """Return how many bodies stand under a number."""
+        return (seq in self.names) + len(self.others.get(seq, ()))
+
+    def linked(self, seq: int, name: bytes) -> bool:
+        """Say whether an authentic later body names this one."""
+        return self.links.get(name, 0) > seq
+
+    def stamp(self, seq: int, name: bytes) -> int:
+        """Return the smallest stamp of a body that is here."""
+        return self.stamps[seq] if self.names[seq] == name else self.others[seq][name]
+
+    def lower(self, seq: int, name: bytes, stamp_ms: int) -> bool:
+        """Take an earlier stamp of a body that is here; False where it is not earlier."""
+        if stamp_ms >= self.stamp(seq, name):
+            return False
+        if self.names[seq] == name:
+            self.stamps[seq] = stamp_ms
+        else:
+            self.others[seq][name] = stamp_ms
+        return True
+
+    def ack(self, unproven: list[Reject]) -> TidAck:
+        """Return what is stored: pending bodies too, unproven ones not."""
+        names, upto = self.names, self.upto
+        extra = [] if len(names) == upto else sorted(seq for seq in names if seq > upto)
+        if self.rejects:
+            unproven = unproven + [Reject(seq, code) for seq, code in sorted(self.rejects.items())]
+        return TidAck(self.ticket.tid, upto, extra, unproven)
+
+    # -- what comes
+
+    def put(self, item: Opened, *, waiting: bool) -> None:
+        """Put the first body under its number."""
+        seq = item.pulse.seq
+        self.names[seq] = item.name
+        self.stamps[seq] = item.stamp_ms
+        self.open[item.name] = item
+        if waiting:
+            self.waiting.add(seq)
+        if self.rejects:
+            self.rejects.pop(seq, None)
+        if seq == self.upto + 1:
+            while seq + 1 in self.names:
+                seq += 1
+            self.upto = seq
+
+    def take_back(self, seq: int, name: bytes) -> None:
+        """Undo ``put`` of a body that nothing links to."""
+        self.open.pop(name, None)
+        self.unproven.pop(name, None)
+        if self.names.get(seq) == name:
+            del self.names[seq], self.stamps[seq]
+            self.waiting.discard(seq)
+            self.upto = min(self.upto, seq - 1)
+
+    def keep(self, item: Opened) -> None:
+        """Keep an authentic body, the first of its number or one more, and follow its links."""
+        seq = item.pulse.seq
+        self.unproven.pop(item.name, None)
+        if seq in self.names:
+            self.others.setdefault(seq, {})[item.name] = item.stamp_ms
+            self.open[item.name] = item
+        else:
+            self.put(item, waiting=False)
+        self.follow(item.pulse)
+
+    def follow(self, pulse: Pulse) -> None:
+        """Prove by link what an authentic body names, and what that names in turn."""
+        while True:
+            seq, prev = pulse.seq, pulse.prev
+            if seq == 1:
+                return
+            if self.names.get(seq - 1) == prev:
+                if seq - 1 not in self.waiting:
+                    return
+                pulse = self._waiting(seq - 1).pulse
+                self.waiting.discard(seq - 1)
+                continue
+            self.links[prev] = max(seq, self.links.get(prev, 0))
+            held = self.unproven.get(prev)
+            if held is not None and held.pulse.seq < seq:
+                self.keep(held)
+                return
+            found = next((at for at in self.waiting if at < seq and self.names[at] == prev), None)
+            if found is None:
+                return
+            self.waiting.discard(found)
+            pulse = self._waiting(found).pulse
+
+    def prove(self) -> Proof:
+        """Settle what waits, newest first: linked, or signed, or else unproven from now on."""
+        proof = Proof([], [], [])
+        for seq in sorted(self.waiting, reverse=True):
+            if seq not in self.waiting:
+                continue  # proven by link
+            held = self._waiting(seq)
+            item = held
+            if self.linked(seq, item.name):
+                self.proven(seq)
+            elif verify("pulse", self.ticket.session, item.body, item.sig):
+                proof.proven.append(item.name)
+                self.proven(seq)
+            else:
+                proof.failed.append(item.name)
+                proof.charged.append(held.carrier)
+                self.fail(seq)
+        return proof
+
+    def proven(self, seq: int) -> None:
+        """Note that a waiting body is authentic."""
+        held = self._waiting(seq)
+        self.waiting.discard(seq)
+        self.follow(held.pulse)
+
+    def fail(self, seq: int) -> None:
+        """Move a waiting body whose signature is wrong out of the way."""
+        name, stamp_ms, held = self.names[seq], self.stamps[seq], self._waiting(seq)
+        self.take_back(seq, name)
+        self.unproven[name] = held._replace(stamp_ms=stamp_ms)
+        others = self.others.pop(seq, {})
+        if others:
+            first = next(iter(others))
+            self.names[seq], self.stamps[seq] = first, others.pop(first)
+            if others:
+                self.others[seq] = others
+            while self.upto + 1 in self.names:
+                self.upto += 1
+
+    # -- what is closed
+
+    def counts(self, seq: int, name: bytes) -> bool:
+        """Say whether an authentic body counts: alone under its number, or the only one that is linked."""
+        if seq not in self.others:
+            return True
+        after = self.names.get(seq + 1)
+        regular = self.open[after].pulse.prev if after in self.open else b""
+        names = [self.names[seq], *self.others[seq]]
+        return [one for one in names if one == regular or self.linked(seq, one)] == [name]
+
+    def stamps_of(self, seq: int, name: bytes, stamp_ms: int) -> int:
+        """Return the smallest stamp of a body, that which it came with where none is noted."""
+        return self.stamp(seq, name) if self.has(seq, name) else stamp_ms
+
+    def close(self, records: Iterable[SealRecord]) -> None:
+        """Let go of the bodies that seal records cover."""
+        for record in records:
+            self.records.append(record)
+            done = [name for name, held in self.open.items() if record.first <= held.pulse.seq <= record.last]
+            for name in done:
+                held = self.open.pop(name)
+                if self.tail is None or self.tail.pulse.seq < held.pulse.seq:
+                    self.tail = held
+        if not self.open:
+            self.waiting.clear()
+
+    def _waiting(self, seq: int) -> Opened:
+        return self.open[self.names[seq]]

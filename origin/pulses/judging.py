@@ -1,0 +1,134 @@
+"""Judging: the verdict on each pulse of one arrival that does not simply wait for its seal."""
+
+from __future__ import annotations
+
+from ...protocol.identity import verify
+from .dossier import Dossier
+from .frame import DUPLICATE, EQUIVOCATION, STORED, UNPROVEN
+from .opened import Opened
+from .register import Register
+
+BODIES_KEPT = 4
+"""Bodies kept as evidence for one sequence number; a fifth proves nothing more. So many unproven ones
+are kept of each enrolled relay besides, out of the others' way."""
+
+
+class Round:
+    """One arrival being judged; ``used`` are the places of the new tickets that something is kept under.
+
+    ``news`` says whether anything in it must be kept. ``eager`` checks every signature, else a body
+    that is linked to needs none.
+    """
+
+    def __init__(
+        self,
+        register: Register,
+        tickets: list[bytes],
+        now_ms: int,
+        carrier: bytes,
+        *,
+        relay: bool,
+        eager: bool,
+    ) -> None:
+        self.used: set[int] = set()
+        self.news = False
+        self._register = register
+        self._tickets = tickets
+        self._learned = register.learn(tickets)
+        self._new: dict[bytes, Dossier] = {}
+        self._now_ms = now_ms
+        self._carrier = carrier
+        self._relay = relay
+        self._eager = eager
+        self._saved: set[int] = set()
+
+    def dossier(self, tid: bytes) -> Dossier | None:
+        """Return the dossier of a ticket that came along; it is known once something is kept in it."""
+        found = self._learned.get(tid)
+        if found is None:
+            return None
+        if tid not in self._new:
+            self._new[tid] = Dossier(found[1])
+        return self._new[tid]
+
+    def use(self, dossier: Dossier) -> None:
+        """Make a ticket that came along known."""
+        tid = dossier.ticket.tid
+        if tid in self._new:
+            index = self._learned[tid][0]
+            if self._register.use(dossier, self._tickets[index]):
+                self.used.add(index)
+
+    def take(self, dossier: Dossier, item: Opened) -> str:
+        """Return the verdict on a pulse by its signature; empty where only a link could help it."""
+        seq, name = item.pulse.seq, item.name
+        if seq in dossier.waiting and dossier.open[dossier.names[seq]][1:4] != item[1:4]:
+            self._register.prove(dossier)  # the same number with anything different: now it matters
+        if dossier.has(seq, name):
+            if item.stamp_ms < dossier.stamp(seq, name):
+                self._save(dossier)
+                self.news |= dossier.lower(seq, name, item.stamp_ms)
+            return DUPLICATE
+        linked = not self._eager and dossier.linked(seq, name)
+        if linked or verify("pulse", dossier.ticket.session, item.body, item.sig):
+            return self._accept(dossier, item)
+        return ""
+
+    def doubt(self, dossier: Dossier, item: Opened) -> str:
+        """Return the verdict on a pulse whose signature is wrong."""
+        seq, name = item.pulse.seq, item.name
+        self._register.prove(dossier)
+        if dossier.has(seq, name):
+            return DUPLICATE
+        if dossier.linked(seq, name):
+            return self._accept(dossier, item)
+        if not self._relay:
+            return "bad_signature"
+        branch = [
+            held
+            for held in dossier.unproven.values()
+            if held.carrier == self._carrier and held.pulse.seq == seq
+        ]
+        if (
+            name in dossier.unproven
+            or len(branch) >= BODIES_KEPT
+            or self._register.refusal(dossier, item.pulse, self._now_ms)
+        ):
+            return "bad_signature"
+        self._register.charged[self._carrier] += 1
+        self.use(dossier)
+        self._save(dossier)
+        dossier.unproven[name] = item
+        self.news = True
+        return UNPROVEN
+
+    def _accept(self, dossier: Dossier, item: Opened) -> str:
+        """Return the verdict on an authentic body that is not here yet."""
+        pulse, seq, register = item.pulse, item.pulse.seq, self._register
+        self.use(dossier)
+        bodies = dossier.bodies(seq)
+        code = register.refusal(dossier, pulse, self._now_ms)
+        if code:
+            if not bodies and dossier.rejects.get(seq) != code:
+                self._save(dossier)
+                dossier.rejects[seq] = code
+                self.news = True
+            return code
+        if bodies >= BODIES_KEPT:
+            return "too_many_bodies"
+        self.news = True
+        before = len(dossier.open)
+        regular = seq == 1 or dossier.names.get(seq - 1) == pulse.prev
+        if regular and not (bodies or dossier.rejects or dossier.waiting or dossier.unproven):
+            dossier.put(item, waiting=False)
+            register.undo.append((dossier, seq, item.name, None))
+        else:
+            self._save(dossier)
+            dossier.keep(item)
+        register.opened(pulse.tid, len(dossier.open) - before, self._now_ms)
+        return EQUIVOCATION if bodies else STORED
+
+    def _save(self, dossier: Dossier) -> None:
+        if id(dossier) not in self._saved:
+            self._saved.add(id(dossier))
+            self._register.save(dossier)

@@ -1,0 +1,92 @@
+"""Sealing: the verdict on the sessions of one ticket that are over, by the rules of settlement.
+
+A session is a stretch of one ticket's pulses without a gap: it begins at a start or return and ends
+with the switch to another title, after five minutes of silence, or with the day. What depends on more
+than the ticket (the account's day, holds, unknown titles) comes with the month.
+"""
+
+from __future__ import annotations
+
+from ...protocol.batch import Reject, SealRecord
+from ...protocol.errors import RemoteError
+from ...protocol.ports import TierName
+from ...protocol.pulse import ACTIVE, RETURN, START, SWITCH, Viewing, open_viewing
+from ...protocol.rules import Rules
+from ...protocol.ticket import Holder, TicketOffice
+from ..money.credit import Credit, Fact, credit, time_of
+from .dossier import Dossier
+from .opened import Opened
+
+_NOTHING = Viewing(ACTIVE, bytes(32), 0, 0, [], bytes(16))
+
+
+def records_of(dossier: Dossier, office: TicketOffice, rules: Rules) -> list[SealRecord]:
+    """Return a record for each session among a ticket's open pulses, whose signatures are settled."""
+    if not dossier.open:
+        return []
+    holder, key = office.holder(dossier.ticket), office.key(dossier.ticket.tid)
+    facts = [_fact(dossier, held, holder, key) for held in dossier.open.values()]
+    first = min(fact.seq for fact in facts)
+    tail = dossier.tail
+    if tail is not None and tail.pulse.seq < first:
+        facts.append(_fact(dossier, tail, holder, key))  # what the first delta is measured from
+    judged = sorted(credit(facts, rules), key=lambda item: (item.fact.seq, item.fact.name))
+    sessions: list[list[Credit]] = []
+    for item in judged:
+        if item.fact.seq < first:
+            continue
+        if not sessions or _begins(item.fact, sessions[-1][-1].fact, rules):
+            sessions.append([])
+        sessions[-1].append(item)
+    return [_record(dossier.ticket.tid, items) for items in sessions]
+
+
+def ended(dossier: Dossier, office: TicketOffice) -> bool:
+    """Say whether the newest open pulse of a ticket says itself that its session is over."""
+    held = max(dossier.open.values(), key=lambda one: one.pulse.seq)
+    try:
+        return open_viewing(held.pulse, office.key(dossier.ticket.tid)).state == SWITCH
+    except RemoteError:
+        return False
+
+
+def _begins(fact: Fact, before: Fact, rules: Rules) -> bool:
+    if fact.seq == before.seq:
+        return False
+    gap_ms = time_of(fact, rules) - time_of(before, rules)
+    return gap_ms > rules.gap_ms or before.state == SWITCH or fact.state in (START, RETURN)
+
+
+def _record(tid: bytes, items: list[Credit]) -> SealRecord:
+    codes = sorted({(item.fact.seq, code) for item in items for code, _ in item.cuts})
+    numbers = [item.fact.seq for item in items]
+    return SealRecord(
+        1, tid, min(numbers), max(numbers), sum(item.ms for item in items),
+        [Reject(seq, code) for seq, code in codes],
+    )  # fmt: skip
+
+
+def _fact(dossier: Dossier, held: Opened, holder: Holder, key: bytes) -> Fact:
+    pulse, name = held.pulse, held.name
+    code = "" if dossier.counts(pulse.seq, name) else "equivocation"
+    viewing = _NOTHING
+    try:
+        viewing = open_viewing(pulse, key)
+    except RemoteError as error:
+        code = error.reason if error.reason == "bad_box" else "bad_viewing"
+    return Fact(
+        account=holder.account,
+        device=holder.device,
+        tid=pulse.tid,
+        day=dossier.ticket.day,
+        seq=pulse.seq,
+        name=name,
+        at_ms=pulse.at_ms,
+        received_ms=dossier.stamps_of(pulse.seq, name, held.stamp_ms),
+        cum_ms=pulse.cum_ms,
+        delta_ms=pulse.delta_ms,
+        state=viewing.state,
+        manifest=viewing.manifest,
+        served=tuple((item.relay, item.kbytes) for item in viewing.served if item.tier == TierName.RELAY),
+        code=code,
+    )

@@ -1,0 +1,260 @@
+"""Eager and chained verification, and a plain reading of the rule, on the same hostile histories."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from farcast.origin.pulses.admission import Admission, Arrival, Frame
+from farcast.origin.pulses.chain import Sieve, counted
+from farcast.origin.pulses.frame import open_frame
+from farcast.protocol.codec import decode, encode
+from farcast.protocol.identity import Identity, Signed, verify
+from farcast.protocol.pulse import Pulse, pulse_hash
+from farcast.protocol.rules import Rules
+from farcast.protocol.ticket import DAY_MS
+from farcast.tests.unit.origin.mint import CARRIER, FIRST_DAY, OFFICE, RELAY, TICKET, Viewer, batch, post
+
+NOON = (FIRST_DAY + 2) * DAY_MS + 12 * 3_600_000
+EVIL = Identity(b"\x21" * 32)
+"""An enrolled relay that forges."""
+RELAYS = {RELAY.key, EVIL.key}
+ORDER = 2**252 + 27742317777372353535851937790883648493
+FILM = b"f" * 32
+
+
+class Piece(NamedTuple):
+    """One signed envelope of a history, and whether its signature is right."""
+
+    data: bytes
+    name: bytes
+    tid: bytes
+    seq: int
+    prev: bytes
+    signed: bool
+
+
+def piece(body: bytes, sig: bytes, session: bytes) -> Piece:
+    pulse = decode(Pulse, body)
+    signed = verify("pulse", session, body, sig)
+    return Piece(encode(Signed(body, sig)), pulse_hash(body), pulse.tid, pulse.seq, pulse.prev, signed)
+
+
+def resigned(data: bytes, viewer: Viewer, how: str) -> Piece:
+    """Return a pulse with its signature replaced in a way that must not verify."""
+    signed = decode(Signed, data)
+    session = viewer.session.key
+    sig = {
+        "garbled": bytes(64),
+        "cross-protocol": viewer.session.sign("request", signed.body),
+        "high s": signed.sig[:32]
+        + (int.from_bytes(signed.sig[32:], "little") + ORDER).to_bytes(32, "little"),
+        "small order": bytes([1]) + bytes(63),
+    }[how]
+    found = piece(signed.body, sig, session)
+    assert not found.signed
+    return found
+
+
+def stage() -> tuple[list[Viewer], list[Piece], list[Piece], list[Piece]]:
+    """Two viewers: their honest pulses, twins of two numbers, stripped copies, and forgeries."""
+    honest: list[Piece] = []
+    stripped: list[Piece] = []
+    forged: list[Piece] = []
+    viewers = [Viewer(1), Viewer(2)]
+    ways = ["garbled", "cross-protocol", "high s", "small order"]
+    for viewer in viewers:
+        pulses = viewer.watch(FILM, 6)
+        twin = Viewer(viewers.index(viewer) + 1)
+        twin.signer.seq, twin.signer.cum_ms = 2, 60_000
+        twin.signer.prev = pulse_hash(decode(Signed, pulses[1]).body)
+        pulses = [*pulses, *(twin.beat(FILM, 3_600_000 + minute * 61_000, 60_000) for minute in (2, 3))]
+        for index, data in enumerate(pulses):
+            signed = decode(Signed, data)
+            honest.append(piece(signed.body, signed.sig, viewer.session.key))
+            stripped.append(resigned(data, viewer, ways[index % len(ways)]))
+        liar = Viewer(viewers.index(viewer) + 1)
+        liar.session = Identity(b"\x31" * 32)
+        for seq in (0, 2, 4, 6):
+            signer = Viewer(viewers.index(viewer) + 1).signer
+            signer._session = liar.session
+            signer.seq, signer.prev = seq, honest[-len(pulses) + seq].prev
+            liar.signer = signer
+            signed = decode(Signed, liar.beat(FILM, 3_600_000 + seq * 60_000 + 5, 60_000))
+            forged.append(piece(signed.body, signed.sig, viewer.session.key))
+    return viewers, honest, stripped, forged
+
+
+VIEWERS, HONEST, STRIPPED, FORGED = stage()
+EVERY = [*HONEST, *STRIPPED, *FORGED]
+
+
+class Delivery(NamedTuple):
+    """A post (no carrier) or batch of pieces; ``seals`` whether sessions are sealed after it."""
+
+    carrier: Identity | None
+    pieces: list[Piece]
+    seals: bool
+
+
+def deliver(deliveries: Sequence[Delivery], how: str) -> list[bytes]:
+    """Return the log that an origin of this way of verifying keeps, every frame read again."""
+    admission = Admission(OFFICE, lambda: [TICKET.key], Rules(), verify=how, secret=b"spot")  # type: ignore[arg-type]
+    log: list[bytes] = []
+
+    def note() -> None:
+        if (found := admission.take_found()) is not None:
+            log.append(encode(Frame(1, NOON, b"", False, encode(found), [], [])))
+
+    for carrier, pieces, seals in deliveries:
+        pulses = [one.data for one in pieces]
+        tickets = [viewer.ticket for viewer in VIEWERS]
+        data = (
+            post(VIEWERS, pulses)
+            if carrier is None
+            else batch(carrier, VIEWERS, pulses, [NOON] * len(pulses))
+        )
+        key = carrier.key if carrier else b""
+        relay = key in RELAYS
+        parts = Arrival(tickets, pulses, [NOON] * len(pulses))
+        judged = admission.admit(parts, NOON, key, relay=relay, name=sha256(data).digest())
+        if judged.news:
+            log.append(encode(Frame(1, NOON, key, relay, data, judged.tickets, judged.verdicts)))
+        note()
+        if seals:
+            found = admission.seal(NOON, below=-1)
+            if found is not None:
+                log.append(encode(Frame(1, NOON, b"", False, encode(found), [], [])))
+    return log
+
+
+def by_the_rule(deliveries: Sequence[Delivery]) -> dict[bytes, set[bytes]]:
+    """Return what counts, straight from the sentence: signed, or linked to by what is; one per number."""
+    pieces = {one for item in deliveries for one in item.pieces}
+    authentic = {one.name for one in pieces if one.signed}
+    while True:
+        more = {
+            one.name
+            for one in pieces
+            if any(o.name in authentic and o.prev == one.name and o.seq > one.seq for o in pieces)
+        }
+        if more <= authentic:
+            break
+        authentic |= more
+    bodies = {(one.tid, one.seq, one.name, one.prev) for one in pieces if one.name in authentic}
+    counted_: dict[bytes, set[bytes]] = {}
+    for tid, seq, name, _ in bodies:
+        rivals = {n for t, s, n, _ in bodies if (t, s) == (tid, seq)}
+        linked = {n for n in rivals if any(p == n and s > seq and t == tid for t, s, _, p in bodies)}
+        if rivals == {name} or linked == {name}:
+            counted_.setdefault(tid, set()).add(name)
+    return counted_
+
+
+def of(found: dict[bytes, set[bytes]]) -> dict[bytes, set[bytes]]:
+    return {tid: names for tid, names in found.items() if names}
+
+
+def some(*pieces: list[Piece]) -> st.SearchStrategy[list[Piece]]:
+    return st.lists(st.sampled_from([one for part in pieces for one in part]), min_size=1, max_size=8)
+
+
+def delivered(
+    carriers: list[Identity | None], pieces: st.SearchStrategy[list[Piece]]
+) -> st.SearchStrategy[Delivery]:
+    return st.builds(Delivery, st.sampled_from(carriers), pieces, st.booleans())
+
+
+HISTORY = st.lists(
+    st.one_of(
+        delivered([None, CARRIER], some(HONEST, FORGED)),
+        delivered([RELAY], some(HONEST, STRIPPED)),
+        delivered([EVIL], some(STRIPPED, FORGED)),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(HISTORY, st.randoms(use_true_random=False))
+@settings(max_examples=150, deadline=None)
+def test_both_ways_count_the_same_in_any_order_and_batching(
+    history: list[Delivery], rng: random.Random
+) -> None:
+    expected = by_the_rule(history)
+    assert of(counted(deliver(history, "eager"))) == expected
+    assert of(counted(deliver(history, "chained"))) == expected
+    again = [Delivery(item.carrier, [one], rng.random() < 0.3) for item in history for one in item.pieces]
+    rng.shuffle(again)
+    assert of(counted(deliver(again, "chained"))) == expected
+    assert of(counted(deliver(again, "eager"))) == expected
+
+
+@given(st.lists(delivered([None, CARRIER, RELAY, EVIL], some(EVERY)), max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_both_ways_end_at_the_same_set_whoever_brings_what(history: list[Delivery]) -> None:
+    assert of(counted(deliver(history, "eager"))) == of(counted(deliver(history, "chained")))
+
+
+def test_what_a_seal_proved_needs_no_second_check() -> None:
+    log = deliver([Delivery(RELAY, HONEST, seals=True)], "chained")
+    sieve = Sieve()
+    found = [copy for index, data in enumerate(log) for _, copy in sieve.read(index, open_frame(data))]
+    assert {copy.name for copy in found} == {one.name for one in HONEST}
+    assert sieve.rest() == []
+
+
+def test_a_pending_copy_keeps_the_place_it_came_at() -> None:
+    log = deliver(
+        [Delivery(RELAY, HONEST[:3], seals=False), Delivery(None, HONEST[9:10], seals=True)], "chained"
+    )
+    sieve = Sieve()
+    found = [item for index, data in enumerate(log) for item in sieve.read(index, open_frame(data))]
+    assert {position for position, copy in found if copy.pulse.tid == VIEWERS[0].tid} == {0}
+
+
+def test_one_signature_a_session_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[bytes] = []
+
+    def count(_: str, key: bytes, body: bytes, sig: bytes) -> bool:
+        checked.append(sig)
+        return verify("pulse", key, body, sig)
+
+    monkeypatch.setattr("farcast.origin.pulses.dossier.verify", count)
+    monkeypatch.setattr("farcast.origin.pulses.judging.verify", count)
+    monkeypatch.setattr("farcast.origin.pulses.admission.SPOT_EVERY", 10**9)
+    chain = [one for one in HONEST if one.tid == VIEWERS[0].tid][:7]
+    deliver([Delivery(RELAY, chain, seals=True)], "chained")
+    assert len(checked) == 1
+    gap = [*chain[:2], *chain[3:]]  # behind a gap each piece needs its own
+    deliver([Delivery(RELAY, gap, seals=True)], "chained")
+    assert len(checked) == 3
+
+
+def test_a_relay_that_forges_is_charged_and_waits_no_more() -> None:
+    admission = Admission(OFFICE, lambda: [TICKET.key], Rules(), verify="chained", secret=b"spot")
+    tickets = [viewer.ticket for viewer in VIEWERS]
+
+    def bring(pieces: list[Piece], carrier: Identity) -> list[str]:
+        parts = Arrival(tickets, [one.data for one in pieces], [NOON] * len(pieces))
+        return admission.admit(parts, NOON, carrier.key, relay=True, name=b"batch").verdicts
+
+    poison = [one for one in FORGED if one.tid == VIEWERS[0].tid]
+    true = [one for one in HONEST if one.tid == VIEWERS[0].tid][:7]
+    assert set(bring(poison, EVIL)) == {"pending"}
+    verdicts = bring(true, RELAY)  # the branch whose signature verifies wins
+    assert set(verdicts) <= {"pending", "stored"}
+    admission.seal(NOON, below=-1)
+    assert admission.register.charged == {EVIL.key: len(poison)}
+    ack = admission.ack(VIEWERS[0].tid)
+    assert ack is not None
+    assert (ack.upto, ack.extra) == (7, [])
+    other = [one for one in HONEST if one.tid == VIEWERS[1].tid][:3]
+    assert set(bring(other, EVIL)) == {"stored"}  # checked at arrival from now on
+    assert RELAY.key not in admission.register.charged
