@@ -19,7 +19,7 @@ from typing import Any
 
 BENCHES = (
     "publish", "ingest", "http1", "http3", "evict", "hostile", "loss", "memory", "cold", "failover", "viewed",
-    "pulses",
+    "pulses", "settle",
 )  # fmt: skip
 BUILD = Path("build")
 
