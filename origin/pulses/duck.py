@@ -46,6 +46,7 @@ def duck(
     )
     try:
         db.execute(f"SET allowed_directories = [{quoted(folder)}]")
+        db.execute("SET parquet_metadata_cache = true")  # a pass asks the same files many times
         db.execute("SET enable_external_access = false")
         db.execute("SET lock_configuration = true")
         yield db

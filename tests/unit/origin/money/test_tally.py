@@ -161,7 +161,7 @@ def world(random: Random, folder: Path, hostile: float) -> Intake:
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.002, 0.05]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_columns_and_the_plain_way_agree_on_every_month(seed: int, hostile: float) -> None:
     random = Random(seed)
     with TemporaryDirectory() as name:
