@@ -74,8 +74,7 @@ class Dossier:
     def restore(self, earlier: Dossier) -> None:
         """Become what ``earlier`` is."""
         for item in fields(self):
-            value: object = getattr(earlier, item.name)
-            setattr(self, item.name, copy(value) if isinstance(value, dict | set | list) else value)
+            setattr(self, item.name, copy(getattr(earlier, item.name)))
         self.others = {seq: dict(names) for seq, names in earlier.others.items()}
 
     # -- what is here
