@@ -25,7 +25,7 @@ $(READY): requirements.lock pyproject.toml
 
 page: ## the page's front-end packages, where npm is there (the page works without)
 	@if command -v npm >/dev/null; then \
-	  npm ci --prefix node/page --ignore-scripts --no-audit --no-fund --silent \
+	  npm ci --prefix node/page --omit=dev --ignore-scripts --no-audit --no-fund --silent \
 	  && mkdir -p node/page/vendor \
 	  && cp node/page/node_modules/hls.js/dist/hls.min.js node/page/vendor/hls.min.js \
 	  && cp node/page/node_modules/hls.js/LICENSE node/page/vendor/hls.js.LICENSE; \

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the real programs that interop tests talk to, pinned, outside the repository.
-# Usage: .ci/peers.sh kubo caddy helia     (idempotent; prints the versions; needs Go, helia npm)
+# Usage: .ci/peers.sh kubo caddy helia players   (idempotent; prints the versions; needs Go, helia and players npm)
 set -eu
 
 peers="${XDG_CACHE_HOME:-$HOME/.cache}/farcast-peers"
@@ -51,12 +51,22 @@ helia() {
     echo "helia $(sed -n 's/.*"helia": "\(.*\)".*/\1/p' "$folder/package.json") on node $("$peers/helia-node" --version)"
 }
 
-[ $# -gt 0 ] || { echo "usage: $0 kubo caddy helia" >&2; exit 2; }
+# What plays and looks at the node's page in tests, as the page's own lock pins it.
+players() {
+    page="$(dirname "$0")/../node/page"
+    npm ci --prefix "$page" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+    for name in axe-core dashjs shaka-player; do
+        echo "$name $(sed -n 's/^ *"version": "\(.*\)",*$/\1/p' "$page/node_modules/$name/package.json")"
+    done
+}
+
+[ $# -gt 0 ] || { echo "usage: $0 kubo caddy helia players" >&2; exit 2; }
 for peer in "$@"; do
     case "$peer" in
     kubo) kubo ;;
     caddy) caddy ;;
     helia) helia ;;
-    *) echo "peers.sh: unknown peer $peer; known: kubo, caddy, helia" >&2; exit 2 ;;
+    players) players ;;
+    *) echo "peers.sh: unknown peer $peer; known: kubo, caddy, helia, players" >&2; exit 2 ;;
     esac
 done

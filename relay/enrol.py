@@ -33,7 +33,9 @@ def announced(texts: Sequence[str]) -> list[Endpoint]:
     for text in texts:
         place = text.removeprefix("https://")
         web = place != text
-        host, _, port = (f"{place}:443" if web and ":" not in place else place).rpartition(":")
+        if web and ":" not in place.rpartition("]")[2]:
+            place += ":443"
+        host, _, port = place.rpartition(":")
         if not host or not port.isdigit() or not 1 <= int(port) <= 65_535:  # noqa: PLR2004 - ports
             message = f"settings.toml: [network] announce: {text!r} is neither host:port nor https://host"
             raise UsageError(message)

@@ -1,7 +1,8 @@
 """A title as one stream: pictures and sound put together part by part, for players that want one file.
 
 What every part weighs follows from the playlists and the folder, so lengths and offsets are known
-before a segment is here; the bytes are made when they are asked for, always the same.
+before a segment is here; the bytes are made when they are asked for, always the same. How much of a
+sealed segment is padding shows only once it is opened: its part ends in a ``free`` box that makes up for it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 from ...protocol.cid import RAW, Cid
 from ...protocol.errors import RefusedError, RemoteError
+from ...protocol.isobmff import HEADER_BYTES, box
 from ...protocol.manifest import Manifest, Rendition
 from ...protocol.mux import Indexed, movie_head, mux_init, mux_part, part_size, timescale
 from ...protocol.unixfs import Leaf, Link, Load, content, leaves, listing, resolve
@@ -34,41 +36,54 @@ NODES_AT_ONCE = 16
 _MICRO = 1_000_000
 _MAP = re.compile(r'^#EXT-X-MAP:URI="([^"]+)"', re.MULTILINE)
 
-ReadFile = Callable[[str], Awaitable[bytes]]
+ReadText = Callable[[str], Awaitable[bytes]]
+ReadFile = Callable[[str, FilePlan], Awaitable[bytes]]
+"""Brings a file of a title, verified and in the clear."""
+
+
+class File(NamedTuple):
+    """One segment: its name in the title's folder, and its blocks."""
+
+    path: str
+    plan: FilePlan
 
 
 class Part(NamedTuple):
     """A segment of pictures with the sound that begins in it; ``number`` is its first ``moof``'s."""
 
     number: int
-    picture: FilePlan
-    sounds: Sequence[FilePlan]
+    picture: File
+    sounds: Sequence[File]
     slot: Slot
     us: int
+    sealed: bool
 
     @property
     def size_bytes(self) -> int:
         """What it weighs once it is made."""
-        together = part_size(self.picture.size, *(plan.size for plan in self.sounds[:1]))
-        return together + sum(plan.size for plan in self.sounds[1:])
+        sizes = [file.plan.size for file in (self.picture, *self.sounds)]
+        return part_size(*sizes[:2]) + sum(sizes[2:]) + (HEADER_BYTES if self.sealed else 0)
 
     @property
     def leaves(self) -> list[Leaf]:
         """The blocks it is made of."""
-        return [leaf for plan in (self.picture, *self.sounds) for leaf in plan.leaves]
+        return [leaf for file in (self.picture, *self.sounds) for leaf in file.plan.leaves]
 
-    async def make(self, fetch: Fetch) -> bytes:
+    async def make(self, read: ReadFile) -> bytes:
         """Return its bytes, of verified blocks.
 
         Raises:
-            RemoteError: what ``fetch`` raises, or where a segment is not as it must be.
+            RefusedError: where a sealed segment may not be opened.
+            RemoteError: what ``read`` raises, or where a segment is not as it must be.
 
         """
-        picture = await _file(self.picture, fetch)
-        sounds = [await _file(plan, fetch) for plan in self.sounds]
+        picture = await read(*self.picture)
+        sounds = [await read(*file) for file in self.sounds]
         data = mux_part(picture, sounds[0] if sounds else None, self.number)
         for late, sound in enumerate(sounds[1:], 1):
             data += mux_part(None, sound, self.number + late)
+        if self.sealed:
+            data += box(b"free", bytes(max(0, self.size_bytes - len(data) - HEADER_BYTES)))
         if len(data) != self.size_bytes:
             raise RemoteError("a segment of another size than its folder says", reason="bad_folder")
         return data
@@ -129,8 +144,6 @@ class Films:
         return found
 
     async def _plan(self, manifest: Manifest, fetch: Fetch) -> Film:
-        if manifest.protection is not None:
-            raise RemoteError("its segments are encrypted", reason="unsupported")
         index, video = _pictures(manifest)
         sound = _sound(manifest)
 
@@ -138,13 +151,13 @@ class Films:
             plan = await self._library.plan(manifest.title, path, fetch)
             if plan.size > max(PLAYLIST_LIMIT_BYTES, INIT_LIMIT_BYTES):
                 raise RemoteError(f"{path} is too large for what it is", reason="bad_playlist")
-            return await _file(plan, fetch)
+            return await whole(plan, fetch)
 
         shots = await self._track(manifest, video, index, read, fetch)
         takes = await self._track(manifest, sound, 0, read, fetch) if sound else None
         inits = [await read(track.init) for track in (shots, takes) if track is not None]
         picture_init, sound_init = inits[0], inits[1] if takes else None
-        parts = _parts(shots, takes)
+        parts = _parts(shots, takes, sealed=manifest.protection is not None)
         ticks_s = timescale(picture_init)
         ends = [round(Fraction(at * ticks_s, _MICRO)) for at in accumulate(part.us for part in parts)]
         indexed = [
@@ -158,7 +171,7 @@ class Films:
         return Film(mux_init(picture_init, sound_init), head, parts, offsets[:-1], offsets[-1], etag)
 
     async def _track(
-        self, manifest: Manifest, rendition: Rendition, index: int, read: ReadFile, fetch: Fetch
+        self, manifest: Manifest, rendition: Rendition, index: int, read: ReadText, fetch: Fetch
     ) -> _Track:
         text = (await read(rendition.path)).decode(errors="replace")
         slots = parse_media(text, rendition.path, rendition.kind, index)
@@ -172,7 +185,8 @@ class Films:
             raise RemoteError(f"{rendition.path} is no playlist of ours", reason="bad_playlist")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(rendition.path), init[1]))
         plans = await self._plans(manifest, [*slots], fetch)
-        return _Track(path, plans, [*slots.values()], lengths)
+        files = [File(*pair) for pair in zip(slots, plans, strict=True)]
+        return _Track(path, files, [*slots.values()], lengths)
 
     async def _plans(self, manifest: Manifest, paths: Sequence[str], fetch: Fetch) -> list[FilePlan]:
         """Return the files' blocks, of whole folders at a time: one by one would walk each from the root."""
@@ -203,7 +217,7 @@ class Films:
 
 class _Track(NamedTuple):
     init: str
-    plans: Sequence[FilePlan]
+    files: Sequence[File]
     slots: Sequence[Slot]
     us: Sequence[int]
 
@@ -224,20 +238,20 @@ def _sound(manifest: Manifest) -> Rendition | None:
     return next((one for one in sounds if one.language == manifest.language), next(iter(sounds), None))
 
 
-def _parts(shots: _Track, takes: _Track | None) -> list[Part]:
+def _parts(shots: _Track, takes: _Track | None, *, sealed: bool) -> list[Part]:
     """Put to each segment of pictures the sound that begins before its middle, to the last all the rest."""
-    waiting: list[tuple[int, FilePlan]] = []
+    waiting: list[tuple[int, File]] = []
     if takes is not None:
         starts = [0, *accumulate(takes.us)][:-1]
-        waiting = [*zip(starts, takes.plans, strict=True)][::-1]
+        waiting = [*zip(starts, takes.files, strict=True)][::-1]
     parts: list[Part] = []
     at, number = 0, 1
-    for place, (plan, slot, us) in enumerate(zip(shots.plans, shots.slots, shots.us, strict=True), 1):
+    for place, (file, slot, us) in enumerate(zip(shots.files, shots.slots, shots.us, strict=True), 1):
         at += us
-        sounds: list[FilePlan] = []
-        while waiting and (waiting[-1][0] < at - us // 2 or place == len(shots.plans)):
+        sounds: list[File] = []
+        while waiting and (waiting[-1][0] < at - us // 2 or place == len(shots.files)):
             sounds.append(waiting.pop()[1])
-        parts.append(Part(number, plan, sounds, slot, us))
+        parts.append(Part(number, file, sounds, slot, us, sealed))
         number += max(1, len(sounds))
     return parts
 
@@ -246,7 +260,8 @@ def _listing(root: Cid, folder: str, load: Load) -> list[Link]:
     return listing(resolve(root, folder.split("/") if folder else [], load), load)
 
 
-async def _file(plan: FilePlan, fetch: Fetch) -> bytes:
+async def whole(plan: FilePlan, fetch: Fetch) -> bytes:
+    """Return a file as it is in the store; raises ``RemoteError`` where its blocks are not of its size."""
     data = b"".join([content(leaf, await fetch(leaf.cid)) for leaf in plan.leaves])
     if len(data) != plan.size:
         raise RemoteError("a file of another size than its folder says", reason="bad_folder")

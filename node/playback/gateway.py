@@ -33,6 +33,7 @@ from ..http.exchange import Answer, Exchange, Router
 from ..http.ranges import Span, parse_range
 from ..ladder.fetch import Fetcher
 from ..pulses.heartbeat import Evidence, Heartbeat
+from .film import ReadFile, whole
 from .sessions import Client, Session, Sessions, Sighting
 from .timeline import PLAYLIST_LIMIT_BYTES, Slot, Timelines
 from .trail import Trail
@@ -223,6 +224,25 @@ class Gateway:
     def fetch(self, title: str, buffer_s: float | None = None) -> Fetch:
         """Return what brings the blocks of a title, verified, to a player that holds so much."""
         return self._fetch(title, buffer_s)
+
+    async def admit(self, title: str) -> None:
+        """Raise ``RefusedError`` where a title's files may not be opened for players now."""
+        manifest = await self._titles.learn(title, self._fetch(title, None))
+        if self._unlocker is not None and manifest.protection is not None:
+            await self._unlocker.admit(manifest)
+
+    def reader(self, title: str, buffer_s: float | None = None) -> ReadFile:
+        """Return what brings whole files of a title to such a player, verified and in the clear."""
+        fetch = self._fetch(title, buffer_s)
+
+        async def read(path: str, plan: FilePlan) -> bytes:
+            manifest = await self._titles.learn(title, fetch)
+            clear = None
+            if self._unlocker is not None:
+                clear = await self._unlocker.clear(manifest, path, plan.size, lambda: whole(plan, fetch))
+            return await whole(plan, fetch) if clear is None else clear
+
+        return read
 
     def report(self, exchange: Exchange) -> Report:
         """Return what a player says of itself with a request (CMCD); what cannot be read is counted."""

@@ -17,11 +17,11 @@ from typing import NamedTuple
 from ...protocol.cmcd import Report
 from ...protocol.errors import FarcastError, RefusedError, UnreachableError
 from ...protocol.playout import LEAD_MS
-from ..catalog.library import Fetch, Library
+from ..catalog.library import Library
 from ..http.exchange import Answer, Exchange, Router
 from ..http.ranges import Span, content_tag, parse_range
 from ..ladder.fetch import Fetcher
-from .film import Film, Films
+from .film import Film, Films, ReadFile
 from .gateway import Gateway
 from .sessions import Session, Sighting
 
@@ -40,7 +40,7 @@ class _Showing(NamedTuple):
 
     title: str
     film: Film
-    fetch: Fetch
+    read: ReadFile
     session: Session
     again_ms: int = 0
 
@@ -94,7 +94,7 @@ class Television:
         report = self._gateway.report(exchange)
         slot = film.parts[place].slot
         session = self._gateway.seat(exchange, title, slot, report)
-        showing = _Showing(title, film, self._gateway.fetch(title, report.buffer_s), session)
+        showing = _Showing(title, film, self._gateway.reader(title, report.buffer_s), session)
         size = film.parts[place].size_bytes
         return await self._answer(exchange, showing, size, film.offsets[place], f'{film.etag[:-1]}-{place}"')
 
@@ -112,13 +112,14 @@ class Television:
         if not at and exchange.method != "HEAD":
             self._gateway.opened(exchange, title)
         session = self._gateway.seat(exchange, title, film.parts[at].slot, Report(), file=True)
-        showing = _Showing(title, film, self._gateway.fetch(title), session, LEAD_MS)
+        showing = _Showing(title, film, self._gateway.reader(title), session, LEAD_MS)
         return await self._answer(exchange, showing, film.size_bytes, 0, film.etag)
 
     # -- answers
 
     async def _film(self, title: str) -> Film:
         try:
+            await self._gateway.admit(title)
             return await self._films.film(title, self._gateway.fetch(title))
         except UnreachableError as error:
             raise _no_tier(title, error) from error
@@ -165,7 +166,7 @@ class Television:
             for at in range(low, high, PIECE_BYTES):
                 yield data[at : min(at + PIECE_BYTES, high)]
             if high == len(data) and low <= high // 2:  # a look at its last bytes is no watching
-                sighting = Sighting(part.slot, part.picture.leaves[0].cid, showing.again_ms)
+                sighting = Sighting(part.slot, part.picture.plan.leaves[0].cid, showing.again_ms)
                 self._gateway.heard(showing.session, showing.title, sighting)
 
     async def _part(self, showing: _Showing, place: int) -> bytes:
@@ -175,7 +176,7 @@ class Television:
         key = (film.etag, place)
         data = self._made.get(key)
         if data is None:
-            data = await film.parts[place].make(showing.fetch)
+            data = await film.parts[place].make(showing.read)
             if len(data) <= PART_LIMIT_BYTES:
                 self._made[key] = data
             while len(self._made) > PARTS_KEPT:

@@ -131,11 +131,7 @@ class Unlocker:
         """
         if manifest.protection is None or path in posters(manifest):
             return None
-        try:
-            key_id, key = await self._key(manifest)
-        except RefusedError as error:
-            self._metrics.locked.labels(error.reason).inc()
-            raise
+        key_id, key = await self.admit(manifest)
         if not is_playlist(path) and not is_sealed(path, posters(manifest)):
             return None
         place = (key_id, path)
@@ -145,6 +141,14 @@ class Unlocker:
             self._remember(place, clear)
         self._memory.move_to_end(place)
         return clear
+
+    async def admit(self, manifest: Manifest) -> tuple[bytes, bytes]:
+        """Return id and bytes of a protected title's key; raises ``RefusedError`` as ``clear`` does."""
+        try:
+            return await self._key(manifest)
+        except RefusedError as error:
+            self._metrics.locked.labels(error.reason).inc()
+            raise
 
     async def locked(self, title: str) -> str:
         """Return why a title does not play now, in one sentence; empty where it does. Asks if need be."""

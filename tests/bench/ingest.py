@@ -79,6 +79,7 @@ def _measure(root: Path, kubo: str) -> dict[str, object]:
         for number in range(rounds):
             order = [*costs][number % 3 :] + [*costs][: number % 3]  # nobody always follows the same one
             for who in order:
+                os.sync()  # nobody's sync pays for what another left unwritten
                 if who == "ours":
                     named, cost = worker.add(root / "home")
                 else:

@@ -91,7 +91,7 @@ class Screen:
 def missing(name: str) -> str:
     """Return what of a player's scripts is not installed, empty where nothing is."""
     absent = [script for script in SCREENS[name][1] if not (PACKAGES / script).is_file()]
-    return f"{absent[0]} is not here: `make page` brings it where npm is installed" if absent else ""
+    return f"{absent[0]} is not here: .ci/peers.sh players" if absent else ""
 
 
 def needs_dash(name: str) -> bool:

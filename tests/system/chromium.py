@@ -93,7 +93,7 @@ class Tab:
         """Return the violations that axe-core finds on the page; skips where it is not installed."""
         source = AXE_CORE.read_text("utf-8") if AXE_CORE.is_file() else ""
         if not source:
-            pytest.skip("axe-core is not here: `make page` brings it where npm is installed")
+            pytest.skip("axe-core is not here: .ci/peers.sh players")
         await self.call("Page.setBypassCSP", enabled=True)
         await self.evaluate(source + "; true")
         found = await self.evaluate("axe.run().then(found => JSON.stringify(found.violations))")

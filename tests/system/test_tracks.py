@@ -169,7 +169,7 @@ async def tab(need: Need, tmp_path: Path) -> AsyncGenerator[Tab]:
 async def test_a_player_shows_subtitles_and_plays_another_language(base: str, tab: Tab, name: str) -> None:
     script, _, thumbnail = PLAYERS[name]
     if not (MODULES / script).is_file():
-        pytest.skip(f"{name} is not here: `make page` brings it where npm is installed")
+        pytest.skip(f"{name} is not here: .ci/peers.sh players")
     await tab.go(f"{base}/{name}.html")
     await tab.until("window.failure || video.currentTime > 1.5", TIMEOUT_S)
     assert await tab.evaluate("window.failure") is None

@@ -130,9 +130,10 @@ def fetch_key(cinema: Cinema, grant: tuple[bytes, bytes]) -> bytes:
     return bytes(key)
 
 
-def packets(source: str, *options: str) -> str:
-    """Return a digest of every packet that ffmpeg reads from a playlist, nothing decoded."""
-    command = [find_ffmpeg(), "-v", "error", *options, "-i", source, "-map", "0:v:0", "-map", "0:a:0"]
+def packets(source: str, *options: str, kind: str = "") -> str:
+    """Return a digest of every packet that ffmpeg reads, nothing decoded; of the ``kind`` v or a alone."""
+    maps = [part for one in kind or "va" for part in ("-map", f"0:{one}:0")]
+    command = [find_ffmpeg(), "-v", "error", *options, "-i", source, *maps]
     ran = subprocess.run(
         [*command, "-c", "copy", "-f", "md5", "-"],
         capture_output=True, timeout=60, check=True, stdin=subprocess.DEVNULL,

@@ -124,6 +124,27 @@ def test_a_player_of_hls_with_the_key_plays_what_a_cache_holds(cinema: Cinema) -
     assert b"Unable to open key file" in ran.stderr  # without a ticket there is none
 
 
+@pytest.mark.parametrize("address", ["tv.m3u8", "film.mp4"])
+def test_a_television_gets_the_clear_film_in_one_piece(cinema: Cinema, address: str) -> None:
+    local = cinema.street.folder / "whole"
+    for path, data in cinema.clear.items():
+        (local / path).parent.mkdir(parents=True, exist_ok=True)
+        (local / path).write_bytes(data)
+    rows = cinema.manifest.renditions
+    pictures = max((row for row in rows if row.kind == "video"), key=lambda row: row.height)
+    sound = next(row for row in rows if row.kind == "audio")
+    whole = f"{cinema.alice.url}/watch/film/{address}"
+    assert packets(whole, kind="v") == packets(str(local / pictures.path), kind="v")
+    assert packets(whole, kind="a") == packets(str(local / sound.path), kind="a")
+    if address == "film.mp4":
+        size = int(cinema.watch(cinema.alice, address).headers["content-length"])
+        tail = ask(
+            cinema.alice.local, "GET", f"/{cinema.alice.token}/watch/film/{address}",
+            {"range": f"bytes={size - 9_000}-"},
+        )  # fmt: skip
+        assert (tail.status, len(tail.body)) == (206, 9_000)
+
+
 def test_mpv_plays_it_from_the_gateway(cinema: Cinema, need: Need) -> None:
     command = [need("mpv"), "--no-config", "--vo=null", "--ao=null", "--untimed", "--msg-level=all=warn"]
     address = f"{cinema.alice.url}/watch/film/master.m3u8"
@@ -196,13 +217,14 @@ def test_without_an_account_a_sentence_says_what_to_do(cinema: Cinema) -> None:
     assert (status, reason) == (403, "no_account")
     assert sentence.startswith("The Film needs an account of ")
     assert problem(cinema.watch(guest, next(iter(cinema.segments))))[:2] == (403, "no_account")
+    assert problem(cinema.watch(guest, "film.mp4"))[:2] == (403, "no_account")
     assert cinema.watch(guest, "poster.jpg").status == 200
     cinema.street.run("play", "film", "--url", "--home", guest.home).refused(1, "The Film", "farcast join")
     listed = cinema.street.must("list", "--home", guest.home)
     assert (listed[0]["access"], listed[0]["locked"]) == ("ticket", sentence)
     page = ask(guest.local, "GET", f"/{guest.token}/play/film").body.decode()
     assert "The Film needs an account of" in page
-    assert 'farcast_node_locked_total{reason="no_account"} 2.0' in metrics(guest)
+    assert 'farcast_node_locked_total{reason="no_account"} 3.0' in metrics(guest)
     guest.stop()
 
 

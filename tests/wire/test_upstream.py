@@ -101,7 +101,7 @@ def test_the_source_serves_each_block_about_once_to_three_relays(ring: Ring) -> 
     leaves = [cid for path, cids in ring.film.leaves.items() if path != LAST for cid in cids]
     asked = [ring.meter.count(cid) for cid in leaves]
     assert min(asked) == 1, "each had to come once"
-    assert sum(asked) <= 1.5 * len(asked), asked
+    assert sum(asked) < 2 * len(asked), "alone, each relay would ask for each"
     for relay in ring.relays.values():
         assert relay.metric("farcast_node_tier_blocks_total", tier="relay") > 0
         assert relay.metric("farcast_node_tier_blocks_total", tier="cdn") > 0

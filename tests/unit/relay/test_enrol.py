@@ -13,12 +13,19 @@ RELAY = Identity(b"\7" * 32)
 
 def test_addresses_and_fronts_are_announced_as_such() -> None:
     assert announced(
-        ["r.example:7433", "[2001:db8::7]:7433", "https://r.example", "https://r.example:8443"]
+        [
+            "r.example:7433",
+            "[2001:db8::7]:7433",
+            "https://r.example",
+            "https://r.example:8443",
+            "https://[2001:db8::7]",
+        ]
     ) == [
         Endpoint("r.example", 7433, web=False),
         Endpoint("2001:db8::7", 7433, web=False),
         Endpoint("r.example", 443, web=True),
         Endpoint("r.example", 8443, web=True),
+        Endpoint("2001:db8::7", 443, web=True),
     ]
 
 

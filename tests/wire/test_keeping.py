@@ -1,0 +1,153 @@
+"""A kept title and a watched one when things go wrong: killed, cut off, retired, lied to."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Generator
+from random import Random
+from typing import Any, NamedTuple
+
+import pytest
+
+from farcast.node.demo.troupe import free_port
+from farcast.tests.wire.pantry import Meter, office, stock
+from farcast.tests.wire.street import Answered, Box, Street, ask, until
+
+SEGMENTS, SEGMENT_BYTES = 24, 512 << 10
+SLOW_BYTES_S = 1 << 20
+SEGMENT = "v0/seg-{:05d}.m4s"
+
+
+class House(NamedTuple):
+    """An origin with three films behind a CDN that can be slow, and a viewer."""
+
+    street: Street
+    meter: Meter
+    origin: Box
+    viewer: Box
+    films: dict[str, dict[str, bytes]]
+
+    def watch(self, title: str, path: str, **headers: str) -> Answered:
+        """Ask the viewer's gateway as a player does."""
+        viewer = self.street.boxes["viewer"]
+        given = {name.replace("_", "-"): text for name, text in headers.items()}
+        return ask(viewer.local, "GET", f"/{viewer.token}/watch/{title}/{path}", given)
+
+    def kept(self, title: str) -> dict[str, Any]:
+        """Return what `list` says of a title."""
+        rows = self.street.boxes["viewer"].api("/api/titles")
+        return next(row for row in rows if row["title"] == title)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Generator[House]:
+    street, port, random = Street(tmp_path_factory.mktemp("keeping")), free_port(), Random(7)
+    meter, home = Meter(port), street.home("origin")
+    listen = {"FARCAST_LISTEN_PORT": str(port), "FARCAST_NETWORK_ANNOUNCE": f"127.0.0.1:{port}"}
+    try:
+        street.must("origin", "init", "--endpoint", f"127.0.0.1:{port}", "--cdn", meter.url, "--home", home)
+        books = office(home)
+        films = {
+            title: {SEGMENT.format(at): random.randbytes(SEGMENT_BYTES) for at in range(SEGMENTS)}
+            | {"v0/index.m3u8": _playlist(), "master.m3u8": b"#EXTM3U\n"}
+            for title in ("kept", "watched", "gone")
+        }
+        for title, files in films.items():
+            stock(books, title, files)
+        books.close()
+        origin = street.start("origin", "origin", "run", settings=listen)
+        link = street.must("origin", "invite", "--home", home)["link"]
+        street.must("join", link, "--home", street.home("viewer"))
+        viewer = street.start("viewer", "run")
+        until(lambda: len(viewer.api("/api/titles")) == len(films), 30)
+        yield House(street, meter, origin, viewer, films)
+    finally:
+        street.close()
+        meter.close()
+
+
+def _playlist() -> bytes:
+    lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:2"]
+    for at in range(SEGMENTS):
+        lines += ["#EXTINF:2.000000,", SEGMENT.format(at).rpartition("/")[2]]
+    return "\n".join([*lines, "#EXT-X-ENDLIST", ""]).encode()
+
+
+def test_a_title_retired_while_it_plays_ends_with_a_sentence_and_harms_no_other(house: House) -> None:
+    name = SEGMENT.format(0)
+    assert house.watch("gone", name).body == house.films["gone"][name]
+    house.street.must("origin", "retire", "gone", "--home", house.origin.home)
+    until(lambda: house.watch("gone", SEGMENT.format(1)).status == 410, 15)
+    answer = house.watch("gone", SEGMENT.format(2))
+    assert answer.reason == "retired"
+    assert b"'gone' was retired by its origin while it played" in answer.body
+    assert house.watch("watched", name).body == house.films["watched"][name]
+    assert any('reason="retired"' in line for line in house.viewer.refusals())
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "reason"),
+    [
+        ("v0/../../../etc/passwd", {}, 400, ""),
+        ("v0/seg-99999.m4s", {}, 404, "unknown_file"),
+        ("v0/index.m3u8?_HLS_msn=9999999&_HLS_part=-1", {}, 200, ""),
+        (SEGMENT.format(3), {"range": "bytes=99999999-"}, 416, ""),
+        (SEGMENT.format(3), {"range": "bytes=-0"}, 416, ""),
+        (SEGMENT.format(3), {"sec_fetch_site": "cross-site"}, 403, ""),
+        (SEGMENT.format(3), {"host": "evil.example"}, 421, ""),
+    ],
+)
+def test_what_no_player_should_ask_has_a_clear_answer(
+    house: House, path: str, headers: dict[str, str], status: int, reason: str
+) -> None:
+    answer = house.watch("watched", path, **headers)
+    assert answer.status == status, answer
+    if reason:
+        assert answer.reason == reason
+    assert house.watch("watched", SEGMENT.format(3)).status == 200
+
+
+def test_an_unknown_token_opens_nothing(house: House) -> None:
+    path = f"/{'A' * len(house.viewer.token)}/watch/watched/master.m3u8"
+    assert ask(house.viewer.local, "GET", path).status == 404
+
+
+LIES = (
+    "CMCD=bl%3D-5%2Csid%3D%22liar%22",
+    "CMCD=bl%3D99999999999999999999999%2Csid%3D%22liar%22",
+    "CMCD=pr%3D16%2Csid%3D%22liar%22%2Csn%3D1",
+    "CMCD=pr%3D16%2Csid%3D%22liar%22%2Csn%3D1",
+    "CMCD=%22%22%2C%3D%3D%2Csid%3D",
+)
+
+
+def test_a_player_that_lies_is_served_and_believed_nothing_beyond_the_clock(house: House) -> None:
+    for at, lie in enumerate(LIES):
+        assert house.watch("watched", f"{SEGMENT.format(at)}?{lie}").status == 200
+    viewer = house.viewer
+    events = b'sid="liar",e=ps,sta=p,sn=1,pt=-40,v=2\nsid="liar",e=t,sn=1,pr=16,pt=999999999,v=2\n'
+    told = ask(viewer.local, "POST", f"/{viewer.token}/v1/cmcd", {"content-type": "application/cmcd"}, events)
+    assert told.status in (204, 400), told
+    rows = [row for row in viewer.api("/api/status")["sessions"] if row["title"] == "watched"]
+    assert rows
+    assert all(row["viewed_ms"] < 30_000 for row in rows)
+    assert house.watch("watched", SEGMENT.format(7)).status == 200
+
+
+def test_a_keep_killed_halfway_goes_on_and_plays_with_every_network_gone(house: House) -> None:
+    house.meter.bytes_s = SLOW_BYTES_S
+    viewer = house.viewer
+    began = ask(viewer.local, "POST", f"/{viewer.token}/api/titles/kept/keep", body=b"")
+    assert began.status == 200, began
+    until(lambda: 10 < house.kept("kept")["held_percent"] < 90, 20)
+    viewer.process.send_signal(signal.SIGKILL)
+    viewer.process.wait(10)
+    (viewer.home / "admin.json").unlink()
+    house.meter.bytes_s = 0
+    viewer = house.street.start("viewer", "run")
+    until(lambda: house.kept("kept")["held_percent"] == 100, 60)
+    house.origin.stop()
+    house.meter.way = "missing"
+    for path, data in house.films["kept"].items():
+        answer = house.watch("kept", path)
+        assert (answer.status, answer.body) == (200, data), path
