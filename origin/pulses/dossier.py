@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import NamedTuple
@@ -73,12 +74,8 @@ class Dossier:
     def restore(self, earlier: Dossier) -> None:
         """Become what ``earlier`` is."""
         for item in fields(self):
-            value = getattr(earlier, item.name)
-            if item.name == "others":
-                value = {seq: dict(names) for seq, names in earlier.others.items()}
-            elif isinstance(value, dict | set | list):
-                value = value.copy()
-            setattr(self, item.name, value)
+            setattr(self, item.name, copy(getattr(earlier, item.name)))
+        self.others = {seq: dict(names) for seq, names in earlier.others.items()}
 
     # -- what is here
 

@@ -16,7 +16,7 @@ from farcast.origin.pulses.chain import Sieve, counted
 from farcast.origin.pulses.frame import open_frame
 from farcast.protocol.codec import decode, encode
 from farcast.protocol.identity import Identity, Signed, verify
-from farcast.protocol.pulse import Pulse, pulse_hash
+from farcast.protocol.pulse import Pulse, PulseSigner, pulse_hash
 from farcast.protocol.rules import Rules
 from farcast.protocol.ticket import DAY_MS
 from farcast.tests.unit.origin.mint import CARRIER, FIRST_DAY, OFFICE, RELAY, TICKET, Viewer, batch, post
@@ -79,13 +79,11 @@ def stage() -> tuple[list[Viewer], list[Piece], list[Piece], list[Piece]]:
             signed = decode(Signed, data)
             honest.append(piece(signed.body, signed.sig, viewer.session.key))
             stripped.append(resigned(data, viewer, ways[index % len(ways)]))
-        liar = Viewer(viewers.index(viewer) + 1)
-        liar.session = Identity(b"\x31" * 32)
+        liar = Viewer(viewers.index(viewer) + 1)  # a forger knows the ticket, not its key
         for seq in (0, 2, 4, 6):
-            signer = Viewer(viewers.index(viewer) + 1).signer
-            signer._session = liar.session
-            signer.seq, signer.prev = seq, honest[-len(pulses) + seq].prev
-            liar.signer = signer
+            prev = honest[-len(pulses) + seq].prev
+            key = OFFICE.key(viewer.tid)
+            liar.signer = PulseSigner(viewer.ticket, key, Identity(b"\x31" * 32), seq=seq, prev=prev)
             signed = decode(Signed, liar.beat(FILM, 3_600_000 + seq * 60_000 + 5, 60_000))
             forged.append(piece(signed.body, signed.sig, viewer.session.key))
     return viewers, honest, stripped, forged

@@ -29,10 +29,10 @@ HOUR = 3_600_000
 FILM = b"f" * 32
 
 
-def opened(folder: Path, verify: Literal["eager", "chained"] = "eager", **more: int) -> Intake:
+def opened(folder: Path, verify: Literal["eager", "chained"] = "eager", open_pulses: int = 250_000) -> Intake:
     return Intake(
         folder / "intake", OFFICE, lambda: [TICKET.key], INTAKE, lambda key: key == RELAY.key,
-        CollectorRegistry(), verify=verify, **more,
+        CollectorRegistry(), verify=verify, open_pulses=open_pulses,
     )  # fmt: skip
 
 
