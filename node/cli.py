@@ -359,8 +359,8 @@ def verify(
         )
         return
     verdict = audit(folder, root, receipts, payee, _home(home))
-    shown = [verdict.sentence, *sentences(verdict)] if verdict.ok else []
-    Console(as_json=as_json).result(facts(verdict), *shown)
+    lines = [verdict.sentence, *sentences(verdict)] if verdict.ok else []
+    Console(as_json=as_json).result(facts(verdict), *lines)
     if not verdict.ok:
         raise RemoteError(f"the report in {folder} fails: {verdict.sentence}", reason="not_verified")
 

@@ -241,6 +241,19 @@ class Ledger:
 
     # -- looking
 
+    def last_settled(self) -> str:
+        """Return the newest settled month, empty where there is none."""
+        with self.reading() as tx:
+            return _closed(tx)[0]
+
+    def settled_as(self, month: str) -> bytes:
+        """Return the digest of a month's settlement, empty where it is open."""
+        with self.reading() as tx:
+            row = tx.execute("SELECT digest FROM settlement WHERE month = ?", (month,)).fetchone()
+        return bytes(row[0]) if row else b""
+
+    # -- looking
+
     def balances(self, prefix: str = "") -> dict[str, int]:
         """Return the balances of accounts whose names begin like this, in cents, debits positive."""
         with self.reading() as tx:
@@ -261,12 +274,6 @@ class Ledger:
         with self.reading() as tx:
             row = tx.execute("SELECT no, hash FROM tx ORDER BY no DESC LIMIT 1").fetchone()
         return (row[0], bytes(row[1])) if row else (0, NOTHING)
-
-    def size(self) -> int:
-        """Return how many transactions are posted."""
-        with self.reading() as tx:
-            row = tx.execute("SELECT coalesce(max(no), 0) FROM tx").fetchone()
-        return int(row[0]) if row else 0
 
     def trial_balance(self) -> int:
         """Return the sum over all balances, which is zero in sound books."""

@@ -20,6 +20,7 @@ from typing import Any
 BENCHES = (
     "publish", "ingest", "http1", "http3", "evict", "hostile", "loss", "memory", "cold", "failover", "viewed",
     "pulses",
+    "settle",
     "verify",
     "sim",
 )  # fmt: skip
