@@ -212,6 +212,7 @@ def test_books_of_before_the_wishes_are_read_on(tmp_path: Path) -> None:
            payee TEXT NOT NULL, enrolled_ms INTEGER NOT NULL, created_ms INTEGER NOT NULL) STRICT;
            CREATE TABLE account (pseudonym BLOB PRIMARY KEY, name TEXT, created_ms INTEGER NOT NULL) STRICT;
            CREATE TABLE invite (hash BLOB PRIMARY KEY, kind TEXT, used_by BLOB, expires_ms INTEGER) STRICT;
+           CREATE TABLE payee (id TEXT PRIMARY KEY, name TEXT, method TEXT, added_ms INTEGER) STRICT;
            CREATE TABLE _sqlite_migrations (id INTEGER PRIMARY KEY, migration_set TEXT, name TEXT,
            applied_at TEXT);
            INSERT INTO _sqlite_migrations (migration_set, name, applied_at)
