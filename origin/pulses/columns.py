@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -75,7 +75,7 @@ class Columns:
             return parts[-1].head.end if parts else 0
 
     @contextmanager
-    def whole(self) -> Iterator[list[Part]]:
+    def whole(self) -> Generator[list[Part]]:
         """Yield parts that cover the whole log as it is now; nothing else touches them meanwhile.
 
         What is not in columns yet is read from the log into one more part.
