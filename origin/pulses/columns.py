@@ -16,7 +16,8 @@ from pathlib import Path
 from ...protocol.errors import LocalError
 from ...protocol.ticket import TicketOffice
 from .evidence import Manifests
-from .part import Names, Part, merge_parts, read_part, write_part
+from .part import Part, merge_parts, read_part, write_part
+from .rows import Names
 from .segments import Entry, last_segment, read_entries, read_entry
 
 COLUMNS = "columns"
@@ -93,7 +94,10 @@ class Columns:
             yield parts
 
     def _write(self, parts: Sequence[Part], entries: Iterable[Entry]) -> Part:
-        return write_part(self._folder, parts, entries, self._office, Names(parts, self._known))
+        titles = (bytes.fromhex(name) for part in parts for name in part.head.new_titles)
+        relays = (bytes.fromhex(name) for part in parts for name in part.head.new_relays)
+        names = Names(titles, relays, self._known)
+        return write_part(self._folder, parts, entries, self._office, names)
 
     def _parts(self) -> list[Part]:
         """Return the parts that follow one another from the log's beginning; what is none of them goes."""
