@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -269,7 +269,7 @@ class Closing:
         )  # fmt: skip
 
     @contextmanager
-    def _source(self) -> Iterator[Source]:
+    def _source(self) -> Generator[Source]:
         with open_tally(self.columns, Titles(self._manifests)) as tally:
             yield tally
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...protocol.rules import DAY_MS, Rules
-from ..pulses.part import AGAIN, DOUBTFUL, FIRST, NOBODY
+from ..pulses.rows import AGAIN, DOUBTFUL, FIRST, NOBODY
 
 _SEQ_SHIFT = 1 << 40
 _TIME_SHIFT = 1 << 39

@@ -7,7 +7,7 @@ Every sum is an integer and local to an account, so the number of passes and thr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, NamedTuple
@@ -154,6 +154,11 @@ class Tally:
             self._carry(month, settled_size, size, rules, total, late, settled)
         return total.viewing(gained(bounded(late, rules)[0], bounded(settled, rules)[0]), rules)
 
+    def slow(self) -> tuple[int, int]:
+        """Return how many odd accounts and how many tickets of hard runs the last pass left to ``credit``."""
+        found = self._db.execute("SELECT (SELECT count(*) FROM odd), (SELECT count(*) FROM hard)").fetchone()
+        return (0, 0) if found is None else (int(found[0]), int(found[1]))
+
     def _read(self, days: range) -> None:
         """Look at the parts that hold pulses of ``days`` from now on; the last one at least."""
         parts = [part for part in self._parts if any(day in days for day in part.head.days)] or self._parts[
@@ -192,8 +197,9 @@ class Tally:
         for number, gap_ms, gaps, start_ms, starts in run(steps.CUT).fetchall():
             total.lose(self._names[number - 1], "gap", gap_ms, gaps)
             total.lose(self._names[number - 1], "start", start_ms, starts)
-        relays = [*run(steps.BY_RELAY).fetchall(), *run(steps.capped_relays(scope)).fetchall()]
-        for number, day, kbytes in relays:
+        for number, day, kbytes in chain(
+            run(steps.BY_RELAY).fetchall(), run(steps.capped_relays(scope)).fetchall()
+        ):
             total.kbytes[self._relays[number - 1], day] += kbytes
         for credits_ in self._hard(scope, rules):
             total.add(_within(credits_, days))
@@ -352,7 +358,7 @@ class _Total:
 @contextmanager
 def open_tally(
     columns: Columns, titles: Titles, *, threads: int = THREADS, passes: int | None = None
-) -> Iterator[Tally]:
+) -> Generator[Tally]:
     """Open the whole log as columns; ``passes`` over the buckets are chosen by the rows there are.
 
     Raises:

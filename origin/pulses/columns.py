@@ -19,7 +19,8 @@ from pathlib import Path
 from ...protocol.errors import LocalError
 from ...protocol.ticket import TicketOffice
 from .evidence import Manifests
-from .part import Names, Part, merge_parts, read_part, write_part
+from .part import Part, merge_parts, read_part, write_part
+from .rows import Names
 from .segments import Entry, last_segment, read_entries, read_entry
 
 COLUMNS = "columns"
@@ -83,7 +84,7 @@ class Columns:
             return parts[-1].head.end if parts else 0
 
     @contextmanager
-    def whole(self) -> Iterator[list[Part]]:
+    def whole(self) -> Generator[list[Part]]:
         """Yield parts that cover the whole log as it is now; nothing else touches them meanwhile.
 
         What is not in columns yet is read from the log into one more part.
@@ -120,7 +121,10 @@ class Columns:
                 self._depth -= 1
 
     def _write(self, parts: Sequence[Part], entries: Iterable[Entry]) -> Part:
-        return write_part(self._folder, parts, entries, self._office, Names(parts, self._known))
+        titles = (bytes.fromhex(name) for part in parts for name in part.head.new_titles)
+        relays = (bytes.fromhex(name) for part in parts for name in part.head.new_relays)
+        names = Names(titles, relays, self._known)
+        return write_part(self._folder, parts, entries, self._office, names)
 
     def _parts(self) -> list[Part]:
         """Return the parts that follow one another from the log's beginning; what is none of them goes."""

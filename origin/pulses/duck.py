@@ -5,7 +5,7 @@ Loaded when first needed; every call blocks, so nothing here runs on an event lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ THREADS = 2
 @contextmanager
 def duck(
     folder: Path, *, threads: int = THREADS, memory_mib: int = MEMORY_MIB
-) -> Iterator[DuckDBPyConnection]:
+) -> Generator[DuckDBPyConnection]:
     """Open a database in memory that sees only ``folder`` and spills into it.
 
     Raises:

@@ -12,35 +12,24 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from hashlib import sha256
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from ...protocol.errors import LocalError, RemoteError
-from ...protocol.merkle import leaf_hash
-from ...protocol.ports import TierName
-from ...protocol.pulse import Viewing, open_viewing, pulse_hash, read_pulse
+from ...protocol.errors import LocalError
 from ...protocol.ticket import TicketOffice
 from .admission import DUPLICATE, EQUIVOCATION, WITNESS, Copy, Frame, arrival, open_frame, tickets
 from .chain import Found, Sieve
 from .duck import duck, parquet, quoted
+from .rows import Names, Rows
 from .segments import Entry, Place
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-FIRST, AGAIN, OTHER_BODY, UNREADABLE, DOUBTFUL = 0, 1, 2, 3, 4
-"""Kinds of row: a body's first copy, a later copy of it, another body under a number, no readable viewing,
-and what tells of a body that is not shown to be authentic, or whose witness was found false."""
-NOBODY = 0
-"""The number of a title or relay that has none here; whoever watched it is judged by the log itself."""
-MAX_NEW_RELAYS = 1_000
-"""Relays a part may number: what viewers sign is theirs to invent, and must not fill the tables."""
 _ROW_GROUP = 30_720
-_SERVED = 4
 
 _PULSES = {
     "met": "INTEGER", "seq": "SMALLINT", "at_ms": "BIGINT", "received_ms": "BIGINT", "cum_ms": "BIGINT",
@@ -111,46 +100,6 @@ class Part(NamedTuple):
         return Place(self.head.segment, self.head.offset)
 
 
-class Names:
-    """Small numbers for titles and relays, from 1, in the order they are met."""
-
-    def __init__(self, parts: Iterable[Part], known: Callable[[bytes], object]) -> None:
-        """Continue after ``parts``; only a title that ``known`` finds is given a number."""
-        parts = list(parts)
-        self._known = known
-        self.titles = [bytes.fromhex(name) for part in parts for name in part.head.new_titles]
-        self.relays = [bytes.fromhex(name) for part in parts for name in part.head.new_relays]
-        self._title = {name: number for number, name in enumerate(self.titles, 1)}
-        self._relay = {name: number for number, name in enumerate(self.relays, 1)}
-        self._fresh = 0
-
-    def title(self, digest: bytes) -> int:
-        """Return the number of a title, ``NOBODY`` for one that is not published."""
-        number = self._title.get(digest, NOBODY)
-        if number == NOBODY and self._known(digest) is not None:
-            self.titles.append(digest)
-            number = self._title[digest] = len(self.titles)
-        return number
-
-    def relay(self, key: bytes) -> int:
-        """Return the number of a relay, ``NOBODY`` where this part has met too many new ones."""
-        number = self._relay.get(key, NOBODY)
-        if number == NOBODY and self._fresh < MAX_NEW_RELAYS:
-            self._fresh += 1
-            self.relays.append(key)
-            number = self._relay[key] = len(self.relays)
-        return number
-
-    def next_part(self) -> None:
-        """Let the next part number relays again."""
-        self._fresh = 0
-
-
-def bucket_of(account: bytes) -> int:
-    """Return the bucket of an account, 0 to 255."""
-    return sha256(account).digest()[0]
-
-
 def read_part(folder: Path) -> Part | None:
     """Open a part; None for a folder that is none, or of another version."""
     try:
@@ -176,7 +125,7 @@ def write_part(
     names.next_part()
     draft = _draft(root)
     titles, relays = len(names.titles), len(names.relays)
-    reader = _Reader(draft, before[-1].head.end if before else 0, office, names)
+    reader = Rows(draft, before[-1].head.end if before else 0, office, names)
     try:
         reader.read(entries, [part.tickets for part in before], root)
         base = before[-1].head.tickets + before[-1].head.new_tickets if before else 0

@@ -8,7 +8,8 @@ import pytest
 
 from farcast.origin.pulses.columns import Columns
 from farcast.origin.pulses.intake import Intake
-from farcast.origin.pulses.part import MAX_NEW_RELAYS, Names, Part, bucket_of
+from farcast.origin.pulses.part import Part
+from farcast.origin.pulses.rows import MAX_NEW_RELAYS, Names, bucket_of
 from farcast.protocol.errors import LocalError
 from farcast.protocol.ticket import DAY_MS
 from farcast.tests.unit.origin.mint import FIRST_DAY, OFFICE, Shelf, Viewer, account, open_intake, post
@@ -128,7 +129,7 @@ def test_a_damaged_part_is_one_sentence_with_the_mend(tmp_path: Path) -> None:
 
 
 def test_only_published_titles_and_so_many_new_relays_are_numbered() -> None:
-    names = Names([], SHELF.manifests.get)
+    names = Names([], [], SHELF.manifests.get)
     assert (names.title(FILM), names.title(bytes(32)), names.title(FILM)) == (1, 0, 1)
     numbers = [names.relay(n.to_bytes(16, "big")) for n in range(MAX_NEW_RELAYS + 5)]
     assert numbers == [*range(1, MAX_NEW_RELAYS + 1), 0, 0, 0, 0, 0]
