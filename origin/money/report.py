@@ -78,7 +78,7 @@ def write_report(folder: Path, report: Report, settlement: Identity) -> Path:
     old = folder / f".{report.statement.month}.{os.getpid()}.old"
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        shutil.rmtree(draft, ignore_errors=True)
+        _clear(folder, report.statement.month, target)
         draft.mkdir(mode=0o755)
         hashes = [_write(draft / name, pieces) for name, pieces in _pieces(report, settlement).items()]
         hashes.sort(key=lambda item: item.name)
@@ -96,6 +96,15 @@ def write_report(folder: Path, report: Report, settlement: Identity) -> Path:
         raise LocalError(message, reason="report") from error
     shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def _clear(folder: Path, month: str, target: Path) -> None:
+    """Take away what a killed process left of this month; a report that was moved aside comes back."""
+    for left in sorted(folder.glob(f".{month}.*")):
+        if left.suffix == ".old" and not target.exists():
+            left.rename(target)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _pieces(report: Report, settlement: Identity) -> Mapping[str, Iterable[bytes]]:

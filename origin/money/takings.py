@@ -97,7 +97,7 @@ def statement_of(data: bytes) -> Statement:
     except RemoteError:
         try:
             return msgspec.msgpack.decode(bytes(data), type=Statement)  # what is missing has its default
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             pass
         raise
 

@@ -13,7 +13,7 @@ from ...protocol.ports import TierName
 from ...protocol.pulse import Viewing, open_viewing, pulse_hash, read_pulse
 from ...protocol.ticket import TicketOffice
 from .admission import DUPLICATE, EQUIVOCATION, WITNESS, Copy, Frame, arrival, open_frame, tickets
-from .chain import Sieve
+from .chain import Found, Sieve
 from .duck import duck, parquet
 from .segments import Entry, Place
 
@@ -94,16 +94,16 @@ class Rows:
                 self._entry(entry, pulses, met, frames)
             if self._sieve.doubtful():
                 self._learn(earlier, root)
-                pulses.writelines(self._row(copy, number) for number, copy in self._sieve.rest())
-                for number, copy in self._sieve.doubtful():
-                    pulses.write(self._row(copy, number, DOUBTFUL))
+                pulses.writelines(map(self._found, self._sieve.rest()))
+                for found in self._sieve.doubtful():
+                    pulses.write(self._row(found.copy, found.position, DOUBTFUL))
             for tid, number in self._met.items():
                 if tid not in self._brought:
                     met.write(f"{number},{tid.hex()},,,,,,\n")
 
     def _learn(self, earlier: Sequence[Path], root: Path) -> None:
         """Find the session keys of tickets that earlier parts brought."""
-        tids = {copy.pulse.tid for _, copy in self._sieve.doubtful()} - self._brought
+        tids = {found.copy.pulse.tid for found in self._sieve.doubtful()} - self._brought
         if tids and earlier:
             with duck(root) as db:
                 known = f"SELECT tid, session FROM {parquet(earlier)} WHERE list_contains($1, tid)"
@@ -124,7 +124,7 @@ class Rows:
                     f"{self._number(ticket.tid)},{ticket.tid.hex()},{holder.account.hex()},{holder.device},"
                     f"{ticket.day},{bucket_of(holder.account)},{number},{ticket.session.hex()}\n"
                 )
-        pulses.writelines(self._row(copy, at) for at, copy in self._sieve.read(number, frame))
+        pulses.writelines(map(self._found, self._sieve.read(number, frame)))
         if WITNESS in frame.verdicts:
             pulses.writelines(self._condemned(frame, number))
         self.end, self.place, self.chain = number + 1, place, entry.chain
@@ -134,6 +134,11 @@ class Rows:
             if verdict == WITNESS:
                 pulse, signed = read_pulse(data)
                 yield self._row(Copy(pulse, pulse_hash(signed.body), frame.at_ms, verdict), entry, DOUBTFUL)
+
+    def _found(self, found: Found) -> str:
+        """Write a copy; one that only a later entry shows to be authentic is for the log itself to judge."""
+        sure = self._sieve.is_sure(found)
+        return self._row(found.copy, found.position, FIRST if sure else DOUBTFUL)
 
     def _row(self, copy: Copy, entry: int, doubt: int = FIRST) -> str:
         pulse = copy.pulse
