@@ -6,9 +6,10 @@ READY  := $(VENV)/.ready
 UV     := $(BIN)/uv
 ARGS   ?=
 PURE   := tests/architecture tests/unit tests/interop tests/sim
-REAL   := tests/wire tests/lab tests/system tests/browser
+WIRE   := tests/wire
+REAL   := tests/lab tests/system tests/browser
 
-.PHONY: help setup page lock demo test again check bench soak vectors clean
+.PHONY: help setup page lock demo test real again check bench soak vectors clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -39,14 +40,18 @@ lock: ## pin every dependency again
 demo: $(READY) ## the whole system on this machine: one film, four tiers, pulses, settlement
 	$(BIN)/farcast demo $(ARGS)
 
-test: $(READY) ## the tests: pure ones side by side, those with real sockets and processes in order, one by one
+test: $(READY) ## the tests: those that wait two at a time, those that measure one by one
 	$(BIN)/pytest -n auto --dist loadfile $(PURE) $(ARGS)
-	$(BIN)/pytest -p no:randomly $(REAL) $(ARGS) || $(MAKE) again CODE=$$? AGAIN="$(AGAIN)"
+	$(MAKE) real WHERE="-n 2 --dist loadfile $(WIRE)" ARGS="$(ARGS)" AGAIN="$(AGAIN)"
+	$(MAKE) real WHERE="$(REAL)" ARGS="$(ARGS)" AGAIN="$(AGAIN)"
+
+real:
+	$(BIN)/pytest -p no:randomly $(WHERE) $(ARGS) || $(MAKE) again CODE=$$? WHERE="$(WHERE)" ARGS="$(ARGS)" AGAIN="$(AGAIN)"
 
 again: # with AGAIN=1, as in CI on a shared machine, what failed with real processes has a second try, and is named
 	@test -n "$(AGAIN)" || exit $(CODE)
 	@echo "a second try, because the first ended with $(CODE):"
-	$(BIN)/pytest -p no:randomly $(if $(filter 1,$(CODE)),--last-failed) $(REAL) $(ARGS)
+	$(BIN)/pytest -p no:randomly $(if $(filter 1,$(CODE)),--last-failed) $(filter tests/%,$(WHERE)) $(ARGS)
 
 check: $(READY) ## everything a change must pass: lint, types, architecture, dependencies, tests
 	$(BIN)/ruff check .

@@ -95,7 +95,7 @@ class Tally:
         self._db = db
         self._titles = titles
         self._passes = passes
-        self._names = [bytes.fromhex(name) for part in parts for name in part.head.new_titles]
+        self._names: list[bytes] = [bytes.fromhex(name) for part in parts for name in part.head.new_titles]
         self._relays = [bytes.fromhex(name) for part in parts for name in part.head.new_relays]
         db.execute(f"CREATE TEMP VIEW tickets AS SELECT * FROM {parquet(part.tickets for part in parts)}")
         db.execute(f"CREATE TEMP VIEW frames AS SELECT * FROM {parquet(part.frames for part in parts)}")
@@ -189,14 +189,14 @@ class Tally:
         month, names = month_of(days.start), [b"", *self._names]
         # no account is in two passes, and what is not plain comes after
         total.ms.update(
-            ((names[number], month, account), ms) for number, account, ms in run(steps.BY_TITLE).fetchall()
+            ((names[int(number)], month, account), ms) for number, account, ms in run(steps.BY_TITLE).fetchall()
         )
         total.days.update(
             ((account, day), Sum(ms, pulses)) for account, day, ms, pulses in run(steps.BY_DAY).fetchall()
         )
         for number, gap_ms, gaps, start_ms, starts in run(steps.CUT).fetchall():
-            total.lose(self._names[number - 1], "gap", gap_ms, gaps)
-            total.lose(self._names[number - 1], "start", start_ms, starts)
+            total.lose(names[int(number)], "gap", gap_ms, gaps)
+            total.lose(names[int(number)], "start", start_ms, starts)
         for number, day, kbytes in chain(
             run(steps.BY_RELAY).fetchall(), run(steps.capped_relays(scope)).fetchall()
         ):

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-SOAKS = ("kill", "idle", "takedown", "failover", "fraud")
+SOAKS = ("kill", "idle", "takedown", "failover", "fraud", "money")
 SEEDS = 20
 
 Run = Callable[[int, Path | None], bool]
