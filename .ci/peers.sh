@@ -56,7 +56,7 @@ players() {
     page="$(dirname "$0")/../node/page"
     npm ci --prefix "$page" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
     for name in axe-core dashjs shaka-player; do
-        echo "$name $(sed -n 's/^ *"version": "\(.*\)",*$/\1/p' "$page/node_modules/$name/package.json")"
+        echo "$name $(sed -n 's/^ *"version": "\(.*\)",*$/\1/p' "$page/node_modules/$name/package.json" | head -n 1)"
     done
 }
 

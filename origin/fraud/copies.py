@@ -28,8 +28,13 @@ _NEUTRAL = bytes([1]) + bytes(31)
 def _copy(stage: Stage, device: Device, pulses: list[SpooledPulse], number: int) -> list[SpooledPulse]:
     """Return a copy of one hour's pulses: the same bytes, or what counts as new where copies count."""
     if Step.COPIES in stage.world.lacks:
-        return device.watch(stage.world.bait, pulses[0].seen_ms, HOUR_MS, ticket=number)
+        return _twin(stage, device, number).watch(stage.world.bait, pulses[0].seen_ms, HOUR_MS)
     return stage.dice.shuffled(pulses)
+
+
+def _twin(stage: Stage, device: Device, number: int) -> Device:
+    """Return another device of the account: what one device signs twice for one hour counts once anyway."""
+    return stage.world.device(device.account, number + 1)
 
 
 def _replay(stage: Stage) -> Limit:
@@ -96,7 +101,7 @@ def _corners(stage: Stage) -> Limit:
     pulses = device.watch(world.bait, MORNING_MS, HOUR_MS)
     world.carried(pulses, MORNING_MS + HOUR_MS, world.crooked)
     for number in range(1, _COPIES):
-        again = device.watch(world.bait, MORNING_MS, HOUR_MS, ticket=number)
+        again = _twin(stage, device, number).watch(world.bait, MORNING_MS, HOUR_MS)
         if Step.SIGNATURES not in world.lacks:
             again = _FORMS[number % len(_FORMS)](stage, device, pulses)
         world.posted(again, MORNING_MS + (number + 1) * HOUR_MS)

@@ -9,7 +9,7 @@ no stretch can claim more than its receive times allow and two windows on top.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ...protocol.pulse import RETURN, START, SWITCH
@@ -134,13 +134,47 @@ def _device(facts: list[Fact], stretch: _Stretch | None, rules: Rules) -> list[C
     for chain in chains.values():
         chain.sort(key=lambda fact: (fact.seq, fact.name))
     credits_: list[Credit] = []
+    beside = False
     for _, chain in sorted(chains.items(), key=lambda item: (item[1][0].day, item[1][0].at_ms, item[0])):
-        # two tickets side by side are two sessions
-        before = None if stretch is not None and stretch.mark_ms > chain[0].at_ms else stretch
-        found, last = _chain(chain, before, rules)
+        # two tickets side by side are two sessions, under one wall clock
+        apart = stretch is None or stretch.mark_ms <= chain[0].at_ms
+        beside = beside or not apart
+        found, last = _chain(chain, stretch if apart else None, rules)
         credits_ += found
         stretch = stretch if last is None else last
-    return credits_
+    return _one_wall(credits_) if beside else credits_
+
+
+def _one_wall(credits_: list[Credit]) -> list[Credit]:
+    """Cut from each pulse the time that the device claimed under another ticket: it has one wall clock."""
+    ordered = sorted(
+        credits_, key=lambda item: (item.fact.at_ms, item.fact.tid, item.fact.seq, item.fact.name)
+    )
+    claimed: list[tuple[int, int, bytes]] = []
+    left: list[Credit] = []
+    for item in ordered:
+        start_ms, end_ms, tid = item.fact.at_ms - item.ms, item.fact.at_ms, item.fact.tid
+        twice_ms, reach_ms = 0, start_ms
+        for begin, end in sorted(_beside(claimed, start_ms, end_ms, tid)):
+            twice_ms += max(0, end - max(begin, reach_ms))
+            reach_ms = max(reach_ms, end)
+        if twice_ms:
+            item = Credit(item.fact, item.ms - twice_ms, (*item.cuts, ("other_ticket", twice_ms)))  # noqa: PLW2901
+        if end_ms > start_ms:
+            claimed.append((start_ms, end_ms, tid))
+        left.append(item)
+    return left
+
+
+def _beside(
+    claimed: Sequence[tuple[int, int, bytes]], start_ms: int, end_ms: int, tid: bytes
+) -> Iterator[tuple[int, int]]:
+    """Yield what claims under other tickets, in order of their ends, share with this stretch."""
+    for begin, end, other in reversed(claimed):
+        if end <= start_ms:
+            return
+        if other != tid and begin < end_ms:
+            yield max(begin, start_ms), min(end, end_ms)
 
 
 def _chain(facts: list[Fact], stretch: _Stretch | None, rules: Rules) -> tuple[list[Credit], _Stretch | None]:

@@ -188,9 +188,8 @@ class Tally:
         run(steps.FULL_TITLES)
         month, names = month_of(days.start), [b"", *self._names]
         # no account is in two passes, and what is not plain comes after
-        total.ms.update(
-            ((names[int(number)], month, account), ms) for number, account, ms in run(steps.BY_TITLE).fetchall()
-        )
+        for number, account, ms in run(steps.BY_TITLE).fetchall():
+            total.ms[names[int(number)], month, account] = ms
         total.days.update(
             ((account, day), Sum(ms, pulses)) for account, day, ms, pulses in run(steps.BY_DAY).fetchall()
         )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -256,3 +257,26 @@ def test_a_carry_in_never_takes_back_and_never_exceeds_the_whole(
 
 def _day(item: Credit) -> tuple[bytes, int]:
     return item.fact.account, item.fact.day
+
+
+def test_one_device_has_one_wall_clock_under_however_many_tickets() -> None:
+    four = [item for tid in range(1, 5) for item in evening(60, tid=tid, start_ms=10 * HOUR_MS + tid * 1_000)]
+    found = credit(four, RULES)
+    assert sum(item.ms for item in found) == pytest.approx(60 * MINUTE, abs=5_000)
+    assert cuts(found)["other_ticket"] == pytest.approx(180 * MINUTE, abs=10_000)
+    assert counted([item for device in range(4) for item in evening(60, tid=device, device=device)]) == (
+        4 * 60 * MINUTE
+    )
+
+
+@given(st.permutations(range(3)), st.integers(0, 90), st.integers(0, 90))
+def test_tickets_beside_one_another_never_count_a_minute_twice(order: list[int], one: int, two: int) -> None:
+    starts = (0, one * MINUTE, two * MINUTE)
+    parts = [evening(30, tid=tid, start_ms=10 * HOUR_MS + starts[tid]) for tid in order]
+    minutes = {start // MINUTE + minute for start in starts for minute in range(30)}
+    assert counted([item for part in parts for item in part]) <= len(minutes) * MINUTE + 2 * RULES.slack_ms
+
+
+def test_tickets_one_after_the_other_lose_nothing() -> None:
+    parts = [evening(30, tid=tid, start_ms=10 * HOUR_MS + tid * 30 * MINUTE) for tid in range(3)]
+    assert counted([item for part in parts for item in part]) == 90 * MINUTE
