@@ -1288,7 +1288,7 @@ PLAIN: dict[str, tuple[Check, int]] = {
     "ticket-answer": (array(v=V1, grants=many(array(ticket=BIN, key=HASH), 15)), MAX_ENROL),
     "relay-request": (
         array(
-            v=number(1, 2),
+            v=number(2, 2),
             token=TOKEN_OR_NONE,
             record=blob(0, 4_096),
             wish=one_of("listed", "unlisted", "paused", "left"),
@@ -1297,7 +1297,7 @@ PLAIN: dict[str, tuple[Check, int]] = {
     ),
     "relay-answer": (
         array(
-            v=number(1, 2),
+            v=number(2, 2),
             standing=one_of("pending", "approved", "refused"),
             reason=text(400),
             listed=flag,
