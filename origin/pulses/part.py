@@ -280,6 +280,7 @@ def _publish(draft: Path, target: Path, head: Head) -> Part:
     """Make a part durable, then visible."""
     (draft / "head.json").write_bytes(msgspec.json.encode(head))
     for file in draft.iterdir():
+        file.chmod(0o600)  # DuckDB makes them for everybody
         _sync(file)
     _sync(draft)
     shutil.rmtree(target, ignore_errors=True)

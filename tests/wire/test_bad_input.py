@@ -123,7 +123,7 @@ def test_wrong_words_on_the_command_line_are_one_sentence_and_point_to_help(stre
         lambda: refused(["origin", "publish"], "missing argument", "farcast origin publish --help"),
         lambda: refused(["list", "--hmoe", "x"], "no such option: --hmoe", "farcast list --help"),
         lambda: refused(["origin", "book", "revenue", "ten", "--home", home], "'cents'", "--help"),
-        lambda: refused(["pulses", "maybe", "--home", home], "show, on or off"),
+        lambda: refused(["pulses", "maybe", "--home", home], "show, on, off or export"),
         lambda: refused(["cid", "/no/such/film"], "/no/such/film"),
         lambda: refused(["verify", "/no/such/report", "--home", home], "/no/such/report"),
         lambda: refused(["origin", "announce", "nowhere", "--home", street.home("none")], "origin init"),
