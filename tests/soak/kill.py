@@ -340,7 +340,9 @@ def _clean_up(troupe: Troupe, folder: Path | None) -> None:
 
 
 def _money(found: dict[str, Any]) -> str:
-    return json.dumps({key: found[key] for key in found if key not in ("posted", "dry_run", "running", "difference")})
+    return json.dumps(
+        {key: found[key] for key in found if key not in ("posted", "dry_run", "running", "difference")}
+    )
 
 
 def _named(keys: set[Key]) -> str:
