@@ -23,6 +23,15 @@ ID = "12D3KooWQYV9dGMFoRzNStwpXztXaBUjtPqi6aU76ZgUriHhKust"
 STATUS: dict[str, Any] = {
     "verdict": "Serving", "role": "relay", "peer_id": ID, "origin": "Films of the coast",
     "standing": "approved", "reason": "", "listed": "listed", "nat": "",
+    "earnings": {
+        "currency": "EUR",
+        "months": [
+            {
+                "month": "2026-11", "state": "provisional",
+                "relays": [{"cents": 601, "acknowledged_gb": 300.512}],
+            },
+        ],
+    },
     "reachability": [
         {"address": "relay.example:7433", "result": "reachable"},
         {"address": "[2001:db8::7]:7433", "result": "UDP: no answer within 4 s"},
