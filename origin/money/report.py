@@ -89,17 +89,15 @@ def write_report(folder: Path, report: Report, settlement: Identity) -> Path:
         draft.rename(target)
         _sync(folder)
     except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        if old.exists() and not target.exists():
-            old.rename(target)
+        _clear(folder, report.statement.month, target)
         message = f"the report {target} cannot be written: {error.strerror}"
         raise LocalError(message, reason="report") from error
-    shutil.rmtree(old, ignore_errors=True)
+    _clear(folder, report.statement.month, target)
     return target
 
 
 def _clear(folder: Path, month: str, target: Path) -> None:
-    """Take away what a killed process left of this month; a report that was moved aside comes back."""
+    """Take away what is beside this month's report, a killed process's too; one moved aside comes back."""
     for left in sorted(folder.glob(f".{month}.*")):
         if left.suffix == ".old" and not target.exists():
             left.rename(target)

@@ -38,20 +38,7 @@ def list_payouts(
     )
     console.table(
         ["payout", "payee", "by", "gross", "tax", "net", "state", "changed", ""],
-        [
-            (
-                row["id"][:12],
-                row["payee"],
-                row["method"],
-                row["gross_cents"],
-                row["tax_cents"],
-                row["net_cents"],
-                row["state"],
-                row["changed"],
-                row["reason"] or row["reference"],
-            )
-            for row in found["payouts"]
-        ],
+        [(*_cells(row), row["changed"], row["reason"] or row["reference"]) for row in found["payouts"]],
     )
     _warn(found, console)
     nothing = not found["owed"] and not found["payouts"]
@@ -72,19 +59,7 @@ def run(
     found = perform(home, "payout_run", {"dry_run": dry_run}, console, label="payout run")
     console.table(
         ["payout", "payee", "by", "gross", "tax", "net", "state", ""],
-        [
-            (
-                row["id"][:12],
-                row["payee"],
-                row["method"],
-                row["gross_cents"],
-                row["tax_cents"],
-                row["net_cents"],
-                row["state"],
-                row["reference"],
-            )
-            for row in found["payouts"]
-        ],
+        [(*_cells(row), row["reference"]) for row in found["payouts"]],
     )
     _warn(found, console)
     files = sorted({row["reference"] for row in found["payouts"] if row["reference"].endswith(".xml")})
@@ -173,6 +148,12 @@ def show(
         [(row["at"], row["state"], row["attempt"], row["reason"]) for row in found["events"]],
     )
     console.result(found)
+
+
+def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+    """Return what every table says of a payout."""
+    names = ("payee", "method", "gross_cents", "tax_cents", "net_cents", "state")
+    return row["id"][:12], *(row[name] for name in names)
 
 
 def _warn(found: dict[str, Any], console: Console) -> None:

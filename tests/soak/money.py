@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from random import Random
 
-from farcast.tests.wire.test_money_kill import lives
-from farcast.tests.wire.test_payout import bank_process
+from farcast.tests.wire.payhouse import bank_process
+from farcast.tests.wire.till import lives
 
 KILLS_A_SEED = 15
 

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 from prometheus_client import CollectorRegistry
@@ -125,6 +127,47 @@ def call(url: str, path: str, body: object | None = None) -> dict[str, object]:
     with urlopen(request, timeout=5) as reply:  # noqa: S310 - likewise
         found: dict[str, object] = json.loads(reply.read())
     return found
+
+
+@contextmanager
+def bank_process() -> Generator[str]:
+    """Run the bank; its address."""
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).parent / "paybank.py")], stdout=subprocess.PIPE, text=True
+    ) as bank:
+        try:
+            assert bank.stdout is not None
+            yield f"http://127.0.0.1:{int(bank.stdout.readline())}"
+        finally:
+            bank.kill()
+
+
+def fates(url: str, *wanted: str) -> None:
+    """Say what happens to the next requests."""
+    call(url, "/_fates", {"fates": wanted, "late_s": 2 * TIMEOUT_S})
+
+
+def paid(url: str) -> list[tuple[str, int]]:
+    """Return what the bank has paid, by key."""
+    books: Any = call(url, "/_books")["paid"]
+    return [(key, cents) for key, cents, _ in books]
+
+
+def mover(url: str) -> Callable[[int], None]:
+    """Return what lets hours pass at the bank."""
+
+    def move(ms: int) -> None:
+        call(url, "/_clock", {"ms": ms})
+
+    return move
+
+
+def check_bank(house: PayHouse) -> None:
+    """Check that the bank paid each key once, and what the books say."""
+    made = paid(house.url)
+    assert len({key for key, _ in made}) == len(made), "a key was paid twice"
+    by_http = {key: row[3] for key, row in house.ended().items() if TERMS[row[0]].method == "http"}
+    assert dict(made) == by_http, "the bank paid something else than the books say"
 
 
 if __name__ == "__main__":

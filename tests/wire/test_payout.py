@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,19 @@ from farcast.origin.payout.method import Errand
 from farcast.origin.payout.order import HOUR_MS, KEY_LIFE_MS, LEASE_MS, Order, Verdict
 from farcast.origin.payout.payservice import PayService
 from farcast.protocol.errors import StoreFullError, UsageError
-from farcast.tests.wire.payhouse import OWED, T0, TERMS, TIMEOUT_S, PayHouse, call
+from farcast.tests.wire.payhouse import (
+    OWED,
+    T0,
+    TERMS,
+    TIMEOUT_S,
+    PayHouse,
+    bank_process,
+    call,
+    check_bank,
+    fates,
+    mover,
+    paid,
+)
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -34,38 +46,10 @@ FATES = ("late", "late_booking", "twice", "500_after", "500_before", "drop_befor
          "pending", "nonsense", "look_500", "look_drop", "look_html")  # fmt: skip
 
 
-@contextmanager
-def bank_process() -> Generator[str]:
-    with subprocess.Popen(
-        [sys.executable, str(HERE / "paybank.py")], stdout=subprocess.PIPE, text=True
-    ) as bank:
-        try:
-            assert bank.stdout is not None
-            yield f"http://127.0.0.1:{int(bank.stdout.readline())}"
-        finally:
-            bank.kill()
-
-
 @pytest.fixture
 def bank() -> Iterator[str]:
     with bank_process() as url:
         yield url
-
-
-def fates(url: str, *wanted: str) -> None:
-    call(url, "/_fates", {"fates": wanted, "late_s": 2 * TIMEOUT_S})
-
-
-def paid(url: str) -> list[tuple[str, int]]:
-    books: Any = call(url, "/_books")["paid"]
-    return [(key, cents) for key, cents, _ in books]
-
-
-def mover(url: str) -> Callable[[int], None]:
-    def move(ms: int) -> None:
-        call(url, "/_clock", {"ms": ms})
-
-    return move
 
 
 def house(folder: Path, url: str, now_ms: int = T0, place: Place | None = None) -> PayHouse:
@@ -96,11 +80,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 def check(house: PayHouse) -> None:
     """Look through books, bank and folder when everything has ended."""
-    made = paid(house.url)
-    assert len({key for key, _ in made}) == len(made), "a key was paid twice"
+    check_bank(house)
     ended = house.ended()
-    by_http = {key: row[3] for key, row in ended.items() if TERMS[row[0]].method == "http"}
-    assert dict(made) == by_http, "the bank paid something else than the books say"
     assert house.ledger.trial_balance() == 0
     house.ledger.verify_chain()
     balances = house.ledger.balances()

@@ -6,13 +6,15 @@ times have the same bytes in the end.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import duckdb  # loaded before any process is forked, so that little of its time is loading
 
@@ -35,14 +37,18 @@ from farcast.tests.unit.origin.mint import (
     post,
     read,
 )
-from farcast.tests.wire.payhouse import PayHouse, call
+from farcast.tests.wire.payhouse import PayHouse, call, check_bank, fates, mover
 
+FATES = ("late", "twice", "500_after", "drop_after", "", "")
 REVENUE_CENTS, COST_CENTS = 1_000_000, 12_345
 VIEWERS, DAYS, MINUTES = 6, 4, 12
 PAY_MS = CLOSE_MS + 5 * DAY_MS
 JOIN_S = 60.0
 assert duckdb.__name__
 _FORKS = multiprocessing.get_context("fork")
+
+
+log = logging.getLogger(__name__)
 
 
 class Sending(NamedTuple):
@@ -143,12 +149,7 @@ def finish(folder: Path, url: str, seed: int, now_ms: int) -> Ending:
     house.finish(mover(url))
     house.ledger.verify_chain()
     assert house.ledger.trial_balance() == 0
-    books: Any = call(url, "/_books")["paid"]
-    made = {key: cents for key, cents, _ in books}
-    assert len(made) == len(books), "a key was paid twice"
-    terms = house.terms
-    by_http = {key: row[3] for key, row in house.ended().items() if terms[row[0]].method == "http"}
-    assert made == by_http, "the bank paid something else than the books say"
+    check_bank(house)
     kept = {path.name: path.read_bytes() for path in (folder / "reports" / MONTH).iterdir()}
     left = [path.name for path in (folder / "reports").iterdir() if path.name != MONTH]
     assert not left, f"half-written reports stay: {left}"
@@ -190,14 +191,33 @@ def digest(ending: Ending) -> str:
     return every.hexdigest()[:16]
 
 
-def mover(url: str) -> Callable[[int], None]:
-    """Return what lets hours pass at the bank."""
-
-    def move(ms: int) -> None:
-        call(url, "/_clock", {"ms": ms})
-
-    return move
-
-
 def _house(folder: Path, url: str, now_ms: int) -> PayHouse:
     return PayHouse(folder / "ledger.db", folder / "payouts", url, now_ms)
+
+
+def lives(folder: Path, bank: str, rng: Random, kills: int) -> list[str]:
+    """Live months until so many kills fell; returns a line about each kill."""
+    lines: list[str] = []
+    number = 0
+    while len(lines) < kills:
+        number += 1
+        calm, home = folder / f"calm-{number}", folder / f"life-{number}"
+        calm.mkdir()
+        home.mkdir()
+        call(bank, "/_reset", {})
+        began_s = time.monotonic()
+        expected = digest(finish(calm, bank, number, PAY_MS))
+        whole_s = time.monotonic() - began_s
+        call(bank, "/_reset", {})
+        now_ms, fallen = PAY_MS, 0
+        while len(lines) < kills and fallen < 8:
+            fates(bank, *(rng.choice(FATES) for _ in range(2)))
+            if not killed(home, bank, number, now_ms, rng.uniform(0, whole_s)):
+                break
+            fallen += 1
+            lines.append(f"kill {len(lines) + 1}: {stands(home)}")
+            log.info("%s", lines[-1])
+            now_ms += HOUR_MS // 2
+            call(bank, "/_clock", {"ms": HOUR_MS // 2})
+        assert digest(finish(home, bank, number, now_ms)) == expected, lines[-fallen:]
+    return lines
