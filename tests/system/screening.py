@@ -18,7 +18,7 @@ SCREEN = """
   const video = document.getElementById("film");
   const seen = { advanced: 0, longest: 0, stretches: [] };
   let place = 0, at = performance.now(), moved = null;
-  setInterval(() => {
+  const look = () => {
     const now = performance.now(), gone = (now - at) / 1000, step = video.currentTime - place;
     if (step > 0 && step <= gone * video.playbackRate + 0.5 && !video.seeking) {
       seen.advanced += gone < 0.1 ? gone : Math.min(gone, step / video.playbackRate);
@@ -28,8 +28,9 @@ SCREEN = """
       moved = now;
     } else if (video.paused || video.seeking) { moved = null; }
     place = video.currentTime; at = now;
-  }, 20);
-  window.screen_ = { video, seen };
+  };
+  setInterval(look, 20);
+  window.screen_ = { video, seen, look };
   if (mode === "native") { video.src = hls; return true; }
   const target = { url: cmcd, events: ["ps", "pr", "t", "e"], interval: 10 };
   const player = new Hls({
@@ -68,8 +69,8 @@ class Screening:
         await self._tab.until("screen_.video.currentTime > 0", START_TIMEOUT_S)
 
     async def pause(self) -> None:
-        """Pause."""
-        await self._tab.evaluate("screen_.video.pause(); true")
+        """Pause, and take down what was played until then: a hidden tab's timer looks once a second."""
+        await self._tab.evaluate("screen_.look(); screen_.video.pause(); true")
 
     async def go_on(self) -> None:
         """Play on after a pause."""
