@@ -45,6 +45,15 @@ SCREEN = """
 """
 
 
+def together_s(stretches: list[tuple[float, float]]) -> float:
+    """Return for how long at least one of the stretches lasted."""
+    total_ms, until_ms = 0.0, 0.0
+    for begin, end in sorted(stretches):
+        total_ms += max(end - max(begin, until_ms), 0)
+        until_ms = max(until_ms, end)
+    return total_ms / 1_000
+
+
 class Screening:
     """One tab that shows one film; any page of the gateway lends its origin."""
 
@@ -69,7 +78,7 @@ class Screening:
         await self._tab.until("screen_.video.currentTime > 0", START_TIMEOUT_S)
 
     async def pause(self) -> None:
-        """Pause, and take down what was played until then: a hidden tab's timer looks once a second."""
+        """Pause; first what was played is taken down: a hidden tab's timer looks once a second."""
         await self._tab.evaluate("screen_.look(); screen_.video.pause(); true")
 
     async def go_on(self) -> None:
@@ -90,11 +99,12 @@ class Screening:
 
     async def advanced_s(self) -> float:
         """Return the wall seconds in which the playhead advanced."""
-        return float(await self._tab.evaluate("screen_.seen.advanced"))
+        return float(await self._tab.evaluate("screen_.look(), screen_.seen.advanced"))
 
     async def stretches(self) -> list[tuple[float, float]]:
         """Return when it advanced, as wall-clock milliseconds from and until."""
-        return [(begin, end) for begin, end in await self._tab.evaluate("screen_.seen.stretches")]
+        found = await self._tab.evaluate("screen_.look(), screen_.seen.stretches")
+        return [(begin, end) for begin, end in found]
 
     async def hide(self) -> None:
         """Put another tab before it, as a person does; its timers slow down."""

@@ -17,7 +17,7 @@ import pytest
 from farcast.tests.system.chromium import tab_in
 from farcast.tests.system.cinema import Cinema, cinema
 from farcast.tests.system.desktop import PLAYERS, Mpv, Watch, at_desktop
-from farcast.tests.system.screening import HLS_JS, Mode, Screening
+from farcast.tests.system.screening import HLS_JS, Mode, Screening, together_s
 
 FILM_S = 110
 EDGE_S = 0.5
@@ -46,15 +46,6 @@ async def screening(program: str, folder: Path, house: Cinema, mode: Mode) -> As
         screen = Screening(tab)
         await screen.open(house.url, house.title, mode)
         yield screen
-
-
-def together_s(stretches: list[tuple[float, float]]) -> float:
-    """Return for how long at least one of the stretches lasted."""
-    total_ms, until_ms = 0.0, 0.0
-    for begin, end in sorted(stretches):
-        total_ms += max(end - max(begin, until_ms), 0)
-        until_ms = max(until_ms, end)
-    return total_ms / 1_000
 
 
 async def paid(house: Cinema, before_s: float) -> float:
