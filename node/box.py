@@ -33,13 +33,15 @@ from .blocks.store import DiskStore
 from .catalog.pace import Pace
 from .heap import trim
 from .home import Home
+from .http.binding import raise_descriptors
 from .http.bytes import DEFAULTS
 from .http.dial import HttpDialer
 from .http.exchange import Answer, Exchange, Hosts, Router
 from .http.governor import Governor, Rules
 from .http.head import Head
 from .http.hotset import HotSet
-from .http.listener import Listener, LocalListener, raise_descriptors
+from .http.listener import Listener
+from .http.locallistener import LocalListener
 from .http.tally import HttpMetrics, Tally
 from .links import Links
 from .pulses.spool import DiskSpool

@@ -13,7 +13,7 @@ import msgspec
 from ...protocol.errors import FarcastError, RemoteError, UnreachableError, UsageError
 from ...protocol.ports import Reply, Source
 from ..http.address import authority, is_public, parse_address
-from ..http.listener import bind_pair
+from ..http.binding import bind_pair
 from ..http.quic.channel import Channel
 from ..http.tcp import Ask, TcpCarrier
 from .apart import apart

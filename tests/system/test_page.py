@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.demo.troupe import free_port
 from farcast.node.http.exchange import Hosts, Router
-from farcast.node.http.listener import LocalListener
+from farcast.node.http.locallistener import LocalListener
 from farcast.node.http.tally import HttpMetrics
 from farcast.node.page import Page
 from farcast.protocol.errors import RefusedError

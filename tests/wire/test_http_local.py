@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from farcast.node.http.exchange import Answer, Exchange, FilePart, Hosts, Router
-from farcast.node.http.listener import LocalListener
+from farcast.node.http.locallistener import LocalListener
 from farcast.node.http.tally import HttpMetrics
 from farcast.protocol.errors import UsageError
 
