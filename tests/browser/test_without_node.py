@@ -166,7 +166,7 @@ async def test_a_relay_that_the_master_lacks_is_learned_from_the_steering_server
     assert await tab.evaluate(CLONED) is False
     await tab.until("cloned.pathways.some(way => way.startsWith('relay-'))", 10)
     await tab.evaluate("cloned.pathwayPriority = cloned.pathways.filter(way => way.startsWith('relay-'))")
-    await tab.until("cloned.media.buffered.length", 10)
+    await tab.until("cloned.media.buffered.length", 20)
     await tab.evaluate("cloned.currentLevel = 0; cloned.media.currentTime = 15")
     await tab.until(f"({RESOURCES}).some(row => row.name.startsWith('{site.relay}/watch/film/'))", 10)
 
