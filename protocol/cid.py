@@ -24,6 +24,9 @@ DIGEST_LIMIT_BYTES = 128
 """Longest digest anybody accepts; for identity CIDs the bound of IPIP-512."""
 TEXT_LIMIT_CHARS = 300
 
+Bytes = bytes | memoryview
+"""The bytes of a block, or a look at a buffer that holds them for the time of one call."""
+
 _SHA2_256_BYTES = 32
 _VERSION_1 = 1
 _V0_PREFIX = b"\x12\x20"
@@ -52,7 +55,7 @@ class Cid:
     version: int = field(default=_VERSION_1, compare=False)
 
     @classmethod
-    def of(cls, codec: int, data: bytes) -> Cid:
+    def of(cls, codec: int, data: Bytes) -> Cid:
         """Return the sha2-256 CID of ``data``."""
         return cls(codec, sha256(data).digest())
 
@@ -125,7 +128,7 @@ class Cid:
         """Return the binary CID in the version it was read in: what a client compares with a link."""
         return self.encode() if self.version else _V0_PREFIX + self.digest
 
-    def matches(self, data: bytes) -> bool:
+    def matches(self, data: Bytes) -> bool:
         """Say whether ``data`` is the block this CID names."""
         if self.hash_code == SHA2_256:
             return sha256(data).digest() == self.digest

@@ -99,6 +99,24 @@ class FileWriter:
         self._rest = bytearray(view[whole:])
         return blocks
 
+    @property
+    def is_even(self) -> bool:
+        """Whether the next byte begins a chunk."""
+        return not self._rest
+
+    def chunk(self, cid: Cid) -> list[Block]:
+        """Take a whole chunk by its name, hashed where it lies; return the nodes it completes.
+
+        Raises:
+            LocalError: ``uneven`` where the last chunk is not whole yet.
+
+        """
+        if self._rest:
+            raise LocalError("a chunk begins within another", reason="uneven")
+        blocks: list[Block] = []
+        self._add(0, Entry(cid, self._chunk_bytes, self._chunk_bytes), blocks)
+        return blocks
+
     def finish(self) -> tuple[list[Block], Entry]:
         """Return the last blocks and the file; the writer is spent."""
         blocks: list[Block] = []

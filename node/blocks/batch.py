@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from ...protocol.cid import Cid
+from ...protocol.cid import Bytes, Cid
 from ...protocol.errors import StoreFullError
 
 GROUP_BLOCKS = 32
@@ -39,9 +39,9 @@ class Written(NamedTuple):
 class Harbour(NamedTuple):
     """What a batch asks of its store; all of it may be called from any thread."""
 
-    verify: Callable[[Cid, bytes, bool], bool]
+    verify: Callable[[Cid, Bytes, bool], bool]
     """Says whether a block is welcome, that is not here yet; raises as ``BlockStore.put``."""
-    write: Callable[[Cid, bytes], Written]
+    write: Callable[[Cid, Bytes], Written]
     """Reserves room and writes a draft; raises ``StoreFullError``."""
     land: Callable[[list[Written]], dict[bytes, int]]
     """Brings drafts in, their bytes on the disk; returns what to ``anchor``."""
@@ -69,7 +69,7 @@ class Batch:
         self._landed: dict[bytes, int] = {}
         self._error: BaseException | None = None
 
-    def put(self, cid: Cid, data: bytes, *, hashed: bool = False) -> bool:
+    def put(self, cid: Cid, data: Bytes, *, hashed: bool = False) -> bool:
         """Verify and take a block; True where neither store nor batch had it.
 
         Raises:
@@ -120,7 +120,7 @@ class Batch:
             raise self._error
         self._harbour.anchor(self._landed)
 
-    def _write(self, cid: Cid, data: bytes) -> Written:
+    def _write(self, cid: Cid, data: Bytes) -> Written:
         try:
             return self._harbour.write(cid, data)
         except StoreFullError:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ...protocol.cid import Cid
+from ...protocol.cid import Bytes, Cid
 
 BLOCK_LIMIT_BYTES = 2 << 20
 """No block anywhere is larger (design: Content)."""
@@ -57,7 +57,7 @@ class BlockFiles:
         except OSError:
             return None
 
-    def write(self, data: bytes) -> str:
+    def write(self, data: Bytes) -> str:
         """Write a whole draft and return its name; raises ``OSError`` and leaves nothing."""
         draft = f"{self._tmp}/{next(self._numbers)}"
         try:

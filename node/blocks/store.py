@@ -23,7 +23,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from ...protocol.cid import Cid
+from ...protocol.cid import Bytes, Cid
 from ...protocol.errors import LocalError, RemoteError, StoreFullError
 from ...protocol.ports import BlockStore, TierName
 from .batch import Batch, Harbour, Written
@@ -323,7 +323,7 @@ class DiskStore(BlockStore):
             queue = Queue.PINNED if row.pins else _QUEUES[row.queue != 0]
             self._fifo.restore(row.key, Place(queue, row.size_bytes, row.frequency))
 
-    def _verify(self, cid: Cid, data: bytes, hashed: bool) -> bool:  # noqa: FBT001 - a batch's port
+    def _verify(self, cid: Cid, data: Bytes, hashed: bool) -> bool:  # noqa: FBT001 - a batch's port
         """Say whether a block is welcome, that is not here yet."""
         if len(data) > BLOCK_LIMIT_BYTES:
             message = f"the block {cid} of {len(data)} bytes is over the limit of {BLOCK_LIMIT_BYTES}"
@@ -356,7 +356,7 @@ class DiskStore(BlockStore):
             self._reserved += size_bytes
         self._files.unlink(drafts)
 
-    def _write(self, cid: Cid, data: bytes, tier: TierName | None = None) -> Written:
+    def _write(self, cid: Cid, data: Bytes, tier: TierName | None = None) -> Written:
         """Reserve room and write a draft; where the disk is full, evict a little and try once more."""
         size_bytes = len(data)
         self._reserve(size_bytes)
@@ -368,7 +368,7 @@ class DiskStore(BlockStore):
             raise
         return Written(cid, cid.encode(), draft, size_bytes, int(tier or 0))
 
-    def _draft(self, data: bytes) -> str:
+    def _draft(self, data: Bytes) -> str:
         try:
             return self._files.write(data)
         except OSError as error:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ...node.blocks.cidpath import Read, add
 from ...node.blocks.store import DiskStore
-from ...protocol.cid import RAW, Cid
+from ...protocol.cid import RAW, Bytes, Cid
 from ...protocol.errors import LocalError, RemoteError, StoreFullError
 from .dash import MANIFEST, dash_manifest
 from .fragments import parse_fragment, parse_init
@@ -143,7 +143,7 @@ def package(folder: Path, store: DiskStore, progress: Progress, read: Read | Non
     cids: dict[Cid, None] = {}
     done_bytes = new_blocks = new_bytes = 0
 
-    def keep(cid: Cid, data: bytes) -> None:
+    def keep(cid: Cid, data: Bytes) -> None:
         nonlocal done_bytes, new_blocks, new_bytes
         fresh = batch.put(cid, data, hashed=True)
         with lock:

@@ -154,6 +154,30 @@ def test_how_a_file_is_cut_on_the_way_changes_nothing(data: bytes, chunk: int, w
     assert sum(leaf.size for leaf in plan) == len(data)
 
 
+@given(st.binary(max_size=200), st.integers(1, 20), st.integers(2, 5))
+def test_chunks_named_by_their_reader_make_the_same_file(data: bytes, chunk: int, width: int) -> None:
+    writer = FileWriter(chunk, width)
+    blocks: Blocks = {}
+    for start in range(0, len(data), chunk):
+        piece = data[start : start + chunk]
+        if len(piece) == chunk:
+            assert writer.is_even
+            blocks[Cid.of(RAW, memoryview(piece))] = piece
+            blocks.update(writer.chunk(Cid.of(RAW, piece)))
+        else:
+            blocks.update(writer.push(piece))
+    last, entry = writer.finish()
+    assert ({**blocks, **dict(last)}, entry) == write(data, chunk, width)
+
+
+def test_a_chunk_within_another_is_refused() -> None:
+    writer = FileWriter()
+    writer.push(b"a")
+    assert not writer.is_even
+    with pytest.raises(LocalError, match="within another"):
+        writer.chunk(Cid.of(RAW, bytes(CHUNK_BYTES)))
+
+
 def tree_bytes(cid: Cid, blocks: Blocks) -> int:
     links = parse(cid, blocks[cid]).links
     return len(blocks[cid]) + sum(tree_bytes(link.cid, blocks) for link in links)
