@@ -54,6 +54,7 @@ SPOT_EVERY = 256
 """Of so many pulses that may wait, one is checked at once: a relay that forges is soon found out."""
 
 Verify = Literal["eager", "chained"]
+_Doubt = tuple[int, Opened, Dossier]
 
 
 class Judgement(NamedTuple):
@@ -99,42 +100,20 @@ class Admission:
         register.begin()
         round_ = Round(register, parts.tickets, now_ms, carrier, relay=relay, eager=not self._chained)
         lazy = self._chained and relay and carrier not in register.charged
-        spot = sha256(self._secret + name).digest()[0]
         items = open_pulses(parts.pulses, parts.stamps, carrier)
-        verdicts = [""] * len(items)
-        doubtful: list[tuple[int, Opened, Dossier]] = []
-        tids: list[bytes] = []
-        known, undo, open_ = register.known, register.undo, register.open
-        rest = 0
-        for index, item in enumerate(items):
-            if isinstance(item, str):
-                verdicts[index] = item
-                tids.append(NOBODY)
-                continue
-            tid = item.pulse.tid
-            tids.append(tid)
-            dossier = known.get(tid) or round_.dossier(tid)
-            if dossier is None:
-                verdicts[index] = "no_ticket"
-            elif lazy and index % SPOT_EVERY != spot and self._may_wait(dossier, item, now_ms):
-                if tid not in open_:
-                    round_.use(dossier)
-                open_[tid] = now_ms
-                dossier.put(item, waiting=True)
-                undo.append((dossier, item.pulse.seq, item.name, None))
-                rest += 1
-                verdicts[index] = PENDING
-            elif verdict := round_.take(dossier, item):
-                verdicts[index] = verdict
-            else:
-                doubtful.append((index, item, dossier))
-        register.open_pulses += rest
+        tids = [NOBODY if isinstance(item, str) else item.pulse.tid for item in items]
+        dossiers = list(map(round_.dossier, tids))
+        if lazy:
+            spot = sha256(self._secret + name).digest()[0]
+            verdicts, doubtful = self._let_wait(round_, items, dossiers, spot, now_ms)
+        else:
+            verdicts, doubtful = _judge(round_, items, dossiers)
         # a body that a validly signed later pulse names is as good as signed: newest first
         for index, item, dossier in sorted(doubtful, key=lambda one: -one[1].pulse.seq):
             verdicts[index] = round_.doubt(dossier, item)
         if lazy and carrier in register.charged:
             register.recall(carrier)
-        return Judgement(sorted(round_.used), verdicts, tids, round_.news or rest > 0)
+        return Judgement(sorted(round_.used), verdicts, tids, round_.news)
 
     def apply(self, frame: Frame) -> None:
         """Remember what a kept frame decided."""
@@ -173,7 +152,7 @@ class Admission:
     def ack(self, tid: bytes, unproven: Sequence[str] = ()) -> TidAck | None:
         """Return what is stored under a ticket; None for one never heard of, with nothing to say."""
         known = self.register.known.get(tid)
-        rejects = [Reject(0, code) for code in sorted(set(unproven))]
+        rejects = [Reject(0, code) for code in sorted(set(unproven))] if unproven else []
         if known is None:
             return TidAck(tid, 0, [], rejects) if rejects else None
         return known.ack(rejects)
@@ -187,16 +166,45 @@ class Admission:
         dossier = self.register.known.get(tid)
         return list(dossier.records) if dossier else []
 
-    def _may_wait(self, dossier: Dossier, item: Opened, now_ms: int) -> bool:
-        """Say whether nothing about a pulse is in doubt but its signature."""
-        pulse = item.pulse
-        return not (
-            pulse.seq in dossier.names
-            or dossier.unproven
-            or dossier.rejects
-            or item.name in dossier.links
-            or self.register.refusal(dossier, pulse, now_ms)
-        )
+    def _let_wait(
+        self,
+        round_: Round,
+        items: Sequence[Opened | str],
+        dossiers: Sequence[Dossier | None],
+        spot: int,
+        now_ms: int,
+    ) -> tuple[list[str], list[_Doubt]]:
+        """Let each pulse wait of which nothing is in doubt but its signature; judge the others at once."""
+        register = self.register
+        open_, undo, refusal = register.open, register.undo, register.refusal
+        verdicts: list[str] = []
+        doubtful: list[_Doubt] = []
+        for index, (item, dossier) in enumerate(zip(items, dossiers, strict=True)):
+            if isinstance(item, str):
+                verdicts.append(item)
+            elif dossier is None:
+                verdicts.append("no_ticket")
+            elif (
+                index % SPOT_EVERY != spot
+                and item.pulse.seq not in dossier.names
+                and not (dossier.unproven or dossier.rejects or item.name in dossier.links)
+                and not refusal(dossier, item.pulse, now_ms)
+            ):
+                tid = item.pulse.tid
+                if tid not in open_:
+                    round_.use(dossier)
+                open_[tid] = now_ms
+                dossier.wait(item)
+                undo.append(item)
+                register.open_pulses += 1
+                round_.news = True
+                verdicts.append(PENDING)
+            else:
+                verdict = round_.take(dossier, item)
+                verdicts.append(verdict)
+                if not verdict:
+                    doubtful.append((index, item, dossier))
+        return verdicts, doubtful
 
     def _over(self, dossier: Dossier, now_ms: int, silent_ms: int) -> bool:
         if silent_ms > self._rules.gap_ms or now_ms >= dossier.until_ms:
@@ -220,13 +228,33 @@ class Admission:
             dossier.unproven[item.name] = item
             register.charged[item.carrier] += 1
         elif verdict == PENDING:
-            dossier.put(item, waiting=True)
+            dossier.wait(item)
         elif verdict in (STORED, EQUIVOCATION):
             dossier.rejects.pop(seq, None)
             dossier.keep(item)
         elif seq not in dossier.names:
             dossier.rejects[seq] = verdict
         register.opened(item.pulse.tid, len(dossier.open) - before, now_ms)
+
+
+def _judge(
+    round_: Round, items: Sequence[Opened | str], dossiers: Sequence[Dossier | None]
+) -> tuple[list[str], list[_Doubt]]:
+    """Judge each pulse by its own signature; those are checked first, in one row."""
+    verdicts: list[str] = []
+    doubtful: list[_Doubt] = []
+    signed = round_.check(items, dossiers)
+    for index, (item, dossier) in enumerate(zip(items, dossiers, strict=True)):
+        if isinstance(item, str):
+            verdicts.append(item)
+        elif dossier is None:
+            verdicts.append("no_ticket")
+        else:
+            verdict = round_.take(dossier, item, signed[index])
+            verdicts.append(verdict)
+            if not verdict:
+                doubtful.append((index, item, dossier))
+    return verdicts, doubtful
 
 
 _UNPROVEN = frozenset({"malformed", "not_canonical", "too_large", "no_ticket", "bad_signature"})

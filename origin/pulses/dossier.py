@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from ...protocol.batch import Reject, SealRecord, TidAck
 from ...protocol.identity import verify
 from ...protocol.pulse import Pulse
@@ -115,20 +117,21 @@ class Dossier:
 
     # -- what comes
 
-    def put(self, item: Opened, *, waiting: bool) -> None:
+    def put(self, item: Opened) -> None:
         """Put the first body under its number."""
-        seq = item.pulse.seq
-        self.names[seq] = item.name
+        seq, name = item.pulse.seq, item.name
+        self.names[seq] = name
         self.stamps[seq] = item.stamp_ms
-        self.open[item.name] = item
-        if waiting:
-            self.waiting.add(seq)
+        self.open[name] = item
         if self.rejects:
             self.rejects.pop(seq, None)
         if seq == self.upto + 1:
-            while seq + 1 in self.names:
-                seq += 1
-            self.upto = seq
+            self._reach()
+
+    def wait(self, item: Opened) -> None:
+        """Put the first body under its number, and note that it is not proven yet."""
+        self.put(item)
+        self.waiting.add(item.pulse.seq)
 
     def take_back(self, seq: int, name: bytes) -> None:
         """Undo ``put`` of a body that nothing links to."""
@@ -147,20 +150,21 @@ class Dossier:
             self.others.setdefault(seq, {})[item.name] = item.stamp_ms
             self.open[item.name] = item
         else:
-            self.put(item, waiting=False)
+            self.put(item)
         self.follow(item.pulse)
 
     def follow(self, pulse: Pulse) -> None:
         """Prove by link what an authentic body names, and what that names in turn."""
+        names, waiting, open_ = self.names, self.waiting, self.open
         while True:
             seq, prev = pulse.seq, pulse.prev
             if seq == 1:
                 return
-            if self.names.get(seq - 1) == prev:
-                if seq - 1 not in self.waiting:
+            if names.get(seq - 1) == prev:
+                if seq - 1 not in waiting:
                     return
-                pulse = self._waiting(seq - 1).pulse
-                self.waiting.discard(seq - 1)
+                pulse = open_[prev].pulse
+                waiting.remove(seq - 1)
                 continue
             self.links[prev] = max(seq, self.links.get(prev, 0))
             held = self.unproven.get(prev)
@@ -202,15 +206,14 @@ class Dossier:
         """Move a waiting body whose signature is wrong out of the way."""
         name, stamp_ms, held = self.names[seq], self.stamps[seq], self._waiting(seq)
         self.take_back(seq, name)
-        self.unproven[name] = held._replace(stamp_ms=stamp_ms)
+        self.unproven[name] = replace(held, stamp_ms=stamp_ms)
         others = self.others.pop(seq, {})
         if others:
             first = next(iter(others))
             self.names[seq], self.stamps[seq] = first, others.pop(first)
             if others:
                 self.others[seq] = others
-            while self.upto + 1 in self.names:
-                self.upto += 1
+            self._reach()
 
     # -- what is closed
 
@@ -238,6 +241,13 @@ class Dossier:
                     self.tail = held
         if not self.open:
             self.waiting.clear()
+
+    def _reach(self) -> None:
+        """Count on to the last number before a gap."""
+        names, seq = self.names, self.upto
+        while seq + 1 in names:
+            seq += 1
+        self.upto = seq
 
     def _waiting(self, seq: int) -> Opened:
         return self.open[self.names[seq]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...protocol.identity import verify
 from .dossier import Dossier
 from .frame import DUPLICATE, EQUIVOCATION, STORED, UNPROVEN
@@ -33,6 +35,7 @@ class Round:
         self.used: set[int] = set()
         self.news = False
         self._register = register
+        self._known = register.known
         self._tickets = tickets
         self._learned = register.learn(tickets)
         self._new: dict[bytes, Dossier] = {}
@@ -43,7 +46,10 @@ class Round:
         self._saved: set[int] = set()
 
     def dossier(self, tid: bytes) -> Dossier | None:
-        """Return the dossier of a ticket that came along; it is known once something is kept in it."""
+        """Return the dossier of a ticket that is known or came along; known once something is kept in it."""
+        known = self._known.get(tid)
+        if known is not None:
+            return known
         found = self._learned.get(tid)
         if found is None:
             return None
@@ -59,20 +65,48 @@ class Round:
             if self._register.use(dossier, self._tickets[index]):
                 self.used.add(index)
 
-    def take(self, dossier: Dossier, item: Opened) -> str:
-        """Return the verdict on a pulse by its signature; empty where only a link could help it."""
+    def check(self, items: Sequence[Opened | str], dossiers: Sequence[Dossier | None]) -> list[bool | None]:
+        """Say of each pulse whether its signature is right; None where the verdict may need none.
+
+        All in one row: what stands between two checks costs more than itself, by driving the other out of
+        the processor's caches.
+        """
+        keys = [
+            None
+            if isinstance(item, str)
+            or dossier is None
+            or ((item.pulse.seq in dossier.names or dossier.links) and self._needless(dossier, item))
+            else dossier.session
+            for item, dossier in zip(items, dossiers, strict=True)
+        ]
+        return [
+            None if key is None or isinstance(item, str) else verify("pulse", key, item.body, item.sig)
+            for item, key in zip(items, keys, strict=True)
+        ]
+
+    def _needless(self, dossier: Dossier, item: Opened) -> bool:
+        seq = item.pulse.seq
+        known = seq in dossier.names and dossier.has(seq, item.name)
+        return known or (not self._eager and dossier.linked(seq, item.name))
+
+    def take(self, dossier: Dossier, item: Opened, signed: bool | None = None) -> str:  # noqa: FBT001 - as checked
+        """Return the verdict on a pulse by its signature; empty where only a link could help it.
+
+        ``signed`` is what ``check`` found, None to look at the signature where it matters.
+        """
         seq, name = item.pulse.seq, item.name
-        if seq in dossier.waiting and dossier.open[dossier.names[seq]][1:4] != item[1:4]:
-            self._register.prove(dossier)  # the same number with anything different: now it matters
-        if seq in dossier.names and dossier.has(seq, name):
-            if item.stamp_ms < dossier.stamp(seq, name):
-                self._save(dossier)
-                self.news |= dossier.lower(seq, name, item.stamp_ms)
-            return DUPLICATE
+        if seq in dossier.names:
+            if seq in dossier.waiting and not dossier.open[dossier.names[seq]].same_bytes(item):
+                self._register.prove(dossier)  # the same number with anything different: now it matters
+            if dossier.has(seq, name):
+                if item.stamp_ms < dossier.stamp(seq, name):
+                    self._save(dossier)
+                    self.news |= dossier.lower(seq, name, item.stamp_ms)
+                return DUPLICATE
         linked = not self._eager and dossier.linked(seq, name)
-        if linked or verify("pulse", dossier.session, item.body, item.sig):
-            return self._accept(dossier, item)
-        return ""
+        if signed is None and not linked:
+            signed = verify("pulse", dossier.session, item.body, item.sig)
+        return self._accept(dossier, item) if linked or signed else ""
 
     def doubt(self, dossier: Dossier, item: Opened) -> str:
         """Return the verdict on a pulse whose signature is wrong."""
@@ -104,10 +138,11 @@ class Round:
 
     def _accept(self, dossier: Dossier, item: Opened) -> str:
         """Return the verdict on an authentic body that is not here yet."""
-        pulse, seq, register = item.pulse, item.pulse.seq, self._register
+        pulse, register, names = item.pulse, self._register, dossier.names
+        seq = pulse.seq
         if self._new:
             self.use(dossier)
-        bodies = dossier.bodies(seq) if seq in dossier.names else 0
+        bodies = dossier.bodies(seq) if seq in names else 0
         code = register.refusal(dossier, pulse, self._now_ms)
         if code:
             if not bodies and dossier.rejects.get(seq) != code:
@@ -118,17 +153,18 @@ class Round:
         if bodies >= BODIES_KEPT:
             return "too_many_bodies"
         self.news = True
-        regular = seq == 1 or dossier.names.get(seq - 1) == pulse.prev
-        if regular and not (bodies or dossier.rejects or dossier.waiting or dossier.unproven):
-            dossier.put(item, waiting=False)
-            register.undo.append((dossier, seq, item.name, None))
+        if (seq == 1 or names.get(seq - 1) == pulse.prev) and not (
+            bodies or dossier.rejects or dossier.waiting or dossier.unproven
+        ):
+            dossier.put(item)
+            register.undo.append(item)
             register.open_pulses += 1
             register.open[pulse.tid] = self._now_ms
-        else:
-            self._save(dossier)
-            before = len(dossier.open)
-            dossier.keep(item)
-            register.opened(pulse.tid, len(dossier.open) - before, self._now_ms)
+            return STORED
+        self._save(dossier)
+        before = len(dossier.open)
+        dossier.keep(item)
+        register.opened(pulse.tid, len(dossier.open) - before, self._now_ms)
         return EQUIVOCATION if bodies else STORED
 
     def _save(self, dossier: Dossier) -> None:

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 from itertools import repeat
-from typing import NamedTuple
 
-import msgspec
-
-from ...protocol.codec import encode
+from ...protocol.codec import Message, decode_all
 from ...protocol.errors import RemoteError
 from ...protocol.identity import Signed, domain
 from ...protocol.pulse import Pulse, read_pulse
 
 ENVELOPE_LIMIT_BYTES = 1_024
 
-_SIGNED = msgspec.msgpack.Decoder(Signed)
-_PULSE = msgspec.msgpack.Decoder(Pulse)
 _DOMAIN = domain("pulse")
 
 
-class Opened(NamedTuple):
-    """One copy of a pulse in canonical form: its parts, its body's hash, when it came and by whom."""
+class Opened(Message, frozen=True, gc=False):
+    """One copy of a pulse in canonical form: its parts, its body's hash, when it came and by whom.
+
+    Never on the wire: a message because that is small, quick to make and of no concern to the collector.
+    """
 
     pulse: Pulse
     name: bytes
@@ -31,6 +29,10 @@ class Opened(NamedTuple):
     stamp_ms: int
     carrier: bytes
 
+    def same_bytes(self, other: Opened) -> bool:
+        """Say whether two copies are the same bytes."""
+        return (self.name, self.body, self.sig) == (other.name, other.body, other.sig)
+
 
 def open_pulses(items: Sequence[bytes], stamps: Sequence[int], carrier: bytes) -> list[Opened | str]:
     """Read signed pulses; in place of one that is none stands the reason code.
@@ -38,19 +40,14 @@ def open_pulses(items: Sequence[bytes], stamps: Sequence[int], carrier: bytes) -
     What is right is read in a few passes at the speed of the decoder; only where anything is not,
     each is read by itself.
     """
-    if not items or max(map(len, items)) > ENVELOPE_LIMIT_BYTES:
-        return [_open(data, stamp, carrier) for data, stamp in zip(items, stamps, strict=True)]
-    try:
-        signed = list(map(_SIGNED.decode, items))
-        bodies = [one.body for one in signed]
-        pulses = list(map(_PULSE.decode, bodies))
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
-        return [_open(data, stamp, carrier) for data, stamp in zip(items, stamps, strict=True)]
-    if list(map(encode, signed)) != items or list(map(encode, pulses)) != bodies:
+    signed = decode_all(Signed, items, limit_bytes=ENVELOPE_LIMIT_BYTES)
+    bodies = [one.body for one in signed or ()]
+    pulses = signed and decode_all(Pulse, bodies)
+    if not signed or not pulses:
         return [_open(data, stamp, carrier) for data, stamp in zip(items, stamps, strict=True)]
     names = [sha256(_DOMAIN + body).digest() for body in bodies]
     signatures = [one.sig for one in signed]
-    return list(map(Opened._make, zip(pulses, names, bodies, signatures, stamps, repeat(carrier))))
+    return list(map(Opened, pulses, names, bodies, signatures, stamps, repeat(carrier)))
 
 
 def _open(data: bytes, stamp_ms: int, carrier: bytes) -> Opened | str:

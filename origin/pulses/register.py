@@ -15,6 +15,7 @@ from ...protocol.rules import Rules
 from ...protocol.ticket import DAY_MS, Ticket, TicketOffice, open_ticket
 from .dossier import Dossier
 from .frame import Bodies, Seals
+from .opened import Opened
 
 TICKET_LIMIT_BYTES = 1_024
 
@@ -33,11 +34,11 @@ class Register:
         self.open: dict[bytes, int] = {}
         self.open_pulses = 0
         self.charged: Tally[bytes] = Tally()
-        self.undo: list[tuple[Dossier, int, bytes, Dossier | None]] = []
-        """What this arrival changed: a body put under a number, or a dossier as it was before."""
+        self.undo: list[Opened | tuple[Dossier, Dossier]] = []
+        """What this arrival changed: a body put under its number, or a dossier and what it was before."""
         self._office = office
         self._ticket_keys = ticket_keys
-        self._rules = rules
+        self._live_ms, self._late_ms = rules.live_window_ms, rules.late_window_ms
         self._brought: list[tuple[bytes, bytes]] = []
         self._signatures: set[bytes] = set()
         self._found = Seals(1, [], [], [])
@@ -58,12 +59,13 @@ class Register:
 
     def take_back(self) -> None:
         """Undo what this arrival changed; what it proved stays proven."""
-        for dossier, seq, name, before in reversed(self.undo):
+        for change in reversed(self.undo):
+            dossier = self.known[change.pulse.tid] if isinstance(change, Opened) else change[0]
             opened = len(dossier.open)
-            if before is None:
-                dossier.take_back(seq, name)
+            if isinstance(change, Opened):
+                dossier.take_back(change.pulse.seq, change.name)
             else:
-                dossier.restore(before)
+                dossier.restore(change[1])
             self.open_pulses -= opened - len(dossier.open)
         for tid, signature in self._brought:
             self._signatures.discard(signature)
@@ -103,7 +105,7 @@ class Register:
 
     def save(self, dossier: Dossier) -> None:
         """Note what a dossier is before this arrival changes it in more than one place."""
-        self.undo.append((dossier, 0, b"", dossier.copy()))
+        self.undo.append((dossier, dossier.copy()))
 
     def opened(self, tid: bytes, more: int, now_ms: int) -> None:
         """Note that ``more`` pulses of a ticket are open now."""
@@ -117,14 +119,14 @@ class Register:
         The origin's own clock judges here, so that no relay's stamp can make a viewer delete one. What
         is in the box does not matter for that: it is opened when the session is sealed and settled.
         """
-        at_ms, live_ms = pulse.at_ms, self._rules.live_window_ms
-        if at_ms > now_ms + live_ms:
+        at_ms = pulse.at_ms
+        if at_ms > now_ms + self._live_ms:
             return "future"
         if not dossier.from_ms <= at_ms < dossier.until_ms:
             return "wrong_day"
-        if now_ms > dossier.late_ms + self._rules.late_window_ms:
+        if now_ms > dossier.late_ms + self._late_ms:
             return "late"
-        if pulse.beacon * HOUR_MS > min(now_ms, at_ms + live_ms):
+        if pulse.beacon and pulse.beacon * HOUR_MS > min(now_ms, at_ms + self._live_ms):
             return "before_beacon"
         return ""
 
@@ -187,7 +189,7 @@ class Register:
 
     def forget(self, now_ms: int) -> None:
         """Drop tickets whose pulses would be late anyway: their month and its late window are over."""
-        before_ms = now_ms - self._rules.late_window_ms - DAY_MS
+        before_ms = now_ms - self._late_ms - DAY_MS
         for tid in [tid for tid, known in self.known.items() if known.late_ms < before_ms]:
             self.open_pulses -= len(self.known.pop(tid).open)
             self.open.pop(tid, None)
