@@ -102,7 +102,7 @@ class Admission:
         lazy = self._chained and relay and carrier not in register.charged
         items = open_pulses(parts.pulses, parts.stamps, carrier)
         tids = [NOBODY if isinstance(item, str) else item.pulse.tid for item in items]
-        dossiers = list(map(round_.dossier, tids))
+        dossiers = [register.known.get(tid) or round_.dossier(tid) for tid in tids]
         if lazy:
             spot = sha256(self._secret + name).digest()[0]
             verdicts, doubtful = self._let_wait(round_, items, dossiers, spot, now_ms)

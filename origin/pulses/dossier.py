@@ -38,8 +38,9 @@ class Dossier:
 
     ``links`` holds the hashes that authentic bodies name and that are not simply the number before;
     with the number of who names it. ``open`` is what no seal record covers yet, ``waiting`` the numbers
-    of those whose signature was not checked, ``tail`` the last that a record covers; ``looked`` is the
-    number last looked into for the session's end.
+    of those whose signature was not checked, ``runs`` stretches of them, each linked to the one before, as
+    last number and first; ``tail`` the last that a record covers; ``looked`` is the number last looked
+    into for the session's end.
     """
 
     ticket: Ticket
@@ -49,6 +50,7 @@ class Dossier:
     links: dict[bytes, int] = field(default_factory=dict[bytes, int])
     open: dict[bytes, Opened] = field(default_factory=dict[bytes, Opened])
     waiting: set[int] = field(default_factory=set[int])
+    runs: dict[int, int] = field(default_factory=dict[int, int])
     unproven: dict[bytes, Opened] = field(default_factory=dict[bytes, Opened])
     rejects: dict[int, str] = field(default_factory=dict[int, str])
     records: list[SealRecord] = field(default_factory=list[SealRecord])
@@ -131,7 +133,10 @@ class Dossier:
     def wait(self, item: Opened) -> None:
         """Put the first body under its number, and note that it is not proven yet."""
         self.put(item)
-        self.waiting.add(item.pulse.seq)
+        seq = item.pulse.seq
+        if seq - 1 in self.waiting and self.names[seq - 1] == item.pulse.prev:
+            self.runs[seq] = self.runs.pop(seq - 1, seq - 1)
+        self.waiting.add(seq)
 
     def take_back(self, seq: int, name: bytes) -> None:
         """Undo ``put`` of a body that nothing links to."""
@@ -140,6 +145,7 @@ class Dossier:
         if self.names.get(seq) == name:
             del self.names[seq], self.stamps[seq]
             self.waiting.discard(seq)
+            self.runs.clear()  # they only spare a walk
             self.upto = min(self.upto, seq - 1)
 
     def keep(self, item: Opened) -> None:
@@ -155,7 +161,7 @@ class Dossier:
 
     def follow(self, pulse: Pulse) -> None:
         """Prove by link what an authentic body names, and what that names in turn."""
-        names, waiting, open_ = self.names, self.waiting, self.open
+        names, waiting = self.names, self.waiting
         while True:
             seq, prev = pulse.seq, pulse.prev
             if seq == 1:
@@ -163,19 +169,17 @@ class Dossier:
             if names.get(seq - 1) == prev:
                 if seq - 1 not in waiting:
                     return
-                pulse = open_[prev].pulse
-                waiting.remove(seq - 1)
+                pulse = self._settle(seq - 1)
                 continue
             self.links[prev] = max(seq, self.links.get(prev, 0))
             held = self.unproven.get(prev)
             if held is not None and held.pulse.seq < seq:
                 self.keep(held)
                 return
-            found = next((at for at in self.waiting if at < seq and self.names[at] == prev), None)
+            found = next((at for at in waiting if at < seq and names[at] == prev), None)
             if found is None:
                 return
-            self.waiting.discard(found)
-            pulse = self._waiting(found).pulse
+            pulse = self._settle(found)
 
     def prove(self) -> Proof:
         """Settle what waits, newest first: linked, or signed, or else unproven from now on."""
@@ -198,9 +202,7 @@ class Dossier:
 
     def proven(self, seq: int) -> None:
         """Note that a waiting body is authentic."""
-        held = self._waiting(seq)
-        self.waiting.discard(seq)
-        self.follow(held.pulse)
+        self.follow(self._settle(seq))
 
     def fail(self, seq: int) -> None:
         """Move a waiting body whose signature is wrong out of the way."""
@@ -248,6 +250,13 @@ class Dossier:
         while seq + 1 in names:
             seq += 1
         self.upto = seq
+
+    def _settle(self, seq: int) -> Pulse:
+        """Take a proven number out of what waits, and the run that ends there; returns the run's first."""
+        first = self.runs.pop(seq, seq)
+        held = self.open.get(self.names[first]) or self._waiting(seq)
+        self.waiting.difference_update(range(first, seq + 1))
+        return held.pulse
 
     def _waiting(self, seq: int) -> Opened:
         return self.open[self.names[seq]]

@@ -35,7 +35,6 @@ class Round:
         self.used: set[int] = set()
         self.news = False
         self._register = register
-        self._known = register.known
         self._tickets = tickets
         self._learned = register.learn(tickets)
         self._new: dict[bytes, Dossier] = {}
@@ -46,10 +45,7 @@ class Round:
         self._saved: set[int] = set()
 
     def dossier(self, tid: bytes) -> Dossier | None:
-        """Return the dossier of a ticket that is known or came along; known once something is kept in it."""
-        known = self._known.get(tid)
-        if known is not None:
-            return known
+        """Return the dossier of a ticket that came along; it is known once something is kept in it."""
         found = self._learned.get(tid)
         if found is None:
             return None

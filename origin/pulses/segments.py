@@ -183,17 +183,17 @@ class SegmentLog:
         """
         self._check()
         name = max(_segment_name(at_ms), self._end.segment)  # a clock set back opens no earlier file
-        chain = sha256(self._chain + payload).digest()
-        frame = _HEADER.pack(_MAGIC, len(payload), crc32(payload), chain) + payload
+        chain = _link(self._chain, payload)
+        header = _HEADER.pack(_MAGIC, len(payload), crc32(payload), chain)
         place: Place | None = None
         try:
             place = self._open(name)
-            _write_all(self._file, frame)
+            _write_all(self._file, header, payload)
         except OSError as error:
             self._undo(place)
             raise self._failure(error) from error
         self._chain = chain
-        self._end = Place(name, place.offset + len(frame))
+        self._end = Place(name, place.offset + len(header) + len(payload))
         self.tree.append(leaf_hash(payload))
         self.written += 1
         return place
@@ -294,7 +294,7 @@ def _entries(folder: Path, start: Place = _FIRST, chain: bytes = _GENESIS) -> It
                     payload, found = _frame(file, file.read(_HEADER.size))
                     if payload is None:
                         raise Torn(place) if not followed and _torn(file, offset) else _damaged(path, offset)
-                chain = sha256(chain + payload).digest()
+                chain = _link(chain, payload)
                 if chain != found:
                     raise _damaged(path, offset)
                 offset += _HEADER.size + len(payload)
@@ -355,14 +355,22 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.seg"))
 
 
+def _link(chain: bytes, payload: bytes) -> bytes:
+    """Return the chain value of a frame from that of the frame before."""
+    found = sha256(chain)
+    found.update(payload)
+    return found.digest()
+
+
 def _segment_name(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms // 1_000, UTC).strftime("%Y-%m-%dT%H.seg")
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+def _write_all(fd: int, header: bytes, payload: bytes) -> None:
+    written = os.writev(fd, (header, payload))
+    rest = memoryview(header + payload)[written:] if written < len(header) + len(payload) else b""
+    while rest:
+        rest = rest[os.write(fd, rest) :]
 
 
 def _sync_folder(folder: Path) -> None:
