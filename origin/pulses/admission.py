@@ -45,7 +45,7 @@ from .frame import (
     tickets,
 )
 from .judging import Round
-from .opened import Opened, open_pulses
+from .opened import Opened, Post, open_pulses
 from .register import Register
 from .sealing import ended, records_of
 
@@ -100,14 +100,14 @@ class Admission:
         register.begin()
         round_ = Round(register, parts.tickets, now_ms, carrier, relay=relay, eager=not self._chained)
         lazy = self._chained and relay and carrier not in register.charged
-        items = open_pulses(parts.pulses, parts.stamps, carrier)
-        tids = [NOBODY if isinstance(item, str) else item.pulse.tid for item in items]
+        post = open_pulses(parts.pulses, parts.stamps, carrier)
+        tids = [NOBODY if isinstance(item, str) else item.pulse.tid for item in post.items]
         dossiers = [register.known.get(tid) or round_.dossier(tid) for tid in tids]
         if lazy:
             spot = sha256(self._secret + name).digest()[0]
-            verdicts, doubtful = self._let_wait(round_, items, dossiers, spot, now_ms)
+            verdicts, doubtful = self._let_wait(round_, post.items, dossiers, spot, now_ms)
         else:
-            verdicts, doubtful = _judge(round_, items, dossiers)
+            verdicts, doubtful = _judge(round_, post, dossiers)
         # a body that a validly signed later pulse names is as good as signed: newest first
         for index, item, dossier in sorted(doubtful, key=lambda one: -one[1].pulse.seq):
             verdicts[index] = round_.doubt(dossier, item)
@@ -124,9 +124,8 @@ class Admission:
         for ticket in tickets(frame):
             self.register.known.setdefault(ticket.tid, Dossier(ticket))
         parts = arrival(frame)
-        for item, verdict in zip(
-            open_pulses(parts.pulses, parts.stamps, frame.carrier), frame.verdicts, strict=True
-        ):
+        post = open_pulses(parts.pulses, parts.stamps, frame.carrier)
+        for item, verdict in zip(post.items, frame.verdicts, strict=True):
             if not isinstance(item, str) and verdict not in _UNPROVEN and verdict != WITNESS:
                 self._apply(item, verdict, frame.at_ms)
 
@@ -237,14 +236,12 @@ class Admission:
         register.opened(item.pulse.tid, len(dossier.open) - before, now_ms)
 
 
-def _judge(
-    round_: Round, items: Sequence[Opened | str], dossiers: Sequence[Dossier | None]
-) -> tuple[list[str], list[_Doubt]]:
+def _judge(round_: Round, post: Post, dossiers: Sequence[Dossier | None]) -> tuple[list[str], list[_Doubt]]:
     """Judge each pulse by its own signature; those are checked first, in one row."""
     verdicts: list[str] = []
     doubtful: list[_Doubt] = []
-    signed = round_.check(items, dossiers)
-    for index, (item, dossier) in enumerate(zip(items, dossiers, strict=True)):
+    signed = round_.check(post, dossiers)
+    for index, (item, dossier) in enumerate(zip(post.items, dossiers, strict=True)):
         if isinstance(item, str):
             verdicts.append(item)
         elif dossier is None:

@@ -38,9 +38,8 @@ class Dossier:
 
     ``links`` holds the hashes that authentic bodies name and that are not simply the number before;
     with the number of who names it. ``open`` is what no seal record covers yet, ``waiting`` the numbers
-    of those whose signature was not checked, ``runs`` stretches of them, each linked to the one before, as
-    last number and first; ``tail`` the last that a record covers; ``looked`` is the number last looked
-    into for the session's end.
+    of those whose signature was not checked, ``tail`` the last that a record covers; ``looked`` is the
+    number last looked into for the session's end.
     """
 
     ticket: Ticket
@@ -51,6 +50,7 @@ class Dossier:
     open: dict[bytes, Opened] = field(default_factory=dict[bytes, Opened])
     waiting: set[int] = field(default_factory=set[int])
     runs: dict[int, int] = field(default_factory=dict[int, int])
+    """Stretches of waiting numbers, each linked to the one before: by their last number the first."""
     unproven: dict[bytes, Opened] = field(default_factory=dict[bytes, Opened])
     rejects: dict[int, str] = field(default_factory=dict[int, str])
     records: list[SealRecord] = field(default_factory=list[SealRecord])
@@ -128,15 +128,17 @@ class Dossier:
         if self.rejects:
             self.rejects.pop(seq, None)
         if seq == self.upto + 1:
-            self._reach()
+            self.upto = seq
+            if seq + 1 in self.names:
+                self._reach()
 
     def wait(self, item: Opened) -> None:
         """Put the first body under its number, and note that it is not proven yet."""
         self.put(item)
-        seq = item.pulse.seq
-        if seq - 1 in self.waiting and self.names[seq - 1] == item.pulse.prev:
+        seq, waiting = item.pulse.seq, self.waiting
+        if seq - 1 in waiting and self.names[seq - 1] == item.pulse.prev:
             self.runs[seq] = self.runs.pop(seq - 1, seq - 1)
-        self.waiting.add(seq)
+        waiting.add(seq)
 
     def take_back(self, seq: int, name: bytes) -> None:
         """Undo ``put`` of a body that nothing links to."""
@@ -187,8 +189,7 @@ class Dossier:
         for seq in sorted(self.waiting, reverse=True):
             if seq not in self.waiting:
                 continue  # proven by link
-            held = self._waiting(seq)
-            item = held
+            item = self._waiting(seq)
             if self.linked(seq, item.name):
                 self.proven(seq)
             elif verify("pulse", self.session, item.body, item.sig):
@@ -196,7 +197,7 @@ class Dossier:
                 self.proven(seq)
             else:
                 proof.failed.append(item.name)
-                proof.charged.append(held.carrier)
+                proof.charged.append(item.carrier)
                 self.fail(seq)
         return proof
 
@@ -234,13 +235,17 @@ class Dossier:
 
     def close(self, records: Iterable[SealRecord]) -> None:
         """Let go of the bodies that seal records cover."""
+        covered: set[int] = set()
         for record in records:
             self.records.append(record)
-            done = [name for name, held in self.open.items() if record.first <= held.pulse.seq <= record.last]
-            for name in done:
-                held = self.open.pop(name)
-                if self.tail is None or self.tail.pulse.seq < held.pulse.seq:
-                    self.tail = held
+            covered.update(range(record.first, record.last + 1))
+        done = [held for held in self.open.values() if held.pulse.seq in covered]
+        if len(done) == len(self.open):
+            self.open.clear()
+        for held in done:
+            self.open.pop(held.name, None)
+            if self.tail is None or self.tail.pulse.seq < held.pulse.seq:
+                self.tail = held
         if not self.open:
             self.waiting.clear()
 

@@ -38,7 +38,7 @@ class Register:
         """What this arrival changed: a body put under its number, or a dossier and what it was before."""
         self._office = office
         self._ticket_keys = ticket_keys
-        self._live_ms, self._late_ms = rules.live_window_ms, rules.late_window_ms
+        self._rules = rules
         self._brought: list[tuple[bytes, bytes]] = []
         self._signatures: set[bytes] = set()
         self._found = Seals(1, [], [], [])
@@ -119,14 +119,14 @@ class Register:
         The origin's own clock judges here, so that no relay's stamp can make a viewer delete one. What
         is in the box does not matter for that: it is opened when the session is sealed and settled.
         """
-        at_ms = pulse.at_ms
-        if at_ms > now_ms + self._live_ms:
+        at_ms, live_ms = pulse.at_ms, self._rules.live_window_ms
+        if at_ms > now_ms + live_ms:
             return "future"
         if not dossier.from_ms <= at_ms < dossier.until_ms:
             return "wrong_day"
-        if now_ms > dossier.late_ms + self._late_ms:
+        if now_ms > dossier.late_ms + self._rules.late_window_ms:
             return "late"
-        if pulse.beacon and pulse.beacon * HOUR_MS > min(now_ms, at_ms + self._live_ms):
+        if pulse.beacon * HOUR_MS > min(now_ms, at_ms + live_ms):
             return "before_beacon"
         return ""
 
@@ -189,7 +189,7 @@ class Register:
 
     def forget(self, now_ms: int) -> None:
         """Drop tickets whose pulses would be late anyway: their month and its late window are over."""
-        before_ms = now_ms - self._late_ms - DAY_MS
+        before_ms = now_ms - self._rules.late_window_ms - DAY_MS
         for tid in [tid for tid, known in self.known.items() if known.late_ms < before_ms]:
             self.open_pulses -= len(self.known.pop(tid).open)
             self.open.pop(tid, None)

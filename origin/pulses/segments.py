@@ -184,16 +184,16 @@ class SegmentLog:
         self._check()
         name = max(_segment_name(at_ms), self._end.segment)  # a clock set back opens no earlier file
         chain = _link(self._chain, payload)
-        header = _HEADER.pack(_MAGIC, len(payload), crc32(payload), chain)
+        frame = _HEADER.pack(_MAGIC, len(payload), crc32(payload), chain) + payload
         place: Place | None = None
         try:
             place = self._open(name)
-            _write_all(self._file, header, payload)
+            _write_all(self._file, frame)
         except OSError as error:
             self._undo(place)
             raise self._failure(error) from error
         self._chain = chain
-        self._end = Place(name, place.offset + len(header) + len(payload))
+        self._end = Place(name, place.offset + len(frame))
         self.tree.append(leaf_hash(payload))
         self.written += 1
         return place
@@ -366,11 +366,10 @@ def _segment_name(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms // 1_000, UTC).strftime("%Y-%m-%dT%H.seg")
 
 
-def _write_all(fd: int, header: bytes, payload: bytes) -> None:
-    written = os.writev(fd, (header, payload))
-    rest = memoryview(header + payload)[written:] if written < len(header) + len(payload) else b""
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def _sync_folder(folder: Path) -> None:
