@@ -70,13 +70,7 @@ class Numbers(NamedTuple):
 
 def held(tid: bytes, numbers: Iterable[int], twins: Iterable[int] = ()) -> Held:
     """Return the one form of a set of numbers."""
-    spans: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if spans and spans[-1][1] == number - 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    return Held(tid, [Span(*span) for span in spans], sorted(set(twins)))
+    return Held(tid, _spans(sorted(set(numbers))), sorted(set(twins)))
 
 
 def missing(offered: Held, here: Mapping[int, int], room: int) -> Held | None:
@@ -86,10 +80,27 @@ def missing(offered: Held, here: Mapping[int, int], room: int) -> Held | None:
     many more pulses of the ticket may come, the lowest numbers first.
     """
     twins = set(offered.twins)
-    wanted = [number for number in offered.numbers() if here.get(number, 0) < 1 + (number in twins)][:room]
+    if twins:
+        lacking = [number for number in offered.numbers() if here.get(number, 0) < 1 + (number in twins)]
+    else:
+        lacking = [number for number in offered.numbers() if not here.get(number)]
+    wanted = lacking[:room]
     if not wanted:
         return None
     return held(offered.tid, wanted, twins.intersection(wanted))
+
+
+def _spans(numbers: list[int]) -> list[Span]:
+    """Return ascending numbers as spans; one stretch without a hole, the usual case, is seen at once."""
+    if numbers and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return [Span(numbers[0], numbers[-1])]
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return [Span(*span) for span in spans]
 
 
 def open_digest(data: bytes) -> Digest:
