@@ -45,7 +45,7 @@ from .frame import (
     tickets,
 )
 from .judging import Round
-from .opened import Opened, Post, open_pulses
+from .opened import Opened, open_pulses
 from .register import Register
 from .sealing import ended, records_of
 
@@ -103,11 +103,22 @@ class Admission:
         post = open_pulses(parts.pulses, parts.stamps, carrier)
         tids = [NOBODY if isinstance(item, str) else item.pulse.tid for item in post.items]
         dossiers = [register.known.get(tid) or round_.dossier(tid) for tid in tids]
+        verdict = PENDING if lazy else STORED
+        signed: list[bool | None]
         if lazy:
             spot = sha256(self._secret + name).digest()[0]
-            verdicts, doubtful = self._let_wait(round_, post.items, dossiers, spot, now_ms)
+            signed = [None] * len(tids)
+            alone = [index % SPOT_EVERY == spot for index in range(len(tids))]
         else:
-            verdicts, doubtful = _judge(round_, post, dossiers)
+            signed = round_.check(post, dossiers)
+            alone = [one is not True for one in signed]
+        verdicts, others = self._take_stretches(round_, post.items, dossiers, alone, verdict)
+        doubtful: list[_Doubt] = []
+        for index, item, dossier in others:
+            if alone[index] or not self._take_together(round_, dossier, [item], verdict):
+                verdicts[index] = round_.take(dossier, item, signed[index])
+                if not verdicts[index]:
+                    doubtful.append((index, item, dossier))
         # a body that a validly signed later pulse names is as good as signed: newest first
         for index, item, dossier in sorted(doubtful, key=lambda one: -one[1].pulse.seq):
             verdicts[index] = round_.doubt(dossier, item)
@@ -165,45 +176,55 @@ class Admission:
         dossier = self.register.known.get(tid)
         return list(dossier.records) if dossier else []
 
-    def _let_wait(
+    def _take_stretches(
         self,
         round_: Round,
         items: Sequence[Opened | str],
         dossiers: Sequence[Dossier | None],
-        spot: int,
-        now_ms: int,
+        alone: Sequence[bool],
+        verdict: str,
     ) -> tuple[list[str], list[_Doubt]]:
-        """Let each pulse wait of which nothing is in doubt but its signature; judge the others at once."""
-        register = self.register
-        open_, undo, refusal = register.open, register.undo, register.refusal
-        verdicts: list[str] = []
-        doubtful: list[_Doubt] = []
+        """Give ``verdict`` on what each ticket brings, all of it at once; returns the rest, in order."""
+        verdicts = [verdict] * len(items)
+        others: list[_Doubt] = []
+        stretches: dict[bytes, list[_Doubt]] = {}
         for index, (item, dossier) in enumerate(zip(items, dossiers, strict=True)):
-            if isinstance(item, str):
-                verdicts.append(item)
-            elif dossier is None:
-                verdicts.append("no_ticket")
-            elif (
-                index % SPOT_EVERY != spot
-                and item.pulse.seq not in dossier.names
-                and not (dossier.unproven or dossier.rejects or item.name in dossier.links)
-                and not refusal(dossier, item.pulse, now_ms)
-            ):
-                tid = item.pulse.tid
-                if tid not in open_:
-                    round_.use(dossier)
-                open_[tid] = now_ms
-                dossier.wait(item)
-                undo.append(item)
-                register.open_pulses += 1
-                round_.news = True
-                verdicts.append(PENDING)
+            if isinstance(item, str) or dossier is None:
+                verdicts[index] = item if isinstance(item, str) else "no_ticket"
+            elif alone[index]:
+                others.append((index, item, dossier))
             else:
-                verdict = round_.take(dossier, item)
-                verdicts.append(verdict)
-                if not verdict:
-                    doubtful.append((index, item, dossier))
-        return verdicts, doubtful
+                stretches.setdefault(item.pulse.tid, []).append((index, item, dossier))
+        for some in stretches.values():
+            if not self._take_together(round_, some[0][2], [item for _, item, _ in some], verdict):
+                others += some
+        return verdicts, sorted(others, key=lambda one: one[0])
+
+    def _take_together(self, round_: Round, dossier: Dossier, items: Sequence[Opened], verdict: str) -> bool:
+        """Take in pulses of one ticket about which there is nothing to decide; False for none of them."""
+        register, waits = self.register, verdict == PENDING
+        seqs = [item.pulse.seq for item in items]
+        if (
+            dossier.unproven
+            or dossier.rejects
+            or not dossier.names.keys().isdisjoint(seqs)
+            or len(set(seqs)) != len(seqs)
+            or (dossier.links and any(item.name in dossier.links for item in items))
+            or not (waits or (not dossier.waiting and dossier.go_on(seqs, items)))
+            or any(register.refusal(dossier, item.pulse, round_.now_ms) for item in _extremes(items))
+        ):
+            return False
+        tid = dossier.ticket.tid
+        if tid not in register.open:
+            round_.use(dossier)
+        register.open[tid] = round_.now_ms
+        dossier.put(seqs, items)
+        if waits:
+            dossier.wait(seqs, items)
+        register.undo.extend(items)
+        register.open_pulses += len(items)
+        round_.news = True
+        return True
 
     def _over(self, dossier: Dossier, now_ms: int, silent_ms: int) -> bool:
         if silent_ms > self._rules.gap_ms or now_ms >= dossier.until_ms:
@@ -227,7 +248,8 @@ class Admission:
             dossier.unproven[item.name] = item
             register.charged[item.carrier] += 1
         elif verdict == PENDING:
-            dossier.wait(item)
+            dossier.put([seq], [item])
+            dossier.wait([seq], [item])
         elif verdict in (STORED, EQUIVOCATION):
             dossier.rejects.pop(seq, None)
             dossier.keep(item)
@@ -236,22 +258,12 @@ class Admission:
         register.opened(item.pulse.tid, len(dossier.open) - before, now_ms)
 
 
-def _judge(round_: Round, post: Post, dossiers: Sequence[Dossier | None]) -> tuple[list[str], list[_Doubt]]:
-    """Judge each pulse by its own signature; those are checked first, in one row."""
-    verdicts: list[str] = []
-    doubtful: list[_Doubt] = []
-    signed = round_.check(post, dossiers)
-    for index, (item, dossier) in enumerate(zip(post.items, dossiers, strict=True)):
-        if isinstance(item, str):
-            verdicts.append(item)
-        elif dossier is None:
-            verdicts.append("no_ticket")
-        else:
-            verdict = round_.take(dossier, item, signed[index])
-            verdicts.append(verdict)
-            if not verdict:
-                doubtful.append((index, item, dossier))
-    return verdicts, doubtful
+def _extremes(items: Sequence[Opened]) -> Sequence[Opened]:
+    """Return those that are refused if any is: a reason to refuse a time is one for all before or behind."""
+    if len(items) <= 2 or len({item.pulse.beacon for item in items}) > 1:  # noqa: PLR2004 - two ends
+        return items
+    times = [item.pulse.at_ms for item in items]
+    return items[times.index(min(times))], items[times.index(max(times))]
 
 
 _UNPROVEN = frozenset({"malformed", "not_canonical", "too_large", "no_ticket", "bad_signature"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -119,26 +119,33 @@ class Dossier:
 
     # -- what comes
 
-    def put(self, item: Opened) -> None:
-        """Put the first body under its number."""
-        seq, name = item.pulse.seq, item.name
-        self.names[seq] = name
-        self.stamps[seq] = item.stamp_ms
-        self.open[name] = item
-        if self.rejects:
+    def put(self, seqs: Sequence[int], items: Sequence[Opened]) -> None:
+        """Put the first bodies under their numbers."""
+        names = [item.name for item in items]
+        self.names.update(zip(seqs, names, strict=True))
+        self.stamps.update(zip(seqs, [item.stamp_ms for item in items], strict=True))
+        self.open.update(zip(names, items, strict=True))
+        for seq in seqs if self.rejects else ():
             self.rejects.pop(seq, None)
-        if seq == self.upto + 1:
-            self.upto = seq
-            if seq + 1 in self.names:
-                self._reach()
+        if self.upto + 1 in self.names:
+            self._reach()
 
-    def wait(self, item: Opened) -> None:
-        """Put the first body under its number, and note that it is not proven yet."""
-        self.put(item)
-        seq, waiting = item.pulse.seq, self.waiting
-        if seq - 1 in waiting and self.names[seq - 1] == item.pulse.prev:
-            self.runs[seq] = self.runs.pop(seq - 1, seq - 1)
-        waiting.add(seq)
+    def wait(self, seqs: Sequence[int], items: Sequence[Opened]) -> None:
+        """Note that what was put is not proven yet."""
+        names, waiting, runs = self.names, self.waiting, self.runs
+        waiting.update(seqs)
+        for seq, item in zip(seqs, items, strict=True):
+            if seq - 1 in waiting and names[seq - 1] == item.pulse.prev:
+                runs[seq] = runs.pop(seq - 1, seq - 1)
+
+    def go_on(self, seqs: Sequence[int], items: Sequence[Opened]) -> bool:
+        """Say whether each of these names the one before it, which is here or among them."""
+        names = dict(zip(seqs, [item.name for item in items], strict=True))
+        for seq, item in zip(seqs, items, strict=True):
+            before = names.get(seq - 1) or self.names.get(seq - 1)
+            if seq != 1 and before != item.pulse.prev:
+                return False
+        return True
 
     def take_back(self, seq: int, name: bytes) -> None:
         """Undo ``put`` of a body that nothing links to."""
@@ -158,7 +165,7 @@ class Dossier:
             self.others.setdefault(seq, {})[item.name] = item.stamp_ms
             self.open[item.name] = item
         else:
-            self.put(item)
+            self.put([seq], [item])
         self.follow(item.pulse)
 
     def follow(self, pulse: Pulse) -> None:

@@ -38,7 +38,7 @@ class Round:
         self._tickets = tickets
         self._learned = register.learn(tickets)
         self._new: dict[bytes, Dossier] = {}
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._carrier = carrier
         self._relay = relay
         self._eager = eager
@@ -118,7 +118,7 @@ class Round:
         if (
             name in dossier.unproven
             or len(branch) >= BODIES_KEPT
-            or self._register.refusal(dossier, item.pulse, self._now_ms)
+            or self._register.refusal(dossier, item.pulse, self.now_ms)
         ):
             return "bad_signature"
         self._register.charged[self._carrier] += 1
@@ -135,7 +135,7 @@ class Round:
         if self._new:
             self.use(dossier)
         bodies = dossier.bodies(seq) if seq in names else 0
-        code = register.refusal(dossier, pulse, self._now_ms)
+        code = register.refusal(dossier, pulse, self.now_ms)
         if code:
             if not bodies and dossier.rejects.get(seq) != code:
                 self._save(dossier)
@@ -148,15 +148,15 @@ class Round:
         if (seq == 1 or names.get(seq - 1) == pulse.prev) and not (
             bodies or dossier.rejects or dossier.waiting or dossier.unproven
         ):
-            dossier.put(item)
+            dossier.put([seq], [item])
             register.undo.append(item)
             register.open_pulses += 1
-            register.open[pulse.tid] = self._now_ms
+            register.open[pulse.tid] = self.now_ms
             return STORED
         self._save(dossier)
         before = len(dossier.open)
         dossier.keep(item)
-        register.opened(pulse.tid, len(dossier.open) - before, self._now_ms)
+        register.opened(pulse.tid, len(dossier.open) - before, self.now_ms)
         return EQUIVOCATION if bodies else STORED
 
     def _save(self, dossier: Dossier) -> None:

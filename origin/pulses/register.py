@@ -9,10 +9,10 @@ from ...protocol.batch import SealRecord
 from ...protocol.beacon import HOUR_MS
 from ...protocol.codec import decode
 from ...protocol.errors import RemoteError
-from ...protocol.identity import SIGNATURE_BYTES, Signed
+from ...protocol.identity import SIGNATURE_BYTES, Signed, verify
 from ...protocol.pulse import Pulse
 from ...protocol.rules import Rules
-from ...protocol.ticket import DAY_MS, Ticket, TicketOffice, open_ticket
+from ...protocol.ticket import DAY_MS, Ticket, TicketOffice
 from .dossier import Dossier
 from .frame import Bodies, Seals
 from .opened import Opened
@@ -83,9 +83,11 @@ class Register:
             keys = keys or list(self._ticket_keys())
             try:
                 signed = decode(Signed, item, limit_bytes=TICKET_LIMIT_BYTES)
-                if decode(Ticket, signed.body).tid in self.known:
+                ticket = decode(Ticket, signed.body)
+                if ticket.tid in self.known:
                     continue
-                ticket, _ = open_ticket(item, keys)
+                if not any(verify("ticket", key, signed.body, signed.sig) for key in keys):
+                    continue
                 self._office.holder(ticket)
             except RemoteError:
                 continue

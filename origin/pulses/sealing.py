@@ -32,12 +32,16 @@ def records_of(dossier: Dossier, office: TicketOffice, rules: Rules) -> list[Sea
         held.append(tail)  # what the first delta is measured from
     judged = _judged([_fact(dossier, one, holder, key) for one in held], rules)
     sessions: list[list[Credit]] = []
+    before, before_ms = None, 0
     for item in judged:
-        if item.fact.seq < first:
+        fact = item.fact
+        if fact.seq < first:
             continue
-        if not sessions or _begins(item.fact, sessions[-1][-1].fact, rules):
+        at_ms = time_of(fact, rules)
+        if before is None or _begins(fact, before, at_ms - before_ms, rules):
             sessions.append([])
         sessions[-1].append(item)
+        before, before_ms = fact, at_ms
     return [_record(dossier.ticket.tid, items) for items in sessions]
 
 
@@ -50,18 +54,16 @@ def ended(dossier: Dossier, office: TicketOffice) -> bool:
         return False
 
 
-def _begins(fact: Fact, before: Fact, rules: Rules) -> bool:
+def _begins(fact: Fact, before: Fact, gap_ms: int, rules: Rules) -> bool:
     if fact.seq == before.seq:
         return False
-    gap_ms = time_of(fact, rules) - time_of(before, rules)
     return gap_ms > rules.gap_ms or before.state == SWITCH or fact.state in (START, RETURN)
 
 
 def _record(tid: bytes, items: list[Credit]) -> SealRecord:
     codes = sorted({(item.fact.seq, code) for item in items for code, _ in item.cuts})
-    numbers = [item.fact.seq for item in items]
     return SealRecord(
-        1, tid, min(numbers), max(numbers), sum(item.ms for item in items),
+        1, tid, items[0].fact.seq, items[-1].fact.seq, sum([item.ms for item in items]),
         [Reject(seq, code) for seq, code in codes],
     )  # fmt: skip
 
