@@ -115,7 +115,7 @@ class Admission:
         verdicts, others = self._take_stretches(round_, post.items, dossiers, alone, verdict)
         doubtful: list[_Doubt] = []
         for index, item, dossier in others:
-            if alone[index] or not self._take_together(round_, dossier, [item], verdict):
+            if alone[index] or not self._take_one(round_, dossier, item, verdict):
                 verdicts[index] = round_.take(dossier, item, signed[index])
                 if not verdicts[index]:
                     doubtful.append((index, item, dossier))
@@ -196,7 +196,8 @@ class Admission:
             else:
                 stretches.setdefault(item.pulse.tid, []).append((index, item, dossier))
         for some in stretches.values():
-            if not self._take_together(round_, some[0][2], [item for _, item, _ in some], verdict):
+            brought = [item for _, item, _ in some]
+            if len(some) == 1 or not self._take_together(round_, some[0][2], brought, verdict):
                 others += some
         return verdicts, sorted(others, key=lambda one: one[0])
 
@@ -214,16 +215,30 @@ class Admission:
             or any(register.refusal(dossier, item.pulse, round_.now_ms) for item in _extremes(items))
         ):
             return False
-        tid = dossier.ticket.tid
-        if tid not in register.open:
-            round_.use(dossier)
-        register.open[tid] = round_.now_ms
-        dossier.put(seqs, items)
+        round_.opens(dossier, items)
+        dossier.put_all(seqs, items)
         if waits:
             dossier.wait(seqs, items)
-        register.undo.extend(items)
-        register.open_pulses += len(items)
-        round_.news = True
+        return True
+
+    def _take_one(self, round_: Round, dossier: Dossier, item: Opened, verdict: str) -> bool:
+        """Take in one pulse, as ``_take_together`` would."""
+        pulse, names = item.pulse, dossier.names
+        seq = pulse.seq
+        if (
+            seq in names
+            or dossier.unproven
+            or dossier.rejects
+            or item.name in dossier.links
+            or self.register.refusal(dossier, pulse, round_.now_ms)
+        ):
+            return False
+        if verdict != PENDING and (dossier.waiting or (seq != 1 and names.get(seq - 1) != pulse.prev)):
+            return False
+        round_.opens(dossier, (item,))
+        dossier.put(item)
+        if verdict == PENDING:
+            dossier.wait((seq,), (item,))
         return True
 
     def _over(self, dossier: Dossier, now_ms: int, silent_ms: int) -> bool:
@@ -248,8 +263,8 @@ class Admission:
             dossier.unproven[item.name] = item
             register.charged[item.carrier] += 1
         elif verdict == PENDING:
-            dossier.put([seq], [item])
-            dossier.wait([seq], [item])
+            dossier.put(item)
+            dossier.wait((seq,), (item,))
         elif verdict in (STORED, EQUIVOCATION):
             dossier.rejects.pop(seq, None)
             dossier.keep(item)

@@ -119,7 +119,18 @@ class Dossier:
 
     # -- what comes
 
-    def put(self, seqs: Sequence[int], items: Sequence[Opened]) -> None:
+    def put(self, item: Opened) -> None:
+        """Put the first body under its number."""
+        seq, name = item.pulse.seq, item.name
+        self.names[seq] = name
+        self.stamps[seq] = item.stamp_ms
+        self.open[name] = item
+        if self.rejects:
+            self.rejects.pop(seq, None)
+        if seq == self.upto + 1:
+            self._reach()
+
+    def put_all(self, seqs: Sequence[int], items: Sequence[Opened]) -> None:
         """Put the first bodies under their numbers."""
         names = [item.name for item in items]
         self.names.update(zip(seqs, names, strict=True))
@@ -165,7 +176,7 @@ class Dossier:
             self.others.setdefault(seq, {})[item.name] = item.stamp_ms
             self.open[item.name] = item
         else:
-            self.put([seq], [item])
+            self.put(item)
         self.follow(item.pulse)
 
     def follow(self, pulse: Pulse) -> None:

@@ -19,7 +19,7 @@ class Round:
     """One arrival being judged; ``used`` are the places of the new tickets that something is kept under.
 
     ``news`` says whether anything in it must be kept. ``eager`` checks every signature, else a body
-    that is linked to needs none.
+    that is linked to needs none; ``now_ms`` is the origin's time.
     """
 
     def __init__(
@@ -80,6 +80,16 @@ class Round:
         seq = item.pulse.seq
         known = seq in dossier.names and dossier.has(seq, item.name)
         return known or (not self._eager and dossier.linked(seq, item.name))
+
+    def opens(self, dossier: Dossier, items: Sequence[Opened]) -> None:
+        """Note that these pulses of a ticket are put under their numbers, each as the first there."""
+        register, tid = self._register, dossier.ticket.tid
+        if tid not in register.open:
+            self.use(dossier)
+        register.open[tid] = self.now_ms
+        register.undo.extend(items)
+        register.open_pulses += len(items)
+        self.news = True
 
     def take(self, dossier: Dossier, item: Opened, signed: bool | None = None) -> str:  # noqa: FBT001 - as checked
         """Return the verdict on a pulse by its signature; empty where only a link could help it.
@@ -148,10 +158,8 @@ class Round:
         if (seq == 1 or names.get(seq - 1) == pulse.prev) and not (
             bodies or dossier.rejects or dossier.waiting or dossier.unproven
         ):
-            dossier.put([seq], [item])
-            register.undo.append(item)
-            register.open_pulses += 1
-            register.open[pulse.tid] = self.now_ms
+            self.opens(dossier, (item,))
+            dossier.put(item)
             return STORED
         self._save(dossier)
         before = len(dossier.open)
