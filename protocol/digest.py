@@ -7,6 +7,7 @@ some 330. The answer also brings the origin's acks, which is what lets the asker
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import filterfalse
 from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta
@@ -70,7 +71,7 @@ class Numbers(NamedTuple):
 
 def held(tid: bytes, numbers: Iterable[int], twins: Iterable[int] = ()) -> Held:
     """Return the one form of a set of numbers."""
-    return Held(tid, _spans(sorted(set(numbers))), sorted(set(twins)))
+    return Held(tid, _spans(list(numbers)), sorted(set(twins)))
 
 
 def missing(offered: Held, here: Mapping[int, int], room: int) -> Held | None:
@@ -83,7 +84,7 @@ def missing(offered: Held, here: Mapping[int, int], room: int) -> Held | None:
     if twins:
         lacking = [number for number in offered.numbers() if here.get(number, 0) < 1 + (number in twins)]
     else:
-        lacking = [number for number in offered.numbers() if not here.get(number)]
+        lacking = list(filterfalse(here.get, offered.numbers()))
     wanted = lacking[:room]
     if not wanted:
         return None
@@ -91,11 +92,11 @@ def missing(offered: Held, here: Mapping[int, int], room: int) -> Held | None:
 
 
 def _spans(numbers: list[int]) -> list[Span]:
-    """Return ascending numbers as spans; one stretch without a hole, the usual case, is seen at once."""
-    if numbers and numbers[-1] - numbers[0] == len(numbers) - 1:
+    """Return numbers as spans; ascending ones without a hole, the usual case, are seen at once."""
+    if numbers and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
         return [Span(numbers[0], numbers[-1])]
     spans: list[list[int]] = []
-    for number in numbers:
+    for number in sorted(set(numbers)):
         if spans and spans[-1][1] == number - 1:
             spans[-1][1] = number
         else:
