@@ -192,7 +192,7 @@ class Day:
     now_min: int = 0
     nodes: list[Node] = field(default_factory=list[Node])
     relays: list[Relay] = field(default_factory=list[Relay])
-    busy: dict[int, Node] = field(default_factory=dict[int, "Node"])
+    busy: dict[int, Node] = field(default_factory=dict[int, Node])
     """The nodes that hold anything, by number."""
 
     def __post_init__(self) -> None:
