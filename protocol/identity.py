@@ -102,7 +102,7 @@ def verify_raw(key: bytes, message: bytes, sig: bytes) -> bool:
     if len(key) != KEY_BYTES or len(sig) != SIGNATURE_BYTES:
         return False
     signed = sig + message
-    return _open(_NOTHING, _NOTHING, signed, len(signed), key) == 0
+    return bool(_open(_NOTHING, _NOTHING, signed, len(signed), key) == 0)
 
 
 def verify(kind: Kind, key: bytes, body: bytes, sig: bytes) -> bool:
@@ -110,7 +110,7 @@ def verify(kind: Kind, key: bytes, body: bytes, sig: bytes) -> bool:
     if len(key) != KEY_BYTES or len(sig) != SIGNATURE_BYTES:
         return False
     signed = sig + domain(kind) + body
-    return _open(_NOTHING, _NOTHING, signed, len(signed), key) == 0
+    return bool(_open(_NOTHING, _NOTHING, signed, len(signed), key) == 0)
 
 
 def unseal(kind: Kind, of: type[M], data: bytes, key: bytes, *, limit_bytes: int = 4 << 20) -> M:
