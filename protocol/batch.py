@@ -167,4 +167,6 @@ def open_ack(data: bytes, intake_keys: list[bytes]) -> Ack:
 
 def covers(ack: TidAck, seq: int) -> bool:
     """Say whether an ack settles sequence number ``seq``: stored, or rejected for good."""
-    return 0 < seq <= ack.upto or seq in ack.extra or any(reject.seq == seq for reject in ack.rejects)
+    if 0 < seq <= ack.upto or seq in ack.extra:
+        return True
+    return bool(ack.rejects) and any(reject.seq == seq for reject in ack.rejects)

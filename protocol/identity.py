@@ -8,10 +8,10 @@ key, in base58btc (``12D3KooW...``).
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal, TypeVar
+from importlib import import_module
+from typing import Any, Literal, TypeVar
 
 from nacl import bindings
-from nacl.exceptions import BadSignatureError, CryptoError
 
 from .codec import Message, decode, encode
 from .errors import RemoteError
@@ -40,7 +40,11 @@ M = TypeVar("M", bound=Message)
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
+_SODIUM: Any = import_module("nacl._sodium")
+"""PyNaCl's own door to libsodium: its ``crypto_sign_open`` copies every message twice, which costs a
+twelfth of checking a pulse and a third of checking a batch."""
 _PEER_ID_PREFIX = bytes.fromhex("002408011220")
+_open, _NOTHING = _SODIUM.lib.crypto_sign_open, _SODIUM.ffi.NULL
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BASE58_INDEX = {letter: value for value, letter in enumerate(_BASE58)}
 _PEER_ID_MAX_CHARS = 60
@@ -97,22 +101,16 @@ def verify_raw(key: bytes, message: bytes, sig: bytes) -> bool:
     """Say whether ``sig`` is ``key``'s bare Ed25519 signature over ``message``."""
     if len(key) != KEY_BYTES or len(sig) != SIGNATURE_BYTES:
         return False
-    try:
-        bindings.crypto_sign_open(sig + message, key)
-    except (BadSignatureError, CryptoError, ValueError):
-        return False
-    return True
+    signed = sig + message
+    return bool(_open(_NOTHING, _NOTHING, signed, len(signed), key) == 0)
 
 
 def verify(kind: Kind, key: bytes, body: bytes, sig: bytes) -> bool:
     """Say whether ``sig`` is ``key``'s signature over ``body`` in the domain of ``kind``."""
     if len(key) != KEY_BYTES or len(sig) != SIGNATURE_BYTES:
         return False
-    try:
-        bindings.crypto_sign_open(sig + domain(kind) + body, key)
-    except (BadSignatureError, CryptoError, ValueError):
-        return False
-    return True
+    signed = sig + domain(kind) + body
+    return bool(_open(_NOTHING, _NOTHING, signed, len(signed), key) == 0)
 
 
 def unseal(kind: Kind, of: type[M], data: bytes, key: bytes, *, limit_bytes: int = 4 << 20) -> M:

@@ -64,10 +64,11 @@ class TicketOffice:
     def __init__(self, signer: Identity, secret: bytes) -> None:
         self._signer = signer
         self._secret = secret
+        self._box = ChaCha20Poly1305(self._derive(b"farcast/ticket-seal/v1\0"))
 
     def issue(self, tid: bytes, day: int, session: bytes, holder: Holder) -> TicketGrant:
         """Issue a ticket under the fresh random id ``tid``."""
-        sealed = self._seal_box().encrypt(tid[:12], encode(holder), tid)
+        sealed = self._box.encrypt(tid[:12], encode(holder), tid)
         ticket = Ticket(1, tid, day, session, sealed)
         return TicketGrant(self._signer.seal("ticket", ticket), self.key(tid))
 
@@ -78,13 +79,10 @@ class TicketOffice:
     def holder(self, ticket: Ticket) -> Holder:
         """Say who a verified ticket is for; raises ``RemoteError`` ``bad_seal``."""
         try:
-            data = self._seal_box().decrypt(ticket.tid[:12], ticket.sealed, ticket.tid)
+            data = self._box.decrypt(ticket.tid[:12], ticket.sealed, ticket.tid)
         except InvalidTag as error:
             raise RemoteError("a ticket whose sealed part is not ours", reason="bad_seal") from error
         return decode(Holder, data)
-
-    def _seal_box(self) -> ChaCha20Poly1305:
-        return ChaCha20Poly1305(self._derive(b"farcast/ticket-seal/v1\0"))
 
     def _derive(self, info: bytes) -> bytes:
         return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self._secret)

@@ -273,12 +273,12 @@ class Intake:
         return self._ack(name, kept)
 
     def _tids(self, judged: Judgement) -> list[TidAck]:
-        forged: dict[bytes, list[str]] = {tid: [] for tid in judged.tids}
+        forged: dict[bytes, list[str]] = {}
         if any(map(unproven, set(judged.verdicts))):
             for tid, verdict in zip(judged.tids, judged.verdicts, strict=True):
                 if unproven(verdict):
-                    forged[tid].append(code_of(verdict))
-        acks = [self._admission.ack(tid, codes) for tid, codes in forged.items()]
+                    forged.setdefault(tid, []).append(code_of(verdict))
+        acks = [self._admission.ack(tid, forged.get(tid, ())) for tid in dict.fromkeys(judged.tids)]
         return [ack for ack in acks if ack is not None]
 
     def _seal(self, at_ms: int, below: int) -> int:

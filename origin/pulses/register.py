@@ -9,12 +9,13 @@ from ...protocol.batch import SealRecord
 from ...protocol.beacon import HOUR_MS
 from ...protocol.codec import decode
 from ...protocol.errors import RemoteError
-from ...protocol.identity import SIGNATURE_BYTES, Signed
+from ...protocol.identity import SIGNATURE_BYTES, Signed, verify
 from ...protocol.pulse import Pulse
 from ...protocol.rules import Rules
-from ...protocol.ticket import DAY_MS, Ticket, TicketOffice, open_ticket
+from ...protocol.ticket import DAY_MS, Ticket, TicketOffice
 from .dossier import Dossier
 from .frame import Bodies, Seals
+from .opened import Opened
 
 TICKET_LIMIT_BYTES = 1_024
 
@@ -33,8 +34,8 @@ class Register:
         self.open: dict[bytes, int] = {}
         self.open_pulses = 0
         self.charged: Tally[bytes] = Tally()
-        self.undo: list[tuple[Dossier, int, bytes, Dossier | None]] = []
-        """What this arrival changed: a body put under a number, or a dossier as it was before."""
+        self.undo: list[Opened | tuple[Dossier, Dossier]] = []
+        """What this arrival changed: a body put under its number, or a dossier and what it was before."""
         self._office = office
         self._ticket_keys = ticket_keys
         self._rules = rules
@@ -58,12 +59,13 @@ class Register:
 
     def take_back(self) -> None:
         """Undo what this arrival changed; what it proved stays proven."""
-        for dossier, seq, name, before in reversed(self.undo):
+        for change in reversed(self.undo):
+            dossier = self.known[change.pulse.tid] if isinstance(change, Opened) else change[0]
             opened = len(dossier.open)
-            if before is None:
-                dossier.take_back(seq, name)
+            if isinstance(change, Opened):
+                dossier.take_back(change.pulse.seq, change.name)
             else:
-                dossier.restore(before)
+                dossier.restore(change[1])
             self.open_pulses -= opened - len(dossier.open)
         for tid, signature in self._brought:
             self._signatures.discard(signature)
@@ -81,9 +83,11 @@ class Register:
             keys = keys or list(self._ticket_keys())
             try:
                 signed = decode(Signed, item, limit_bytes=TICKET_LIMIT_BYTES)
-                if decode(Ticket, signed.body).tid in self.known:
+                ticket = decode(Ticket, signed.body)
+                if ticket.tid in self.known:
                     continue
-                ticket, _ = open_ticket(item, keys)
+                if not any(verify("ticket", key, signed.body, signed.sig) for key in keys):
+                    continue
                 self._office.holder(ticket)
             except RemoteError:
                 continue
@@ -103,7 +107,7 @@ class Register:
 
     def save(self, dossier: Dossier) -> None:
         """Note what a dossier is before this arrival changes it in more than one place."""
-        self.undo.append((dossier, 0, b"", dossier.copy()))
+        self.undo.append((dossier, dossier.copy()))
 
     def opened(self, tid: bytes, more: int, now_ms: int) -> None:
         """Note that ``more`` pulses of a ticket are open now."""
