@@ -56,7 +56,7 @@ from .playback.keep import Keeper
 from .playback.sessions import SESSIONS_LIMIT
 from .playback.television import Television
 from .playback.unlock import Standing, Unlocker
-from .pulses.acks import Acks
+from .pulses.acks import REVOKED, Acks
 from .pulses.batcher import Batcher
 from .pulses.courier import Courier
 from .pulses.heartbeat import Heartbeat
@@ -107,6 +107,7 @@ class Viewer:
             enabled=settings.heartbeat.enabled,
         )
         self.acks = Acks(box.spool, self._keyring, box.registry)
+        self.acks.revoked = self.wallet.end_from
         self.batcher = Batcher(
             box.spool, box.identity, box.dialer, self._origin, self.acks, clock_ms, box.registry
         )
@@ -283,7 +284,9 @@ class Viewer:
 
     def _standing(self) -> Standing:
         origin = self.trust.hint.name if self.trust.hint else "the origin"
-        return Standing(self.enrolled, self.heartbeat.enabled, origin, self.no_ticket)
+        return Standing(
+            self.enrolled, self.heartbeat.enabled, origin, self.no_ticket, revoked=self.wallet.ended
+        )
 
     async def _renew_keys(self) -> None:
         """Have the keys of kept titles ready for when the network is gone."""
@@ -353,6 +356,8 @@ class Viewer:
                 await self.heartbeat.renew(self._issue, list(keyring.ticket))
             except FarcastError as error:
                 self.no_ticket = str(error)
+                if isinstance(error, RefusedError) and error.reason == REVOKED:
+                    await asyncio.to_thread(self.wallet.end, clock_ms() // DAY_MS)
                 raise
 
     async def _digest_offers(self) -> None:

@@ -11,7 +11,7 @@ import re
 import secrets
 import sqlite3
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -136,13 +136,21 @@ def _payee_keys(db: sqlite_utils.Database) -> None:
     )
 
 
+@MIGRATIONS(name="0006_revoked_ms")
+def _revoked_ms(db: sqlite_utils.Database) -> None:
+    """The moment an account ended, ms since 1970; of older revocations the day is known alone."""
+    db.table("account").add_column("revoked_ms", int)
+    db.conn.execute("UPDATE account SET revoked_ms = revoked_day * ?", (DAY_MS,))
+    db.conn.execute("ALTER TABLE account DROP COLUMN revoked_day")
+
+
 class Account(NamedTuple):
     """One account as its origin's team sees it; ``name`` is empty once erased."""
 
     pseudonym: bytes
     name: str
     devices: int
-    revoked_day: int | None
+    revoked_ms: int | None
 
 
 class Payee(NamedTuple):
@@ -161,6 +169,14 @@ class Accounts:
         self._lock = threading.Lock()
         self._conn = open_database(path, MIGRATIONS, synchronous="FULL")
         self._conn.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten with zeros
+        query = "SELECT pseudonym, revoked_ms FROM account WHERE revoked_ms IS NOT NULL"
+        with self.reading() as conn:
+            self._revocations: dict[bytes, int] = dict(conn.execute(query).fetchall())
+
+    @property
+    def revocations(self) -> Mapping[bytes, int]:
+        """When accounts ended, ms since 1970, by pseudonym; the mapping goes on being true."""
+        return self._revocations
 
     def close(self) -> None:
         """Close the database."""
@@ -226,19 +242,26 @@ class Accounts:
     def accounts(self) -> list[Account]:
         """Return every account, by name."""
         query = """SELECT pseudonym, coalesce(name, ''),
-                   (SELECT count(*) FROM device WHERE account = pseudonym), revoked_day
+                   (SELECT count(*) FROM device WHERE account = pseudonym), revoked_ms
                    FROM account ORDER BY name"""
         with self.reading() as conn:
             return [Account(*row) for row in conn.execute(query)]
 
-    def revoke(self, name: str, day: int) -> None:
-        """Issue the account no ticket for ``day`` and later; raises ``UsageError``."""
+    def revoke(self, name: str, now_ms: int) -> int:
+        """End an account: no ticket for today and later, no key, and no time of its tickets after ``now_ms``.
+
+        Returns when it ended: what was revoked before stays so. Raises ``UsageError``.
+        """
         pseudonym = self.pseudonym(name)
         with self.writing() as conn:
-            conn.execute("UPDATE account SET revoked_day = ? WHERE pseudonym = ?", (day, pseudonym))
+            conn.execute(
+                "UPDATE account SET revoked_ms = coalesce(revoked_ms, ?) WHERE pseudonym = ?",
+                (now_ms, pseudonym),
+            )
+        return self._revocations.setdefault(pseudonym, now_ms)
 
-    def erase(self, name: str, day: int) -> None:
-        """Forget whose account it is, on the disk too, and end it from ``day`` on.
+    def erase(self, name: str, now_ms: int) -> None:
+        """Forget whose account it is, on the disk too, and end it as ``revoke`` does.
 
         Raises:
             UsageError: for an unknown account.
@@ -248,11 +271,12 @@ class Accounts:
         pseudonym = self.pseudonym(name)
         with self.writing() as conn:
             conn.execute(
-                "UPDATE account SET name = NULL, revoked_day = coalesce(revoked_day, ?) WHERE pseudonym = ?",
-                (day, pseudonym),
+                "UPDATE account SET name = NULL, revoked_ms = coalesce(revoked_ms, ?) WHERE pseudonym = ?",
+                (now_ms, pseudonym),
             )
             conn.execute("DELETE FROM device WHERE account = ?", (pseudonym,))
             conn.execute("DELETE FROM invite WHERE account = ?", (pseudonym,))
+        self._revocations.setdefault(pseudonym, now_ms)
         self._scrub()
 
     def _scrub(self) -> None:
@@ -273,8 +297,8 @@ class Accounts:
     def revoked(self, account: bytes, day: int) -> bool:
         """Say whether a pseudonym's tickets for ``day`` are void: revoked by then, or unknown."""
         with self.reading() as conn:
-            row = conn.execute("SELECT revoked_day FROM account WHERE pseudonym = ?", (account,)).fetchone()
-        return row is None or (row[0] is not None and day >= row[0])
+            row = conn.execute("SELECT revoked_ms FROM account WHERE pseudonym = ?", (account,)).fetchone()
+        return row is None or (row[0] is not None and day >= row[0] // DAY_MS)
 
     def enrol(self, token: str, device: bytes, now_ms: int) -> int:
         """Spend a token on a device's key and return the device's number in its account.

@@ -192,11 +192,11 @@ def account_revoke(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Issue an account no more tickets; what it has viewed still counts."""
+    """End an account: no tickets, no keys; what it viewed until now still counts."""
     del debug
     console = Console(as_json=as_json)
     found = _perform(home, "account_revoke", {"name": name}, console)
-    console.result(found, f"{name} gets no tickets and no keys from {found['revoked_from']} on")
+    console.result(found, f"{name} gets no tickets and no keys, and no time counts from now on")
 
 
 @account.command("erase", epilog="Example: farcast origin account erase alice")

@@ -38,7 +38,6 @@ from ..protocol.errors import LocalError, RemoteError, UsageError
 from ..protocol.identity import parse_peer_id, peer_id
 from ..protocol.invite import Invite, Kind, format_invite
 from ..protocol.manifest import Manifest, open_manifest
-from ..protocol.ticket import DAY_MS
 from .accounts import INVITE_DAYS, Accounts
 from .backup import Backup
 from .cdn.edges import FOLDER as PURGES
@@ -50,6 +49,7 @@ from .forecast import forecast
 from .keys import ROOT_WARNING, Keys
 from .log import CatalogLog
 from .mirror import Mirror
+from .money import backpay
 from .money.bookings import parse_split
 from .money.bursary import Bursary
 from .money.ledgerwatch import LedgerWatch
@@ -108,6 +108,7 @@ class Office:
             self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
             opened.pop_all()  # all of it is sound, so it stays open until ``close``
         self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
+        self.treasury.revoked = self.accounts.revocations
         self.bursary = Bursary(self.treasury, self.roster, clock_ms, self._registry)
         self.books = LedgerWatch(self.treasury.check_ledger, self._registry)
         self.payouts = PayoutDesk(
@@ -130,7 +131,7 @@ class Office:
             "payee_set": self.payee_set,
             "payee_list": self.payouts.list_payees,
             "payout_list": self.payouts.overview,
-            "payout_run": self.payouts.run,
+            "payout_run": self.payout_run,
             "payout_confirm": self.payouts.confirm,
             "payout_fail": self.payouts.fail,
             "payout_show": self.payouts.show,
@@ -244,14 +245,12 @@ class Office:
         }
 
     def account_revoke(self, name: str) -> Result:
-        """Issue an account no more tickets from today on."""
-        day = self._clock_ms() // DAY_MS
-        self.accounts.revoke(name, day)
-        return {"account": name, "revoked_from": _date(day * DAY_MS)}
+        """End an account: no more tickets and keys, and its tickets in use count no further."""
+        return {"account": name, "revoked_from": _date(self.accounts.revoke(name, self._clock_ms()))}
 
     def account_erase(self, name: str) -> Result:
         """Forget whose account it is; its viewed time stays in the books under its pseudonym."""
-        self.accounts.erase(name, self._clock_ms() // DAY_MS)
+        self.accounts.erase(name, self._clock_ms())
         return {"account": name, "erased": True}
 
     def account_list(self) -> Result:
@@ -262,9 +261,7 @@ class Office:
                     "account": account.name,
                     "pseudonym": account.pseudonym.hex(),
                     "devices": account.devices,
-                    "revoked_from": None
-                    if account.revoked_day is None
-                    else _date(account.revoked_day * DAY_MS),
+                    "revoked_from": None if account.revoked_ms is None else _date(account.revoked_ms),
                 }
                 for account in self.accounts.accounts()
             ]
@@ -643,7 +640,22 @@ class Office:
         from_raw: bool = False,
     ) -> Result:
         """Settle a month."""
-        return self.treasury.settle(month, as_of, self._clock_ms(), dry_run=dry_run, from_raw=from_raw)
+        found = self.treasury.settle(month, as_of, self._clock_ms(), dry_run=dry_run, from_raw=from_raw)
+        if not dry_run:
+            self.pay_back()
+        return found
+
+    def pay_back(self) -> dict[str, int]:
+        """Move what stands for relays that named no payee to those they name now; returns cents by payee."""
+        if not self.treasury.begun:
+            return {}
+        return backpay.move(self.treasury.ledger, self.roster.payees, self._clock_ms())
+
+    def payout_run(self, *, dry_run: bool = False) -> Result:
+        """Make the payouts that are due."""
+        if not dry_run:
+            self.pay_back()
+        return self.payouts.run(dry_run=dry_run)
 
     def report(self, month: str | None = None) -> Result:
         """Write a settled month's report."""

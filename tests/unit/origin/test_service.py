@@ -214,7 +214,7 @@ async def test_strangers_and_revoked_accounts_get_no_ticket(origin: Origin) -> N
     await origin.enrol()
     request = TicketRequest(1, [TicketWish(origin.today, SESSION.key)])
     assert (await origin.signed("/v1/tickets", request, STRANGER)).status == 403
-    origin.accounts.revoke("alice", origin.today + 1)
+    origin.accounts.revoke("alice", (origin.today + 1) * DAY_MS)
     assert (await origin.signed("/v1/tickets", request, DEVICE)).status == 200
     tomorrow = TicketRequest(1, [TicketWish(origin.today + 1, SESSION.key)])
     assert (await origin.signed("/v1/tickets", tomorrow, DEVICE)).status == 403
