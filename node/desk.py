@@ -105,6 +105,10 @@ class Desk:
             "waiting_s": waiting.viewed_ms // 1_000,
         }
 
+    def sessions(self) -> list[dict[str, Any]]:
+        """Return the origin's verdicts of the last 24 hours on what was watched here, newest first."""
+        return self._viewer.history.sessions(clock_ms())
+
     def find(self, query: str = "") -> list[str]:
         """Return the ids of the listed titles that a query means, best first; without one all, in order."""
         return self._viewer.finder.find(query, FOUND_LIMIT)
@@ -283,7 +287,7 @@ class Desk:
 
     async def _get_pulses(self, exchange: Exchange) -> Answer:
         del exchange
-        return Answer.json(await asyncio.to_thread(self.pulses))
+        return Answer.json(await asyncio.to_thread(lambda: {**self.pulses(), "sessions": self.sessions()}))
 
     async def _get_acks(self, exchange: Exchange) -> Answer:
         """``GET /api/pulses/acks?from=``: the origin's acks of this box's own pulses, some at a time."""

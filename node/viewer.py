@@ -62,6 +62,7 @@ from .pulses.courier import Courier
 from .pulses.heartbeat import Heartbeat
 from .pulses.history import History
 from .pulses.reception import Reception
+from .pulses.verdicts import Verdicts
 from .pulses.wallet import Wallet
 from .routes import PublicRoutes
 from .settings import Settings
@@ -108,6 +109,9 @@ class Viewer:
         )
         self.acks = Acks(box.spool, self._keyring, box.registry)
         self.acks.revoked = self.wallet.end_from
+        self.verdicts = Verdicts(
+            box.spool, box.dialer, self._origin, self._keyring, self._may_ask, clock_ms, box.registry
+        )
         self.batcher = Batcher(
             box.spool, box.identity, box.dialer, self._origin, self.acks, clock_ms, box.registry
         )
@@ -282,6 +286,9 @@ class Viewer:
             return expect(reply, 200)
         raise failure
 
+    def _may_ask(self) -> bool:
+        return self.courier.allowed and self.courier.reachable
+
     def _standing(self) -> Standing:
         origin = self.trust.hint.name if self.trust.hint else "the origin"
         return Standing(
@@ -337,6 +344,7 @@ class Viewer:
         box.follow(self.follower.refresh, lambda: box.local.asked)
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("courier", min(settings.heartbeat.interval_s, CARRY_S), self.courier.errand)
+        box.every("verdicts", RENEW_S, self.verdicts.errand)
         box.every("sweep", SWEEP_S, self.embargo.sweep)
         box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("tickets", RENEW_S, self._renew)

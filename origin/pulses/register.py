@@ -137,7 +137,7 @@ class Register:
         return ""
 
     def _ended_ms(self, dossier: Dossier) -> int:
-        """Return when the account of a ticket was revoked, ms since 1970; beyond any pulse where it was not."""
+        """Return when the account of a ticket was revoked, ms since 1970; far ahead where it was not."""
         if not dossier.account:
             dossier.account = self._office.holder(dossier.ticket).account
         return self._revoked.get(dossier.account, _NEVER_MS)
