@@ -56,7 +56,7 @@ from .money.ledgerwatch import LedgerWatch
 from .money.treasury import Treasury
 from .payout.desk import PayoutDesk
 from .payout.payees import Wishes
-from .publish import pin_label, publish
+from .publish import manifest_label, pin_label, publish
 from .repository import ROOT_WARNING_DAYS
 from .roster import Roster
 from .sealedfile import SALT_BYTES
@@ -416,14 +416,14 @@ class Office:
 
     def _list(self, title: str, cid: Cid, manifest: Manifest, now_ms: int, progress: Report) -> Result | None:
         """Name a manifest in the catalog unless it is named there; returns what became of it in Kubo."""
-        self.store.pin(f"manifest:{cid}", [cid])  # settling needs it long after the film is gone
+        self.store.pin(manifest_label(cid), [cid])
         entry = self.log.catalog.titles().get(title)
         previous = self._manifest(entry) if entry else None
         if entry is None or entry.cid != cid:
             self.log.append("supersede" if entry else "publish", title, cid, now_ms)
             self.takedown.enforce()  # the film may need what went with another
-        if previous is not None and previous.root != manifest.root:
-            self.store.unpin(pin_label(title, previous.root_cid))
+        if previous is not None and entry is not None and previous.root != manifest.root:
+            self._let_go(title, [previous.root_cid], [entry.cid])
         if self._mirror is None:
             return None
         gone = self._unlisted(previous.root_cid, entry.cid) if previous and entry else []
@@ -473,7 +473,7 @@ class Office:
         manifest = self._manifest(entry)
         withdrawal = self._withdrawal(title, [manifest.root_cid], bytes_leave=False, entries=1)
         self.log.append("retire", title, entry.cid, self._clock_ms())
-        self.store.unpin(pin_label(title, manifest.root_cid))
+        self._let_go(title, [manifest.root_cid], [entry.cid])
         row = self._unpinned(withdrawal, [manifest.root_cid, entry.cid])
         return self._followed(withdrawal, title, "retire", "unlisted", progress, wait_s, row)
 
@@ -489,8 +489,7 @@ class Office:
             self.log.append("deny", title, cid, self._clock_ms())
         self._list_purge(title, versions, roots)
         dropped = self.takedown.enforce()
-        for root in roots:
-            self.store.unpin(pin_label(title, root))
+        self._let_go(title, roots, versions)
         row = self._unpinned(withdrawal, [*roots, *versions])
         found = self._followed(withdrawal, title, "deny", "gone", progress, wait_s, row)
         return {**found, "versions": len(versions), "dropped_blocks": dropped}
@@ -507,13 +506,19 @@ class Office:
         self.drafts.drop(title)
         roots = self._roots(versions)
         withdrawal = self._withdrawal(title, roots, bytes_leave=True, entries=0)
-        for root in roots:
-            self.store.unpin(pin_label(title, root))
+        self._let_go(title, roots, versions)
         self._list_purge(title, versions, roots)
         dropped = sum(self.store.drop(cid) for cid in self.takedown.alone(versions))
         row = self._unpinned(withdrawal, [*roots, *versions])
         found = self._followed(withdrawal, title, "purge", "gone", progress, wait_s, row)
         return {**found, "dropped_blocks": dropped}
+
+    def _let_go(self, title: str, roots: Sequence[Cid], manifests: Sequence[Cid]) -> None:
+        """Pin folders of a title no longer; its manifests stay: late pulses name them."""
+        for cid in manifests:  # a home of before may keep them with their folder alone
+            self.store.pin(manifest_label(cid), [cid])
+        for root in roots:
+            self.store.unpin(pin_label(title, root))
 
     def _list_purge(self, title: str, versions: Sequence[Cid], roots: Sequence[Cid]) -> None:
         """Note what pull zones must let go of while the folders that tell are still here."""
@@ -675,14 +680,17 @@ class Office:
             "peer_id": self.keys.box.peer_id,
             "made": datetime.fromtimestamp(self._clock_ms() / 1_000, UTC).isoformat(timespec="seconds"),
             "catalog": {"size": size, "root": catalog.tree.root(size).hex()},
-            "settled": settled or {},
-            "ledger": "postgresql" if settled is None else "sqlite",
+            "settled": settled,
+            "ledger": "postgresql" if self.treasury.address else "sqlite",
             "blocks": blocks,
         }
         named = {open_entry(data).cid for data in catalog.entries[:size]}
         found = ((str(cid), self.store.get(cid)) for cid in sorted(named, key=str))
         manifests = ((name, data) for name, data in found if data is not None)
-        backup = Backup(self.home, summary, self.keys.repository.files(), manifests, blocks=blocks)
+        backup = Backup(
+            self.home, summary, self.keys.repository.files(), manifests, blocks=blocks,
+            books=self.treasury.address,
+        )  # fmt: skip
         files, size_bytes = backup.write(Path(file), passphrase, secrets.token_bytes(SALT_BYTES), progress)
         return {
             "file": file,

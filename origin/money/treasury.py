@@ -110,11 +110,14 @@ class Treasury:
             return None
         return self.ledger.check()
 
-    def settled(self) -> dict[str, str] | None:
-        """Return the digest of each settled month in hex; None where the books are in PostgreSQL."""
-        if not isinstance(self._place, Path):
-            return None
-        if not self._place.exists():
+    @property
+    def address(self) -> str:
+        """The address of the PostgreSQL that has the books, empty where they are in the home."""
+        return "" if isinstance(self._place, Path) else self._place
+
+    def settled(self) -> dict[str, str]:
+        """Return the digest of each settled month in hex."""
+        if not self.begun:
             return {}
         return {item.month: item.digest.hex() for item in self.ledger.settlements()}
 
