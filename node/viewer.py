@@ -62,7 +62,8 @@ from .pulses.courier import Courier
 from .pulses.heartbeat import Heartbeat
 from .pulses.history import History
 from .pulses.reception import Reception
-from .pulses.verdicts import Verdicts
+from .pulses.sealdesk import SealDesk
+from .pulses.verdicts import Verdicts, Way
 from .pulses.wallet import Wallet
 from .routes import PublicRoutes
 from .settings import Settings
@@ -71,6 +72,7 @@ log = logging.getLogger(__name__)
 
 CARRY_S = 2.0
 RENEW_S = 60.0
+WAYS_ASKED = 2
 
 
 class Viewer:
@@ -109,9 +111,8 @@ class Viewer:
         )
         self.acks = Acks(box.spool, self._keyring, box.registry)
         self.acks.revoked = self.wallet.end_from
-        self.verdicts = Verdicts(
-            box.spool, box.dialer, self._origin, self._keyring, self._may_ask, clock_ms, box.registry
-        )
+        self.verdicts = Verdicts(box.spool, self._ways, self._keyring, clock_ms, box.registry)
+        self.seals = SealDesk(box.spool, box.dialer, self._upstream_of_seals, clock_ms, box.registry)
         self.batcher = Batcher(
             box.spool, box.identity, box.dialer, self._origin, self.acks, clock_ms, box.registry
         )
@@ -286,8 +287,17 @@ class Viewer:
             return expect(reply, 200)
         raise failure
 
-    def _may_ask(self) -> bool:
-        return self.courier.allowed and self.courier.reachable
+    def _upstream_of_seals(self) -> list[Source]:
+        """Return whom a neighbour's question is passed on to: nobody on the link, so none goes round."""
+        return [way.source for way in self._ways() if way.dialer is self.box.dialer]
+
+    def _ways(self) -> list[Way]:
+        """Return who may be asked what of our viewing counts: the origin, a few relays, a few neighbours."""
+        ways: list[Way] = []
+        if self.courier.allowed and self.courier.reachable:
+            ways += [Way(self.box.dialer, source, origin=True) for source in self._origin()]
+            ways += [Way(self.box.dialer, source, origin=False) for source in self._relays()[:WAYS_ASKED]]
+        return ways + [Way(self.lan_dialer, one, origin=False) for one in self._neighbours()[:WAYS_ASKED]]
 
     def _standing(self) -> Standing:
         origin = self.trust.hint.name if self.trust.hint else "the origin"
@@ -320,6 +330,7 @@ class Viewer:
         box.lookup = self.embargo.lookup(routes.lookup)
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         self.reception.add_to(box.public)
+        self.seals.add_to(box.public)
         local = box.local
         self.television.add_to(local)
         self.gateway.add_to(local)

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from ..node.http.exchange import Answer, Exchange, Handler, Router
 from ..node.http.nonces import NonceBook
 from ..node.http.signed import SignedHandler, signed
+from ..node.pulses.sealdesk import read_tid
 from ..protocol.batch import BATCH_LIMIT_BYTES
 from ..protocol.catalog import Catalog
 from ..protocol.codec import encode
@@ -247,12 +248,7 @@ class OriginService:
 
     async def seals(self, exchange: Exchange) -> Answer:
         """``GET /v1/seals/{tid}``: the verdicts on a ticket's closed sessions, 404 where there is none."""
-        try:
-            tid = bytes.fromhex(exchange.match["tid"])
-        except ValueError:
-            tid = b""
-        if tid.hex() != exchange.match["tid"] or len(tid) != TID_BYTES:
-            raise RefusedError("a ticket id is 32 hex digits", status=400, reason="bad_query")
+        tid = read_tid(exchange.match["tid"])
         if self._telling >= SEALS_AT_ONCE:
             raise RefusedError("many ask for verdicts", status=429, retry_after_s=5, reason="busy")
         self._telling += 1

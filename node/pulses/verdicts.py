@@ -1,12 +1,13 @@
-"""Verdicts: asks the origin what of this box's acked pulses counts, and keeps its signed answers.
+"""Verdicts: asks what of this box's acked pulses counts, and keeps the origin's signed answers.
 
-An ack means stored; a seal record says what of a closed session counts, and why not all of it.
+An ack means stored; a seal record says what of a closed session counts, and why not all of it. Where
+the origin does not answer, relays and neighbours that carried the pulses are asked.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter
@@ -16,6 +17,7 @@ from ...protocol.codec import decode
 from ...protocol.errors import FarcastError, RemoteError
 from ...protocol.keyring import Keyring
 from ...protocol.ports import Dialer, Source
+from .sealdesk import PATH, SEALS_LIMIT_BYTES
 from .spool import DiskSpool
 
 CLOSED_MS = 480_000
@@ -23,10 +25,17 @@ CLOSED_MS = 480_000
 ASK_FIRST_MS, ASK_LAST_MS = 600_000, 6 * 3_600_000
 """Between two questions about one ticket: each time twice as long until there is news."""
 ASKED_AT_ONCE = 4
-ANSWER_LIMIT_BYTES = 1 << 20
 ANSWER_RECORDS = 2_000
 REQUEST_TIMEOUT_S = 5.0
 _OK, _NONE_YET = 200, 404
+
+
+class Way(NamedTuple):
+    """Somebody to ask, by which dialler; ``origin`` where its no is the last word."""
+
+    dialer: Dialer
+    source: Source
+    origin: bool
 
 
 class _Asked(NamedTuple):
@@ -35,23 +44,19 @@ class _Asked(NamedTuple):
 
 
 class Verdicts:
-    """One errand at a time; ``ready`` says whether the origin may be asked at all now."""
+    """One errand at a time; ``ways`` says who may be asked now, the best first."""
 
     def __init__(
         self,
         spool: DiskSpool,
-        dialer: Dialer,
-        origin: Callable[[], list[Source]],
+        ways: Callable[[], Sequence[Way]],
         keyring: Callable[[], Keyring | None],
-        ready: Callable[[], bool],
         clock_ms: Callable[[], int],
         registry: CollectorRegistry,
     ) -> None:
         self._spool = spool
-        self._dialer = dialer
-        self._origin = origin
+        self._ways = ways
         self._keyring = keyring
-        self._ready = ready
         self._clock_ms = clock_ms
         self._asked: dict[bytes, _Asked] = {}
         self._results = Counter(
@@ -63,32 +68,33 @@ class Verdicts:
 
     async def errand(self) -> None:
         """Ask about the few tickets whose turn it is; failures are counted and cost a longer wait."""
-        if not self._ready():
+        ways = self._ways()
+        if not ways:
             return
         now_ms = self._clock_ms()
         tids = await asyncio.to_thread(self._spool.unjudged, now_ms - CLOSED_MS)
         self._asked = {tid: asked for tid, asked in self._asked.items() if tid in tids}
         due = [tid for tid in tids if tid not in self._asked or self._asked[tid].next_ms <= now_ms]
         for tid in due[:ASKED_AT_ONCE]:
-            news = await self._ask(tid)
+            news = await self._ask(tid, ways)
             before = self._asked.get(tid)
             wait_ms = ASK_FIRST_MS if news or before is None else min(2 * before.wait_ms, ASK_LAST_MS)
             self._asked[tid] = _Asked(now_ms + wait_ms, wait_ms)
 
-    async def _ask(self, tid: bytes) -> bool:
-        """Return whether the first of the origin's listeners that answers had a verdict we lacked."""
-        for source in self._origin():
+    async def _ask(self, tid: bytes, ways: Sequence[Way]) -> bool:
+        """Return whether the first that knows of the ticket had a verdict we lacked."""
+        for way in ways:
             try:
-                reply = await self._dialer.request(
-                    source, "GET", f"/v1/seals/{tid.hex()}", limit_bytes=ANSWER_LIMIT_BYTES,
+                reply = await way.dialer.request(
+                    way.source, "GET", PATH + tid.hex(), limit_bytes=SEALS_LIMIT_BYTES,
                     timeout_s=REQUEST_TIMEOUT_S,
                 )  # fmt: skip
-                if reply.status == _NONE_YET:
-                    self._results.labels("none_yet").inc()
+                if reply.status == _OK:
+                    items = decode(list[bytes], reply.body, limit_bytes=SEALS_LIMIT_BYTES)
+                    return await self._take(tid, items)
+                self._results.labels("none_yet" if reply.status == _NONE_YET else "refused").inc()
+                if reply.status == _NONE_YET and way.origin:
                     return False
-                if reply.status != _OK:
-                    raise RemoteError(f"the origin answered {reply.status} about a seal", reason="refused")
-                return await self._take(tid, decode(list[bytes], reply.body, limit_bytes=ANSWER_LIMIT_BYTES))
             except FarcastError as error:
                 self._results.labels(error.reason).inc()
         return False
@@ -100,7 +106,7 @@ class Verdicts:
         def opened() -> list[tuple[SealRecord, bytes]]:
             found = [(open_seal(data, keys), data) for data in items[:ANSWER_RECORDS]]
             if any(record.tid != tid for record, _ in found):
-                raise RemoteError("the origin sent the seal of another ticket", reason="wrong_ticket")
+                raise RemoteError("a seal of another ticket", reason="wrong_ticket")
             return found
 
         records = await asyncio.to_thread(opened)

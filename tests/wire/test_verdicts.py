@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from farcast.node.http.dial import HttpDialer
-from farcast.node.http.exchange import Answer, Exchange
+from farcast.node.http.exchange import Answer, Exchange, Hosts, Router
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
 from farcast.node.pulses.acks import Acks
@@ -21,8 +21,9 @@ from farcast.node.pulses.batcher import Batcher
 from farcast.node.pulses.courier import Courier
 from farcast.node.pulses.heartbeat import Evidence, Heartbeat
 from farcast.node.pulses.history import History
+from farcast.node.pulses.sealdesk import SealDesk
 from farcast.node.pulses.spool import DiskSpool
-from farcast.node.pulses.verdicts import ASK_FIRST_MS, CLOSED_MS, Verdicts
+from farcast.node.pulses.verdicts import ASK_FIRST_MS, CLOSED_MS, Verdicts, Way
 from farcast.node.pulses.wallet import Wallet
 from farcast.origin.keys import init
 from farcast.protocol.batch import open_seal
@@ -68,10 +69,15 @@ class Node:
             self.registry,
         )  # fmt: skip
         self.verdicts = Verdicts(
-            self.spool, self.dialer, lambda: [self.source], lambda: self.keyring,
-            lambda: self.courier.reachable, self.clock_ms, self.registry,
+            self.spool, self.ways, lambda: self.keyring, self.clock_ms, self.registry
         )  # fmt: skip
         self.history = History(self.spool, self.wallet)
+        self.relays: list[Source] = []
+
+    def ways(self) -> list[Way]:
+        """Return who may be asked: the origin, unless it is out of reach, and relays."""
+        found = [Way(self.dialer, self.source, origin=True)] if self.courier.reachable else []
+        return found + [Way(self.dialer, source, origin=False) for source in self.relays]
 
     def clock_ms(self) -> int:
         """Return the time, which is the origin's."""
@@ -213,6 +219,52 @@ async def test_seals_over_http_are_the_origins_signed_word_and_nobody_elses(
         origin.now_ms += ASK_FIRST_MS
         await node.verdicts.errand()
         assert {one["judged_ms"] for one in node.history.read(origin.now_ms, {})} == {origin.now_ms}
+
+
+async def test_a_node_out_of_the_origins_reach_learns_them_from_a_relay_that_carried_its_pulses(
+    template: Path, tmp_path: Path
+) -> None:
+    async with enrolled(template, tmp_path) as node, HttpDialer(allow_private=True) as dialer:
+        origin, registry = node.origin, CollectorRegistry()
+        (tmp_path / "relay").mkdir()
+        spool = DiskSpool(tmp_path / "relay" / "spool.db", registry)
+        upstream = [node.source]
+        desk = SealDesk(spool, dialer, lambda: upstream, node.clock_ms, registry)
+        router, box = Router(Hosts()), Identity(b"\x66" * 32)
+        desk.add_to(router)
+        async with Listener(
+            router, lambda _: None, box, HttpMetrics(registry), host="127.0.0.1", port=0
+        ) as listener:
+            relay = Source(TierName.RELAY, "relay", f"127.0.0.1:{listener.port}", box.key)
+            await node.watch(1, state=START)
+            await node.watch(2)
+            await node.courier.errand()
+            (tid,) = {one.tid for one in node.spool.sent(0, 99)}
+            origin.now_ms += CLOSED_MS
+            await origin.service.seal()
+            node.courier.reachable, node.relays = False, [relay]
+            await node.verdicts.errand()
+            assert node.results("none_yet") == 1, "a relay tells nothing of tickets it never carried"
+            for ack in node.spool.acks([tid]):
+                spool.settle(ack)
+            upstream.clear()
+            origin.now_ms += ASK_FIRST_MS
+            await node.verdicts.errand()
+            assert node.results("refused") == 1, "nor anything while it cannot ask"
+            upstream.append(node.source)
+            origin.now_ms += 2 * ASK_FIRST_MS
+            await node.verdicts.errand()
+            assert node.results("news") == 1
+            ((session,), asked) = (
+                node.history.sessions(origin.now_ms),
+                registry.get_sample_value("farcast_node_seals_asked_total", {"result": "news"}),
+            )
+            assert (session["counted_ms"], asked) == (120_000, 1)
+            again = await node.dialer.request(relay, "GET", f"/v1/seals/{tid.hex()}")
+            assert again.status == 200
+            asked = registry.get_sample_value("farcast_node_seals_asked_total", {"result": "news"})
+            assert asked == 1, "what was asked a moment ago is not asked again"
+        spool.close()
 
 
 async def test_a_revocation_stops_the_nodes_tickets_with_the_next_ack_and_not_what_was_before(

@@ -241,7 +241,7 @@ def test_the_address_of_a_database_is_left_out(world: World, tmp_path: Path) -> 
 
 
 def test_manifests_outlive_their_retired_titles_in_a_store_that_is_full(world: World, tmp_path: Path) -> None:
-    """Pulses come for ten days after their month, and each names a manifest: who is paid, and for how much."""
+    """Pulses come for ten days after their month, and each names a manifest, which says who is paid."""
     home = tmp_path / "home"
     restore(world.whole, home, PASSPHRASE, quiet)
     quota = 8 << 20
