@@ -236,6 +236,8 @@ class Desk:
             return "Waiting for the catalog: nobody reachable has it yet"
         if not viewer.courier.reachable and viewer.courier.allowed:
             return "Offline: no relay or origin answers; neighbours and the satellite still serve"
+        if viewer.wallet.ended:
+            return "Plays, but nothing is counted: this account has been revoked; ask the origin why"
         if viewer.no_ticket and not viewer.tickets:
             return f"Plays, but nothing is counted: {viewer.no_ticket}"
         return "Ready"

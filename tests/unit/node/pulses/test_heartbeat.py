@@ -47,10 +47,10 @@ SERVED = [Served(2, b"\x02" * 16, 150)]
 class Rig:
     """A heartbeat over a real wallet and spool, with a clock the test sets."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, days_ahead: int = 14) -> None:
         self.registry = CollectorRegistry()
         self.spool = DiskSpool(home / "spool.db", self.registry)
-        self.wallet = Wallet(home / "wallet.db")
+        self.wallet = Wallet(home / "wallet.db", days_ahead=days_ahead)
         self.now_ms = NOON_MS
         self.asked: list[list[int]] = []
         self.heartbeat = Heartbeat(
@@ -317,10 +317,7 @@ async def test_a_revoked_box_signs_no_more_knows_so_after_a_restart_and_may_be_l
 
 
 async def test_a_box_whose_every_day_is_used_up_asks_for_nothing(tmp_path: Path) -> None:
-    rig = Rig(tmp_path)
-    rig.wallet.close()
-    rig.wallet = Wallet(tmp_path / "wallet.db", days_ahead=0)
-    rig.heartbeat._wallet = rig.wallet  # a wallet of one day
+    rig = Rig(tmp_path, days_ahead=0)
     await rig.renew()
     assert await rig.beat(0, START)
     rig.wallet.end(TODAY)
