@@ -244,7 +244,7 @@ def test_manifests_outlive_their_retired_titles_in_a_store_that_is_full(world: W
     """Pulses come for ten days after their month, and each names a manifest, which says who is paid."""
     home = tmp_path / "home"
     restore(world.whole, home, PASSPHRASE, quiet)
-    quota = 8 << 20
+    quota = 10_000_000
     office = open_office(home, STORE_QUOTA_BYTES=str(quota))
     try:
         entries = [open_entry(data) for data in office.log.catalog.entries]
