@@ -473,7 +473,7 @@ class Office:
         manifest = self._manifest(entry)
         withdrawal = self._withdrawal(title, [manifest.root_cid], bytes_leave=False, entries=1)
         self.log.append("retire", title, entry.cid, self._clock_ms())
-        self._let_go(title, [manifest.root_cid], [entry.cid])
+        self._let_go(title, [manifest.root_cid], self.log.catalog.versions(title))
         row = self._unpinned(withdrawal, [manifest.root_cid, entry.cid])
         return self._followed(withdrawal, title, "retire", "unlisted", progress, wait_s, row)
 

@@ -57,6 +57,10 @@ class FrontDesk(Protocol):
         """Return what this box signed lately, newest first."""
         ...
 
+    def sessions(self) -> list[Row]:
+        """Return the origin's verdicts of the last 24 hours."""
+        ...
+
     async def keep(self, title: str) -> object:
         """Begin to keep a title."""
         ...

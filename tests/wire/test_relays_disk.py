@@ -131,6 +131,7 @@ def look_for_likeness(lying: dict[str, list[list[bytes]]]) -> None:
         assert fields[0].isdisjoint(fields[1]), "no field of eight bytes or more comes twice"
 
 
+@pytest.mark.timeout(240)
 def test_two_relays_whole_disks_tell_neither_content_nor_account_nor_link_two_days(
     street: Street, pair: tuple[Keys, Box, Box]
 ) -> None:
