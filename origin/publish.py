@@ -46,6 +46,11 @@ class Published(NamedTuple):
     warnings: tuple[str, ...]
 
 
+def manifest_label(cid: Cid) -> str:
+    """Return the label that keeps a manifest: settling needs it long after the film is gone."""
+    return f"manifest:{cid}"
+
+
 def pin_label(title: str, root: Cid) -> str:
     """Return the label under which the blocks of one version of a title are pinned in the store."""
     return f"published:{title}:{root}"

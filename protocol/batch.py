@@ -165,6 +165,17 @@ def open_ack(data: bytes, intake_keys: list[bytes]) -> Ack:
     raise failure
 
 
+def open_seal(data: bytes, intake_keys: list[bytes]) -> SealRecord:
+    """Verify a seal record against the origin's accepted intake keys; raises ``RemoteError``."""
+    failure = RemoteError("no intake key is known yet", reason="no_key")
+    for key in intake_keys:
+        try:
+            return unseal("seal", SealRecord, data, key)
+        except RemoteError as error:
+            failure = error
+    raise failure
+
+
 def covers(ack: TidAck, seq: int) -> bool:
     """Say whether an ack settles sequence number ``seq``: stored, or rejected for good."""
     if 0 < seq <= ack.upto or seq in ack.extra:

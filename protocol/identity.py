@@ -113,6 +113,15 @@ def verify(kind: Kind, key: bytes, body: bytes, sig: bytes) -> bool:
     return bool(_open(_NOTHING, _NOTHING, signed, len(signed), key) == 0)
 
 
+def can_sign(key: bytes) -> bool:
+    """Say whether 32 bytes are a public key that somebody may hold.
+
+    That is the canonical encoding of a point of the main subgroup of Ed25519 that is not the neutral
+    element (RFC 8032, section 5.1; libsodium's ``crypto_core_ed25519_is_valid_point``).
+    """
+    return len(key) == KEY_BYTES and bool(bindings.crypto_core_ed25519_is_valid_point(key))
+
+
 def unseal(kind: Kind, of: type[M], data: bytes, key: bytes, *, limit_bytes: int = 4 << 20) -> M:
     """Open a signed envelope: check ``key``'s signature, then decode the body as ``of``.
 

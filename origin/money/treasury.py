@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -65,6 +65,8 @@ class Treasury:
         self.tickets = TicketOffice(keys.ticket, keys.ticket_secret)
         self.watch: Callable[[Frame], None] = lambda _: None
         """Hears of every frame in the intake's log; set it before ``intake`` is first asked for."""
+        self.revoked: Mapping[bytes, int] = {}
+        """When accounts ended, by pseudonym; as ``watch`` it is set before ``intake`` is asked for."""
 
     @cached_property
     def intake(self) -> Intake:
@@ -80,6 +82,7 @@ class Treasury:
             verify=self._intake_settings.verify,
             open_pulses=self._intake_settings.open_pulses,
             watch=self.watch,
+            revoked=self.revoked,
         )
 
     @property
@@ -107,11 +110,14 @@ class Treasury:
             return None
         return self.ledger.check()
 
-    def settled(self) -> dict[str, str] | None:
-        """Return the digest of each settled month in hex; None where the books are in PostgreSQL."""
-        if not isinstance(self._place, Path):
-            return None
-        if not self._place.exists():
+    @property
+    def address(self) -> str:
+        """The address of the PostgreSQL that has the books, empty where they are in the home."""
+        return "" if isinstance(self._place, Path) else self._place
+
+    def settled(self) -> dict[str, str]:
+        """Return the digest of each settled month in hex."""
+        if not self.begun:
             return {}
         return {item.month: item.digest.hex() for item in self.ledger.settlements()}
 

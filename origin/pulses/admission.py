@@ -14,7 +14,7 @@ what waits is proven, and both come to the same verdicts (docs/adr/0027).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from itertools import islice
 from typing import Literal, NamedTuple
@@ -71,7 +71,8 @@ class Admission:
 
     ``admit`` decides and remembers at once; ``undo`` takes the last arrival back where it could not
     be made durable; ``apply`` remembers what a frame of the log decided; ``seal`` closes sessions.
-    ``secret`` draws the spot checks, so that no carrier can foresee them.
+    ``secret`` draws the spot checks, so that no carrier can foresee them; ``revoked`` tells when accounts
+    ended, in ms since 1970.
     """
 
     def __init__(
@@ -82,8 +83,9 @@ class Admission:
         *,
         verify: Verify = "eager",
         secret: bytes = b"",
+        revoked: Mapping[bytes, int] | None = None,
     ) -> None:
-        self.register = Register(office, ticket_keys, rules)
+        self.register = Register(office, ticket_keys, rules, revoked)
         self.undo = self.register.take_back
         self.forget = self.register.forget
         self.take_found = self.register.take_found

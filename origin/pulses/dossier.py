@@ -39,7 +39,7 @@ class Dossier:
     ``links`` holds the hashes that authentic bodies name and that are not simply the number before;
     with the number of who names it. ``open`` is what no seal record covers yet, ``waiting`` the numbers
     of those whose signature was not checked, ``tail`` the last that a record covers; ``looked`` is the
-    number last looked into for the session's end.
+    number last looked into for the session's end; ``account`` is whose ticket it is, once somebody asked.
     """
 
     ticket: Ticket
@@ -61,6 +61,7 @@ class Dossier:
     from_ms: int = 0
     until_ms: int = 0
     late_ms: int = 0
+    account: bytes = b""
 
     def __post_init__(self) -> None:
         """Keep at hand what every pulse is held against."""

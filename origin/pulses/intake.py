@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -92,15 +92,20 @@ class Intake:
         verify: Verify = "eager",
         open_pulses: int = OPEN_PULSES,
         watch: Callable[[Frame], None] = lambda _: None,
+        revoked: Mapping[bytes, int] | None = None,
     ) -> None:
         """Open the log under ``folder`` and rebuild everything; ``watch`` hears of its newest frames.
+
+        ``revoked`` tells when accounts ended, in ms since 1970, at any time.
 
         Raises:
             LocalError: ``damaged``.
 
         """
         secret = sha256(identity.sign_raw(b"farcast/spot-check/v1")).digest()
-        self._admission = Admission(office, ticket_keys, rules or Rules(), verify=verify, secret=secret)
+        self._admission = Admission(
+            office, ticket_keys, rules or Rules(), verify=verify, secret=secret, revoked=revoked
+        )
         self._identity = identity
         self._is_relay = is_relay
         self._open_limit = open_pulses

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ...protocol.batch import SealRecord
 from ...protocol.beacon import HOUR_MS
@@ -18,6 +18,7 @@ from .frame import Bodies, Seals
 from .opened import Opened
 
 TICKET_LIMIT_BYTES = 1_024
+_NEVER_MS = 2**63
 
 
 class Register:
@@ -28,7 +29,11 @@ class Register:
     """
 
     def __init__(
-        self, office: TicketOffice, ticket_keys: Callable[[], Sequence[bytes]], rules: Rules
+        self,
+        office: TicketOffice,
+        ticket_keys: Callable[[], Sequence[bytes]],
+        rules: Rules,
+        revoked: Mapping[bytes, int] | None = None,
     ) -> None:
         self.known: dict[bytes, Dossier] = {}
         self.open: dict[bytes, int] = {}
@@ -39,6 +44,7 @@ class Register:
         self._office = office
         self._ticket_keys = ticket_keys
         self._rules = rules
+        self._revoked: Mapping[bytes, int] = {} if revoked is None else revoked
         self._brought: list[tuple[bytes, bytes]] = []
         self._signatures: set[bytes] = set()
         self._found = Seals(1, [], [], [])
@@ -126,11 +132,19 @@ class Register:
             return "future"
         if not dossier.from_ms <= at_ms < dossier.until_ms:
             return "wrong_day"
+        if self._revoked and at_ms > self._ended_ms(dossier):
+            return "revoked"
         if now_ms > dossier.late_ms + self._rules.late_window_ms:
             return "late"
         if pulse.beacon * HOUR_MS > min(now_ms, at_ms + live_ms):
             return "before_beacon"
         return ""
+
+    def _ended_ms(self, dossier: Dossier) -> int:
+        """Return when the account of a ticket was revoked, ms since 1970; far ahead where it was not."""
+        if not dossier.account:
+            dossier.account = self._office.holder(dossier.ticket).account
+        return self._revoked.get(dossier.account, _NEVER_MS)
 
     # -- what is proven and closed
 
