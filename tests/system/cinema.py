@@ -61,9 +61,17 @@ class Cinema:
 
 @contextmanager
 def cinema(
-    folder: Path, film_s: int, settings: Mapping[str, str] | None = None, *, run: tuple[str, ...] = ("run",)
+    folder: Path,
+    film_s: int,
+    settings: Mapping[str, str] | None = None,
+    *,
+    run: tuple[str, ...] = ("run",),
+    sealed: str = "",
 ) -> Generator[Cinema]:
-    """Publish a film of ``film_s`` seconds and start a node that may count; ends both afterwards."""
+    """Publish a film of ``film_s`` seconds and start a node that may count; ends both afterwards.
+
+    With ``sealed`` the same film is published once more under that title, for ticket holders alone.
+    """
     troupe = Troupe(folder, clean_environment({"PYTHONUNBUFFERED": "1"}))
     try:
         port = free_port()
@@ -77,6 +85,8 @@ def cinema(
         troupe.command(["origin", "payee", "add", "ada", *at])
         publish = ["origin", "publish", str(media), "--payee", "ada", "--preset", "ultrafast"]
         troupe.command([*publish, "--title", "film", *at])
+        if sealed:
+            troupe.command([*publish, "--title", sealed, "--access", "ticket", *at])
         troupe.box("origin", ["origin", "run"], origin, own | {"FARCAST_LISTEN_PORT": str(port)})
         link = troupe.command(["origin", "account", "add", "viewer", *at])["link"]
         troupe.command(["join", link, "--home", str(node)], own)
@@ -84,7 +94,7 @@ def cinema(
         greeting = _greeting(folder / "node.log")
         made = Cinema(troupe, folder, "film", str(admin["url"]), greeting)
         deadline = time.monotonic() + TITLE_TIMEOUT_S + TICKET_TIMEOUT_S
-        while not made.status()["tickets"] or not _lists(made):
+        while not made.status()["tickets"] or len(_listed(made)) <= bool(sealed):
             assert time.monotonic() < deadline, made.status()
             time.sleep(0.1)
         yield made
@@ -92,9 +102,9 @@ def cinema(
         troupe.close()
 
 
-def _lists(made: Cinema) -> bool:
+def _listed(made: Cinema) -> list[Any]:
     with urlopen(f"{made.url}/api/titles", timeout=10) as answer:  # noqa: S310 - loopback
-        return bool(json.load(answer))
+        return list[Any](json.load(answer))
 
 
 def _greeting(log: Path) -> dict[str, Any]:
