@@ -21,7 +21,8 @@ from farcast.node.demo.troupe import free_port
 from farcast.node.http.exchange import Hosts, Router
 from farcast.node.http.locallistener import LocalListener
 from farcast.node.http.tally import HttpMetrics
-from farcast.node.page import Page
+from farcast.node.page import Page, assets, viewerpage
+from farcast.node.page.assets import there
 from farcast.protocol.errors import RefusedError
 from farcast.tests.system.chromium import Tab, tab_in
 from farcast.tests.system.pagehouse import LIVE, PULSES, TITLE, Cinema, shoot
@@ -60,6 +61,13 @@ async def tab(need: Need, tmp_path: Path) -> AsyncGenerator[Tab]:
 def hls_js() -> None:
     if not files("farcast.node.page").joinpath("vendor/hls.min.js").is_file():
         pytest.skip("hls.js is not here: `make page` brings it where npm is installed")
+
+
+@pytest.fixture
+def no_hls_js(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let hls.js be missing, as where npm never ran."""
+    for module in (assets, viewerpage):
+        monkeypatch.setattr(module, "there", lambda name: name != assets.HLS and there(name))
 
 
 @pytest.fixture(scope="module")
@@ -317,6 +325,85 @@ async def test_a_title_taken_down_says_so_and_stays(
     await tab.go(f"{base}/play/other")
     assert "No title 'other' in this catalog." in await tab.evaluate("document.body.innerText")
     await inspect(tab, f"{base}/play/other", "problem")
+
+
+# -- where npm never ran: the browser's own HLS
+
+
+async def native(tab: Tab, url: str) -> None:
+    """Open a player without hls.js and let it play."""
+    await tab.go(url)
+    assert not await tab.evaluate("Boolean(window.Hls || document.querySelector('script[src*=hls]'))")
+    if not await tab.evaluate(f"{VIDEO}.canPlayType('application/vnd.apple.mpegurl')"):
+        pytest.skip("this Chromium has no HLS of its own")
+    await tab.evaluate("document.getElementById('begin').click()")
+
+
+async def test_without_hls_js_the_browsers_own_plays_with_subtitles_keys_pictures_and_map(
+    base: str, cinema: Cinema, tab: Tab, no_hls_js: None
+) -> None:
+    del no_hls_js
+    cinema.film["position_ms"] = 9_000
+    await native(tab, f"{base}/play/harbour")
+    await tab.until(f"{VIDEO}.currentTime > 9.3", 15)
+    assert await tab.evaluate(f"{VIDEO}.currentTime") < 12, "goes on where it was left"
+    await tab.until("document.getElementById('line').textContent === 'Playing'", 5)
+    await tab.until("document.getElementById('verified').textContent === '312'", 5)
+    await press(tab, "c")
+    shown = f"[...{VIDEO}.textTracks].filter(t => t.mode === 'showing').map(t => t.activeCues?.[0]?.text)[0]"
+    await tab.until(f"{shown} === 'Guten Abend'", 5)
+    assert await tab.evaluate("document.getElementById('subtitles').value") == "0"
+    assert await tab.evaluate("document.getElementById('sound').checkVisibility()") == await tab.evaluate(
+        f"Boolean({VIDEO}.audioTracks?.length)"
+    ), "no list of what this browser cannot choose"
+    await press(tab, "k")
+    await tab.until(f"{VIDEO}.paused", 2)
+    place = await tab.evaluate(f"{VIDEO}.currentTime")
+    await press(tab, "ArrowRight")
+    await tab.until(f"Math.abs({VIDEO}.currentTime - {place + 5}) < 0.2", 5)
+    await tab.evaluate("document.getElementById('seek').focus()")
+    await press(tab, "ArrowRight")
+    await tab.until("!document.getElementById('preview').hidden", 5)
+    for scheme in ("light", "dark"):
+        await tab.look(scheme, SCREENS / f"page-native-{scheme}-1100.png", height=1000)
+        assert await tab.axe() == []
+    assert not tab.complaints
+    assert all(request.split(" ")[1].startswith((base, "data:", "blob:")) for request in tab.requests)
+
+
+@pytest.mark.parametrize("when", ["at the start", "in the middle"])
+async def test_the_browsers_own_player_says_why_it_stopped_and_goes_on_by_itself(
+    base: str, cinema: Cinema, tab: Tab, no_hls_js: None, when: str
+) -> None:
+    """Chromium never asks again for a segment that failed, and in the middle of a film says nothing of it."""
+    del no_hls_js
+    begun = when == "in the middle"
+    fault = RefusedError("no tier delivers this part of 'harbour' now", status=504, reason="no_tier")
+    cinema.fault = None if begun else fault
+    await native(tab, f"{base}/play/harbour")
+    if begun:
+        await tab.until(f"{VIDEO}.currentTime > 0.3", 15)
+        cinema.fault = fault
+        await tab.evaluate(f"{VIDEO}.playbackRate = 4")
+    await tab.until("document.getElementById('fault').textContent.length > 20", 25)
+    words = await tab.evaluate("document.getElementById('fault').textContent")
+    assert words.startswith("No tier delivers this part of 'harbour' now. It goes on by itself")
+    place = float(await tab.evaluate(f"{VIDEO}.currentTime"))
+    assert (place > 0.3) == begun
+    cinema.fault = None
+    await tab.until(f"{VIDEO}.currentTime > {place + 1}", 20)
+    assert await tab.evaluate("document.getElementById('fault').textContent") == ""
+
+
+async def test_the_browsers_own_player_says_that_a_title_was_taken_down(
+    base: str, cinema: Cinema, tab: Tab, no_hls_js: None
+) -> None:
+    del no_hls_js
+    cinema.fault = RefusedError("'harbour' was taken down", status=410, reason="taken_down")
+    await native(tab, f"{base}/play/harbour")
+    await tab.until(
+        "document.getElementById('fault').textContent === \"'harbour' was taken down.Try again\"", 15
+    )
 
 
 async def test_what_was_sent_and_the_switch(base: str, cinema: Cinema, tab: Tab) -> None:
