@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from farcast.node.demo.film import draw_film
 from farcast.node.demo.troupe import Troupe, clean_environment, free_port, metric
+from farcast.tests.wire.street import Street, draw
 
 LOOPBACK = "127.0.0.1"
 PULSE_S = 2
 SIGNED = "farcast_node_viewed_seconds_total"
+PICTURE = (
+    "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25",
+    "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
+    "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", "-ac", "2",
+)  # fmt: skip
+"""Small, for what is looked at is when it plays."""
 TITLE_TIMEOUT_S, TICKET_TIMEOUT_S = 30.0, 30.0
 
 
@@ -76,20 +82,19 @@ def cinema(
     try:
         port = free_port()
         origin, node, media = folder / "origin", folder / "node", folder / "film.mkv"
-        draw_film(media, film_s)
+        draw(media, *PICTURE, "-t", str(film_s))
         own = {"FARCAST_LISTEN_HOST": LOOPBACK, "FARCAST_MESH_ENABLED": "false"}
         own |= {"FARCAST_SATELLITE_ENABLED": "false", "FARCAST_ADMIN_PORT": "0", "FARCAST_LISTEN_PORT": "0"}
         own |= {"FARCAST_NETWORK_ALLOW_PRIVATE": "true", "FARCAST_HEARTBEAT_INTERVAL_S": str(PULSE_S)}
-        at = ["--home", str(origin)]
-        troupe.command(["origin", "init", "--name", "Cinema", "--endpoint", f"{LOOPBACK}:{port}", *at])
-        troupe.command(["origin", "payee", "add", "ada", *at])
-        publish = ["origin", "publish", str(media), "--payee", "ada", "--preset", "ultrafast"]
-        troupe.command([*publish, "--title", "film", *at])
+        must, at = Street(folder).must, ("--home", origin)
+        must("origin", "init", "--name", "Cinema", "--endpoint", f"{LOOPBACK}:{port}", *at)
+        must("origin", "payee", "add", "ada", *at)
+        publish = ("origin", "publish", media, "--payee", "ada", "--preset", "ultrafast")
+        must(*publish, "--title", "film", *at)
         if sealed:
-            troupe.command([*publish, "--title", sealed, "--access", "ticket", *at])
+            must(*publish, "--title", sealed, "--access", "ticket", *at)
         troupe.box("origin", ["origin", "run"], origin, own | {"FARCAST_LISTEN_PORT": str(port)})
-        link = troupe.command(["origin", "account", "add", "viewer", *at])["link"]
-        troupe.command(["join", link, "--home", str(node)], own)
+        must("join", must("origin", "account", "add", "viewer", *at)["link"], "--home", node)
         admin = troupe.box("node", [*run, "--json"], node, own | dict(settings or {}))
         greeting = _greeting(folder / "node.log")
         made = Cinema(troupe, folder, "film", str(admin["url"]), greeting)

@@ -24,9 +24,9 @@ from farcast.node.http.tally import HttpMetrics
 from farcast.node.page import Page, assets, viewerpage
 from farcast.node.page.assets import there
 from farcast.protocol.errors import RefusedError
-from farcast.tests.system.chromium import Tab, tab_in
+from farcast.tests.system.chromium import Tab
 from farcast.tests.system.pagehouse import LIVE, PULSES, TITLE, Cinema, shoot
-from farcast.tests.wire.street import Box, Street, draw, until
+from farcast.tests.wire.street import Box, Street, draw, side_by_side, until
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENS = ROOT / "build" / "screens"
@@ -39,22 +39,41 @@ SHIFTED = """
 new Promise(done => {
   new PerformanceObserver(seen => done(seen.getEntries().filter(e => !e.hadRecentInput)
     .reduce((sum, e) => sum + e.value, 0))).observe({ type: "layout-shift", buffered: true });
-  setTimeout(() => done(0), 300);
+  requestAnimationFrame(() => setTimeout(() => done(0), 50)); // what has moved was told by then
 })
 """
 FOCUSED = "(e => e === document.body ? '' : e.id || e.textContent.trim())(document.activeElement)"
 VIDEO = "document.getElementById('video')"
 BUDGET_BYTES = 40_000
+REAL_FILM = (
+    "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=12:duration=64",
+    "-f", "lavfi", "-i", "sine=frequency=440:duration=64",
+    "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac",
+)  # fmt: skip
+"""Longer than a player fetches ahead, so that another tier has to bring its end."""
+REAL_TOML = """
+title = "harbour"
+name = "harbour"
+language = "en"
+[[payees]]
+payee = "ada"
+points = 10000
+[[audio]]
+file = "harbour.de.m4a"
+language = "de"
+label = "Deutsch"
+[[subtitles]]
+file = "harbour.de.srt"
+language = "de"
+label = "Deutsch"
+"""
+CUE = f"[...{VIDEO}.textTracks].filter(t => t.mode === 'showing').map(t => t.activeCues?.[0]?.text)[0]"
+"""What is written below the picture now."""
+OPTIONS = "[...document.getElementById('{}').options].map(one => one.textContent)"
 
 Need = Callable[..., str]
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
-
-
-@pytest.fixture
-async def tab(need: Need, tmp_path: Path) -> AsyncGenerator[Tab]:
-    async with tab_in(need("chromium"), tmp_path / "profile") as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -100,6 +119,14 @@ async def press(tab: Tab, key: str) -> None:
     event: dict[str, Any] = {"key": key, "code": code, "windowsVirtualKeyCode": number}
     await tab.call("Input.dispatchKeyEvent", type="keyDown", **event, **more)
     await tab.call("Input.dispatchKeyEvent", type="keyUp", **event)
+
+
+async def soon(holds: Callable[[], bool], timeout_s: float = 10) -> None:
+    """Wait until something holds here, while the page goes on."""
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while not await asyncio.to_thread(holds):
+        assert asyncio.get_running_loop().time() < deadline, f"waited {timeout_s} s"
+        await asyncio.sleep(0.05)
 
 
 async def begin(tab: Tab, url: str) -> None:
@@ -157,8 +184,7 @@ async def test_the_search_is_a_form_that_works_without_scripts(base: str, tab: T
     for letter in "night":
         await press(tab, letter)
     await press(tab, "Enter")
-    await asyncio.sleep(1)
-    assert any(request.endswith("?q=night") for request in tab.requests), tab.requests
+    await soon(lambda: any(request.endswith("?q=night") for request in tab.requests))
     await tab.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
@@ -196,18 +222,13 @@ async def test_a_playing_film_has_languages_pictures_and_a_map(
     assert label.startswith(
         f"The last {len(LIVE['segments'])} segments, oldest first: 3 from this box, 30 from"
     )
-    names = "[...document.getElementById('{}').options].map(one => one.textContent)"
-    assert await tab.evaluate(names.format("sound")) == ["English", "Deutsch"]
-    assert await tab.evaluate(names.format("subtitles")) == ["No subtitles", "Deutsch"]
+    assert await tab.evaluate(OPTIONS.format("sound")) == ["English", "Deutsch"]
+    assert await tab.evaluate(OPTIONS.format("subtitles")) == ["No subtitles", "Deutsch"]
     await tab.evaluate("(s => { s.selectedIndex = 1; s.dispatchEvent(new Event('change')); })"
                        "(document.getElementById('sound'))")  # fmt: skip
-    deadline = asyncio.get_running_loop().time() + 10
-    while not any("/de/s" in request for request in tab.requests):
-        assert asyncio.get_running_loop().time() < deadline, "the other sound was never fetched"
-        await asyncio.sleep(0.05)
+    await soon(lambda: any("/de/s" in request for request in tab.requests))
     await press(tab, "c")
-    shown = f"[...{VIDEO}.textTracks].filter(t => t.mode === 'showing').map(t => t.activeCues?.[0]?.text)[0]"
-    await tab.until(f"{shown} === 'Guten Abend'", 5)
+    await tab.until(f"{CUE} === 'Guten Abend'", 5)
     assert await tab.evaluate("document.getElementById('subtitles').value") == "0"
     await tab.evaluate("document.getElementById('seek').scrollIntoView({ block: 'center' })")
     at = await tab.evaluate("(r => [r.x + r.width / 2, r.y + r.height / 2])(document.getElementById('seek')"
@@ -226,8 +247,7 @@ async def test_a_playing_film_has_languages_pictures_and_a_map(
     assert any(b"position_ms" in place for place in cinema.places) is False, "nothing to tell yet"
     await press(tab, "k")
     await tab.until(f"{VIDEO}.paused", 2)
-    await asyncio.sleep(0.3)
-    assert any(b"position_ms" in place for place in cinema.places)
+    await soon(lambda: any(b"position_ms" in place for place in cinema.places))
 
 
 async def test_every_key_does_what_the_page_says(base: str, tab: Tab, hls_js: None) -> None:
@@ -350,8 +370,7 @@ async def test_without_hls_js_the_browsers_own_plays_with_subtitles_keys_picture
     await tab.until("document.getElementById('line').textContent === 'Playing'", 5)
     await tab.until("document.getElementById('verified').textContent === '312'", 5)
     await press(tab, "c")
-    shown = f"[...{VIDEO}.textTracks].filter(t => t.mode === 'showing').map(t => t.activeCues?.[0]?.text)[0]"
-    await tab.until(f"{shown} === 'Guten Abend'", 5)
+    await tab.until(f"{CUE} === 'Guten Abend'", 5)
     assert await tab.evaluate("document.getElementById('subtitles').value") == "0"
     assert await tab.evaluate("document.getElementById('sound').checkVisibility()") == await tab.evaluate(
         f"Boolean({VIDEO}.audioTracks?.length)"
@@ -435,25 +454,31 @@ def node(need: Need, tmp_path_factory: pytest.TempPathFactory) -> Generator[tupl
         return {"FARCAST_LISTEN_PORT": str(number), "FARCAST_NETWORK_ANNOUNCE": f"127.0.0.1:{number}"}
 
     try:
-        film = draw(
-            street.folder / "harbour.mp4", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=80",
-            "-f", "lavfi", "-i", "sine=frequency=440:duration=80", "-c:v", "libx264", "-preset", "ultrafast",
-            "-pix_fmt", "yuv420p", "-c:a", "aac",
-        )  # fmt: skip
+        film = draw(street.folder / "harbour.mp4", *REAL_FILM)
+        draw(street.folder / "harbour.de.m4a", "-f", "lavfi", "-i", "sine=frequency=880:duration=64")
+        (street.folder / "harbour.de.srt").write_text("1\n00:00:00,000 --> 00:01:04,000\nGuten Abend\n")
+        film.with_suffix(".toml").write_text(REAL_TOML)
         street.must("origin", "init", "--endpoint", f"127.0.0.1:{port}", "--home", home)
         street.must("origin", "payee", "add", "ada", "--home", home)
         street.must("origin", "publish", film, "--preset", "ultrafast", "--home", home)
         origin = street.start("origin", "origin", "run", settings=listen(port))
-        link = street.must("origin", "invite", "--relay", "--home", home)["link"]
-        ran = street.run("relay", "join", link, "--home", street.home("relay"), settings=listen(relay_port))
-        assert ran.code == 0, ran
-        street.start("relay", "relay", "run", settings=listen(relay_port))
-        ran = street.run("relay", "pin", "harbour", "--home", street.home("relay"))
-        assert ran.code == 0, ran
-        link = street.must("origin", "account", "add", "ann", "--home", home)["link"]
-        street.must("join", link, "--home", street.home("viewer"))
-        quiet = {"FARCAST_SATELLITE_ENABLED": "false", "FARCAST_HEARTBEAT_INTERVAL_S": "2"}
-        viewer = street.start("viewer", "run", settings=quiet)
+
+        def add_relay() -> None:
+            at = ("--home", street.home("relay"))
+            link = street.must("origin", "invite", "--relay", "--home", home)["link"]
+            ran = street.run("relay", "join", link, *at, settings=listen(relay_port))
+            assert ran.code == 0, ran
+            street.start("relay", "relay", "run", settings=listen(relay_port))
+            street.must("relay", "pin", "harbour", *at)
+
+        def add_viewer() -> None:
+            link = street.must("origin", "account", "add", "ann", "--home", home)["link"]
+            street.must("join", link, "--home", street.home("viewer"))
+            quiet = {"FARCAST_SATELLITE_ENABLED": "false", "FARCAST_HEARTBEAT_INTERVAL_S": "2"}
+            street.start("viewer", "run", settings=quiet)
+
+        side_by_side(add_relay, add_viewer)
+        viewer = street.boxes["viewer"]
         until(lambda: viewer.api("/api/status")["verdict"] == "Ready" and bool(viewer.api("/api/titles")), 30)
         tiers = {"cdn": 1, "relay": 1}
         until(lambda: tiers.items() <= {row["name"]: row["sources"] for row in _tiers(viewer)}.items(), 30)
@@ -474,6 +499,16 @@ async def test_a_real_film_changes_tiers_on_the_map_is_gone_on_with_kept_and_tol
     url = f"{viewer.url}/play/harbour"
     await begin(tab, url)
     await tab.until("document.getElementById('source').textContent.startsWith('From the CDN')", 10)
+    assert (await tab.evaluate(OPTIONS.format("sound")))[1:] == ["Deutsch"]
+    assert await tab.evaluate(OPTIONS.format("subtitles")) == ["No subtitles", "Deutsch"]
+    await press(tab, "c")
+    await tab.until(f"{CUE} === 'Guten Abend'", 10)
+    await tab.evaluate("document.getElementById('seek').focus()")
+    await press(tab, "ArrowRight")
+    await tab.until("!document.getElementById('preview').hidden", 10)
+    assert "/storyboard/00000.jpg" in await tab.evaluate(
+        "document.getElementById('frame').style.backgroundImage"
+    )
     os.kill(origin.process.pid, signal.SIGSTOP)
     try:
         await tab.evaluate(f"{VIDEO}.currentTime = 45")
@@ -484,12 +519,11 @@ async def test_a_real_film_changes_tiers_on_the_map_is_gone_on_with_kept_and_tol
         assert "from a relay" in label
         await tab.look("light", SCREENS / "page-real-light-1100.png", height=1000)
         await tab.evaluate(f"{VIDEO}.pause()")
-        await asyncio.sleep(0.5)
     finally:
         os.kill(origin.process.pid, signal.SIGCONT)
     place = await tab.evaluate(f"{VIDEO}.currentTime")
-    (begun,) = await asyncio.to_thread(viewer.api, "/api/bookmarks")
-    assert begun["position_ms"] == pytest.approx(place * 1_000, abs=600)
+    told = pytest.approx(place * 1_000, abs=600)
+    await soon(lambda: [one["position_ms"] for one in viewer.api("/api/bookmarks")] == [told])
     await tab.go(f"{viewer.url}/")
     assert "Continue watching" in await tab.evaluate("document.body.innerText")
     await tab.go(url)
