@@ -246,7 +246,7 @@ async def test_a_playing_film_has_languages_pictures_and_a_map(
     assert all(request.split(" ")[1].startswith((base, "data:", "blob:")) for request in tab.requests)
     told = len(cinema.places)
     await press(tab, "k")
-    await tab.until(f"{VIDEO}.paused", 2)
+    await tab.until(f"{VIDEO}.paused", 5)
     await soon(lambda: any(b"position_ms" in place for place in cinema.places[told:]))
 
 
@@ -256,7 +256,7 @@ async def test_every_key_does_what_the_page_says(base: str, tab: Tab, hls_js: No
     await press(tab, "k")
     await tab.until(f"{VIDEO}.currentTime > 0.3", 15)
     await press(tab, " ")
-    await tab.until(f"{VIDEO}.paused", 2)
+    await tab.until(f"{VIDEO}.paused", 5)
     place = await tab.evaluate(f"{VIDEO}.currentTime")
     for key, step in (("l", 10), ("ArrowRight", 5), ("j", -10), ("ArrowLeft", -5), ("ArrowRight", 5)):
         await press(tab, key)
@@ -264,7 +264,7 @@ async def test_every_key_does_what_the_page_says(base: str, tab: Tab, hls_js: No
         await tab.until(f"Math.abs({VIDEO}.currentTime - {place}) < 0.2", 5)
     await press(tab, "m")
     assert await tab.evaluate(f"{VIDEO}.muted")
-    await tab.until("document.getElementById('mute').getAttribute('aria-pressed') === 'true'", 2)
+    await tab.until("document.getElementById('mute').getAttribute('aria-pressed') === 'true'", 5)
     await press(tab, "m")
     await press(tab, "ArrowDown")
     assert await tab.evaluate(f"{VIDEO}.volume") == 0.95
@@ -376,7 +376,7 @@ async def test_without_hls_js_the_browsers_own_plays_with_subtitles_keys_picture
         f"Boolean({VIDEO}.audioTracks?.length)"
     ), "no list of what this browser cannot choose"
     await press(tab, "k")
-    await tab.until(f"{VIDEO}.paused", 2)
+    await tab.until(f"{VIDEO}.paused", 5)
     place = await tab.evaluate(f"{VIDEO}.currentTime")
     await press(tab, "ArrowRight")
     await tab.until(f"Math.abs({VIDEO}.currentTime - {place + 5}) < 0.2", 5)
