@@ -4,24 +4,29 @@
 const LOOK_MS = 1000;
 const STUCK_LOOKS = 4;
 const ENOUGH_MS = 200;
+const PART = /\.(m3u8|m4s|mp4)$/;
 
 export class Native {
   constructor(engine, folder) {
     const { video } = engine;
-    Object.assign(this, { engine, video, missing: "", place: 0, still: 0, asking: false });
+    Object.assign(this, { engine, video, missing: "", since: 0, place: 0, still: 0, asking: false });
     new PerformanceObserver((list) => { for (const one of list.getEntries()) { this.note(one, folder); } })
       .observe({ type: "resource", buffered: true });
     video.addEventListener("loadedmetadata", () => this.begin());
     for (const from of [video, video.querySelector("source")]) { from.addEventListener("error", () => this.fail()); }
+    video.addEventListener("seeking", () => this.forget());
     setInterval(() => this.look(), LOOK_MS);
   }
 
   /** A request is over: one that brought nothing has no status, and counts until the same brings something. */
-  note({ name, responseStatus, initiatorType }, folder) {
-    if (initiatorType !== "video" || !name.startsWith(folder)) { return; }
+  note({ name, responseStatus, initiatorType, startTime }, folder) {
+    if (initiatorType !== "video" || startTime < this.since || !name.startsWith(folder) || !PART.test(name)) { return; }
     if (responseStatus === 0 || responseStatus >= 400) { this.missing = name; }
     else if (name === this.missing) { this.missing = ""; }
   }
+
+  /** What was asked for until now was broken off by us. */
+  forget() { [this.missing, this.since] = ["", performance.now()]; }
 
   begin() {
     const { engine, video } = this;
@@ -57,7 +62,7 @@ export class Native {
   again() {
     const { engine, video } = this;
     const playing = !video.paused;
-    this.missing = "";
+    this.forget();
     engine.start = video.currentTime || engine.start;
     video.load();
     if (playing) { video.play().catch(() => {}); }

@@ -40,6 +40,10 @@ class House(NamedTuple):
         given = {name.replace("_", "-"): text for name, text in headers.items()}
         return ask(viewer.local, "GET", f"/{viewer.token}/watch/{title}/{path}", given)
 
+    def refused(self, reason: str) -> float:
+        """Return how often the viewer's servers have refused for a reason."""
+        return self.street.boxes["viewer"].metric("farcast_node_http_refusals_total", reason=reason)
+
     def kept(self, title: str) -> dict[str, Any]:
         """Return what `list` says of a title."""
         rows = self.street.boxes["viewer"].api("/api/titles")
@@ -98,25 +102,28 @@ def test_a_title_retired_while_it_plays_ends_with_a_sentence_and_harms_no_other(
         ("v0/../../../etc/passwd", {}, 400, ""),
         ("v0/seg-99999.m4s", {}, 404, "unknown_file"),
         ("v0/index.m3u8?_HLS_msn=9999999&_HLS_part=-1", {}, 200, ""),
-        (SEGMENT.format(3), {"range": "bytes=99999999-"}, 416, ""),
-        (SEGMENT.format(3), {"range": "bytes=-0"}, 416, ""),
-        (SEGMENT.format(3), {"sec_fetch_site": "cross-site"}, 403, ""),
-        (SEGMENT.format(3), {"host": "evil.example"}, 421, ""),
+        (SEGMENT.format(3), {"range": "bytes=99999999-"}, 416, "range"),
+        (SEGMENT.format(3), {"range": "bytes=-0"}, 416, "range"),
+        ("film.mp4", {"range": "bytes=99999999-"}, 415, "unsupported"),
+        (SEGMENT.format(3), {"sec_fetch_site": "cross-site"}, 403, "cross_site"),
+        (SEGMENT.format(3), {"host": "evil.example"}, 421, "unknown_host"),
     ],
 )
 def test_what_no_player_should_ask_has_a_clear_answer(
     house: House, path: str, headers: dict[str, str], status: int, reason: str
 ) -> None:
+    before = house.refused(reason)
     answer = house.watch("watched", path, **headers)
     assert answer.status == status, answer
-    if reason:
-        assert answer.reason == reason
+    assert not answer.body.startswith(b"{") or answer.reason == reason
+    assert not reason or house.refused(reason) == before + 1, "counted by reason"
     assert house.watch("watched", SEGMENT.format(3)).status == 200
 
 
 def test_an_unknown_token_opens_nothing(house: House) -> None:
-    path = f"/{'A' * len(house.viewer.token)}/watch/watched/master.m3u8"
+    path, before = f"/{'A' * len(house.viewer.token)}/watch/watched/master.m3u8", house.refused("no_route")
     assert ask(house.viewer.local, "GET", path).status == 404
+    assert house.refused("no_route") == before + 1
 
 
 LIES = (
