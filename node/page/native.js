@@ -38,7 +38,7 @@ export class Native {
 
   look() {
     const { video } = this;
-    const moves = video.paused || video.ended || video.seeking || video.currentTime !== this.place;
+    const moves = video.paused || video.ended || video.currentTime !== this.place;
     this.still = moves ? 0 : this.still + 1;
     this.place = video.currentTime;
     if (this.still >= STUCK_LOOKS && this.missing) { this.still = 0; this.fail(); }
