@@ -99,7 +99,7 @@ def test_a_title_retired_while_it_plays_ends_with_a_sentence_and_harms_no_other(
 @pytest.mark.parametrize(
     ("path", "headers", "status", "reason"),
     [
-        ("v0/../../../etc/passwd", {}, 400, ""),
+        ("v0/../../../etc/passwd", {}, 400, "bad_request"),
         ("v0/seg-99999.m4s", {}, 404, "unknown_file"),
         ("v0/index.m3u8?_HLS_msn=9999999&_HLS_part=-1", {}, 200, ""),
         (SEGMENT.format(3), {"range": "bytes=99999999-"}, 416, "range"),
