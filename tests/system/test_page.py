@@ -85,8 +85,12 @@ def hls_js() -> None:
 @pytest.fixture
 def no_hls_js(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let hls.js be missing, as where npm never ran."""
+
+    def but_hls_js(name: str) -> bool:
+        return name != assets.HLS and there(name)
+
     for module in (assets, viewerpage):
-        monkeypatch.setattr(module, "there", lambda name: name != assets.HLS and there(name))
+        monkeypatch.setattr(module, "there", but_hls_js)
 
 
 @pytest.fixture(scope="module")

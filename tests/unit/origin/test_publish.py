@@ -117,7 +117,13 @@ def test_a_film_whose_poster_or_storyboard_fails_is_published_without_and_says_s
     clumsy.chmod(0o755)
     store = DiskStore(tmp_path / "home", 64 << 20, CollectorRegistry())
     desk = Desk(media, tmp_path / "encodes", store)
-    monkeypatch.setattr(ingest, "find_ffmpeg", lambda _: str(clumsy))
+    programs = [str(clumsy)]
+
+    def found(program: str) -> str:
+        del program
+        return programs[-1]
+
+    monkeypatch.setattr(ingest, "find_ffmpeg", found)
     done = desk.publish(FILM)
     assert [one.path for one in done.manifest.tracks] == left
     (warning,) = done.warnings
@@ -133,7 +139,7 @@ def test_a_film_whose_poster_or_storyboard_fails_is_published_without_and_says_s
     )
     segments = {path.relative_to(done.folder): path.read_bytes() for path in done.folder.rglob("*.m4s")}
     shutil.rmtree(done.folder)
-    monkeypatch.setattr(ingest, "find_ffmpeg", lambda _: real)
+    programs.append(real)
     whole = desk.publish(FILM, done.manifest, now_ms=3_000)
     assert [one.path for one in whole.manifest.tracks] == ["poster.jpg", "storyboard.vtt"]
     assert not whole.warnings
