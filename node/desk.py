@@ -143,6 +143,11 @@ class Desk:
             "position_ms": mark.position_ms if mark else 0,
             "sounds": sum(one.kind == "audio" for one in manifest.renditions),
             "subtitles": sum(one.kind == "subtitles" for one in manifest.tracks),
+            "texts": [
+                {"path": one.path, "language": one.language, "label": one.label}
+                for one in manifest.tracks
+                if one.kind == "subtitles"
+            ],
             "storyboard": _track(manifest, "storyboard"),
             "dash": self._holds(manifest, DASH),
         }

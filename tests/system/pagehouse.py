@@ -21,8 +21,9 @@ TITLE: dict[str, Any] = {
     "title": "harbour", "name": "The harbour at night", "duration_s": FILM_S, "size_bytes": 1_400_000,
     "description": "Two languages, subtitles, and pictures over the seek bar.", "root_cid": "bafy",
     "poster": "poster.jpg", "held_percent": 40, "kept": False, "duration_ms": FILM_S * 1_000,
-    "position_ms": 0, "sounds": 2, "subtitles": 1, "storyboard": "storyboard.vtt", "dash": True,
-    "access": "open", "locked": "",
+    "position_ms": 0, "sounds": 2, "subtitles": 1,
+    "texts": [{"path": "de.vtt", "language": "de", "label": "Deutsch"}],
+    "storyboard": "storyboard.vtt", "dash": True, "access": "open", "locked": "",
 }  # fmt: skip
 OTHERS = ("Big Buck Bunny", "Dawn", "Nine letters from the coast that nobody ever answered", "Zug")
 STATUS: dict[str, Any] = {
