@@ -17,7 +17,7 @@ from ...protocol.identity import Identity
 from ...protocol.manifest import Manifest
 from ...protocol.rules import DAY_MS, Rules
 from ...protocol.statement import HEAD, pack_tickets
-from ...protocol.tables import settlement_json
+from ...protocol.tables import payouts, settlement_json
 from ...protocol.ticket import TicketOffice
 from ..pulses.admission import month_bounds_ms, month_of
 from ..pulses.columns import COLUMNS, Columns
@@ -51,8 +51,18 @@ class Result(NamedTuple):
     posted: bool
 
     def json(self) -> dict[str, object]:
-        """Return the settlement as commands print it."""
-        return settlement_json(self.outcome.statement, self.outcome.lines)
+        """Return the settlement as commands print it: bounded, however many payees there are."""
+        statement = self.outcome.statement
+        found = settlement_json(statement, self.outcome.lines)
+        payees = len(payouts(self.outcome.lines))
+        return {
+            **found,
+            "paid_cents": statement.paid_cents,
+            "brought_cents": statement.brought_cents,
+            "capped_cents": statement.capped_cents,
+            "payees": payees,
+            "payouts_listed": bool(found["payouts"]) or not payees,
+        }
 
 
 class Source(Protocol):
@@ -185,7 +195,12 @@ class Closing:
 
     def has_report(self, month: str) -> bool:
         """Say whether a month's report is written."""
-        return (self._reports / month / HEAD).is_file()
+        return self.report_at(month) is not None
+
+    def report_at(self, month: str) -> Path | None:
+        """Return where a month's report lies, None where it is not written."""
+        folder = self._reports / month
+        return folder if (folder / HEAD).is_file() else None
 
     def open_months(self) -> tuple[str, ...]:
         """Return the months behind the last settled one that have pulses or bookings."""

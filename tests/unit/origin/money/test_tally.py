@@ -141,6 +141,7 @@ class World:
 
 def rules_of(random: Random) -> Rules:
     return Rules(
+        v=random.choice([1, 2, 3, 3]),
         session_cap_ms=random.choice([6 * HOUR_MS, 40 * MINUTE, 5 * MINUTE]),
         day_cap_ms=random.choice([16 * HOUR_MS, HOUR_MS, 20 * MINUTE]),
         slack_ms=random.choice([2_000, 0, 90_000]),
