@@ -111,21 +111,21 @@ def test_more_groups_of_accounts_need_less_memory_and_say_the_same(tmp_path: Pat
     shelf = Shelf()
     film = shelf.add("film", {"ann": 10_000})
     intake = open_intake(tmp_path)
-    for number in range(64):
+    for number in range(24):
         viewer = Viewer(number)
-        viewer.watch(film, 60)
+        viewer.watch(film, 40)
         intake.post(post([viewer], viewer.pulses), (FIRST_DAY + 3) * DAY_MS)
     intake.close()
     days = range(FIRST_DAY, FIRST_DAY + 30)
     peaks: list[int] = []
     found: list[object] = []
-    for pass_bytes in (1 << 30, 100_000):
+    for pass_bytes in (1 << 30, 40_000):
         titles = Titles(shelf.manifests.get)
         raw = Reckoning(
             lambda: read_entries(tmp_path / "intake" / "seg"), OFFICE, days, titles, pass_bytes=pass_bytes
         )
         tracemalloc.start()
-        found.append((raw.viewing(days, 64, [], 0, Rules()), raw.stored(64, days)))
+        found.append((raw.viewing(days, 24, [], 0, Rules()), raw.stored(24, days)))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert found[0] == found[1]
