@@ -40,8 +40,9 @@ class Total:
     @property
     def entries(self) -> int:
         """How many sums it holds."""
-        parts = (self.ms, self.days, self.carried_ms, self.carried_days)
-        return sum(len(accounts) for part in parts for accounts in part.values())
+        titles = sum(len(accounts) for part in (self.ms, self.carried_ms) for accounts in part.values())
+        days = sum(len(accounts) for part in (self.days, self.carried_days) for accounts in part.values())
+        return titles + days
 
     def add(self, credits_: Iterable[Credit]) -> None:
         """Add credits of the month itself."""
