@@ -894,16 +894,24 @@ def _show_settlement(found: dict[str, Any], console: Console) -> None:
         ("- costs, relay pay included", found["costs_cents"]),
         ("- reserve", found["reserve_cents"]),
         ("= pool, with what was carried here", found["pool_cents"]),
-        *((f"  to {row['payee']}", row["cents"]) for row in found["payouts"]),
+        *(
+            [(f"  to {row['payee']}", row["cents"]) for row in found["payouts"]]
+            if found["payouts_listed"]
+            else [(f"  to {found['payees']} payees, each in the report's creators.csv", found["paid_cents"])]
+        ),
         ("  held for a look", found["held_cents"]),
         ("  carried over", found["carried_cents"]),
     ]
+    if found["capped_cents"]:
+        rows.append(("    of that above the payers' cap, to nobody", found["capped_cents"]))
     console.table(["", "cents"], rows)
     if found["difference"]:
         console.table(
             ["account (debits positive)", "posted", "would be posted"],
             [(row["account"], row["posted_cents"], row["would_post_cents"]) for row in found["difference"]],
         )
+        if (more := found["differences"] - len(found["difference"])) > 0:
+            console.say(f"{more} more accounts differ")
     elif found["dry_run"]:
         console.say("This is what is posted already, to the cent.")
     next_ = [] if found["dry_run"] else [f"Next: farcast origin report --month {found['month']}"]

@@ -46,8 +46,8 @@ from .service import OriginService
 log = logging.getLogger(__name__)
 
 TICK_S = 60.0
-EARNINGS_S = 30.0
-"""A pulse shows in the provisional earnings within a minute of its arrival."""
+EARNINGS_S = 5.0
+"""How often it is looked whether earnings changed: a pulse shows in them within a minute of its arrival."""
 SEAL_S = 15.0
 PAYOUT_S = 60.0
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ...node.settings import Settings
 from ...protocol.errors import UsageError
 from ...protocol.manifest import Manifest
 from ...protocol.rules import DAY_MS, HOUR_MS, Rules
+from ...protocol.tables import LISTED_PAYEES
 from ...protocol.ticket import TicketOffice
 from ..keys import Keys
 from ..pulses.admission import Frame
@@ -260,11 +262,14 @@ class Treasury:
             chosen, now_ms=now_ms, as_of_ms=as_of_ms, dry_run=dry_run, from_raw=from_raw
         )
         difference = self.closing.difference(result.outcome) if dry_run else {}
+        folder = self.closing.report_at(result.outcome.statement.month)
         return {
             **result.json(),
+            "report": None if folder is None else str(folder),
+            "differences": len(difference),
             "difference": [
                 {"account": account, "posted_cents": posted, "would_post_cents": would}
-                for account, (posted, would) in difference.items()
+                for account, (posted, would) in islice(difference.items(), LISTED_PAYEES)
             ],
             "month": result.outcome.statement.month,
             "digest": result.outcome.digest.hex(),
