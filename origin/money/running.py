@@ -55,10 +55,10 @@ class Running(Tally):
         ask = ask._replace(earlier=months)
         first = max(ask.days.start, max(named.values(), default=0) - 1)
         whole = {account for account, day in named.items() if day < first or account in total.odd}
-        recent = named.keys() - whole
+        recent = set(named) - whole
         since = first - CONTEXT_DAYS
         if since < ask.days.start:
-            whole, recent = set(named), set()
+            whole, recent = set(named), set[bytes]()
         if recent:
             with self._only(recent):
                 whole |= self._reaching(ask, first, since, (then, size))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import cast
 
 from farcast.tests.bench.__main__ import line
 from farcast.tests.bench.settle import GOALS, MOST_RSS_MIB
@@ -20,9 +21,7 @@ def run(seeds: int, keep: Path | None) -> bool:
     del seeds, keep
     (figure,) = measure([FIGURE])
     sys.stdout.write(line(figure) + "\n")
-    ratio, extra = figure["ratio"], figure["extra"]
-    assert isinstance(ratio, float)
-    assert isinstance(extra, dict)
+    ratio, extra = cast("float", figure["ratio"]), cast("dict[str, float]", figure["extra"])
     held = ratio >= GOALS[FIGURE] and extra["rss_mib"] <= MOST_RSS_MIB
     if not held:
         sys.stdout.write(

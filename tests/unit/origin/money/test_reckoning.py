@@ -91,6 +91,7 @@ def test_the_command_books_nothing_where_columns_and_log_disagree(house: Path, t
         halved = db.read_parquet(str(pulses)).query(
             "p", "SELECT * REPLACE (delta_ms // 2 AS delta_ms) FROM p"
         )
+        assert halved is not None
         halved.to_table("halved")
         db.table("halved").write_parquet(str(pulses))
     arguments = ["settle", "--month", MONTH, "--from-raw", "--json", "--home", str(home)]

@@ -216,9 +216,8 @@ def test_eight_at_once_move_it_once(nameless: House, place: Place) -> None:
     nameless.roster.enrol("", record(NEW, "dora", NOW_MS), NEW.key, NOW_MS)
     ledgers = [Ledger(place) for _ in range(8)]
     with ThreadPoolExecutor(8) as threads:
-        found = list(
-            threads.map(lambda one: backpay.move(one, nameless.roster.payees, CLOSE_MS + 1), ledgers)
-        )
+        jobs = [threads.submit(backpay.move, one, nameless.roster.payees, CLOSE_MS + 1) for one in ledgers]
+        found = [job.result() for job in jobs]
     for one in ledgers:
         one.close()
     assert sorted(found, key=len) == [{}] * 7 + [{"dora": 6}]
