@@ -114,7 +114,7 @@ class Intake:
         self._watch = watch
         self._condemned: set[bytes] = set()
         self._at_ms = 0
-        self._seal_at_ms = 0
+        self._seal_due = 0
         self._duplicate = 0
         self._accepted: Tally[str] = Tally()
         self._rejected: Tally[str] = Tally()
@@ -128,6 +128,7 @@ class Intake:
                 self._watch(open_frame(payload))
             self._log = SegmentLog(folder / SEGMENTS, self._replay, found[0])
         self._saved_size = self._log.tree.size if found else 0
+        self._seal_due = self._at_ms // SEAL_EVERY_MS
         self._admission.forget(self._at_ms)
         self._metrics.torn.set(self._log.torn_bytes)
         self._show()
@@ -258,6 +259,10 @@ class Intake:
             if at_ms // HOUR_MS != self._at_ms // HOUR_MS:  # so that an hour's file is proven in itself
                 self._admission.prove()
                 self._note(self._admission.take_found(), self._at_ms)
+            due = at_ms // SEAL_EVERY_MS
+            if due != self._seal_due:  # by the clock's own steps, so that a restart seals no other way
+                self._seal_due = due
+                self._seal(max(due * SEAL_EVERY_MS, self._at_ms), self._open_limit)
             relay = bool(carrier) and self._is_relay(carrier)
             judged = self._admission.admit(read(at_ms, relay), at_ms, carrier, relay=relay, name=name)
             if judged.news:
@@ -267,10 +272,8 @@ class Intake:
             path = ("relay" if relay else "mesh") if carrier else "direct"
             self._count(judged.verdicts, path)
             self._metrics.measure(judged.verdicts, path)
-            self._seal_at_ms = self._seal_at_ms or at_ms + SEAL_EVERY_MS
-            full = self._admission.register.open_pulses > self._open_limit
-            if full or at_ms >= self._seal_at_ms:
-                self._seal(at_ms, self._open_limit * 3 // 4 if full else self._open_limit)
+            if self._admission.register.open_pulses > self._open_limit:
+                self._seal(at_ms, self._open_limit * 3 // 4)
             else:
                 self._note(self._admission.take_found(), at_ms)
             kept = self._kept(self._tids(judged), at_ms)
@@ -287,7 +290,6 @@ class Intake:
         return [ack for ack in acks if ack is not None]
 
     def _seal(self, at_ms: int, below: int) -> int:
-        self._seal_at_ms = at_ms + SEAL_EVERY_MS
         found = self._admission.seal(at_ms, below=below)
         self._note(found, at_ms)
         self._show()

@@ -34,7 +34,7 @@ class World:
             self.found = office.backup(str(self.plain), PASSPHRASE, progress=quiet)
             office.backup(str(self.whole), PASSPHRASE, blocks=True, progress=quiet)
             self.checkpoint = office.log.checkpoint()
-            self.statement = office.settle(MONTH, dry_run=True)
+            self.statement = office.settle(MONTH, dry_run=True) | {"report": ""}
         finally:
             office.close()
 
@@ -59,7 +59,7 @@ def test_a_restored_origin_settles_to_the_same_cent_under_the_same_checkpoint(
     office = open_office(home)
     try:
         assert office.log.checkpoint() == world.checkpoint
-        assert office.settle(MONTH, dry_run=True) == world.statement
+        assert office.settle(MONTH, dry_run=True) | {"report": ""} == world.statement
         assert office.settle(MONTH)["posted"] is False
         assert files(Path(office.report(MONTH)["folder"])) == files(world.report)
         assert office.accounts.pseudonym(PERSON)
@@ -259,7 +259,7 @@ def test_manifests_outlive_their_retired_titles_in_a_store_that_is_full(world: W
         assert {cid: office.manifests(cid.digest) for cid in before} == before
         late = office.accounts.pseudonym("viewer-1")
         watch(office, entries[-1].cid.digest, late[::-1], 7, day=FIRST_DAY + 29, late_ms=9 * DAY_MS)
-        assert office.settle(MONTH, dry_run=True) == world.statement
+        assert office.settle(MONTH, dry_run=True) | {"report": ""} == world.statement
         office.book("revenue", 10_000)
         found = office.treasury.closing.settle("2026-12", now_ms=CLOSE_MS + 31 * DAY_MS, dry_run=True)
         assert {line.payee: line.weight for line in found.outcome.lines if line.month == MONTH} == {

@@ -34,7 +34,7 @@ class World:
             self.found = office.backup(str(self.file), PASSPHRASE, progress=quiet)
             self.balances = office.treasury.ledger.balances()
             self.head = office.treasury.ledger.head()
-            self.statement = office.settle(MONTH, dry_run=True)
+            self.statement = office.settle(MONTH, dry_run=True) | {"report": ""}
         finally:
             office.close()
 
@@ -64,7 +64,7 @@ def test_a_restored_origin_settles_to_the_same_digest_with_the_books_in_its_home
         ledger = office.treasury.ledger
         assert (ledger.head(), ledger.balances()) == (world.head, world.balances)
         assert ledger.verify_chain() == world.head[0]
-        assert office.settle(MONTH, dry_run=True) == world.statement
+        assert office.settle(MONTH, dry_run=True) | {"report": ""} == world.statement
         assert office.settle(MONTH, from_raw=True)["posted"] is False
         report = Path(office.report(MONTH)["folder"])
         assert {path.name: path.read_bytes() for path in report.iterdir()} == {

@@ -67,7 +67,7 @@ def test_a_checkpoint_that_is_not_whole_is_not_used(
     else:
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
-    assert replayed(tmp_path, monkeypatch) == 2
+    assert replayed(tmp_path, monkeypatch) == 3, "two posts, and the seal between them"
 
 
 def test_a_segment_file_that_changed_since_is_read_and_checked_again(
@@ -76,7 +76,7 @@ def test_a_segment_file_that_changed_since_is_read_and_checked_again(
     filled(tmp_path)
     paths = sorted((tmp_path / "intake" / "seg").glob("*.seg"))
     os.utime(paths[0], ns=(1, 1))
-    assert replayed(tmp_path, monkeypatch) == 2
+    assert replayed(tmp_path, monkeypatch) == 3, "two posts, and the seal between them"
     for path in paths:
         data = bytearray(path.read_bytes())
         data[100] ^= 1
