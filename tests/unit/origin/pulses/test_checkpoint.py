@@ -79,12 +79,12 @@ def test_a_segment_file_that_changed_since_is_read_and_checked_again(
     assert replayed(tmp_path, monkeypatch) == 3, "two posts, and the seal between them"
     for path in paths:
         data = bytearray(path.read_bytes())
-        data[100] ^= 1
+        data[60] ^= 1
         path.write_bytes(data)
         with pytest.raises(LocalError, match=f"{path.name} is damaged at byte 0") as caught:
             open_intake(tmp_path)
         assert caught.value.reason == "damaged"
-        data[100] ^= 1
+        data[60] ^= 1
         path.write_bytes(data)
 
 
