@@ -114,7 +114,6 @@ class Intake:
         self._watch = watch
         self._condemned: set[bytes] = set()
         self._at_ms = 0
-        self._seal_due = 0
         self._duplicate = 0
         self._accepted: Tally[str] = Tally()
         self._rejected: Tally[str] = Tally()

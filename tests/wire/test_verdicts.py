@@ -162,6 +162,9 @@ async def test_a_node_learns_what_of_its_viewing_counts_and_why_the_rest_does_no
         assert node.courier.reachable
         await node.verdicts.errand()
         assert node.results("none_yet") + node.results("news") == 0, "nobody asks about what is not over"
+        (item,) = {one.tid for one in node.spool.sent(0, 99)}
+        bare = await node.dialer.request(node.source, "GET", f"/v1/seals/{item.hex()}")
+        assert bare.status == 404
         origin.now_ms += 6 * MINUTE_MS  # a gap: what the next pulse claims has no start
         await node.watch(1)
         await node.courier.errand()
@@ -169,6 +172,8 @@ async def test_a_node_learns_what_of_its_viewing_counts_and_why_the_rest_does_no
         await node.verdicts.errand()
         await node.verdicts.errand()
         assert node.results("news") == 1, "of what came before the gap; asked once for ten minutes"
+        assert node.results("none_yet") == 0
+        first_ms = origin.now_ms
         await origin.service.seal()
         origin.now_ms += ASK_FIRST_MS
         await node.verdicts.errand()
@@ -177,7 +182,7 @@ async def test_a_node_learns_what_of_its_viewing_counts_and_why_the_rest_does_no
         assert [(one["viewed_ms"], one["not_counted"]) for one in told] == [
             (60_000, ["gap"]), (60_000, []), (60_000, []), (60_000, []), (0, []),
         ]  # fmt: skip
-        assert all(one["judged_ms"] for one in told)
+        assert [one["judged_ms"] for one in told] == [origin.now_ms, *[first_ms] * 4]
         sessions = [
             (one["viewed_ms"], one["counted_ms"], one["codes"])
             for one in node.history.sessions(origin.now_ms)
