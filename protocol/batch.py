@@ -7,19 +7,17 @@ one; verdicts come later, in seal records.
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from .codec import Message
 from .errors import RemoteError
-from .identity import Identity, Kind, open_unverified, peer_id, unseal, verify
+from .identity import Identity, open_unverified, peer_id, unseal_any, verify
 from .manifest import Count, Key
 from .merkle import root_of
 from .pulse import Hash
 from .ticket import MAX_SEQ, Tid
-
-M = TypeVar("M", bound=Message)
 
 MAX_PULSES = 4_096
 BATCH_LIMIT_BYTES = 4 << 20
@@ -158,22 +156,12 @@ def open_receipt(data: bytes) -> Receipt:
 
 def open_ack(data: bytes, intake_keys: list[bytes]) -> Ack:
     """Verify an ack against the origin's accepted intake keys; raises ``RemoteError``."""
-    return _open("ack", Ack, data, intake_keys)
+    return unseal_any("ack", Ack, data, intake_keys, "intake")
 
 
 def open_seal(data: bytes, intake_keys: list[bytes]) -> SealRecord:
     """Verify a seal record against the origin's accepted intake keys; raises ``RemoteError``."""
-    return _open("seal", SealRecord, data, intake_keys)
-
-
-def _open(kind: Kind, of: type[M], data: bytes, intake_keys: list[bytes]) -> M:
-    failure = RemoteError("no intake key is known yet", reason="no_key")
-    for key in intake_keys:
-        try:
-            return unseal(kind, of, data, key)
-        except RemoteError as error:
-            failure = error
-    raise failure
+    return unseal_any("seal", SealRecord, data, intake_keys, "intake")
 
 
 def covers(ack: TidAck, seq: int) -> bool:

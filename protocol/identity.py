@@ -7,6 +7,7 @@ key, in base58btc (``12D3KooW...``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any, Literal, TypeVar
@@ -134,6 +135,24 @@ def unseal(kind: Kind, of: type[M], data: bytes, key: bytes, *, limit_bytes: int
         msg = f"a {kind} whose signature is not {peer_id(key)}'s"
         raise RemoteError(msg, reason="bad_signature")
     return decode(of, signed.body, limit_bytes=limit_bytes)
+
+
+def unseal_any(
+    kind: Kind, of: type[M], data: bytes, keys: Sequence[bytes], whose: str, *, limit_bytes: int = 4 << 20
+) -> M:
+    """Open a signed envelope by whichever of ``keys`` signed it; ``whose`` names them where there is none.
+
+    Raises:
+        RemoteError: ``no_key``, or what ``unseal`` raises for the last of them.
+
+    """
+    failure = RemoteError(f"no {whose} key is known yet", reason="no_key")
+    for key in keys:
+        try:
+            return unseal(kind, of, data, key, limit_bytes=limit_bytes)
+        except RemoteError as error:
+            failure = error
+    raise failure
 
 
 def open_unverified(of: type[M], data: bytes) -> tuple[M, Signed]:

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from .codec import Message, decode, encode
 from .errors import RemoteError
-from .identity import Identity, Signed, unseal
+from .identity import Identity, Signed, unseal_any
 from .manifest import Key
 
 DAY_MS = 86_400_000
@@ -95,12 +95,4 @@ def open_ticket(data: bytes, keys: list[bytes]) -> tuple[Ticket, Signed]:
         RemoteError: ``bad_signature`` or a codec reason.
 
     """
-    failure: RemoteError | None = None
-    for key in keys:
-        try:
-            ticket = unseal("ticket", Ticket, data, key, limit_bytes=1_024)
-        except RemoteError as error:
-            failure = error
-            continue
-        return ticket, decode(Signed, data)
-    raise failure or RemoteError("no ticket key is known yet", reason="no_key")
+    return unseal_any("ticket", Ticket, data, keys, "ticket", limit_bytes=1_024), decode(Signed, data)
