@@ -40,6 +40,8 @@ from .catalog.trust import Trust
 from .desk import Desk
 from .duty import Greeting
 from .earnings import EarningsAsker
+from .ferry import Ferry, Parts
+from .ferrydesk import FerryDesk
 from .home import Home
 from .household import Household
 from .http.dial import HttpDialer
@@ -124,6 +126,13 @@ class Viewer:
         self.follower.advanced = takedown.enforce
         self.reception = Reception(box.spool, box.listens_as, self._keyring, clock_ms, box.registry)
         self.keeper = Keeper(box.store, self.library, self.fetcher)
+        ferry = Ferry(
+            Parts(
+                box.store, box.spool, self.trust, self.replica, self.library, self.acks, self.reception,
+                takedown.enforce,
+            )
+        )  # fmt: skip
+        self.ferrydesk = FerryDesk(ferry, lambda: box.wake("courier"), lambda: self.courier.reachable)
         self.unlocker = Unlocker(
             self.library,
             self.wallet,
@@ -316,12 +325,14 @@ class Viewer:
         local.route("GET", "/ipfs/{cid}", self.embargo.guard(routes.block))
         local.route("GET", "/ipfs/{cid}/{path...}", self.embargo.guard(routes.block))
         self.desk.add_to(local)
+        self.ferrydesk.add_to(local)
         EarningsAsker(box.identity, box.dialer, self._origin).add_to(local)
         Page(self.desk, box.token).add_to(local)
 
     def _add_work(self) -> None:
         box, settings = self.box, self.box.settings
         for closer in (
+            self.ferrydesk.close,
             self.gateway.close,
             self.unlocker.close,
             self.keeper.close,
