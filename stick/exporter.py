@@ -136,7 +136,7 @@ class Exporter:
         tids = dict.fromkeys([*satchel.tids, *(item.tid for item in pending)])
         satchel.settle(spool.acks(tids), cargo.signed_ms)
         written = satchel.pack(pending)
-        own = [_key(item) for item in pending if item.own]
+        own = [_key(item) for item in written if item.own]
         if own:
             with suppress(LocalError):  # a note for the page; a full disk of ours must not end the export
                 spool.mark_left(own, "stick", self._depot.clock_ms())
