@@ -74,8 +74,8 @@ def test_an_export_and_an_import_that_break_off_anywhere_come_to_the_same(tmp_pa
         assert [one.written_bytes for one in done.titles] == [0, 0]
         stops = insist(lambda: hut.bring(stick, town, importer=Hasty(hut, random.randint(4, 9))))
         assert stops > 1
-        done = hut.bring(stick, town)
-        assert [(one.new_blocks, one.missing_blocks) for one in done.titles] == [(0, 0), (0, 0)]
+        found = hut.bring(stick, town)
+        assert [(one.new_blocks, one.missing_blocks) for one in found.titles] == [(0, 0), (0, 0)]
         for title in town.titles.values():
             assert all(hut.store.has(cid) for cid in title.cids)
             assert {*hut.store.pinned()[f"keep/{title.title}"]} == {*title.cids}
