@@ -1237,7 +1237,8 @@ def _sticks(book: Book) -> None:
         ("a manifest that is no CID", _with(sea, manifest=bytes(36)), "bad_index"),
     ):
         book.bad(f"stick index: {how}", "stick-index", encode(_with(index, titles=[title])), reason)
-    book.bad("stick index: a title twice", "stick-index", encode(_with(index, titles=[sea, sea])), "bad_index")
+    twice = encode(_with(index, titles=[sea, sea]))
+    book.bad("stick index: a title twice", "stick-index", twice, "bad_index")
 
 
 def build() -> str:
