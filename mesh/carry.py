@@ -1,22 +1,30 @@
 """Carry: decides what to tell which neighbour, and which pulses to hand over once it has answered.
 
-Who has an uplink is told everything; where nobody has, everybody is told everything, so that whoever
-leaves the link first takes the pulses along. Numbers are told first and again and again, ever more
-rarely while nothing changes; only what the neighbour says it lacks is handed over, so a lost answer,
-a neighbour that forgot, and one that was never asked before are all the same case.
+While a way home is known, one neighbour that is nearer to it is told everything, so that a pulse crosses
+each link once; which one changes now and then, so that nobody holds back what he was given. Where none is
+known, what has waited so long that a daily way would have come is told to everybody: whoever leaves the
+link first takes it along. Numbers are told first and again and again, ever more rarely while nothing
+changes; only what the neighbour says it lacks is handed over, so a lost answer, a neighbour that forgot,
+and one that was never asked before are all the same case.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 from ..protocol.digest import Held, Numbers, held
+from ..protocol.presence import NO_WAY
 from .neighbours import Neighbour
 
 POST_PULSES = 200
 ROUND_NEIGHBOURS = 8
+PATIENCE_MS = 25 * 3_600_000
+"""Longer than between two openings of a way that comes once a day."""
+TURN_S = 1_800.0
+"""How long one neighbour is the one, of those as near; after a failure it is passed over so long."""
 AGAIN_S, AGAIN_LIMIT_S = 15.0, 240.0
 """A ticket of which nothing is new is told again after so long, because its ack may have come."""
 ROUND_TIDS = 64
@@ -40,19 +48,35 @@ class _Memory:
 
     def __init__(self) -> None:
         self.told: OrderedDict[bytes, _Told] = OrderedDict()
-        self.beacons_at = float("-inf")
+        self.beacons_at = self.shunned_until = float("-inf")
+
+
+class Choice(NamedTuple):
+    """Whom to deal with; where no way is known, ``waited_ms`` is how old a pulse must be to be told."""
+
+    neighbours: list[Neighbour]
+    waited_ms: int
 
 
 class Carrier:
-    """Remembers, in bounds, what was told to whom."""
+    """Remembers, in bounds, what was told to whom; ``own`` is this box's presence key."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: bytes = b"") -> None:
+        self._own = own
         self._memories: OrderedDict[bytes, _Memory] = OrderedDict()
 
-    def choose(self, neighbours: Sequence[Neighbour]) -> list[Neighbour]:
-        """Return whom to deal with this round: those with an uplink, else everybody, bounded."""
-        uplinked = [neighbour for neighbour in neighbours if neighbour.uplink]
-        return (uplinked or list(neighbours))[:ROUND_NEIGHBOURS]
+    def choose(self, neighbours: Sequence[Neighbour], hops: int, now: float) -> Choice:
+        """Return whom to deal with this round; ``hops`` is how far this box is from an uplink."""
+        if hops >= NO_WAY:
+            return Choice(list(neighbours)[:ROUND_NEIGHBOURS], PATIENCE_MS)
+        near = [neighbour for neighbour in neighbours if neighbour.hops < hops]
+        well = [neighbour for neighbour in near if not self._shunned(neighbour.key, now)]
+        turn = int(now // TURN_S).to_bytes(8, "big")
+
+        def rank(neighbour: Neighbour) -> tuple[int, bytes]:
+            return neighbour.hops, blake2b(self._own + turn + neighbour.key, digest_size=8).digest()
+
+        return Choice(sorted(well or near, key=rank)[:1], 0)
 
     def offer(self, key: bytes, waiting: Mapping[bytes, Numbers], now: float) -> list[Held]:
         """Return what to tell neighbour ``key`` of ``waiting`` now; it counts as told.
@@ -100,9 +124,14 @@ class Carrier:
                 told.pop(item.tid, None)
         return chosen
 
-    def failed(self, key: bytes, offered: Sequence[Held]) -> None:
-        """Hear that neighbour ``key`` gave no answer to an offer, or took nothing: it is made again soon."""
-        told = self._memory(key).told
+    def failed(self, key: bytes, offered: Sequence[Held], now: float) -> None:
+        """Hear that neighbour ``key`` gave no answer to an offer, or took nothing: it is made again soon.
+
+        Until then others come before it.
+        """
+        memory = self._memory(key)
+        memory.shunned_until = now + TURN_S
+        told = memory.told
         for item in offered:
             known = told.get(item.tid)
             if known is not None:
@@ -115,6 +144,10 @@ class Carrier:
             return False
         memory.beacons_at = now
         return True
+
+    def _shunned(self, key: bytes, now: float) -> bool:
+        memory = self._memories.get(key)
+        return memory is not None and memory.shunned_until > now
 
     def _memory(self, key: bytes) -> _Memory:
         memory = self._memories.setdefault(key, _Memory())

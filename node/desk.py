@@ -92,6 +92,7 @@ class Desk:
             "store": {"bytes": store.held_bytes, "blocks": store.held_blocks},
             "neighbours": len(viewer.discovery.neighbours()) if viewer.discovery else 0,
             "direct": viewer.courier.allowed,
+            "metered": viewer.box.ration.facts if viewer.box.ration else None,
         }
 
     def pulses(self) -> dict[str, Any]:
@@ -234,7 +235,8 @@ class Desk:
             return "Offline: no relay or origin answers; neighbours and the satellite still serve"
         if viewer.no_ticket and not viewer.tickets:
             return f"Plays, but nothing is counted: {viewer.no_ticket}"
-        return "Ready"
+        ration = viewer.box.ration
+        return f"Ready: {ration.sentence()} of the metered link" if ration else "Ready"
 
     async def _get_status(self, exchange: Exchange) -> Answer:
         del exchange

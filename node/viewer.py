@@ -21,6 +21,7 @@ from ..protocol.errors import FarcastError, RefusedError, UnreachableError, Usag
 from ..protocol.identity import Identity
 from ..protocol.keyring import Keyring
 from ..protocol.ports import Source, Tier, TierName
+from ..protocol.presence import NO_WAY
 from ..protocol.protection import KEYS_PATH
 from ..protocol.ticket import DAY_MS, TicketGrant
 from ..satellite.antenna import Antenna
@@ -92,6 +93,8 @@ class Viewer:
         self.no_ticket = ""  # why the last try to get tickets failed
         self._digests: dict[str, bytes] = {}
         self.replica = Replica(home.path / "catalog", self._keyring)
+        if box.ration is not None:
+            box.ration.proven_ms = lambda: self.replica.signed_ms
         self.library = Library(self.replica, box.store, self._keyring)
         self.discovery: Discovery | None = None
         self.antenna: Antenna | None = None
@@ -217,9 +220,12 @@ class Viewer:
 
     def _tiers(self) -> list[Tier]:
         box, settings = self.box, self.box.settings
+        ration = box.ration
+        metered = ration is not None
+        spent: Callable[[], bool] = (lambda: ration.exhausted) if ration is not None else bool
         tiers: list[Tier] = [
-            cdn_tier(box.dialer, self._keyring),
-            WebTier(TierName.RELAY, box.dialer, self._relays),
+            cdn_tier(box.dialer, self._keyring, metered=metered, spent=spent),
+            WebTier(TierName.RELAY, box.dialer, self._relays, metered=metered, spent=spent),
             MeshTier(self.lan_dialer, self._neighbours),
         ]
         fec = _carousel_code() if settings.satellite.enabled else None
@@ -393,10 +399,12 @@ class Viewer:
             dialer=self.lan_dialer,
             neighbours=self.discovery.known,
             has_uplink=lambda: self.courier.reachable,
+            hops=lambda: self.discovery.hops if self.discovery else NO_WAY,
             accept_ack=self.acks.accept,
             accept_beacon=self.replica.accept_beacon,
             clock_ms=clock_ms,
             registry=box.registry,
+            own=box.listens_as.key,
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.discovery.run())

@@ -1123,14 +1123,14 @@ LACKING = array(v=V1, held=many(HELD, 256), acks=many(BIN, 64))
 EVIDENCE = array(v=V1, ticket=blob(0, 1_024), pulses=many(blob(0, 1_024), 4, 2))
 SEAL = array(v=V1, tid=BIN16, first=ANY_SEQ, last=ANY_SEQ, counted_ms=COUNT, codes=CODED)
 PRESENCE = array(
-    v=V1,
+    v=number(2, 2),
     net=BIN8,
     key=KEY,
     port=number(1, 65_535),
     at_ms=COUNT,
     active=flag,
     ask=flag,
-    uplink=flag,
+    hops=number(0, 16),
     leaving=flag,
 )
 GENERATION = array(

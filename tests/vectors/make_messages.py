@@ -1010,12 +1010,14 @@ def _body_hash(data: bytes) -> bytes:
 
 def _nearby(book: Book) -> None:
     lan = WHO["lan"]
-    presence = Presence(1, ORIGIN, lan.key, 40_123, T0, True, False, True, False)
+    presence = Presence(2, ORIGIN, lan.key, 40_123, T0, True, False, 3, False)
     book.signed("presence", "presence", lan, presence)
     changes: Changes = {
         "port 0": {"port": 0},
         "a net of 7 bytes": {"net": bytes(7)},
         "a number for a boolean": {"ask": 0},
+        "17 hops": {"hops": 17},
+        "a boolean for a number": {"hops": True},
     }
     for how, change in changes.items():
         book.bad(f"presence: {how}", "presence", lan.seal("presence", _with(presence, **change)), "malformed")

@@ -257,6 +257,7 @@ async def test_pulses_go_to_a_neighbour_and_the_ack_comes_back_and_prunes(tmp_pa
                 dialer=dialer,
                 neighbours=viewer.discovery.known,
                 has_uplink=lambda: viewer.uplink,
+                hops=lambda: viewer.discovery.hops,
                 accept_ack=accept_ack,
                 accept_beacon=accept_beacon,
                 clock_ms=lambda: 0,
@@ -295,12 +296,14 @@ async def test_a_neighbour_that_takes_nothing_or_lies_is_counted_and_asked_again
         liar = Home(store, theirs, Identity(b"\x02" * 32))
         async with liar.listening() as port:
             viewer, neighbour = Voice(1, presence_port), Voice(3, presence_port, port=port)
+            neighbour.uplink = True
             dialer = HttpDialer(allow_private=True)
             porter = Porter(
                 spool=mine,
                 dialer=dialer,
                 neighbours=viewer.discovery.known,
                 has_uplink=lambda: False,
+                hops=lambda: 1,
                 accept_ack=lambda _: 0,
                 accept_beacon=lambda _: None,
                 clock_ms=lambda: 0,
