@@ -89,7 +89,10 @@ class Box:
         self.ration = (
             Ration(home.path / "metered.json", daily_bytes, clock_ms, self.registry) if daily_bytes else None
         )
-        self.dialer = (partial(MeteredDialer, self.ration) if self.ration else HttpDialer)(
+        dialer: Callable[..., HttpDialer] = HttpDialer
+        if self.ration is not None:
+            dialer = partial(MeteredDialer, self.ration)
+        self.dialer = dialer(
             allow_private=settings.network.allow_private,
             plain_blocks=settings.network.plain_blocks,
             network=self.links.name,

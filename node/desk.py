@@ -236,7 +236,11 @@ class Desk:
         if viewer.no_ticket and not viewer.tickets:
             return f"Plays, but nothing is counted: {viewer.no_ticket}"
         ration = viewer.box.ration
-        return f"Ready: {ration.sentence()} of the metered link" if ration else "Ready"
+        if ration is None:
+            return "Ready"
+        if ration.exhausted:
+            return f"Today's bytes are used up ({ration.sentence()}): what is here plays on"
+        return f"Ready: {ration.sentence()}"
 
     async def _get_status(self, exchange: Exchange) -> Answer:
         del exchange

@@ -100,6 +100,8 @@ class Viewer:
         self.antenna: Antenna | None = None
         ladder = Ladder(_tuning(settings))
         self.fetcher = Fetcher(box.store, self._tiers(), box.registry, ladder=ladder, network=box.links.name)
+        if box.ration is not None:
+            self.fetcher.spent = box.ration.refusal
         self.wallet = Wallet(home.path / "wallet.db")
         self.heartbeat = Heartbeat(
             box.spool,

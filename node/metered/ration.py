@@ -84,8 +84,7 @@ class Ration:
     def sentence(self) -> str:
         """Say how today stands, in a few words."""
         used, daily = self.facts.values()
-        said = f"{used / 1e6:.0f} of {daily / 1e6:.0f} MB today"
-        return f"{said}, used up" if self.exhausted else said
+        return f"{used / 1e6:.0f} of {daily / 1e6:.0f} MB today"
 
     async def take(self, size_bytes: int, *, first: bool) -> None:
         """Set aside what something may cost; give it to ``settle`` whatever becomes of it.
@@ -98,16 +97,16 @@ class Ration:
         self._look()
         if not self._allowance.hold(size_bytes, first=first):
             self._refused.labels("first" if first else "blocks").inc()
-            message = (
-                f"today's {self._allowance.daily_bytes / 1e6:.0f} MB of this link are used up; what is here "
-                "plays on, and the rest comes when a new day begins ([metered] daily_bytes)"
-            )
-            raise RefusedError(message, status=429, retry_after_s=60, reason="budget_spent")
+            raise RefusedError(self._used_up(), status=429, retry_after_s=60, reason="budget_spent")
         try:
             await self._grant()
         except BaseException:
             self._allowance.settle(size_bytes, 0)
             raise
+
+    def refusal(self) -> str:
+        """Say why no block may be asked for over this link now; empty where one may."""
+        return self._used_up() if self.exhausted else ""
 
     def settle(self, held_bytes: int, spent_bytes: int, *, first: bool) -> None:
         """Say what it did cost."""
@@ -125,6 +124,12 @@ class Ration:
         """Write down what was really spent."""
         async with self._lock:
             await asyncio.to_thread(self._write, self._allowance.used_bytes)
+
+    def _used_up(self) -> str:
+        return (
+            f"today's {self._allowance.daily_bytes / 1e6:.0f} MB of this link are used up; what is here plays "
+            "on, and the rest comes when a new day begins ([metered] daily_bytes)"
+        )
 
     def _look(self) -> None:
         if self._allowance.look(self._clock_ms(), self._now_s(), self.proven_ms()):

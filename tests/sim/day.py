@@ -297,9 +297,7 @@ class Day:
         start = node.number - node.number % HOME_NODES
         home = [one for one in self.nodes[start : start + HOME_NODES] if one is not node]
         around = [
-            Neighbour(one.key, "192.0.2.1", 1, NO_WAY, float("inf"))
-            for one in home
-            if not one.online(minute)
+            Neighbour(one.key, "192.0.2.1", 1, NO_WAY, float("inf")) for one in home if not one.online(minute)
         ]
         by_key = {one.key: one for one in home}
         now = minute * MINUTE_S

@@ -70,7 +70,7 @@ async def test_a_box_that_ends_well_loses_nothing(tmp_path: Path) -> None:
     assert not one.exhausted
     await spend(one, 3_000_000)
     assert one.exhausted
-    assert one.sentence() == "48 of 50 MB today, used up"
+    assert one.sentence() == "48 of 50 MB today"
     await spend(one, 1_000_000)  # checkpoint and pulses have the rest to themselves
     with pytest.raises(RefusedError):
         await one.take(BLOCK_COST_BYTES, first=False)
