@@ -48,6 +48,7 @@ class FerryDesk:
         self._hurry = hurry
         self._reachable = reachable
         self._task: asyncio.Future[None] | None = None
+        self._closed = False
         self._state: dict[str, Any] = {}
 
     def add_to(self, router: Router) -> None:
@@ -76,6 +77,7 @@ class FerryDesk:
 
     async def close(self) -> None:
         """Stop what is under way and wait for its end."""
+        self._closed = True
         self._ferry.stop()
         if self._task is not None:
             await self._task
@@ -105,7 +107,7 @@ class FerryDesk:
         """Have the pulses sent, and wait for their acks; returns of how many they go back with the stick."""
         self._hurry()
         for _ in range(ACKS_LOOKS):
-            if not await asyncio.to_thread(self._ferry.waiting, place):
+            if self._closed or not await asyncio.to_thread(self._ferry.waiting, place):
                 break
             await asyncio.sleep(LOOK_S)
         return await asyncio.to_thread(self._ferry.settle, place)

@@ -127,8 +127,8 @@ class Ration:
 
     def _used_up(self) -> str:
         return (
-            f"today's {self._allowance.daily_bytes / 1e6:.0f} MB of this link are used up; what is here plays "
-            "on, and the rest comes when a new day begins ([metered] daily_bytes)"
+            f"today's {self._allowance.daily_bytes / 1e6:.0f} MB of this link are used up; what is here "
+            "plays on, and the rest comes when a new day begins ([metered] daily_bytes)"
         )
 
     def _look(self) -> None:

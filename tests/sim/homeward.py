@@ -54,6 +54,7 @@ class Box:
         self.spool = Spool()
         self.seen: dict[tuple[bytes, int], float] = {}
         self.envelopes: dict[bytes, tuple[int, bytes, list[TidAck]]] = {}
+        self._numbers: dict[bytes, Numbers] = {}
 
     def neighbours(self) -> list[Neighbour]:
         """Return who is heard."""
@@ -61,6 +62,11 @@ class Box:
 
     def waiting(self, seen_before_s: float) -> dict[bytes, Numbers]:
         """Return what waits here, of what came before some time."""
+        if seen_before_s == float("inf"):
+            for tid, held in self.spool.held.items():
+                if tid not in self._numbers:
+                    self._numbers[tid] = Numbers(sorted(held), [])
+            return self._numbers
         found: dict[bytes, Numbers] = {}
         for tid, held in self.spool.held.items():
             numbers = sorted(seq for seq in held if self.seen[tid, seq] <= seen_before_s)
@@ -72,6 +78,7 @@ class Box:
         """Spool pulses."""
         for item in self.spool.add(items):
             self.seen[item.tid, item.seq] = now
+            self._numbers.pop(item.tid, None)
 
     def hear(self, envelope: tuple[int, bytes, list[TidAck]]) -> None:
         """Apply an ack as the spool does: the newest of each ticket is kept."""
@@ -80,6 +87,7 @@ class Box:
             if known is None or known[0] < envelope[0]:
                 self.envelopes[item.tid] = envelope
             self.spool.settle(item)
+            self._numbers.pop(item.tid, None)
 
     def answer(self, digest: list[Held]) -> tuple[list[Held], list[tuple[int, bytes, list[TidAck]]]]:
         """Return what is lacking here of a digest, and the acks of its tickets."""
@@ -149,6 +157,8 @@ class Village:
         for box in self.boxes:
             box.switch_at = random.uniform(0, 4 * HOUR_S)
 
+        self._dirty = set(self.boxes)
+
     def run(self) -> None:
         """Let everybody watch for days, and then time pass until everything is home, four days at most."""
         now = 0
@@ -156,9 +166,9 @@ class Village:
             self._switch(now)
             if now % 60 == 0 and now < self.days * DAY_S:
                 self._watch(now)
-            if any(box.up for box in self.boxes) or any(box.said < NO_WAY for box in self.boxes):
-                self._slopes(now)
-                for box in self.boxes:
+            self._slopes(now)
+            if any(box.said < NO_WAY for box in self.boxes):
+                for box in self.boxes[now // TICK_S % 2 :: 2]:
                     if box.on and box.spool.count:
                         self._errand(box, now)
             elif now % OLD_EVERY_S == 0:
@@ -196,10 +206,13 @@ class Village:
             if box.switch_at <= now:  # four hours on, one off: at any time a fifth is away
                 box.on = not box.on
                 box.switch_at = now + self.random.uniform(0.5, 1.5) * HOUR_S * (4 if box.on else 1)
+                self._dirty |= {box, *box.near}
                 if not box.on:
                     box.said = NO_WAY
                     box.slope = Slope()
-            box.up = box.on and box.number in up
+            if box.up != (box.on and box.number in up):
+                box.up = not box.up
+                self._dirty.add(box)
 
     def _watch(self, now: float) -> None:
         day, time_s = divmod(now, DAY_S)
@@ -212,19 +225,25 @@ class Village:
                 box.take([SpooledPulse(tid, seq, b"", b"", 0, own=True)], now)
 
     def _slopes(self, now: float) -> None:
-        """Let everybody hear the others' numbers, every half second until nothing changes."""
+        """Let those who have heard a change look, and tell theirs, every half second until nothing changes."""
+        held: set[Box] = set()
         for step in range(int(TICK_S / STEP_S)):
-            heard = {box.number: [one.said for one in box.near if one.on] for box in self.boxes if box.on}
+            looking, self._dirty = [box for box in self._dirty if box.on], set()
             said = {
-                box.number: box.slope.look(heard[box.number], reaches=box.up, now=now + step * STEP_S)
-                for box in self.boxes
-                if box.on
+                box: box.slope.look(
+                    [one.said for one in box.near if one.on], reaches=box.up, now=now + step * STEP_S
+                )
+                for box in looking
             }
-            same = all(self.boxes[number].said == hops for number, hops in said.items())
-            for number, hops in said.items():
-                self.boxes[number].said = hops
-            if same:
-                return
+            for box, hops in said.items():
+                if hops != box.said:
+                    box.said = hops
+                    self._dirty |= {box, *box.near}
+                elif hops == NO_WAY and any(one.said < NO_WAY for one in box.near):
+                    held.add(box)  # for a while: it looks again
+            if not self._dirty:
+                break
+        self._dirty |= held
 
     def _errand(self, box: Box, now: float) -> None:
         if box.up:
@@ -234,7 +253,7 @@ class Village:
         choice = box.carrier.choose(box.neighbours(), box.said, now)
         if not choice.neighbours:
             return
-        waiting = box.waiting(now - choice.waited_ms / 1_000)
+        waiting = box.waiting(now - choice.waited_ms / 1_000 if choice.waited_ms else float("inf"))
         for chosen in choice.neighbours:
             other = self.boxes[chosen.port]
             offered = box.carrier.offer(other.key, waiting, now)
