@@ -22,7 +22,7 @@ from ..protocol.generation import Item
 from ..stick.disk import StickDisk
 from ..stick.exporter import Exporter
 from ..stick.freight import Cargo, Depot, Exported, Imported, Title
-from ..stick.importer import Importer
+from ..stick.importer import Importer, read_heads
 from .blocks.store import DiskStore
 from .box import clock_ms
 from .catalog.library import Library
@@ -69,6 +69,8 @@ class Ferry:
     def export(self, place: Path, titles: Sequence[str], report: Report) -> Exported:
         """Bring the stick at ``place`` up to date; without ``titles`` with all that are whole here.
 
+        What the stick knows of the catalog is learned first, so that an older box takes nothing back.
+
         Raises:
             UsageError: no such folder, ``not_whole``, or a box that knows no catalog yet.
             RefusedError: a title that is not listed.
@@ -76,6 +78,9 @@ class Ferry:
 
         """
         disk, exporter = self._disk(place), Exporter(self._depot)
+        if items := read_heads(disk, []):
+            with suppress(RemoteError):  # damaged, or keys that expired: they are written anew
+                self.take_heads(items)
         cargo = self._cargo(titles)
         self._work = exporter
         return exporter.run(disk, cargo, report)

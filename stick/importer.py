@@ -25,7 +25,7 @@ from .volume import sections
 GROUP_BLOCKS = 32
 """Held in memory at most, while they are pinned and put together."""
 BLOCKS_PER_TITLE = 400_000
-HEADS_LIMIT = 64
+HEADS_LIMIT = 8
 DAMAGED_LIMIT = 1_000
 
 
@@ -54,7 +54,7 @@ class Importer:
         damaged: list[Spoilt] = []
         index = self._index(disk, damaged)
         report("catalog and pulses", 0)
-        note = self._customs.take_heads(self._heads(disk, damaged))
+        note = self._customs.take_heads(read_heads(disk, damaged))
         settled, taken, satchel = self._pulses(disk, damaged)
         names = _chosen(index, disk, wanted)
         listed = self._customs.listed()
@@ -103,18 +103,6 @@ class Importer:
             message = f"{disk.folder} is an export of {index.name} ({peer_id(index.box)}) in the wrong folder"
             raise UsageError(message, reason="other_origin")
         return index
-
-    def _heads(self, disk: StickDisk, damaged: list[Spoilt]) -> list[Item]:
-        items: list[Item] = []
-        for name in disk.names(HEADS)[:HEADS_LIMIT]:
-            file = f"{HEADS}/{name}"
-            try:
-                items += unpack_bundle(disk.read(file, BUNDLE_LIMIT_BYTES) or b"")
-            except DamagedError as error:
-                damaged.append(Spoilt(error.name, error.why))
-            except RemoteError as error:
-                damaged.append(Spoilt(file, f"is damaged: {error}"))
-        return items
 
     def _pulses(self, disk: StickDisk, damaged: list[Spoilt]) -> tuple[int, int, Satchel]:
         satchel = Satchel(disk, self._depot.open_ack)
@@ -225,6 +213,20 @@ class _Taker:
             self._fresh.append(cid)
             if cid.codec == DAG_PB and (data := self._store.get(cid)) is not None:
                 todo += [link.cid for link in parse(cid, data).links]
+
+
+def read_heads(disk: StickDisk, damaged: list[Spoilt]) -> list[Item]:
+    """Read what a stick has of keys, catalog and manifests, nothing of it verified yet."""
+    items: list[Item] = []
+    for name in disk.names(HEADS)[:HEADS_LIMIT]:
+        file = f"{HEADS}/{name}"
+        try:
+            items += unpack_bundle(disk.read(file, BUNDLE_LIMIT_BYTES) or b"")
+        except DamagedError as error:
+            damaged.append(Spoilt(error.name, error.why))
+        except RemoteError as error:
+            damaged.append(Spoilt(file, f"is damaged: {error}"))
+    return items
 
 
 def _chosen(index: StickIndex | None, disk: StickDisk, wanted: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ from .disk import DamagedError, StickDisk
 POSTS = "pulses"
 ACKS = "acks"
 POSTS_LIMIT = 1_024
-POSTS_LIMIT_BYTES = 256 << 20
+POSTS_LIMIT_BYTES = 64 << 20
 POST_PULSES = 2_000
 ACKS_LIMIT_BYTES = 8 << 20
 KEPT_MS = 10 * DAY_MS

@@ -225,7 +225,7 @@ class Village:
                 box.take([SpooledPulse(tid, seq, b"", b"", 0, own=True)], now)
 
     def _slopes(self, now: float) -> None:
-        """Let those who have heard a change look, and tell theirs, every half second until nothing changes."""
+        """Let those who heard a change look and tell theirs, every half second until nothing changes."""
         held: set[Box] = set()
         for step in range(int(TICK_S / STEP_S)):
             looking, self._dirty = [box for box in self._dirty if box.on], set()

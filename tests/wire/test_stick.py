@@ -198,3 +198,21 @@ def test_a_folder_that_is_no_export_another_origins_and_a_title_not_there_are_on
     stranger = street.home("stranger")
     street.run("join", made["root"], "--home", stranger, settings=ALONE)
     street.run("import", stick, "--home", stranger).refused(2, "is an export of Coast", "does not follow")
+
+
+def test_an_older_box_that_writes_to_a_stick_takes_nothing_back(village: Village, tmp_path: Path) -> None:
+    street, town = village.street, village.town
+    for title in village.films:
+        street.must("keep", title, "--home", town.home)
+    street.must("export", tmp_path, "--home", town.home)
+    home = village.hut("hut4")
+    street.must("import", tmp_path, "--home", home)
+    street.must("origin", "retire", "hills", "--home", village.origin.home)
+    until(lambda: len(town.api("/api/titles")) == 1, 20)
+    street.must("export", tmp_path, "--home", town.home)
+    titles = next((tmp_path / "farcast").iterdir()) / "titles"
+    assert [path.name for path in titles.iterdir()] == ["sea"]
+    older = street.must("export", tmp_path, "--home", home)
+    assert [(one["title"], one["written_bytes"]) for one in older["titles"]] == [("sea", 0)]
+    assert [path.name for path in titles.iterdir()] == ["sea"]
+    street.run("export", tmp_path, "hills", "--home", home).refused(1, "no title 'hills'")

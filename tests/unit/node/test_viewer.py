@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import json
@@ -17,7 +18,7 @@ from farcast.node.viewer import Viewer
 from farcast.origin.keys import init
 from farcast.protocol.directory import Endpoint
 from farcast.protocol.errors import UsageError
-from farcast.protocol.ports import SpooledPulse
+from farcast.protocol.ports import Cost, SpooledPulse, TierName
 from farcast.protocol.pulse import read_pulse
 from farcast.tests.unit.origin.mint import Viewer as Watcher
 
@@ -96,10 +97,11 @@ async def test_a_metered_node_says_what_today_has_cost(root: bytes, tmp_path: Pa
         assert viewer.desk.status()["metered"] == {"used_bytes": 12_000_000, "daily_bytes": 500_000_000}
         assert ration.sentence() == "12 of 500 MB today"
         assert not viewer.fetcher.spent()
-        assert all(tier.metered for tier in viewer._tiers()[:2])
+        paid = [viewer.fetcher._ways[tier] for tier in (TierName.CDN, TierName.RELAY)]
+        assert [way.cost for way in paid] == [Cost.METERED] * 2
         await ration.take(463_000_000, first=False)
         assert "today's 500 MB of this link are used up" in viewer.fetcher.spent()
-        assert all(not tier.sources() for tier in viewer._tiers()[:2])
+        assert [way.tier.sources() for way in paid] == [()] * 2
 
 
 async def test_the_desk_of_an_empty_catalog_says_no_clearly_and_changes_nothing(
