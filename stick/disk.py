@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,8 @@ NAMES_LIMIT = 20_000
 _DRAFT = ".part"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOST = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOTCONN, errno.ESHUTDOWN)
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""A stranger's stick may have a pipe in the place of a file: opening it must not wait."""
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -63,8 +66,9 @@ class StickDisk:
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder, in order; none where there is no such folder."""
+        path = self._path(folder)
         try:
-            found = sorted(entry.name for entry in (self.folder / folder).iterdir())
+            found = sorted(entry.name for entry in path.iterdir())
         except FileNotFoundError:
             self._look(folder)
             return []
@@ -74,8 +78,9 @@ class StickDisk:
 
     def size(self, name: str) -> int | None:
         """Return a file's size in bytes, None where it is missing."""
+        path = self._path(name)
         try:
-            return (self.folder / name).stat().st_size
+            return path.stat().st_size
         except FileNotFoundError:
             self._look(name)
             return None
@@ -94,10 +99,15 @@ class StickDisk:
 
     def open(self, name: str) -> BinaryIO:
         """Open a file to read; raises ``DamagedError`` where only this one cannot be."""
+        path = self._path(name)
         try:
-            return (self.folder / name).open("rb")
+            file = os.fdopen(os.open(path, _READ), "rb")
         except OSError as error:
             raise self._unreadable(name, error) from error
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise DamagedError(name, "is no file")
+        return file
 
     def piece(self, file: BinaryIO, name: str, size_bytes: int) -> bytes:
         """Read from an open file; raises ``DamagedError`` where only that place cannot be read."""
@@ -109,7 +119,7 @@ class StickDisk:
     def write(self, name: str, pieces: Iterable[bytes]) -> None:
         """Write a file whole and durably in the place of an older one."""
         self._look(name)
-        path = self.folder / name
+        path = self._path(name)
         draft = path.with_name(f".{path.name}{_DRAFT}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,9 +148,9 @@ class StickDisk:
     def remove(self, name: str) -> None:
         """Delete a file or a folder with all that is in it, present or not."""
         self._look(name)
-        path = self.folder / name
+        path = self._path(name)
         try:
-            if path.is_dir() and not path.is_symlink():
+            if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
@@ -150,7 +160,7 @@ class StickDisk:
     def tidy(self, folder: str) -> None:
         """Delete the drafts that a writing which broke off left in a folder."""
         with suppress(OSError):
-            for path in (self.folder / folder).glob(f".*{_DRAFT}"):
+            for path in self._path(folder).glob(f".*{_DRAFT}"):
                 path.unlink(missing_ok=True)
 
     def free_bytes(self) -> int:
@@ -167,6 +177,24 @@ class StickDisk:
             "make room or name fewer titles. What was whole on it stays"
         )
         return StoreFullError(message, reason="stick_full")
+
+    def _path(self, name: str) -> Path:
+        """Return where a file lies.
+
+        Raises:
+            UsageError: ``bad_stick`` where a link is on the way: it would lead off the stick.
+
+        """
+        path = self.place
+        try:
+            for part in (FOLDER, self.folder.name, *name.split("/")):
+                path = path / part
+                if path.is_symlink():
+                    message = f"{path} is a link, which a stick of ours never has; look at it and remove it"
+                    raise UsageError(message, reason="bad_stick")
+        except OSError as error:
+            raise self._failed(name, error) from error
+        return path
 
     def _look(self, name: str) -> None:
         """Raise where the stick is not there any more."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -167,3 +169,26 @@ def test_a_title_that_is_not_whole_is_not_begun(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="sea is not whole here; `farcast keep sea`"):
             town.export(stick)
         assert not any(stick.iterdir())
+
+
+def test_a_stick_with_links_and_pipes_leads_nowhere_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    stick, elsewhere = tmp_path / "stick", tmp_path / "elsewhere"
+    stick.mkdir()
+    (elsewhere / "diary").mkdir(parents=True)
+    with houses(tmp_path, "town", "hut") as (town, hut):
+        town.make("sea")
+        town.export(stick)
+        folder = town.disk(stick).folder
+        (folder / "acks").unlink(missing_ok=True)
+        os.mkfifo(folder / "acks")
+        (folder / "titles" / "sea" / "0001.car").unlink()
+        os.mkfifo(folder / "titles" / "sea" / "0001.car")
+        done = hut.bring(stick, town)
+        assert {one.file for one in done.damaged} == {"acks", "titles/sea/0001.car"}
+        shutil.rmtree(folder / "titles")
+        (folder / "titles").symlink_to(elsewhere)
+        for work in (lambda: town.export(stick), lambda: hut.bring(stick, town)):
+            with pytest.raises(UsageError, match="titles is a link") as caught:
+                work()
+            assert caught.value.reason == "bad_stick"
+        assert [path.name for path in elsewhere.iterdir()] == ["diary"], "nothing was written or deleted"
