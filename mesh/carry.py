@@ -27,6 +27,10 @@ TURN_S = 1_800.0
 """How long one neighbour is the one, of those as near; after a failure it is passed over so long."""
 AGAIN_S, AGAIN_LIMIT_S = 15.0, 240.0
 """A ticket of which nothing is new is told again after so long, because its ack may have come."""
+SOON_S, SOON_LIMIT_S = 8.0, 30.0
+"""The same while a way is open: what is acked soon is not sent twice when the way changes."""
+NEWS_S = 120.0
+"""A ticket that grew is told again after so long: a few pulses pay for one comparison and one ticket."""
 ROUND_TIDS = 64
 SPANS_TOLD = 4_000
 """In one digest: 64 KiB hold more, in the longest form."""
@@ -39,6 +43,7 @@ PulseKey = tuple[bytes, int]
 
 class _Told(NamedTuple):
     numbers: tuple[int, int, int]
+    at: float
     again_at: float
     pause_s: float
 
@@ -78,14 +83,22 @@ class Carrier:
 
         return Choice(sorted(well or near, key=rank)[:1], 0)
 
-    def offer(self, key: bytes, waiting: Mapping[bytes, Numbers], now: float) -> list[Held]:
+    def offer(
+        self, key: bytes, waiting: Mapping[bytes, Numbers], now: float, *, is_open: bool = False
+    ) -> list[Held]:
         """Return what to tell neighbour ``key`` of ``waiting`` now; it counts as told.
+
+        With ``is_open`` it is on a way home that is open now.
 
         Tickets it never heard of and those that grew come first, then those told longest ago.
         """
+        first_s, limit_s = (SOON_S, SOON_LIMIT_S) if is_open else (AGAIN_S, AGAIN_LIMIT_S)
         told = self._memory(key).told
         news = [
-            tid for tid, numbers in waiting.items() if tid not in told or told[tid].numbers != _sum(numbers)
+            tid
+            for tid, numbers in waiting.items()
+            if (known := told.get(tid)) is None
+            or (known.numbers != _sum(numbers) and known.at + NEWS_S <= now)
         ]
         fresh = set(news)
         old = [
@@ -96,13 +109,20 @@ class Carrier:
         offered: list[Held] = []
         spans = 0
         for tid in (news + old)[:ROUND_TIDS]:
-            item = held(tid, waiting[tid].all, waiting[tid].twins)
+            numbers, at = waiting[tid], now
+            if tid not in fresh and told[tid].numbers != _sum(numbers):  # its news has to wait, its ack not
+                last, at = told[tid].numbers[1], told[tid].at
+                numbers = Numbers(
+                    [n for n in numbers.all if n <= last], [n for n in numbers.twins if n <= last]
+                )
+            item = held(tid, numbers.all, numbers.twins)
             spans += len(item.spans) + len(item.twins)
             if offered and spans > SPANS_TOLD:
                 break
-            offered.append(item)
-            pause_s = AGAIN_S if tid in fresh else min(told[tid].pause_s * 2, AGAIN_LIMIT_S)
-            told[tid] = _Told(_sum(waiting[tid]), now + pause_s, pause_s)
+            if item.spans:
+                offered.append(item)
+            pause_s = first_s if tid in fresh else min(told[tid].pause_s * 2, limit_s)
+            told[tid] = _Told(_sum(numbers), at, now + pause_s, pause_s)
             told.move_to_end(tid)
         while len(told) > REMEMBERED_TIDS:
             told.popitem(last=False)

@@ -85,11 +85,11 @@ class Porter:
         waiting = await asyncio.to_thread(self._spool.numbers, now_ms - PROMISE_MS, seen_before_ms)
         async with asyncio.TaskGroup() as tasks:
             for neighbour in choice.neighbours:
-                tasks.create_task(self._deal(neighbour, waiting))
+                tasks.create_task(self._deal(neighbour, waiting, is_open=not choice.waited_ms))
 
-    async def _deal(self, neighbour: Neighbour, waiting: Mapping[bytes, Numbers]) -> None:
+    async def _deal(self, neighbour: Neighbour, waiting: Mapping[bytes, Numbers], *, is_open: bool) -> None:
         source = neighbour.source
-        offered = self._carrier.offer(neighbour.key, waiting, time.monotonic())
+        offered = self._carrier.offer(neighbour.key, waiting, time.monotonic(), is_open=is_open)
         if offered:
             try:
                 lacking = await self._compare(source, offered)

@@ -99,7 +99,7 @@ class Ration:
             self._refused.labels("first" if first else "blocks").inc()
             raise RefusedError(self._used_up(), status=429, retry_after_s=60, reason="budget_spent")
         try:
-            await self._grant()
+            await self._grant(first=first)
         except BaseException:
             self._allowance.settle(size_bytes, 0)
             raise
@@ -135,15 +135,18 @@ class Ration:
         if self._allowance.look(self._clock_ms(), self._now_s(), self.proven_ms()):
             self._granted_bytes = 0  # nothing of the new day is written down yet
 
-    async def _grant(self) -> None:
-        """Have what is set aside written down before any of it is spent."""
+    async def _grant(self, *, first: bool) -> None:
+        """Have what is set aside written down before any of it is spent.
+
+        Blocks are never granted of what is kept for checkpoint and pulses: a crash leaves that whole.
+        """
         if self._allowance.used_bytes <= self._granted_bytes:
             return
         async with self._lock:
             used = self._allowance.used_bytes
             if used > self._granted_bytes:
                 more = max(self._allowance.daily_bytes // GRANT_SHARE, GRANT_LEAST_BYTES)
-                granted = min(used + more, max(self._allowance.daily_bytes, used))
+                granted = used + min(more, self._allowance.left_bytes(first=first))
                 await asyncio.to_thread(self._write, granted)
                 self._granted_bytes = granted
 

@@ -307,6 +307,18 @@ class DiskSpool(Spool):
             found = {entry for tid in tids if (entry := self._acks.envelope(tid))}
         return [data for _, data in sorted(found, reverse=True)]
 
+    def acks_of(self, held: Iterable[Held]) -> list[bytes]:
+        """Return the signed acks that cover any of these pulses, each once, newest first."""
+        with self._lock:
+            found = {
+                entry
+                for item in held
+                if (ack := self._acks.known(item.tid)) is not None
+                and any(covers(ack, seq) for seq in item.numbers())
+                and (entry := self._acks.envelope(item.tid))
+            }
+        return [data for _, data in sorted(found, reverse=True)]
+
     def expire(self, now_ms: int) -> int:
         """Let go what is older than nine days, own pulses excepted; returns foreign pulses dropped.
 

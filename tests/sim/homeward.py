@@ -13,7 +13,7 @@ from typing import NamedTuple
 from farcast.mesh.carry import Carrier
 from farcast.mesh.neighbours import Neighbour
 from farcast.mesh.slope import Slope
-from farcast.protocol.batch import Ack, TidAck
+from farcast.protocol.batch import Ack, TidAck, covers
 from farcast.protocol.codec import encode
 from farcast.protocol.digest import MAX_ACKS, Digest, Held, Lacking, Numbers, missing
 from farcast.protocol.ports import SpooledPulse
@@ -99,7 +99,8 @@ class Box:
                 here |= dict.fromkeys(range(1, ack.upto + 1), 1) | dict.fromkeys(ack.extra, 1)
             if (wish := missing(item, here, TICKET_ROOM)) is not None:
                 lacking.append(wish)
-            if (envelope := self.envelopes.get(item.tid)) is not None:
+            if ack is not None and any(covers(ack, seq) for seq in item.numbers()):
+                envelope = self.envelopes[item.tid]
                 acks[envelope[0]] = envelope
         return lacking, [acks[number] for number in sorted(acks, reverse=True)[:MAX_ACKS]]
 
@@ -158,6 +159,8 @@ class Village:
             box.switch_at = random.uniform(0, 4 * HOUR_S)
 
         self._dirty = set(self.boxes)
+        self._shortest: dict[int, int] | None = None
+        self._hops: dict[tuple[bytes, int], int] = {}
 
     def run(self) -> None:
         """Let everybody watch for days, and then time pass until everything is home, four days at most."""
@@ -167,11 +170,7 @@ class Village:
             if now % 60 == 0 and now < self.days * DAY_S:
                 self._watch(now)
             self._slopes(now)
-            if any(box.said < NO_WAY for box in self.boxes):
-                for box in self.boxes[now // TICK_S % 2 :: 2]:
-                    if box.on and box.spool.count:
-                        self._errand(box, now)
-            elif now % OLD_EVERY_S == 0:
+            if any(box.said < NO_WAY for box in self.boxes) or now % OLD_EVERY_S == 0:
                 for box in self.boxes:
                     if box.on and box.spool.count:
                         self._errand(box, now)
@@ -185,20 +184,14 @@ class Village:
         return sum(self.sent.values())
 
     def least_bytes(self) -> int:
-        """One copy of each pulse, and of its ticket with its first one, a hop on the shortest path.
+        """One copy of each pulse for each hop, and of its ticket with it once a day and hop.
 
-        The path is from its maker to the door by which it came, with everybody on.
+        The path is the shortest that there was when it left its maker, of all to any box with an uplink.
         """
-        total = 0
-        far: dict[int, dict[int, int]] = {}
-        tickets: dict[tuple[bytes, int], int] = {}
-        for key, by in self.origin.came_by.items():
-            if by not in far:
-                far[by] = _distances(self.boxes[by])
-            hops = far[by][self.made[key].maker]
-            total += PULSE_BYTES * hops
-            tickets[key[0], by] = hops
-        return total + TICKET_BYTES * sum(tickets.values())
+        tickets: dict[bytes, int] = {}
+        for key, hops in self._hops.items():
+            tickets[key[0]] = max(tickets.get(key[0], 0), hops)
+        return PULSE_BYTES * sum(self._hops.values()) + TICKET_BYTES * sum(tickets.values())
 
     def _switch(self, now: float) -> None:
         up = {door.number for start, door in self.openings if start <= now < start + HOUR_S}
@@ -207,12 +200,14 @@ class Village:
                 box.on = not box.on
                 box.switch_at = now + self.random.uniform(0.5, 1.5) * HOUR_S * (4 if box.on else 1)
                 self._dirty |= {box, *box.near}
+                self._shortest = None
                 if not box.on:
                     box.said = NO_WAY
                     box.slope = Slope()
             if box.up != (box.on and box.number in up):
                 box.up = not box.up
                 self._dirty.add(box)
+                self._shortest = None
 
     def _watch(self, now: float) -> None:
         day, time_s = divmod(now, DAY_S)
@@ -256,20 +251,31 @@ class Village:
         waiting = box.waiting(now - choice.waited_ms / 1_000 if choice.waited_ms else float("inf"))
         for chosen in choice.neighbours:
             other = self.boxes[chosen.port]
-            offered = box.carrier.offer(other.key, waiting, now)
+            offered = box.carrier.offer(other.key, waiting, now, is_open=not choice.waited_ms)
             if not offered:
                 continue
             lacking, acks = other.answer(offered)
             self.sent["digests"] += len(encode(Digest(1, offered)))
             self.sent["answers"] += len(encode(Lacking(1, lacking, [data for _, data, _ in acks])))
             wanted = box.carrier.wanted(other.key, offered, lacking)
-            items = [box.spool.held[tid][seq] for tid, seq in wanted]
+            held = box.spool.held  # an ack of the round may have come meanwhile
+            items = [held[tid][seq] for tid, seq in wanted if seq in held.get(tid, ())]
             if items:
+                self._note_hops(box, items)
                 tickets = len({item.tid for item in items})
-                self.sent["posts"] += POST_BYTES + PULSE_BYTES * len(items) + TICKET_BYTES * tickets
+                self.sent["pulses"] += PULSE_BYTES * len(items)
+                self.sent["tickets"] += POST_BYTES + TICKET_BYTES * tickets
                 other.take([item._replace(own=False) for item in items], now)
             for envelope in acks:
                 box.hear(envelope)
+
+    def _note_hops(self, box: Box, items: list[SpooledPulse]) -> None:
+        """Note how far the nearest uplink is from the maker of pulses that leave it for the first time."""
+        if self._shortest is None:
+            self._shortest = _distances(*(one for one in self.boxes if one.up))
+        for item in items:
+            if item.own:
+                self._hops.setdefault((item.tid, item.seq), self._shortest.get(box.number, 0))
 
 
 def _placed(random: Random, count: int) -> list[Box]:
@@ -289,12 +295,13 @@ def _placed(random: Random, count: int) -> list[Box]:
         reach *= 1.02
 
 
-def _distances(start: Box) -> dict[int, int]:
-    found, todo = {start.number: 0}, deque([start])
+def _distances(*starts: Box) -> dict[int, int]:
+    """Return the hops to every box that is on, from the nearest of some."""
+    found, todo = {box.number: 0 for box in starts}, deque(starts)
     while todo:
         box = todo.popleft()
         for other in box.near:
-            if other.number not in found:
+            if other.on and other.number not in found:
                 found[other.number] = found[box.number] + 1
                 todo.append(other)
     return found

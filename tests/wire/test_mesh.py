@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from farcast.mesh import mdns
+from farcast.mesh import carry, mdns
 from farcast.mesh.discovery import Discovery
 from farcast.mesh.link import GROUP_IPV4
 from farcast.mesh.porter import Porter
@@ -232,7 +232,10 @@ def a_days_pulses(count: int) -> list[SpooledPulse]:
     ]
 
 
-async def test_pulses_go_to_a_neighbour_and_the_ack_comes_back_and_prunes(tmp_path: Path) -> None:
+async def test_pulses_go_to_a_neighbour_and_the_ack_comes_back_and_prunes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carry, "NEWS_S", 0.0)
     presence_port = free_port()
     with disks(tmp_path / "viewer") as (_, mine), disks(tmp_path / "neighbour") as (store, theirs):
         home = Home(store, theirs, Identity(b"\x02" * 32))

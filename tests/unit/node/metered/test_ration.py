@@ -127,5 +127,5 @@ def test_the_budget_is_a_setting_with_a_size_and_none_means_no_meter(tmp_path: P
     (tmp_path / "settings.toml").write_text('[metered]\ndaily_bytes = "500 MB"\n')
     assert Settings.load(tmp_path, {}).metered.daily_bytes == 500_000_000
     assert Settings.load(None, {}).metered.daily_bytes == 0
-    with pytest.raises(UsageError, match=r"metered\.daily_bytes"):
+    with pytest.raises(UsageError, match="METERED_DAILY_BYTES"):
         Settings.load(None, {"FARCAST_METERED_DAILY_BYTES": "-1"})

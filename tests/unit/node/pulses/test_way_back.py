@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from farcast.mesh import carry
 from farcast.mesh.carry import PATIENCE_MS
 from farcast.node.pulses import spool as spool_module
 from farcast.origin.pulses.evidence import Evidence
@@ -33,6 +34,12 @@ SHELF = Shelf()
 FILM = SHELF.add("film", {"ann": 10_000})
 NOON = (FIRST_DAY + 2) * DAY_MS + 12 * 3_600_000
 DAYS = range(FIRST_DAY, FIRST_DAY + 30)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let carriers tell what is new at once; their time is not the country's."""
+    monkeypatch.setattr(carry, "NEWS_S", 0.0)
 
 
 @pytest.fixture
