@@ -109,9 +109,10 @@ class Carrier:
         offered: list[Held] = []
         spans = 0
         for tid in (news + old)[:ROUND_TIDS]:
-            numbers, at = waiting[tid], now
+            numbers = waiting[tid]
+            at = now if tid in fresh else told[tid].at
             if tid not in fresh and told[tid].numbers != _sum(numbers):  # its news has to wait, its ack not
-                last, at = told[tid].numbers[1], told[tid].at
+                last = told[tid].numbers[1]
                 numbers = Numbers(
                     [n for n in numbers.all if n <= last], [n for n in numbers.twins if n <= last]
                 )

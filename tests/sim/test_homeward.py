@@ -14,4 +14,4 @@ def test_every_pulse_comes_home_once_for_little_more_than_one_copy_a_hop(seed: i
     assert len(village.made) > 10_000
     assert set(village.origin.came_by) == set(village.made), "every pulse, each once"
     assert village.total_bytes <= 1.3 * village.least_bytes(), village.sent
-    assert village.sent["posts"] >= village.least_bytes() * 0.9, "the bound is near"
+    assert village.sent["pulses"] >= village.least_bytes() * 0.9, "the bound is near"

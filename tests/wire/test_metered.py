@@ -36,7 +36,7 @@ def test_a_days_budget_is_a_hard_stop_and_what_comes_first_still_comes(tmp_path:
         street.must("join", link, "--home", street.home("viewer"))
         viewer = street.start("viewer", "run", settings=metered)
         until(lambda: len(viewer.api("/api/titles")) == 2, 30)
-        assert viewer.api("/api/status")["verdict"].endswith(" of 8 MB today")
+        until(lambda: viewer.api("/api/status")["verdict"].endswith(" of 8 MB today"))
         answers = [play(viewer, at) for at in range(SEGMENTS)]
         played = [answer.body for answer in answers if answer.status == 200]
         assert played == [*film.values()][: len(played)]
@@ -55,7 +55,7 @@ def test_a_days_budget_is_a_hard_stop_and_what_comes_first_still_comes(tmp_path:
         viewer = street.start("viewer", "run", settings=metered)
         assert play(viewer, 0).body == film["v0/seg-00000.m4s"], "what is here plays on"
         assert play(viewer, SEGMENTS - 1).status == 503
-        assert "used up" in viewer.api("/api/status")["verdict"]
+        until(lambda: "used up" in viewer.api("/api/status")["verdict"])
         street.must("origin", "retire", "short", "--home", home)
         until(lambda: len(viewer.api("/api/titles")) == 1, 20)
         assert sum(meter.sent_bytes.values()) == sent, "the catalog came, and no block"

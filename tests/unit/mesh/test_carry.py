@@ -64,10 +64,10 @@ def test_what_is_new_is_told_at_once_and_what_is_not_ever_more_rarely() -> None:
     carrier = Carrier()
     times = [now for now in range(1_000) if carrier.offer(b"a", waiting(3), float(now))]
     assert times == [0, 15, 45, 105, 225, 465, 705, 945]
-    assert carrier.offer(b"a", waiting(4), 945.0 + module.NEWS_S - 1) == [], "a few at a time"
-    assert carrier.offer(b"a", waiting(4), 945.0 + module.NEWS_S) == [held(ticket(0), range(1, 5))]
-    assert carrier.offer(b"a", waiting(4), 946.0 + module.NEWS_S) == []
-    assert carrier.offer(b"b", waiting(4), 946.0 + module.NEWS_S) == [held(ticket(0), range(1, 5))]
+    assert carrier.offer(b"a", waiting(4), 946.0) == [held(ticket(0), range(1, 5))]
+    assert carrier.offer(b"a", waiting(5), 946.0 + module.NEWS_S - 1) == [held(ticket(0), range(1, 5))]
+    assert carrier.offer(b"a", waiting(5), 946.0 + module.NEWS_S) == [held(ticket(0), range(1, 6))]
+    assert carrier.offer(b"b", waiting(4), 947.0) == [held(ticket(0), range(1, 5))]
 
 
 def test_on_an_open_way_acks_are_asked_for_soon_and_news_waits_until_it_is_worth_a_post() -> None:

@@ -99,7 +99,7 @@ async def test_a_metered_node_says_what_today_has_cost(root: bytes, tmp_path: Pa
         assert not viewer.fetcher.spent()
         paid = [viewer.fetcher._ways[tier] for tier in (TierName.CDN, TierName.RELAY)]
         assert [way.cost for way in paid] == [Cost.METERED] * 2
-        await ration.take(463_000_000, first=False)
+        await ration.take(467_000_000, first=False)
         assert "today's 500 MB of this link are used up" in viewer.fetcher.spent()
         assert [way.tier.sources() for way in paid] == [()] * 2
 

@@ -187,7 +187,7 @@ async def test_what_a_neighbour_has_is_never_sent_to_it_again(country: Country) 
     for _ in range(3):
         await ann.porter.errand()
         await bob.porter.errand()
-    assert country.requests == [], "a way may come within the day"
+    assert {path for _, _, path, _ in country.requests} == {"/v1/beacons"}, "a way may come within the day"
     for _ in range(3):
         country.now_ms += PATIENCE_MS
         await ann.porter.errand()
