@@ -23,7 +23,12 @@ def test_a_days_budget_is_a_hard_stop_and_what_comes_first_still_comes(tmp_path:
     street, port, random = Street(tmp_path), free_port(), Random(3)
     meter, home = Meter(port), street.home("origin")
     listen = {"FARCAST_LISTEN_PORT": str(port), "FARCAST_NETWORK_ANNOUNCE": f"127.0.0.1:{port}"}
-    metered = {"FARCAST_METERED_DAILY_BYTES": str(DAILY), "FARCAST_MESH_ENABLED": "false"}
+    metered = {
+        "FARCAST_METERED_DAILY_BYTES": str(DAILY),
+        "FARCAST_MESH_ENABLED": "false",
+        "FARCAST_CATALOG_POLL_S": "6",
+        "FARCAST_CATALOG_IDLE_POLL_S": "6",
+    }
     try:
         street.must("origin", "init", "--endpoint", f"127.0.0.1:{port}", "--cdn", meter.url, "--home", home)
         books = office(home)
