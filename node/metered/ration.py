@@ -19,7 +19,7 @@ from ..home import write_whole
 from .allowance import DAY_MS, Allowance, Record
 
 GRANT_SHARE = 100
-GRANT_LEAST_BYTES = 1_000_000
+GRANT_LEAST_BYTES = 64 << 10
 KEEP_S = 300.0
 """The clock is written down so often though nothing is spent."""
 
