@@ -19,7 +19,7 @@ def play(viewer: Box, at: int) -> Answered:
     return ask(viewer.local, "GET", f"/{viewer.token}/watch/long/v0/seg-{at:05d}.m4s")
 
 
-def test_a_days_budget_is_a_hard_stop_and_what_comes_first_still_comes(tmp_path: Path) -> None:
+def test_a_days_budget_is_a_hard_stop_and_a_restart_gives_nothing(tmp_path: Path) -> None:
     street, port, random = Street(tmp_path), free_port(), Random(3)
     meter, home = Meter(port), street.home("origin")
     listen = {"FARCAST_LISTEN_PORT": str(port), "FARCAST_NETWORK_ANNOUNCE": f"127.0.0.1:{port}"}
@@ -60,10 +60,8 @@ def test_a_days_budget_is_a_hard_stop_and_what_comes_first_still_comes(tmp_path:
         viewer = street.start("viewer", "run", settings=metered)
         assert play(viewer, 0).body == film["v0/seg-00000.m4s"], "what is here plays on"
         assert play(viewer, SEGMENTS - 1).status == 503
-        until(lambda: "used up" in viewer.api("/api/status")["verdict"])
-        street.must("origin", "retire", "short", "--home", home)
-        until(lambda: len(viewer.api("/api/titles")) == 1, 20)
-        assert sum(meter.sent_bytes.values()) == sent, "the catalog came, and no block"
+        assert viewer.api("/api/status")["metered"]["used_bytes"] >= used
+        assert sum(meter.sent_bytes.values()) == sent, "no block was asked for"
     finally:
         street.close()
         meter.close()
