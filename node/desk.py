@@ -256,11 +256,14 @@ class Desk:
             return "The disk is full: what is here plays, and nothing new is kept"
         if not viewer.courier.reachable and viewer.courier.allowed:
             return "Offline: no relay or origin answers; neighbours and the satellite still serve"
+        return f"Plays, but nothing is counted: {why}" if (why := self._uncounted()) else ""
+
+    def _uncounted(self) -> str:
+        """Say why viewing does not count; empty where it does."""
+        viewer = self._viewer
         if viewer.wallet.ended:
-            return "Plays, but nothing is counted: this account has been revoked; ask the origin why"
-        if viewer.no_ticket and not viewer.tickets:
-            return f"Plays, but nothing is counted: {viewer.no_ticket}"
-        return ""
+            return "this account has been revoked; ask the origin why"
+        return "" if viewer.tickets else viewer.no_ticket
 
     def _waits(self) -> str:
         """Say how much viewing waits for an uplink and since when; empty where it is on its way."""

@@ -96,14 +96,13 @@ class Viewer:
         self.no_ticket = ""  # why the last try to get tickets failed
         self._digests: dict[str, bytes] = {}
         self.replica = Replica(home.path / "catalog", self._keyring)
-        if box.ration is not None:
-            box.ration.proven_ms = lambda: self.replica.signed_ms
         self.library = Library(self.replica, box.store, self._keyring)
         self.discovery: Discovery | None = None
         self.antenna: Antenna | None = None
         ladder = Ladder(_tuning(settings))
         self.fetcher = Fetcher(box.store, self._tiers(), box.registry, ladder=ladder, network=box.links.name)
         if box.ration is not None:
+            box.ration.proven_ms = lambda: self.replica.signed_ms
             self.fetcher.spent = box.ration.refusal
         self.wallet = Wallet(home.path / "wallet.db")
         self.heartbeat = Heartbeat(
