@@ -158,7 +158,7 @@ class Village:
         for box in self.boxes:
             box.switch_at = random.uniform(0, 4 * HOUR_S)
 
-        self._dirty = set(self.boxes)
+        self._dirty: set[Box] = set(self.boxes)
         self._shortest: dict[int, int] | None = None
         self._hops: dict[tuple[bytes, int], int] = {}
 
@@ -223,7 +223,7 @@ class Village:
         """Let those who heard a change look and tell theirs, every half second until nothing changes."""
         held: set[Box] = set()
         for step in range(int(TICK_S / STEP_S)):
-            looking, self._dirty = [box for box in self._dirty if box.on], set()
+            looking, self._dirty = [box for box in self._dirty if box.on], set[Box]()
             said = {
                 box: box.slope.look(
                     [one.said for one in box.near if one.on], reaches=box.up, now=now + step * STEP_S

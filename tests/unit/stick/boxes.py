@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -46,9 +46,7 @@ class House:
         self.spool = DiskSpool(folder / "spool.db", CollectorRegistry())
         self.titles: dict[str, Title] = {}
         self.heads: list[Item] = []
-        self.depot = Depot(
-            self.store, self.spool, lambda data: open_ack(data, [INTAKE.key]), lambda: SIGNED_MS
-        )
+        self.depot = Depot(self.store, self.spool, _open_ack, lambda: SIGNED_MS)
 
     def close(self) -> None:
         """Let go of the disk."""
@@ -127,15 +125,19 @@ class House:
         return SIGNED_MS
 
 
+def _open_ack(data: bytes) -> Ack:
+    return open_ack(data, [INTAKE.key])
+
+
 def _good(data: bytes) -> Ack | None:
     try:
-        return open_ack(data, [INTAKE.key])
+        return _open_ack(data)
     except RemoteError:
         return None
 
 
 @contextmanager
-def houses(folder: Path, *names: str) -> Iterator[list[House]]:
+def houses(folder: Path, *names: str) -> Generator[list[House]]:
     """Yield boxes that are closed at the end."""
     made = [House(folder / name) for name in names]
     try:
