@@ -231,7 +231,7 @@ def test_the_address_of_a_database_is_left_out(world: World, tmp_path: Path) -> 
     )
     (source / "settings.toml").chmod(0o600)
     office = open_office(world.home)  # opened with the settings of before; the file is what is copied
-    office.home = source
+    office.backups.home = source
     try:
         office.backups.backup(str(file), PASSPHRASE, progress=quiet)
     finally:
