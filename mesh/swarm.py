@@ -140,9 +140,7 @@ class Swarm:
         """Hear that a partner is gone."""
         partner = self._partners.pop(key, None)
         if partner is not None:
-            for block in [*partner.asked]:
-                self._give_back(block)
-            self._shuffled = False
+            self._let_go(partner)
         self._plan(now)
 
     # -- what partners say
@@ -424,6 +422,9 @@ class Swarm:
         if len(self._banned) > BANNED_LIMIT:
             self._banned.popitem(last=False)
         self._moves.append(Cut(partner.key, reason))
+        self._let_go(partner)
+
+    def _let_go(self, partner: Partner) -> None:
         for block in [*partner.asked]:
             if not self._checking(block):
                 self._give_back(block)
@@ -450,8 +451,13 @@ class Swarm:
             if job is None:
                 self._hurry(ready, block, since, now)
             elif now - job.at >= URGENT_PATIENCE_S and not self._begun(block) and not self._checking(block):
-                better = self._least(one for one in ready if one.held[block] and one.key != job.giver)
-                if better is not None and (better.key or not job.claimed):
+                better = self._least(
+                    one for one in ready if one.held[block] and one.key not in (job.giver, UPLINK)
+                )
+                late_s = 2 * self._partners[job.giver].pace_s
+                if better is None and not job.claimed and now - job.at >= late_s:
+                    better = next((one for one in ready if not one.key), None)
+                if better is not None:
                     self._move(block, better, now)
 
     def _hurry(self, ready: list[Partner], block: int, since: float, now: float) -> None:
@@ -499,9 +505,9 @@ class Swarm:
         if self._mine or self._others or any(one.offers and one.has_room for one in ready):
             return
         for block, job in [*self._jobs.items()]:
-            giver = self._partners[job.giver]
-            if now - job.at < STEAL_S or self._checking(block) or not giver.key:
+            if now - job.at < STEAL_S or self._checking(block) or not job.giver:
                 continue
+            giver = self._partners[job.giver]
             others = [
                 one for one in ready if one.held[block] and one is not giver and one.has_room and one.key
             ]

@@ -47,6 +47,8 @@ class Node:
 
     def pump(self) -> None:
         """Carry out what the swarm decided."""
+        if not self.swarm.lacks and self.done_at is None:
+            self.done_at = self.lan.now
         moves = self.swarm.take()
         while moves:
             for move in moves:
@@ -62,7 +64,7 @@ class Node:
             self.swarm.tick(self.lan.now)
             self.pump()
 
-    def _do(self, move: Move) -> None:
+    def _do(self, move: Move) -> None:  # noqa: C901 - one case a move
         lan, now = self.lan, self.lan.now
         match move:
             case Ask(peer, block, parts, urgent):
@@ -127,8 +129,6 @@ class Node:
         else:
             self.repeats[unit] += 1
         self.pump()
-        if not self.swarm.lacks and self.done_at is None:
-            self.done_at = self.lan.now
 
 
 class Lan:
@@ -153,7 +153,7 @@ class Lan:
     def add(
         self, key: bytes, held: Iterable[int] = (), rate_bytes_s: float = RATE_BYTES_S, *, wan: float = 0.0
     ) -> Node:
-        """Put a box on the link, connected to all; with ``wan`` it has an uplink of so many bytes a second."""
+        """Put a box on the link, connected to all; ``wan`` is its uplink's rate in bytes a second, if any."""
         node = Node(self, key, held, rate_bytes_s)
         for other in [one for one in self.nodes.values() if one.alive]:
             for one, its in ((node, other), (other, node)):

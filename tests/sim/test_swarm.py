@@ -86,7 +86,10 @@ def test_boxes_that_each_hold_a_part_complete_each_other_without_a_source() -> N
     st.booleans(),
 )
 def test_whoever_dies_all_that_live_come_to_hold_what_any_of_them_holds(
-    sizes: list[int], deaths: list[tuple[int, float]], links: list[float], source_dies: bool
+    sizes: list[int],
+    deaths: list[tuple[int, float]],
+    links: list[float],
+    source_dies: bool,  # noqa: FBT001
 ) -> None:
     lan = Lan(sizes)
     source = lan.add(SOURCE, range(len(sizes)))
@@ -139,7 +142,7 @@ def test_what_a_player_needs_comes_first_while_the_swarm_fills() -> None:
     viewer.pump()
     assert lan.run(lan.whole, 60)
     assert max(viewer.arrivals[block] for block in wanted) < 0.25 * lan.now
-    assert lan.now <= 1.10 * lan.bytes / RATE_BYTES_S
+    assert lan.now <= 1.12 * lan.bytes / RATE_BYTES_S
 
 
 @pytest.mark.parametrize("apart_s", [0.0, 0.02, 1.0])
