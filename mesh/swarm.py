@@ -62,6 +62,7 @@ class Swarm:
         self._jobs: dict[int, Job] = {}
         self._drafts: OrderedDict[int, Draft] = OrderedDict()
         self._strict: set[int] = set()
+        self._spared: set[int] = set()
         self._partners: dict[bytes, Partner] = {}
         self._banned: OrderedDict[bytes, None] = OrderedDict()
         self._urgent: dict[int, float] = {}
@@ -210,16 +211,12 @@ class Swarm:
         partner, draft = self._partners.get(key), self._drafts.get(unit.block)
         if partner is None:
             return False
-        job = self._jobs.get(unit.block)
-        strange = draft is None or key not in draft.asked or not 0 <= unit.part < self.parts(unit.block)
-        if strange or draft is None or job is None or draft.whole or unit.part in draft.got:
-            self.duplicate_units += not strange
+        if draft is None or not self.wants(key, unit):
+            self.duplicate_units += draft is not None
             partner.unasked += 1
             if partner.unasked > UNASKED_LIMIT:
                 self._cut(partner, "unasked")
             self._plan(now)
-            return False
-        if unit.block in self._strict and key != job.giver:
             return False
         partner.came(unit.block, self._unit_bytes(unit), now)
         draft.got.add(unit.part)
@@ -232,6 +229,22 @@ class Swarm:
             self._moves.append(Check(unit.block))
         self._plan(now)
         return True
+
+    def wants(self, key: bytes, unit: Unit) -> bool:
+        """Whether a partner's bytes of a unit would be of use."""
+        draft = self._drafts.get(unit.block)
+        job = self._jobs.get(unit.block)
+        if draft is None or job is None or draft.whole or unit.part in draft.got or key not in draft.asked:
+            return False
+        return unit.block not in self._strict or key == job.giver
+
+    def spare(self, block: int, now: float) -> None:
+        """Hear that a block that came cannot be kept here: it is asked for no more."""
+        self._spared.add(block)
+        self._forget(block)
+        if block in self._jobs:
+            self._give_back(block)
+        self._plan(now)
 
     def fetched(self, block: int, now: float) -> None:
         """Hear that a block came by the uplink or by any other way, verified, and is here."""
@@ -296,8 +309,8 @@ class Swarm:
 
     def need(self, blocks: Iterable[int], now: float) -> None:
         """Hear which blocks somebody here is about to watch, the next first: they come before all others."""
-        wanted = [block for block in blocks if not self._held[block]][:URGENT_LIMIT]
-        self._urgent = {block: self._urgent.get(block, now) for block in wanted}
+        wanted = [block for block in blocks if not self._held[block] and block not in self._spared]
+        self._urgent = {block: self._urgent.get(block, now) for block in wanted[:URGENT_LIMIT]}
         self._plan(now)
 
     def tick(self, now: float) -> None:
@@ -322,7 +335,7 @@ class Swarm:
 
     def _open(self, block: int) -> bool:
         """Whether a block is lacking and nobody was asked for it."""
-        return not self._held[block] and block not in self._jobs
+        return not self._held[block] and block not in self._jobs and block not in self._spared
 
     def _checking(self, block: int) -> bool:
         return block in self._drafts and self._drafts[block].whole

@@ -19,7 +19,7 @@ from ...protocol.errors import UnreachableError
 from ...protocol.identity import Identity
 from ...protocol.ports import Reply, Source
 from ...protocol.request import authorization, read_challenge
-from .address import HostPort, Place, authority, parse_address
+from .address import HostPort, Place, authority, is_public, parse_address
 from .bulk import Bulk, Call
 from .names import Names
 from .paths import FIRM_S, Carrier, Path, Paths
@@ -27,6 +27,7 @@ from .problem import expect
 from .quic.attempts import first_channel
 from .quic.channel import Channel
 from .reach import by_both, by_name
+from .stream import dial_stream
 from .tcp import Ask, TcpCarrier
 
 HEAD_START_S = 0.3
@@ -181,6 +182,23 @@ class HttpDialer:
             limit_bytes=limit_bytes,
             timeout_s=max(0.1, end - asyncio.get_running_loop().time()),
         )
+
+    async def open_stream(
+        self, source: Source, alpn: str, protocol: Callable[[], object], *, timeout_s: float = 5.0
+    ) -> None:
+        """Connect to ``source`` by TLS under the ALPN name ``alpn``, and let ``protocol`` serve it.
+
+        Raises:
+            UnreachableError, RemoteError: as ``ports.StreamDialer``.
+
+        """
+        where = parse_address(source.address)
+        addresses = [
+            (one, host, address)
+            for one, host, address in await self._names.addresses(where.host, where.port)
+            if self._allow_private or is_public(host)
+        ]
+        await dial_stream(addresses, source.key, alpn, protocol, timeout_s)
 
     async def reach(self, source: Source, *, timeout_s: float) -> tuple[str, str]:
         """Return why ``source`` is not reached by TLS, and why not by QUIC; empty texts where it is.
