@@ -24,6 +24,8 @@ from .swarm import UNIT_BYTES, UPLINK, Swarm
 RECENT_BYTES = 16 << 20
 NEWS_PLACES = 1_024
 IDLE_S = 30.0
+WATCH_S = 30.0
+"""After the last block that a player asked for, a title counts as watched for so long."""
 
 
 class Layout(NamedTuple):
@@ -63,6 +65,7 @@ class Share:
         self._loop = asyncio.get_running_loop()
         held = [place for place, cid in enumerate(layout.cids) if store.has(cid)]
         self.swarm = Swarm(own, layout.sizes, held)
+        self.swarm.want(0.0, everything=False)
         self._parts: dict[int, dict[int, memoryview]] = {}
         self._recent: OrderedDict[int, bytes] = OrderedDict()
         self._recent_bytes = 0
@@ -70,6 +73,9 @@ class Share:
         self._fetches: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._places = {cid: place for place, cid in enumerate(layout.cids)}
+        self._sought: dict[int, asyncio.Future[bool]] = {}
+        self.watched_until = float("-inf")
         self._whole = asyncio.Event()
         self._pumping = False
         self.used_at = self.moved_at = self._loop.time()
@@ -92,6 +98,10 @@ class Share:
         """
         self.wanted, self._fetch, self.problem = True, fetch, None
         self.moved_at = self._loop.time()
+        for place, cid in enumerate(self.layout.cids):  # what came by other ways meanwhile
+            if not self.swarm.held[place] and self._store.has(cid):
+                self.swarm.fetched(place, self.moved_at)
+        self.swarm.want(self.moved_at, everything=True)
         if fetch is not None:
             self.swarm.uplink(self._loop.time(), up=True)
         self.pump()
@@ -106,19 +116,62 @@ class Share:
                     continue
         finally:
             self.wanted = False
+            self.swarm.want(self._loop.time(), everything=False)
+            self.swarm.uplink(self._loop.time(), up=self.watched)
             for task in self._fetches.values():
                 task.cancel()
-            if self.swarm.lacks:  # what is not wanted any more must not be asked for
-                for link in [*self.links.values()]:
-                    link.close("given_up")
-            self.swarm.uplink(self._loop.time(), up=False)
             self.pump()
 
-    def need(self, cids: Sequence[Cid]) -> None:
-        """Let these blocks come before all others: somebody is about to watch them."""
-        places = {cid: place for place, cid in enumerate(self.layout.cids)}
-        self.swarm.need([places[cid] for cid in cids if cid in places], self._loop.time())
+    async def seek(self, cid: Cid, patience_s: float) -> bool:
+        """Wait for a block that somebody here is about to watch; False where this box is to fetch it itself.
+
+        Say ``found`` once it has. A neighbour that is bringing the block is waited for, the box whose turn
+        it is fetches it, and no wait is longer than ``patience_s``.
+        """
+        place, now = self._places.get(cid), self._loop.time()
+        self.watched_until = now + WATCH_S
+        if place is None or self.swarm.held[place] or not self.links:
+            return False
+        if not self.wanted:
+            self.swarm.uplink(now, up=True)
+        sought = self._sought.get(place)
+        if sought is None:
+            sought = self._sought[place] = self._loop.create_future()
+        self.swarm.need([*self._sought], now)
         self.pump()
+        try:
+            async with asyncio.timeout(patience_s):
+                return await asyncio.shield(sought)
+        except TimeoutError:
+            self._sought.pop(place, None)
+            return False
+
+    def found(self, cid: Cid, *, here: bool) -> None:
+        """Hear that this box fetched a block it was to fetch, or could not."""
+        place, now = self._places.get(cid), self._loop.time()
+        if place is None:
+            return
+        self._answer(place, here=here)
+        if here:
+            self.swarm.fetched(place, now)
+        else:
+            self.swarm.failed(place, now)
+        self.pump()
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody here watches the title."""
+        return self.watched_until > self._loop.time()
+
+    def rest(self) -> None:
+        """Part from neighbours: nobody here wants the title any more, and not all of it is here."""
+        for link in [*self.links.values()]:
+            link.close("given_up")
+
+    def _answer(self, place: int, *, here: bool) -> None:
+        sought = self._sought.pop(place, None)
+        if sought is not None and not sought.done():
+            sought.set_result(here)
 
     def _stuck(self) -> bool:
         return not self.links or self._loop.time() - self.moved_at > IDLE_S
@@ -226,7 +279,7 @@ class Share:
             self._pumping = False
         if not self.swarm.lacks:
             self._whole.set()
-        wake_at = self.swarm.wake_at if self.wanted else None
+        wake_at = self.swarm.wake_at
         if wake_at is not None and self._timer is None:
             self._timer = self._loop.call_at(max(wake_at, self._loop.time()), self._tick)
 
@@ -239,6 +292,8 @@ class Share:
         match move:
             case Send(peer, unit):
                 self._send(peer, unit)
+            case Fetch(block) if block in self._sought or self._fetch is None:
+                self._answer(block, here=False)
             case Fetch(block):
                 self._fetches[block] = self._spawn(self._bring_in(block))
             case Check(block):
@@ -320,6 +375,7 @@ class Share:
             self.moved_at = self._loop.time()
             self._remember(block, data)
             self.swarm.fetched(block, self._loop.time())
+            self._answer(block, here=True)
         self.pump()
 
     async def _check(self, block: int) -> None:
@@ -341,6 +397,7 @@ class Share:
             if new:
                 self._kept(self.layout.cids[block], len(data))
             self.swarm.verified(block, self._loop.time())
+            self._answer(block, here=True)
         self.pump()
 
     def _keep(self, block: int, data: bytes) -> bool:

@@ -196,7 +196,7 @@ class ShareLink(asyncio.BufferedProtocol):
         if self._pushing:
             return
         self._pushing = True
-        while self._transport is not None and not self._paused:
+        while self._transport is not None and not self._transport.is_closing() and not self._paused:
             if self._outgoing:
                 block, offset, data = self._outgoing.popleft()
                 head = (len(data) + PIECE_HEAD_BYTES + 1).to_bytes(4, "big") + bytes((Kind.PIECE,))

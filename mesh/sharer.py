@@ -115,11 +115,21 @@ class Sharer:
         self._look.set()
         await share.bring(fetch)
 
-    def need(self, digest: bytes, cids: Sequence[Cid]) -> None:
-        """Let these blocks of a title that is being brought come first."""
+    async def seek(self, layout: Layout, cid: Cid, patience_s: float) -> bool:
+        """Wait for a block of a title being watched; as ``Share.seek``."""
+        share = self._shares.get(layout.digest)
+        if share is None:
+            if len(self._shares) >= SHARES_LIMIT:
+                return False
+            share = self._share(layout)
+            self._look.set()
+        return await share.seek(cid, patience_s)
+
+    def found(self, digest: bytes, cid: Cid, *, here: bool) -> None:
+        """Hear that this box itself fetched a block of a title being watched, or could not."""
         share = self._shares.get(digest)
-        if share is not None and share.wanted:
-            share.need(cids)
+        if share is not None:
+            share.found(cid, here=here)
 
     def accept(self, gone: Callable[[], None]) -> ShareLink:
         """Return the protocol of one accepted connection; ``gone`` is called when it ends."""
@@ -255,7 +265,7 @@ class Sharer:
             self._refuse(link, "stranger")
             return
         share = self._shares.get(hello.title) or await self._found(hello.title)
-        if share is None or (not share.wanted and share.swarm.lacks):
+        if share is None or not (share.wanted or share.watched or not share.swarm.lacks):
             self._refuse(link, "not_held")
             return
         if not link.open:
@@ -332,9 +342,11 @@ class Sharer:
             elif link in self._of and now - link.spoke_at > ALIVE_S:
                 link.say(Kind.ALIVE)
         for digest, share in [*self._shares.items()]:
-            if share.wanted and share.swarm.lacks:
+            if (share.wanted or share.watched) and share.swarm.lacks:
                 self._dial_all(digest, share, now)
-            elif not share.links and not share.wanted and now - share.used_at > KEPT_S:
+            elif not share.wanted and not share.watched and share.swarm.lacks:
+                share.rest()
+            if not share.links and not share.wanted and not share.watched and now - share.used_at > KEPT_S:
                 del self._shares[digest]
                 self._spawn(share.close())
 

@@ -39,6 +39,8 @@ CLAIM_LEAST_S = 2.0
 CLAIM_PACES = 4.0
 BROKEN_CLAIMS = 3
 STEAL_S = 0.3
+SLOW_PACES, LATE_PACES = 2.0, 3.0
+"""A claimant is slow at so many times this box's own pace; a claim is late at so many."""
 URGENT_PATIENCE_S = 0.3
 YIELD_S = 0.15
 """So long a box leaves the uplink to the one whose turn a block is."""
@@ -52,8 +54,9 @@ class Swarm:
     """One title among neighbours; ``sizes`` are its blocks' in bytes, ``held`` those here already."""
 
     def __init__(self, own: bytes, sizes: Sequence[int], held: Iterable[int] = ()) -> None:
-        """``own`` is this box's key among its neighbours."""
+        """``own`` is this box's key among its neighbours; all is wanted until ``want`` says less."""
         self._own = own
+        self._all = True
         self._sizes = tuple(sizes)
         self._held = bytearray(len(self._sizes))
         for block in held:
@@ -97,7 +100,8 @@ class Swarm:
     @property
     def wake_at(self) -> float | None:
         """When to ``tick``; None while nothing is lacking or nobody is there."""
-        return self._now + TICK_S if self.lacks and self._partners else None
+        busy = self.lacks and self._partners and (self._all or self._jobs or self._urgent)
+        return self._now + TICK_S if busy else None
 
     def parts(self, block: int) -> int:
         """Return in how many units a block travels."""
@@ -124,8 +128,7 @@ class Swarm:
             if 0 <= block < len(marks):
                 marks[block] = 1
         partner = self._partners[key] = Partner(key, marks, marks.count(0))
-        if not partner.complete:
-            partner.offers.extend(block for block, mark in enumerate(marks) if mark and self._open(block))
+        self._take_stock(partner)
         self._shuffled = False
         self._plan(now)
         return True
@@ -307,6 +310,19 @@ class Swarm:
             self._give_back(block)
         self._plan(now)
 
+    def want(self, now: float, *, everything: bool) -> None:
+        """Say whether all of the title is wanted, or only what is needed at once."""
+        if self._all != everything:
+            self._all = everything
+            for block in [] if everything else [*self._jobs]:
+                if block not in self._urgent and not self._checking(block):
+                    self._withdraw(self._jobs[block].giver, block)
+                    self._give_back(block)
+            for partner in self._partners.values():
+                self._take_stock(partner)
+            self._shuffled = False
+        self._plan(now)
+
     def need(self, blocks: Iterable[int], now: float) -> None:
         """Hear which blocks somebody here is about to watch, the next first: they come before all others."""
         wanted = [block for block in blocks if not self._held[block] and block not in self._spared]
@@ -336,6 +352,12 @@ class Swarm:
     def _open(self, block: int) -> bool:
         """Whether a block is lacking and nobody was asked for it."""
         return not self._held[block] and block not in self._jobs and block not in self._spared
+
+    def _take_stock(self, partner: Partner) -> None:
+        """List what an unfinished partner offers."""
+        partner.offers.clear()
+        if self._all and not partner.complete:
+            partner.offers.extend(block for block in range(len(self._sizes)) if partner.brings(block))
 
     def _checking(self, block: int) -> bool:
         return block in self._drafts and self._drafts[block].whole
@@ -367,7 +389,7 @@ class Swarm:
             partner.held[block] = 1
             partner.lacks -= 1
             self._shuffled &= bool(partner.lacks)
-        if self._open(block):
+        if self._all and self._open(block):
             partner.offers.append(block)
 
     def _told_claim(self, partner: Partner, block: int, now: float) -> None:
@@ -383,7 +405,7 @@ class Swarm:
             self.yielded += 1
             self._withdraw(job.giver, block)  # two claimed it at once: one yields
             self._give_back(block)
-        elif self._open(block):
+        elif self._all and self._open(block):
             partner.offers.append(block)
 
     def _begun(self, block: int) -> bool:
@@ -410,7 +432,7 @@ class Swarm:
             self._drafts[block].whole = False
             self._forget(block)
         for partner in self._partners.values():
-            if not partner.complete and partner.brings(block):
+            if self._all and not partner.complete and partner.brings(block):
                 partner.offers.appendleft(block)
         self._shuffled = False
 
@@ -450,9 +472,10 @@ class Swarm:
         if self.lacks:
             ready = [one for one in self._partners.values() if one.shun_until <= now]
             self._plan_urgent(ready, now)
-            self._gather(ready, now)
-            self._scatter(ready, now)
-            self._steal(ready, now)
+            if self._all:
+                self._gather(ready, now)
+                self._scatter(ready, now)
+                self._steal(ready, now)
         for partner in self._partners.values():
             if not partner.sending and partner.owed:
                 partner.sending = True
@@ -543,10 +566,11 @@ class Swarm:
     def _due(self, block: int, giver: Partner, claim_at: float, now: float) -> bool:
         """Whether a claim is late enough for this box to take it over: one does so first, then all may."""
         age_s, pace_s = now - claim_at, max(self._pace_s, STEAL_S)
-        if giver.pace_s - age_s <= pace_s and age_s <= 2 * pace_s:
+        slow = giver.pace_s > SLOW_PACES * pace_s and giver.pace_s - age_s > pace_s
+        if not slow and age_s <= LATE_PACES * pace_s:
             return False
         thieves = [key for key in self._receivers() if key != giver.key]
-        return thieves[block % len(thieves)] == self._own or age_s > 3 * pace_s
+        return thieves[block % len(thieves)] == self._own or age_s > 2 * LATE_PACES * pace_s
 
     def _move(self, block: int, to: Partner, now: float) -> None:
         job = self._jobs.pop(block)
@@ -600,11 +624,16 @@ class Swarm:
         return not any(one.brings(block) for one in ready if not one.complete)
 
     def _shuffle(self) -> None:
-        """List what may be claimed anew: own turns from the front, others' from the back."""
+        """List what may be claimed anew: own turns first, others' from the other end.
+
+        Each box begins at a place of its own, so that two that do not know of each other yet hardly collide.
+        """
         self._shuffled = True
         receivers = self._receivers()
         count, turn = len(receivers), receivers.index(self._own)
-        lacking = [block for block in range(len(self._sizes)) if self._open(block)]
+        start = int.from_bytes(self._own[:8], "big") % max(1, len(self._sizes))
+        places = [*range(start, len(self._sizes)), *range(start)]
+        lacking = [block for block in places if self._open(block)]
         self._mine = deque(block for block in lacking if block % count == turn)
         self._others = deque(block for block in reversed(lacking) if block % count != turn)
 

@@ -125,6 +125,7 @@ class Mesh(Table, frozen=True):
     """``[mesh]``: LAN neighbours."""
 
     enabled: bool
+    networks: Lines
     group: Line
     port: Port
     zeroconf: bool
@@ -370,6 +371,8 @@ class Settings:
         if not all(_is_address(text) for text in self.network.interfaces):
             expected = "addresses of this machine's interfaces, such as '192.168.1.20'"
             raise newest["network.interfaces"].refused(expected)
+        if not all(_is_network(text) for text in self.mesh.networks):
+            raise newest["mesh.networks"].refused("networks, such as '192.168.1.0/24'")
         if not all(_PLACE.fullmatch(text) for text in self.network.announce):
             raise newest["network.announce"].refused("'HOST:PORT' or 'https://HOST' entries")
         self._check_contract(newest)
@@ -546,6 +549,14 @@ def _is_zone(name: str) -> bool:
 
 def _is_loopback(text: str) -> bool:
     return text == "localhost" or (_is_address(text) and ipaddress.ip_address(text).is_loopback)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_rpc(text: str) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from ..mesh.discovery import Discovery
 from ..mesh.porter import Porter
+from ..mesh.sharer import Sharer
 from ..mesh.tier import MeshTier
 from ..protocol.cid import Cid
 from ..protocol.codec import encode
@@ -22,6 +23,7 @@ from ..protocol.identity import Identity
 from ..protocol.keyring import Keyring
 from ..protocol.ports import Source, Tier, TierName
 from ..protocol.protection import KEYS_PATH
+from ..protocol.sharing import ALPN
 from ..protocol.ticket import DAY_MS, TicketGrant
 from ..satellite.antenna import Antenna
 from ..satellite.fec import RaptorQ
@@ -33,7 +35,7 @@ from .catalog.embargo import Embargo
 from .catalog.finder import Finder
 from .catalog.follow import Follower
 from .catalog.join import ENROLLED_FILE, known_origin, trust_fetch
-from .catalog.library import Library
+from .catalog.library import Fetch, Library
 from .catalog.replica import Replica
 from .catalog.takedown import SWEEP_S, Takedown
 from .catalog.trust import Trust
@@ -48,11 +50,14 @@ from .ladder.fetch import Fetcher
 from .ladder.health import Tuning
 from .ladder.ladder import Ladder
 from .ladder.tiers import Dialers, WebTier, cdn_tier, pull_zones, relay_sources
+from .links import Links
 from .page import Page
 from .playback.bookmarks import Bookmarks
 from .playback.gateway import Gateway
 from .playback.keep import LABEL as KEEP
 from .playback.keep import Keeper
+from .playback.layouts import Layouts
+from .playback.nearby import Nearby
 from .playback.sessions import SESSIONS_LIMIT
 from .playback.television import Television
 from .playback.unlock import Standing, Unlocker
@@ -123,7 +128,23 @@ class Viewer:
         self.fetcher.barred = self.embargo.bars
         self.follower.advanced = takedown.enforce
         self.reception = Reception(box.spool, box.listens_as, self._keyring, clock_ms, box.registry)
-        self.keeper = Keeper(box.store, self.library, self.fetcher)
+        self.layouts = Layouts(box.store, self.library)
+        self.sharer = Sharer(
+            box.listens_as,
+            self.lan_dialer,
+            lambda: self.discovery.known() if self.discovery else [],
+            box.store,
+            find=self.layouts.held,
+            clock_ms=clock_ms,
+            registry=box.registry,
+            barred=self.embargo.bars,
+            kept=lambda cid, size: self.fetcher.pushed(cid, size, TierName.MESH),
+        )
+        self.nearby = Nearby(self.layouts, self.sharer, self._alone)
+        share = None
+        if settings.mesh.enabled:
+            share, self.fetcher.nearby = self._share, self.nearby
+        self.keeper = Keeper(box.store, self.library, self.fetcher, share=share)
         self.unlocker = Unlocker(
             self.library,
             self.wallet,
@@ -246,6 +267,15 @@ class Viewer:
     async def _fetch(self, cid: Cid) -> bytes:
         return await self.fetcher.block(cid)
 
+    async def _share(self, title: str, fetch: Fetch) -> None:
+        """Bring all of a title together with the neighbours who want or hold it."""
+        layout = await self.layouts.of(title, fetch)
+        await self.sharer.bring(layout, lambda cid: self._alone(cid, title))
+
+    async def _alone(self, cid: Cid, title: str) -> bytes:
+        """Return a block of a title by the tiers, not by what neighbours share of it."""
+        return await self.fetcher.block(cid, title=title, alone=True)
+
     async def _held(self, cid: Cid, title: str | None) -> bytes:
         """Return a block for a neighbour: only what is held; a viewer fetches nothing for others."""
         del title
@@ -325,6 +355,7 @@ class Viewer:
             self.gateway.close,
             self.unlocker.close,
             self.keeper.close,
+            self.nearby.close,
             self.fetcher.close,
             self.lan_dialer.close,
             lambda: asyncio.to_thread(self.wallet.close),
@@ -344,6 +375,7 @@ class Viewer:
         if self.antenna is not None:
             box.serve("satellite", self.antenna.run)
         if settings.mesh.enabled:
+            box.streams[ALPN] = self.sharer.accept
             box.serve("mesh", self._mesh)
 
     async def _renew(self) -> None:
@@ -363,13 +395,14 @@ class Viewer:
         """Be present on the LAN and carry pulses; starts once the listener has its port."""
         box, settings = self.box, self.box.settings
         assert box.listener is not None
+        trusted = Links(settings.network.interfaces, settings.mesh.networks)
         self.discovery = Discovery(
             identity=box.listens_as,
             port=box.listener.port,
             net=self.trust.origin_id,
-            addresses=box.links.addresses,
-            on_link=box.links.on_link,
-            is_active=lambda: self.playing > 0,
+            addresses=trusted.addresses,
+            on_link=trusted.on_link,
+            is_active=lambda: self.playing > 0 or self.sharer.moving,
             has_uplink=lambda: self.courier.reachable,
             clock_ms=clock_ms,
             registry=box.registry,
@@ -389,6 +422,7 @@ class Viewer:
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.discovery.run())
+            tasks.create_task(self.sharer.run())
             tasks.create_task(self._carry(porter))
 
     async def _carry(self, porter: Porter) -> None:

@@ -62,8 +62,8 @@ class Switch:
         for program in self._programs:
             program.kill()
             program.wait(10)
-            for stream in (program.stdin, program.stdout, program.stderr):
-                if stream is not None:
+            for stream in (program.stdin, program.stdout):
+                if stream is not None and not stream.closed:
                     stream.close()
         self._programs.clear()
         for words in (*(("netns", "delete", space) for space in [*self.spaces, self._bridge]),):

@@ -43,7 +43,7 @@ def film(mib: int) -> tuple[Layout, list[bytes]]:
 async def main(seed: int, host: str, home: Path, mib: int, role: str) -> None:
     """Be a box until the parent closes the line."""
     layout, blocks = film(mib)
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - nothing else runs yet
     registry = CollectorRegistry()
     store = DiskStore(home, 8 << 30, CollectorRegistry())
     if role == "source":
@@ -100,7 +100,7 @@ async def bring(sharer: Sharer, layout: Layout, registry: CollectorRegistry, sto
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
     await sharer.bring(layout, None)
     seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF)
-    share = sharer._shares[layout.digest].swarm  # noqa: SLF001 - a lab looks inside
+    share = sharer._shares[layout.digest].swarm
     tell(
         "done "
         + json.dumps(
