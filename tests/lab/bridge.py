@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -66,8 +66,17 @@ class Switch:
                 if stream is not None and not stream.closed:
                     stream.close()
         self._programs.clear()
-        for words in (*(("netns", "delete", space) for space in [*self.spaces, self._bridge]),):
-            subprocess.run(["ip", *words], check=False, capture_output=True, timeout=20)
+        for space in [*self.spaces, self._bridge]:
+            subprocess.run(["ip", "netns", "delete", space], check=False, capture_output=True, timeout=20)
+
+    def join(self, one: int, other: int, network: str) -> None:
+        """Lay a wire of their own between two hosts, with addresses of ``network`` by their numbers."""
+        near, far = self.spaces[one], self.spaces[other]
+        device = f"w{one}{other}"
+        self._ip(near, "link", "add", device, "type", "veth", "peer", "name", device, "netns", far)
+        for host, space in ((one, near), (other, far)):
+            self._ip(space, "address", "add", f"{network}.{host + 1}/24", "dev", device)
+            self._ip(space, "link", "set", device, "up")
 
     def rate(self, host: int, rate_bps: float) -> None:
         """Shape one host's link both ways from now on."""
@@ -89,21 +98,30 @@ class Switch:
         """Return the command line that runs ``command`` at a host."""
         return ["ip", "netns", "exec", self.spaces[host], *command]
 
-    def start(self, host: int, *command: str) -> subprocess.Popen[str]:
-        """Start a program at a host; it is killed with the switch."""
+    def start(
+        self, host: int, *command: str, env: Mapping[str, str] | None = None, quiet: bool = False
+    ) -> subprocess.Popen[str]:
+        """Start a program at a host, with ``env`` besides this one's; it is killed with the switch.
+
+        What it prints is read by the caller, or thrown away where it is to be ``quiet``.
+        """
+        out = subprocess.DEVNULL if quiet else subprocess.PIPE
         program = subprocess.Popen(
             self.words(host, *command),
-            env={**os.environ, "PYTHONPATH": str(ROOT / ".src")},
+            env={**os.environ, "PYTHONPATH": str(ROOT / ".src"), **(env or {})},
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=out,
+            stderr=subprocess.DEVNULL if quiet else None,
             text=True,
         )
         self._programs.append(program)
         return program
 
-    def python(self, host: int, script: str | Path, *words: str) -> subprocess.Popen[str]:
+    def python(
+        self, host: int, script: str | Path, *words: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         """Start a Python file as a program at a host."""
-        return self.start(host, sys.executable, str(script), *words)
+        return self.start(host, sys.executable, str(script), *words, env=env)
 
     def _lay(self) -> None:
         self._run("ip", "netns", "add", self._bridge)

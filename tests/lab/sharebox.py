@@ -1,7 +1,10 @@
-"""A box that shares, as a program for namespaces: ``sharebox.py SEED HOST HOME MIB [source|receiver]``.
+"""A box that shares a film, as a program for namespaces: ``sharebox.py SEED HOST HOME MIB ROLE``.
 
-It prints ``ready``, then obeys lines: ``know SEED HOST PORT`` makes a neighbour, ``go`` begins to bring the
-title, and prints ``done SECONDS`` once it is whole and proven, with its figures as JSON.
+Roles: a ``source`` holds the film, a ``receiver`` brings all of it, an ``uplink`` answers for single blocks
+and shares nothing, a ``viewer`` plays from the uplink at the last address it was told. The box prints
+``ready``, then obeys lines: ``know SEED HOST`` makes a neighbour, ``go`` begins; at the end it prints
+``done`` and its figures as JSON. ``SHAREBOX_PLAIN`` leaves the encryption out, to see what it costs;
+``SHAREBOX_PROFILE`` names a file for the profile.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import cast
 
 from prometheus_client import CollectorRegistry
 
@@ -22,15 +27,25 @@ from farcast.mesh.share import Layout
 from farcast.mesh.sharer import Sharer
 from farcast.node.blocks.store import DiskStore
 from farcast.node.http.dial import HttpDialer
-from farcast.node.http.exchange import Hosts, Router
+from farcast.node.http.exchange import Answer, Exchange, Hosts, Router
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
+from farcast.node.ladder.fetch import Fetcher
+from farcast.node.ladder.tiers import WebTier
+from farcast.node.playback.layouts import Layouts
+from farcast.node.playback.nearby import Nearby
 from farcast.protocol.cid import RAW, Cid
+from farcast.protocol.errors import RefusedError
 from farcast.protocol.identity import Identity
+from farcast.protocol.ports import Source, TierName
 from farcast.protocol.sharing import ALPN
 
 BLOCK_BYTES = 1 << 20
-PORT = 7433
+PORT, PLAIN_PORT = 7433, 7436
+PLAY_S = 0.15
+"""Between the blocks that a viewer plays: 7 MB/s."""
+AHEAD = 3
+PLAIN = bool(os.environ.get("SHAREBOX_PLAIN"))
 
 
 def film(mib: int) -> tuple[Layout, list[bytes]]:
@@ -40,81 +55,131 @@ def film(mib: int) -> tuple[Layout, list[bytes]]:
     return Layout("film", b"f" * 32, cids, [len(block) for block in blocks]), blocks
 
 
-async def main(seed: int, host: str, home: Path, mib: int, role: str) -> None:
-    """Be a box until the parent closes the line."""
-    layout, blocks = film(mib)
-    home.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - nothing else runs yet
-    registry = CollectorRegistry()
-    store = DiskStore(home, 8 << 30, CollectorRegistry())
-    if role == "source":
-        for cid, block in zip(layout.cids, blocks, strict=True):
-            store.put(cid, block)
-    del blocks
-    known: list[Neighbour] = []
-    identity = Identity(bytes([seed]) * 32)
+class Known:
+    """The one layout there is."""
 
-    async def find(digest: bytes) -> Layout | None:
-        return layout if role == "source" and digest == layout.digest else None
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
 
-    dialer = HttpDialer(allow_private=True)
-    sharer = Sharer(
-        identity,
-        dialer,
-        lambda: known,
-        store,
-        find=find,
-        clock_ms=lambda: time.time_ns() // 1_000_000,
-        registry=registry,
-    )
-    metrics = HttpMetrics(CollectorRegistry())
-    listener = Listener(
-        Router(Hosts()),
-        lambda _: None,
-        identity,
-        metrics,
-        host=host,
-        port=PORT,
-        streams={ALPN: sharer.accept},
-    )
-    async with listener:
-        running = asyncio.ensure_future(sharer.run())
-        tell("ready")
-        lines = asyncio.StreamReader()
-        loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-        bringing: asyncio.Future[None] | None = None
-        while line := (await lines.readline()).decode().split():
-            if line[0] == "know":
-                key = Identity(bytes([int(line[1])]) * 32).key
-                known.append(Neighbour(key, line[2], PORT, uplink=False, expires_at=float("inf")))
-            elif line[0] == "go":
-                bringing = asyncio.ensure_future(bring(sharer, layout, registry, store))
-        running.cancel()
-        if bringing is not None:
-            bringing.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+    def made(self, title: str) -> Layout:
+        """Return it."""
+        del title
+        return self._layout
 
 
-async def bring(sharer: Sharer, layout: Layout, registry: CollectorRegistry, store: DiskStore) -> None:
-    """Bring the title and say how that went."""
-    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
-    await sharer.bring(layout, None)
-    seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF)
-    share = sharer._shares[layout.digest].swarm
-    tell(
-        "done "
-        + json.dumps(
-            {
-                "seconds": seconds,
-                "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-                "whole": all(store.check(cid) for cid in layout.cids),
-                "stolen": share.stolen,
-                "yielded": share.yielded,
-                "duplicates": share.duplicate_units,
-                "received": registry.get_sample_value("farcast_mesh_shared_bytes_total", {"way": "received"}),
-            }
+class PlainDialer:
+    """Opens streams without TLS, so without any proof: for measuring what TLS costs."""
+
+    async def open_stream(
+        self, source: Source, alpn: str, protocol: Callable[[], object], *, timeout_s: float = 5.0
+    ) -> None:
+        """Connect."""
+        del alpn
+        made = cast("Callable[[], asyncio.BaseProtocol]", protocol)
+        host = source.address.rpartition(":")[0]
+        async with asyncio.timeout(timeout_s):
+            await asyncio.get_running_loop().create_connection(made, host, PLAIN_PORT)
+
+
+class ShareBox:
+    """The box."""
+
+    def __init__(self, seed: int, host: str, home: Path, mib: int, role: str) -> None:
+        self.role, self.host = role, host
+        self.layout, blocks = film(mib)
+        self.registry = CollectorRegistry()
+        self.identity = Identity(bytes([seed]) * 32)
+        self.store = DiskStore(home, 8 << 30, CollectorRegistry())
+        if role in ("source", "uplink"):
+            for cid, block in zip(self.layout.cids, blocks, strict=True):
+                self.store.put(cid, block)
+        self.known: list[Neighbour] = []
+        self.dialer = HttpDialer(allow_private=True)
+        self.sharer = Sharer(
+            self.identity,
+            PlainDialer() if PLAIN else self.dialer,
+            lambda: self.known,
+            self.store,
+            find=self._find,
+            clock_ms=lambda: time.time_ns() // 1_000_000,
+            registry=self.registry,
+            kept=self._kept,
         )
-    )
+        tier = WebTier(TierName.RELAY, self.dialer, lambda: self.known[-1:] and [self._uplink()])
+        self.fetcher = Fetcher(self.store, [tier], CollectorRegistry())
+        layouts = cast("Layouts", Known(self.layout))
+        self.fetcher.nearby = Nearby(layouts, self.sharer, lambda cid, _: self.fetcher.block(cid))
+        self.router = Router(Hosts())
+        if role == "uplink":
+            self.router.route("GET", "/ipfs/{cid}", self._answer)
+
+    async def run(self) -> None:
+        """Be a box until the parent closes the line."""
+        metrics = HttpMetrics(CollectorRegistry())
+        streams = {} if self.role == "uplink" else {ALPN: self.sharer.accept}
+        listener = Listener(
+            self.router, lambda _: None, self.identity, metrics, host=self.host, port=PORT, streams=streams
+        )
+        loop = asyncio.get_running_loop()
+        async with listener:
+            if PLAIN:
+                await loop.create_server(lambda: self.sharer.accept(lambda: None), self.host, PLAIN_PORT)
+            running = [asyncio.ensure_future(self.sharer.run())]
+            tell("ready")
+            lines = asyncio.StreamReader()
+            await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+            while words := (await lines.readline()).decode().split():
+                if words[0] == "know":
+                    key = Identity(bytes([int(words[1])]) * 32).key
+                    self.known.append(Neighbour(key, words[2], PORT, uplink=False, expires_at=float("inf")))
+                else:
+                    running.append(asyncio.ensure_future(self._go()))
+            for one in running:
+                one.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _go(self) -> None:
+        """Bring or play the film, and say how that went."""
+        started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
+        if self.role == "viewer":
+            await self._play()
+        else:
+            await self.sharer.bring(self.layout, None)
+        seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF)
+        share = self.sharer._shares[self.layout.digest].swarm
+        figures = {
+            "seconds": seconds,
+            "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+            "whole": all(self.store.check(cid) for cid in self.layout.cids),
+            "stolen": share.stolen,
+            "yielded": share.yielded,
+            "duplicates": share.duplicate_units,
+            "by_uplink": self.fetcher.supply.bytes[TierName.RELAY],
+        }
+        tell(f"done {json.dumps(figures)}")
+
+    async def _play(self) -> None:
+        uplink = self.known.pop()  # a way out, no neighbour
+        self._uplink = lambda: uplink.source._replace(tier=TierName.RELAY)
+        for place, cid in enumerate(self.layout.cids):
+            self.fetcher.prefetch(self.layout.cids[place + 1 : place + 1 + AHEAD], title="film")
+            await self.fetcher.block(cid, title="film", buffer_s=6.0, size_bytes=BLOCK_BYTES)
+            await asyncio.sleep(PLAY_S)
+
+    def _uplink(self) -> Source:
+        return self.known[-1].source._replace(tier=TierName.RELAY)
+
+    def _kept(self, cid: Cid, size_bytes: int) -> None:
+        self.fetcher.pushed(cid, size_bytes, TierName.MESH)
+
+    async def _find(self, digest: bytes) -> Layout | None:
+        return self.layout if self.role == "source" and digest == self.layout.digest else None
+
+    async def _answer(self, exchange: Exchange) -> Answer:
+        data = await asyncio.to_thread(self.store.get, Cid.parse(exchange.match["cid"]))
+        if data is None:
+            raise RefusedError("not here", status=404, reason="not_held")
+        return Answer(200, {"content-type": "application/vnd.ipld.raw"}, data)
 
 
 def tell(line: str) -> None:
@@ -123,15 +188,18 @@ def tell(line: str) -> None:
     sys.stdout.flush()
 
 
+async def main() -> None:
+    """Be the box that the command line says."""
+    seed, host, home, mib, role = sys.argv[1:]
+    await ShareBox(int(seed), host, Path(home), int(mib), role).run()
+
+
 if __name__ == "__main__":
-    profile = os.environ.get("SHAREBOX_PROFILE")
-    words = sys.argv[1:]
-    work = main(int(words[0]), words[1], Path(words[2]), int(words[3]), words[4])
-    if profile:
+    if profile := os.environ.get("SHAREBOX_PROFILE"):
         import cProfile
 
         with cProfile.Profile() as profiler:
-            asyncio.run(work)
-        profiler.dump_stats(f"{profile}.{words[0]}")
+            asyncio.run(main())
+        profiler.dump_stats(f"{profile}.{sys.argv[1]}")
     else:
-        asyncio.run(work)
+        asyncio.run(main())
