@@ -99,7 +99,7 @@ class Share:
         self.wanted, self._fetch, self.problem = True, fetch, None
         self.moved_at = self._loop.time()
         for place, cid in enumerate(self.layout.cids):  # what came by other ways meanwhile
-            if not self.swarm.held[place] and self._store.has(cid):
+            if not self.swarm.has(place) and self._store.has(cid):
                 self.swarm.fetched(place, self.moved_at)
         self.swarm.want(self.moved_at, everything=True)
         if fetch is not None:
@@ -107,7 +107,7 @@ class Share:
         self.pump()
         try:
             while not self._whole.is_set():
-                if self.problem is not None and (self._stuck() or isinstance(self.problem, LocalError)):
+                if self.problem is not None and self._stuck():
                     raise self.problem
                 try:
                     async with asyncio.timeout(1.0):
@@ -130,7 +130,7 @@ class Share:
         """
         place, now = self._places.get(cid), self._loop.time()
         self.watched_until = now + WATCH_S
-        if place is None or self.swarm.held[place] or not self.links:
+        if place is None or self.swarm.has(place) or not self.links:
             return False
         if not self.wanted:
             self.swarm.uplink(now, up=True)
@@ -163,10 +163,13 @@ class Share:
         """Whether somebody here watches the title."""
         return self.watched_until > self._loop.time()
 
-    def rest(self) -> None:
-        """Part from neighbours: nobody here wants the title any more, and not all of it is here."""
+    def part(self) -> None:
+        """End the links that nobody needs: both have it all, or nobody here wants it any more."""
         for link in [*self.links.values()]:
-            link.close("given_up")
+            if self.swarm.lacks and not self.wanted and not self.watched:
+                link.close("given_up")
+            elif not self.swarm.lacks and self.swarm.served(link.peer):
+                link.close("done")
 
     def _answer(self, place: int, *, here: bool) -> None:
         sought = self._sought.pop(place, None)
@@ -174,7 +177,8 @@ class Share:
             sought.set_result(here)
 
     def _stuck(self) -> bool:
-        return not self.links or self._loop.time() - self.moved_at > IDLE_S
+        done = isinstance(self.problem, LocalError) or self.swarm.hopeless or not self.links
+        return done or self._loop.time() - self.moved_at > IDLE_S
 
     # -- links
 
@@ -320,7 +324,6 @@ class Share:
             case Lack(_, block):
                 link.say(Kind.LACK, OneBlock(block))
             case Cut(peer, reason):
-                self._tally.cut(reason)
                 self.links.pop(peer).abort(reason)
 
     def _send(self, peer: bytes, unit: Unit) -> None:
@@ -389,7 +392,7 @@ class Share:
             if error.reason == "hash_mismatch":
                 self.swarm.broken(block, self._loop.time())
             else:  # a full disk, or taken down meanwhile: nobody's fault, and no use asking again
-                self.problem = error if isinstance(error, LocalError) else self.problem
+                self.problem = error
                 self.swarm.spare(block, self._loop.time())
         else:
             self._parts.pop(block, None)

@@ -117,6 +117,7 @@ class ShareLink(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Take bytes in; a frame that is whole is heard."""
         self._filled += nbytes
+        self.heard_at = asyncio.get_running_loop().time()
         if self._kind is None:
             if self._filled < HEAD_BYTES:
                 return
@@ -128,7 +129,6 @@ class ShareLink(asyncio.BufferedProtocol):
             self._body = bytearray(length)
         if self._filled == len(self._body):
             kind, body, self._kind, self._filled = self._kind, memoryview(self._body), None, 0
-            self.heard_at = asyncio.get_running_loop().time()
             self._hear(kind, body)
 
     def pause_writing(self) -> None:

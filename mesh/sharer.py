@@ -214,7 +214,7 @@ class Sharer:
             del self._dials[pair]
         share = self._of.pop(link, None)
         if share is not None:
-            if reason not in ("closed", "leaving", "given_up"):
+            if reason not in _IN_PEACE:
                 self._tally.cut(reason)
             share.leave(link)
             self._look.set()
@@ -344,8 +344,7 @@ class Sharer:
         for digest, share in [*self._shares.items()]:
             if (share.wanted or share.watched) and share.swarm.lacks:
                 self._dial_all(digest, share, now)
-            elif not share.wanted and not share.watched and share.swarm.lacks:
-                share.rest()
+            share.part()
             if not share.links and not share.wanted and not share.watched and now - share.used_at > KEPT_S:
                 del self._shares[digest]
                 self._spawn(share.close())
@@ -385,3 +384,4 @@ class Sharer:
 _REASONS = frozenset(
     ("too_many_links", "bad_signature", "wrong_request", "stranger", "not_held", "twice", "full")
 )
+_IN_PEACE = frozenset(("closed", "leaving", "given_up", "done", "twice", "refused"))

@@ -88,6 +88,19 @@ class Swarm:
         return bytes(self._held)
 
     @property
+    def hopeless(self) -> bool:
+        """Whether all that is still lacking cannot be kept here."""
+        return 0 < self.lacks <= len(self._spared)
+
+    def has(self, block: int) -> bool:
+        """Whether a block is here."""
+        return bool(self._held[block])
+
+    def served(self, key: bytes) -> bool:
+        """Whether a partner has everything, by its word."""
+        return key in self._partners and self._partners[key].complete
+
+    @property
     def claims(self) -> list[int]:
         """The blocks this box is bringing for all."""
         return [block for block, job in self._jobs.items() if job.claimed]
