@@ -372,6 +372,21 @@ class Swarm:
         if self._all and not partner.complete:
             partner.offers.extend(block for block in range(len(self._sizes)) if partner.brings(block))
 
+    def _offer(self, partner: Partner, block: int) -> None:
+        """Note that a partner has a block or brings it; one that says so over and over is listed anew."""
+        if self._all:
+            partner.offers.append(block)
+            if len(partner.offers) > 2 * len(self._sizes):
+                self._take_stock(partner)
+
+    def _reopen(self, block: int) -> None:
+        """Let a block be claimed again that had been passed over."""
+        if len(self._mine) < 2 * len(self._sizes):
+            self._mine.appendleft(block)
+        else:
+            self._mine.clear()
+            self._shuffled = False
+
     def _checking(self, block: int) -> bool:
         return block in self._drafts and self._drafts[block].whole
 
@@ -402,8 +417,8 @@ class Swarm:
             partner.held[block] = 1
             partner.lacks -= 1
             self._shuffled &= bool(partner.lacks)
-        if self._all and self._open(block):
-            partner.offers.append(block)
+        if self._open(block):
+            self._offer(partner, block)
 
     def _told_claim(self, partner: Partner, block: int, now: float) -> None:
         if not 0 <= block < len(self._sizes):
@@ -418,15 +433,15 @@ class Swarm:
             self.yielded += 1
             self._withdraw(job.giver, block)  # two claimed it at once: one yields
             self._give_back(block)
-        elif self._all and self._open(block):
-            partner.offers.append(block)
+        elif self._open(block):
+            self._offer(partner, block)
 
     def _begun(self, block: int) -> bool:
         return block in self._drafts and bool(self._drafts[block].got)
 
     def _lost_by(self, partner: Partner, block: int) -> None:
         """Look elsewhere for a block that a partner neither has nor brings."""
-        self._shuffled = False
+        self._reopen(block)
         if block in partner.asked and not self._checking(block):
             self._withdraw(partner.key, block)
             self._give_back(block)
@@ -445,9 +460,9 @@ class Swarm:
             self._drafts[block].whole = False
             self._forget(block)
         for partner in self._partners.values():
-            if self._all and not partner.complete and partner.brings(block):
-                partner.offers.appendleft(block)
-        self._shuffled = False
+            if not partner.complete and partner.brings(block):
+                self._offer(partner, block)
+        self._reopen(block)
 
     def _turn_away(self, block: int) -> None:
         """Tell those who wait for a block from here that it does not come."""
@@ -487,8 +502,8 @@ class Swarm:
             self._plan_urgent(ready, now)
             if self._all:
                 self._gather(ready, now)
-                self._scatter(ready, now)
-                self._steal(ready, now)
+                if not self._scatter(ready, now) and not any(one.offers and one.has_room for one in ready):
+                    self._steal(ready, now)
         for partner in self._partners.values():
             if not partner.sending and partner.owed:
                 partner.sending = True
@@ -532,27 +547,26 @@ class Swarm:
                 if self._open(block) and (partner.held[block] or promised):
                     self._assign(block, partner, now, claimed=False)
 
-    def _scatter(self, ready: list[Partner], now: float) -> None:
-        """Claim what nobody is bringing, from those who have everything."""
+    def _scatter(self, ready: list[Partner], now: float) -> bool:
+        """Claim what nobody is bringing, from those who have everything; True where more waits for room."""
         near = [one for one in ready if one.key and one.complete]
         sources = near or [one for one in ready if not one.key]
         if not sources:
-            return
+            return False
         if not self._shuffled:
             self._shuffle()
         while (source := self._least(one for one in sources if self._takes_claims(one))) is not None:
             block = self._next_free(ready)
             if block is None:
-                return
+                return False
             self._assign(block, source, now, claimed=True)
+        return bool(self._mine or self._others)
 
     def _takes_claims(self, source: Partner) -> bool:
         return source.has_room if source.key else len(source.asked) < UPLINK_AT_ONCE
 
     def _steal(self, ready: list[Partner], now: float) -> None:
         """With nothing left to ask for, take over what comes too slowly."""
-        if self._mine or self._others or any(one.offers and one.has_room for one in ready):
-            return
         for block, job in [*self._jobs.items()]:
             if now - job.at < STEAL_S or self._checking(block) or not job.giver:
                 continue

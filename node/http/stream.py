@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ...protocol.errors import RemoteError, UnreachableError
 from ...protocol.identity import peer_id
+from .bytes import tune
 from .names import Found
 from .tls import client_context, peer_key
 
@@ -36,7 +37,7 @@ async def dial_stream(
         gate = _Gate(key, alpn, protocol)
         try:
             async with asyncio.timeout(timeout_s):
-                await _connect(family, address, context, gate)
+                await _connect(family, host, address, context, gate)
         except (OSError, EOFError, TimeoutError) as error:
             text = "silence" if isinstance(error, TimeoutError) else str(error)
             failure = UnreachableError(f"{peer_id(key)} at {host}: {text}")
@@ -95,12 +96,15 @@ class _Gate(asyncio.Protocol):
             raise RemoteError(f"{peer_id(key)} does not speak {self._alpn}", reason="unknown_alpn")
 
 
-async def _connect(family: int, address: Iterable[object], context: ssl.SSLContext, gate: _Gate) -> None:
+async def _connect(
+    family: int, host: str, address: Iterable[object], context: ssl.SSLContext, gate: _Gate
+) -> None:
     loop = asyncio.get_running_loop()
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         await loop.sock_connect(sock, tuple(address))
+        tune(sock, host)
         await loop.create_connection(lambda: gate, sock=sock, ssl=context, server_hostname="")
     except BaseException:
         sock.close()

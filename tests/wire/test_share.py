@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -21,10 +22,15 @@ from farcast.node.http.dial import HttpDialer
 from farcast.node.http.exchange import Hosts, Router
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
+from farcast.node.ladder.fetch import Fetcher
+from farcast.node.playback.layouts import Layouts
+from farcast.node.playback.nearby import Nearby
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import FarcastError, UnreachableError
 from farcast.protocol.identity import Identity
+from farcast.protocol.ports import TierName
 from farcast.protocol.sharing import ALPN
+from farcast.tests.unit.node.reel import FaultyTier
 from farcast.tests.wire.services import running, until
 
 _RANDOM = Random(5)
@@ -190,3 +196,39 @@ async def test_one_dialled_by_the_wrong_key_or_that_speaks_only_http_is_left(tmp
         bringing.cancel()
         await asyncio.gather(bringing, return_exceptions=True)
         assert other.count("share_links") == 0
+
+
+class _Known:
+    """Knows what the film is made of."""
+
+    def made(self, title: str) -> Layout:
+        """Return it."""
+        del title
+        return FILM
+
+
+async def test_three_who_watch_at_once_cost_their_uplink_about_one_copy(tmp_path: Path) -> None:
+    blocks = dict(zip(CIDS, BLOCKS, strict=True))
+    tiers = [FaultyTier(TierName.CDN, blocks, delay_s=0.1) for _ in range(3)]
+
+    async def watch(box: Box, fetcher: Fetcher) -> None:
+        for place, cid in enumerate(CIDS):
+            fetcher.prefetch(CIDS[place + 1 : place + 3], title="film")
+            assert await fetcher.block(cid, title="film", buffer_s=6.0) == BLOCKS[place]
+        assert box.whole
+
+    async with street(tmp_path, 3) as boxes, asyncio.timeout(30):
+        fetchers = [
+            Fetcher(box.store, [tier], CollectorRegistry()) for box, tier in zip(boxes, tiers, strict=True)
+        ]
+        for box, fetcher in zip(boxes, fetchers, strict=True):
+            layouts = cast("Layouts", _Known())
+            fetcher.nearby = Nearby(layouts, box.sharer, lambda cid, _: nowhere(cid))
+            box.sharer._kept = lambda cid, size, fetcher=fetcher: fetcher.pushed(cid, size, TierName.MESH)
+            assert not await box.sharer.seek(FILM, CIDS[0], 0.1)
+        await until(lambda: all(len(box.sharer._shares[FILM.digest].links) == 2 for box in boxes))
+        await asyncio.gather(*(watch(box, fetcher) for box, fetcher in zip(boxes, fetchers, strict=True)))
+        asked = [cid for tier in tiers for cid in tier.asked]
+        assert len(asked) <= len(CIDS) + 2
+        for fetcher in fetchers:
+            await fetcher.close()

@@ -267,6 +267,7 @@ def test_whatever_is_said_the_books_stay_true_and_nothing_grows(events: list[tup
 
 def _sound(swarm: Swarm) -> None:
     assert swarm.lacks == swarm.held.count(0)
+    assert len(swarm._mine) + len(swarm._others) <= 4 * 8
     for block, job in swarm._jobs.items():
         assert not swarm.held[block] or swarm._checking(block)
         assert job.giver in swarm._partners or swarm._checking(block)
@@ -277,6 +278,7 @@ def _sound(swarm: Swarm) -> None:
         assert partner.lacks == partner.held.count(0)
         assert len(partner.asked) <= ASKED_LIMIT_BLOCKS + 16
         assert len(partner.owed) + len(partner.waits) <= OWED_LIMIT_UNITS
+        assert len(partner.offers) <= 2 * 8
 
 
 def test_a_unit_is_a_quarter_of_a_block() -> None:
