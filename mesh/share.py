@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..protocol.cid import Cid
@@ -35,6 +36,14 @@ class Layout(NamedTuple):
     digest: bytes
     cids: Sequence[Cid]
     sizes: Sequence[int]
+
+
+@dataclass(slots=True, eq=False)
+class _Sought:
+    """A block that players wait for: whether it came, or is this box's to fetch."""
+
+    here: asyncio.Future[bool]
+    waiters: int = 0
 
 
 class Share:
@@ -74,7 +83,7 @@ class Share:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._places = {cid: place for place, cid in enumerate(layout.cids)}
-        self._sought: dict[int, asyncio.Future[bool]] = {}
+        self._sought: dict[int, _Sought] = {}
         self.watched_until = float("-inf")
         self._whole = asyncio.Event()
         self._pumping = False
@@ -134,17 +143,20 @@ class Share:
             return False
         if not self.wanted:
             self.swarm.uplink(now, up=True)
-        sought = self._sought.get(place)
-        if sought is None:
-            sought = self._sought[place] = self._loop.create_future()
+        sought = self._sought.setdefault(place, _Sought(self._loop.create_future()))
+        sought.waiters += 1
         self.swarm.need([*self._sought], now)
         self.pump()
         try:
             async with asyncio.timeout(patience_s):
-                return await asyncio.shield(sought)
+                return await asyncio.shield(sought.here)
         except TimeoutError:
-            self._sought.pop(place, None)
             return False
+        finally:
+            sought.waiters -= 1
+            if not sought.waiters and self._sought.get(place) is sought:
+                del self._sought[place]
+                self.swarm.need([*self._sought], self._loop.time())
 
     def found(self, cid: Cid, *, here: bool) -> None:
         """Hear that this box fetched a block it was to fetch, or could not."""
@@ -155,7 +167,7 @@ class Share:
         if here:
             self.swarm.fetched(place, now)
         else:
-            self.swarm.failed(place, now)
+            self.swarm.forgone(place, now)
         self.pump()
 
     @property
@@ -173,8 +185,8 @@ class Share:
 
     def _answer(self, place: int, *, here: bool) -> None:
         sought = self._sought.pop(place, None)
-        if sought is not None and not sought.done():
-            sought.set_result(here)
+        if sought is not None and not sought.here.done():
+            sought.here.set_result(here)
 
     def _stuck(self) -> bool:
         done = isinstance(self.problem, LocalError) or self.swarm.hopeless or not self.links

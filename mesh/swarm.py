@@ -16,12 +16,13 @@ Over 400 lines because every event keeps the same few relations between jobs, dr
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from .draft import Draft, Job
 from .moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Send, Tell, Withdraw
 from .partner import CLAIMS_LIMIT, FIRST_PACE_S, Partner, Unit
+from .turns import Turns
 
 UNIT_BYTES = 256 << 10
 UPLINK = b""
@@ -69,9 +70,7 @@ class Swarm:
         self._partners: dict[bytes, Partner] = {}
         self._banned: OrderedDict[bytes, None] = OrderedDict()
         self._urgent: dict[int, float] = {}
-        self._mine: deque[int] = deque()
-        self._others: deque[int] = deque()
-        self._shuffled = False
+        self._turns = Turns(own, len(self._sizes))
         self._pace_s = FIRST_PACE_S
         self._news: tuple[list[int], list[int], list[int]] = ([], [], [])
         self._moves: list[Move] = []
@@ -142,7 +141,7 @@ class Swarm:
                 marks[block] = 1
         partner = self._partners[key] = Partner(key, marks, marks.count(0))
         self._take_stock(partner)
-        self._shuffled = False
+        self._turns.stale = True
         self._plan(now)
         return True
 
@@ -274,6 +273,13 @@ class Swarm:
             self._give_back(block)
         self._plan(now)
 
+    def forgone(self, block: int, now: float) -> None:
+        """Hear that this box does not fetch a block after all: somebody else may."""
+        job = self._jobs.get(block)
+        if job is not None and job.giver == UPLINK:
+            self._give_back(block)
+        self._plan(now)
+
     def verified(self, block: int, now: float) -> None:
         """Hear that a block is here and right."""
         job = self._jobs.pop(block, None)
@@ -333,7 +339,7 @@ class Swarm:
                     self._give_back(block)
             for partner in self._partners.values():
                 self._take_stock(partner)
-            self._shuffled = False
+            self._turns.stale = True
         self._plan(now)
 
     def need(self, blocks: Iterable[int], now: float) -> None:
@@ -379,14 +385,6 @@ class Swarm:
             if len(partner.offers) > 2 * len(self._sizes):
                 self._take_stock(partner)
 
-    def _reopen(self, block: int) -> None:
-        """Let a block be claimed again that had been passed over."""
-        if len(self._mine) < 2 * len(self._sizes):
-            self._mine.appendleft(block)
-        else:
-            self._mine.clear()
-            self._shuffled = False
-
     def _checking(self, block: int) -> bool:
         return block in self._drafts and self._drafts[block].whole
 
@@ -416,7 +414,7 @@ class Swarm:
         if not partner.held[block]:
             partner.held[block] = 1
             partner.lacks -= 1
-            self._shuffled &= bool(partner.lacks)
+            self._turns.stale |= not partner.lacks
         if self._open(block):
             self._offer(partner, block)
 
@@ -441,7 +439,7 @@ class Swarm:
 
     def _lost_by(self, partner: Partner, block: int) -> None:
         """Look elsewhere for a block that a partner neither has nor brings."""
-        self._reopen(block)
+        self._turns.again(block)
         if block in partner.asked and not self._checking(block):
             self._withdraw(partner.key, block)
             self._give_back(block)
@@ -462,7 +460,7 @@ class Swarm:
         for partner in self._partners.values():
             if not partner.complete and partner.brings(block):
                 self._offer(partner, block)
-        self._reopen(block)
+        self._turns.again(block)
 
     def _turn_away(self, block: int) -> None:
         """Tell those who wait for a block from here that it does not come."""
@@ -491,7 +489,7 @@ class Swarm:
         for block in [*partner.asked]:
             if not self._checking(block):
                 self._give_back(block)
-        self._shuffled = False
+        self._turns.stale = True
 
     # -- what next
 
@@ -535,7 +533,7 @@ class Swarm:
         uplink = self._partners.get(UPLINK)
         if uplink is None or uplink not in ready:
             return
-        if self._turn(block) or now >= since + YIELD_S:
+        if self._turns.has(block, self._receivers()) or now >= since + YIELD_S:
             self._assign(block, uplink, now, claimed=True, urgent=True)
 
     def _gather(self, ready: list[Partner], now: float) -> None:
@@ -553,14 +551,14 @@ class Swarm:
         sources = near or [one for one in ready if not one.key]
         if not sources:
             return False
-        if not self._shuffled:
-            self._shuffle()
+        if self._turns.stale:
+            self._turns.renew(self._receivers(), self._open)
         while (source := self._least(one for one in sources if self._takes_claims(one))) is not None:
-            block = self._next_free(ready)
+            block = self._turns.next(lambda one: self._open(one) and self._free(one, ready))
             if block is None:
                 return False
             self._assign(block, source, now, claimed=True)
-        return bool(self._mine or self._others)
+        return bool(self._turns)
 
     def _takes_claims(self, source: Partner) -> bool:
         return source.has_room if source.key else len(source.asked) < UPLINK_AT_ONCE
@@ -641,36 +639,9 @@ class Swarm:
     def _receivers(self) -> list[bytes]:
         return sorted([self._own, *(one.key for one in self._partners.values() if one.key and one.lacks)])
 
-    def _turn(self, block: int) -> bool:
-        """Whether a block is this box's to claim first."""
-        receivers = self._receivers()
-        return receivers[block % len(receivers)] == self._own
-
     def _free(self, block: int, ready: Iterable[Partner]) -> bool:
         """Whether no unfinished partner has a block or brings it."""
         return not any(one.brings(block) for one in ready if not one.complete)
-
-    def _shuffle(self) -> None:
-        """List what may be claimed anew: own turns first, others' from the other end.
-
-        Each box begins at a place of its own, so that two that do not know of each other yet hardly collide.
-        """
-        self._shuffled = True
-        receivers = self._receivers()
-        count, turn = len(receivers), receivers.index(self._own)
-        start = int.from_bytes(self._own[:8], "big") % max(1, len(self._sizes))
-        places = [*range(start, len(self._sizes)), *range(start)]
-        lacking = [block for block in places if self._open(block)]
-        self._mine = deque(block for block in lacking if block % count == turn)
-        self._others = deque(block for block in reversed(lacking) if block % count != turn)
-
-    def _next_free(self, ready: list[Partner]) -> int | None:
-        for blocks in (self._mine, self._others):
-            while blocks:
-                block = blocks.popleft()
-                if self._open(block) and self._free(block, ready):
-                    return block
-        return None
 
     def _least(self, partners: Iterable[Partner]) -> Partner | None:
         return min(partners, key=lambda one: one.asked_bytes, default=None)

@@ -267,7 +267,7 @@ def test_whatever_is_said_the_books_stay_true_and_nothing_grows(events: list[tup
 
 def _sound(swarm: Swarm) -> None:
     assert swarm.lacks == swarm.held.count(0)
-    assert len(swarm._mine) + len(swarm._others) <= 4 * 8
+    assert len(swarm._turns) <= 4 * 8
     for block, job in swarm._jobs.items():
         assert not swarm.held[block] or swarm._checking(block)
         assert job.giver in swarm._partners or swarm._checking(block)
