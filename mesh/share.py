@@ -152,6 +152,9 @@ class Share:
                 return await asyncio.shield(sought.here)
         except TimeoutError:
             return False
+        except asyncio.CancelledError:
+            self.swarm.forgone(place, self._loop.time())  # it may have just become this box's
+            raise
         finally:
             sought.waiters -= 1
             if not sought.waiters and self._sought.get(place) is sought:

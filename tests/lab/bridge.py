@@ -78,6 +78,10 @@ class Switch:
             self._ip(space, "address", "add", f"{network}.{host + 1}/24", "dev", device)
             self._ip(space, "link", "set", device, "up")
 
+    def unplug(self, host: int) -> None:
+        """Take a host off the bridge."""
+        self._ip(self.spaces[host], "link", "set", "eth0", "down")
+
     def rate(self, host: int, rate_bps: float) -> None:
         """Shape one host's link both ways from now on."""
         for space, device in ((self.spaces[host], "eth0"), (self._bridge, f"p{host}")):

@@ -51,6 +51,7 @@ def test_one_that_dies_while_something_plays_is_gone_within_a_second(switch: Swi
 
 def test_a_box_on_two_networks_has_neighbours_on_both_but_only_where_it_trusts(switch: Switch) -> None:
     switch.join(0, 2, "10.99.10")
+    switch.unplug(2)
     both = Voice(switch, 0)
     wary = Voice(switch, 1, "10.99.11.0/24")
     here, there = Voice(switch, 1), Voice(switch, 2)

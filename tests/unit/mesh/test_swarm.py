@@ -179,6 +179,8 @@ def test_only_what_is_needed_is_brought_while_not_all_is_wanted() -> None:
     swarm.need([5], 0.1)
     [ask] = moves(swarm, Ask)
     assert (ask.block, ask.urgent) == (5, True)
+    bring(swarm, SOURCE, 5, 0.2)
+    assert moves(swarm, Ask) == []
     swarm.want(0.2, everything=True)
     assert moves(swarm, Ask)
 
