@@ -1,7 +1,8 @@
 """One title shared with neighbours: carries out what its swarm decides.
 
 Bytes of a block on its way are kept in memory part by part, passed on as they come, and hashed once whole;
-only then does the block enter the store and count as held.
+only then does the block enter the store and count as held. Over 400 lines because a title's events, the
+moves they lead to and the bytes between them are one thing.
 """
 
 from __future__ import annotations

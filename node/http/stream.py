@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ...protocol.errors import RemoteError, UnreachableError
 from ...protocol.identity import peer_id
 from .bytes import tune
-from .names import Found
+from .quic.attempts import Found
 from .tls import client_context, peer_key
 
 Streams = Mapping[str, Callable[[Callable[[], None]], asyncio.BaseProtocol]]
@@ -22,7 +22,7 @@ Streams = Mapping[str, Callable[[Callable[[], None]], asyncio.BaseProtocol]]
 
 
 async def dial_stream(
-    addresses: Found, key: bytes, alpn: str, protocol: Callable[[], object], timeout_s: float
+    addresses: Sequence[Found], key: bytes, alpn: str, protocol: Callable[[], object], timeout_s: float
 ) -> None:
     """Connect to the owner of ``key`` by the first address that answers, and let ``protocol`` serve it.
 
@@ -33,7 +33,8 @@ async def dial_stream(
     failure: RemoteError = UnreachableError("there is no address to try", reason="no_address")
     context = client_context()
     context.set_alpn_protocols([alpn])
-    for family, host, address in addresses:
+    for family, address in addresses:
+        host = str(address[0])
         gate = _Gate(key, alpn, protocol)
         try:
             async with asyncio.timeout(timeout_s):

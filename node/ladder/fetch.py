@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
@@ -20,6 +19,7 @@ from ...protocol.ports import BlockStore, Tier, TierName
 from ...protocol.pulse import Served
 from .flight import Cancel, Effect, GiveUp, Start, Switched
 from .ladder import Ladder
+from .nearby import Nearby
 from .supply import Arrival, Failover, Supply
 from .way import Way
 
@@ -38,18 +38,6 @@ _LIES: tuple[str, ...] = ("hash_mismatch", "too_large")
 class _Wait:
     future: asyncio.Future[bytes]
     waiters: int = 0
-
-
-class Nearby(Protocol):
-    """Neighbours who share what they fetch of a title."""
-
-    async def seek(self, title: str, cid: Cid, buffer_s: float | None) -> bool:
-        """Return True once the block is in the store; False where this box is to fetch it, then ``found``."""
-        ...
-
-    def found(self, title: str, cid: Cid, *, here: bool) -> None:
-        """Hear that this box fetched a block itself, or could not."""
-        ...
 
 
 class Fetcher:
