@@ -72,7 +72,7 @@ class _Bucket:
 
 
 class _Probe(NamedTuple):
-    count: int
+    asked: int
     at: float
 
 
@@ -129,8 +129,8 @@ class Neighbours:
         asked: list[Neighbour] = []
         for key, neighbour in self._table.items():
             probe = self._probes.get(key, _Probe(0, neighbour.heard_at))
-            if max(probe.at, neighbour.heard_at) + interval_s <= now and probe.count < PROBES_UNANSWERED:
-                self._probes[key] = _Probe(probe.count + 1, now)
+            if max(probe.at, neighbour.heard_at) + interval_s <= now and probe.asked < PROBES_UNANSWERED:
+                self._probes[key] = _Probe(probe.asked + 1, now)
                 asked.append(neighbour)
         return asked
 
@@ -185,7 +185,7 @@ class Neighbours:
     def _silent_at(self, key: bytes, neighbour: Neighbour) -> float:
         """Return when a neighbour that stays silent is gone."""
         probe = self._probes.get(key)
-        if probe is None or probe.count < PROBES_UNANSWERED:
+        if probe is None or probe.asked < PROBES_UNANSWERED:
             return neighbour.expires_at
         return min(neighbour.expires_at, probe.at + self._interval_s())
 

@@ -7,9 +7,11 @@ discovery, no limits.
 
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import libtorrent
+libtorrent: Any = import_module("libtorrent")  # Debian's; no package index has it for every Python
 
 PORT = 6881
 PIECE_BYTES = 256 << 10

@@ -94,6 +94,7 @@ class ShareBox:
             for cid, block in zip(self.layout.cids, blocks, strict=True):
                 self.store.put(cid, block)
         self.known: list[Neighbour] = []
+        self._uplink: list[Source] = []
         self.dialer = HttpDialer(allow_private=True)
         self.sharer = Sharer(
             self.identity,
@@ -105,7 +106,7 @@ class ShareBox:
             registry=self.registry,
             kept=self._kept,
         )
-        tier = WebTier(TierName.RELAY, self.dialer, lambda: self.known[-1:] and [self._uplink()])
+        tier = WebTier(TierName.RELAY, self.dialer, lambda: self._uplink)
         self.fetcher = Fetcher(self.store, [tier], CollectorRegistry())
         layouts = cast("Layouts", Known(self.layout))
         self.fetcher.nearby = Nearby(layouts, self.sharer, lambda cid, _: self.fetcher.block(cid))
@@ -160,14 +161,11 @@ class ShareBox:
 
     async def _play(self) -> None:
         uplink = self.known.pop()  # a way out, no neighbour
-        self._uplink = lambda: uplink.source._replace(tier=TierName.RELAY)
+        self._uplink = [uplink.source._replace(tier=TierName.RELAY)]
         for place, cid in enumerate(self.layout.cids):
             self.fetcher.prefetch(self.layout.cids[place + 1 : place + 1 + AHEAD], title="film")
             await self.fetcher.block(cid, title="film", buffer_s=6.0, size_bytes=BLOCK_BYTES)
             await asyncio.sleep(PLAY_S)
-
-    def _uplink(self) -> Source:
-        return self.known[-1].source._replace(tier=TierName.RELAY)
 
     def _kept(self, cid: Cid, size_bytes: int) -> None:
         self.fetcher.pushed(cid, size_bytes, TierName.MESH)

@@ -142,7 +142,7 @@ class Lan:
         self._turn = count()
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """Of the title."""
         return sum(self.sizes)
 
@@ -169,7 +169,9 @@ class Lan:
         return node
 
     def kill(self, node: Node) -> None:
-        """Let a box die; the others hear it from their connections."""
+        """Let a box die, if it lives; the others hear it from their connections."""
+        if not node.alive:
+            return
         node.alive = False
         for other in self.nodes.values():
             if other.alive:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,8 +34,8 @@ def test_everybody_has_it_in_little_more_than_one_copy_takes_and_the_source_send
     lan = Lan([MIB] * 64)
     source, receivers = spread(lan, count)
     assert lan.run(lan.whole, 60)
-    assert lan.now <= times * lan.bytes / RATE_BYTES_S
-    assert source.sent_bytes <= 1.06 * lan.bytes
+    assert lan.now <= times * lan.size_bytes / RATE_BYTES_S
+    assert source.sent_bytes <= 1.06 * lan.size_bytes
     for node in receivers:
         asked_again = sum(times - 1 for times in node.asks.values())
         assert asked_again <= 4 * (node.swarm.stolen + node.swarm.yielded)
@@ -42,7 +44,7 @@ def test_everybody_has_it_in_little_more_than_one_copy_takes_and_the_source_send
 def test_one_slow_box_holds_nobody_and_is_fed_as_fast_as_it_takes() -> None:
     lan = Lan([MIB] * 64)
     _, (slow, *others) = spread(lan, 4, RATE_BYTES_S / 10)
-    bound_s = lan.bytes / RATE_BYTES_S
+    bound_s = lan.size_bytes / RATE_BYTES_S
     assert lan.run(lambda: lan.whole(wanted=others), 60)
     assert lan.now <= 1.10 * bound_s
     assert lan.run(lan.whole, 120)
@@ -57,9 +59,9 @@ def test_a_late_joiner_catches_up_from_those_who_have_more_and_costs_the_source_
     joined_at = lan.now
     late = lan.add(b"late")
     assert lan.run(lan.whole, 60)
-    assert lan.now - joined_at <= 1.15 * lan.bytes / RATE_BYTES_S
+    assert lan.now - joined_at <= 1.15 * lan.size_bytes / RATE_BYTES_S
     assert late.done_at is not None
-    assert source.sent_bytes <= 1.25 * lan.bytes
+    assert source.sent_bytes <= 1.25 * lan.size_bytes
 
 
 def test_two_sources_do_not_send_it_twice() -> None:
@@ -68,7 +70,7 @@ def test_two_sources_do_not_send_it_twice() -> None:
     for name in names(4):
         lan.add(name)
     assert lan.run(lan.whole, 60)
-    assert sum(one.sent_bytes for one in sources) <= 1.10 * lan.bytes
+    assert sum(one.sent_bytes for one in sources) <= 1.10 * lan.size_bytes
 
 
 def test_boxes_that_each_hold_a_part_complete_each_other_without_a_source() -> None:
@@ -97,7 +99,7 @@ def test_whoever_dies_all_that_live_come_to_hold_what_any_of_them_holds(
         lan.add(name, rate_bytes_s=RATE_BYTES_S * link) for name, link in zip(names(5), links, strict=True)
     ]
     for index, when in deaths:
-        lan.at(when, lambda node=nodes[index]: lan.kill(node) if node.alive else None)
+        lan.at(when, partial(lan.kill, nodes[index]))
     if source_dies:
         lan.at(max((when for _, when in deaths), default=1.0), lambda: lan.kill(source))
 
@@ -142,7 +144,7 @@ def test_what_a_player_needs_comes_first_while_the_swarm_fills() -> None:
     viewer.pump()
     assert lan.run(lan.whole, 60)
     assert max(viewer.arrivals[block] for block in wanted) < 0.25 * lan.now
-    assert lan.now <= 1.12 * lan.bytes / RATE_BYTES_S
+    assert lan.now <= 1.12 * lan.size_bytes / RATE_BYTES_S
 
 
 @pytest.mark.parametrize("apart_s", [0.0, 0.02, 1.0])
@@ -157,6 +159,6 @@ def test_three_who_watch_one_film_cost_their_uplink_one_copy(apart_s: float) -> 
             lan.at(lan.now + 0.5, lambda: watch(node, place + 1))
 
     for index, node in enumerate(viewers):
-        lan.at(index * apart_s, lambda node=node: watch(node, 0))
+        lan.at(index * apart_s, partial(watch, node, 0))
     assert lan.run(lan.whole, 60)
-    assert sum(node.wan_bytes for node in viewers) <= 1.05 * lan.bytes
+    assert sum(node.wan_bytes for node in viewers) <= 1.05 * lan.size_bytes

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import cast
@@ -207,6 +208,10 @@ class _Known:
         return FILM
 
 
+def _pushed(fetcher: Fetcher, cid: Cid, size_bytes: int) -> None:
+    fetcher.pushed(cid, size_bytes, TierName.MESH)
+
+
 async def test_three_who_watch_at_once_cost_their_uplink_about_one_copy(tmp_path: Path) -> None:
     blocks = dict(zip(CIDS, BLOCKS, strict=True))
     tiers = [FaultyTier(TierName.CDN, blocks, delay_s=0.1) for _ in range(3)]
@@ -224,7 +229,7 @@ async def test_three_who_watch_at_once_cost_their_uplink_about_one_copy(tmp_path
         for box, fetcher in zip(boxes, fetchers, strict=True):
             layouts = cast("Layouts", _Known())
             fetcher.nearby = Nearby(layouts, box.sharer, lambda cid, _: nowhere(cid))
-            box.sharer._kept = lambda cid, size, fetcher=fetcher: fetcher.pushed(cid, size, TierName.MESH)
+            box.sharer._kept = partial(_pushed, fetcher)
             assert not await box.sharer.seek(FILM, CIDS[0], 0.1)
         await until(lambda: all(len(box.sharer._shares[FILM.digest].links) == 2 for box in boxes))
         await asyncio.gather(*(watch(box, fetcher) for box, fetcher in zip(boxes, fetchers, strict=True)))

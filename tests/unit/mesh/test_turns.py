@@ -13,7 +13,9 @@ def test_each_block_is_one_receivers_turn_and_all_are_listed_once(count: int, bo
     for key in keys:
         turns = Turns(key, count)
         turns.renew(keys, lambda _: True)
-        order = list(iter(lambda turns=turns: turns.next(lambda _: True), None))
+        order = list[int]()
+        while (block := turns.next(lambda _: True)) is not None:
+            order.append(block)
         assert sorted(order) == list(range(count))
         own = [block for block in range(count) if turns.has(block, keys)]
         assert set(order[: len(own)]) == set(own)

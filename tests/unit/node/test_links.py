@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import ifaddr
 import pytest
 
-from farcast.node import links as module
 from farcast.node.links import Links
 
 
@@ -26,7 +26,7 @@ CAFE = _Adapter([_Ip("10.8.0.7", 16, is_IPv6=False), _Ip(("fd00::7", 0, 3), 64, 
 
 @pytest.fixture(autouse=True)
 def _adapters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.ifaddr, "get_adapters", lambda: [HOME, CAFE])
+    monkeypatch.setattr(ifaddr, "get_adapters", lambda: [HOME, CAFE])
 
 
 def test_all_networks_are_used_where_none_is_named() -> None:
