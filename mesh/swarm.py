@@ -39,7 +39,7 @@ SLOW_LINKS = 3.0
 CLAIM_LEAST_S = 2.0
 CLAIM_PACES = 4.0
 BROKEN_CLAIMS = 3
-STEAL_S = 0.3
+STEAL_S = 0.5
 SLOW_PACES, LATE_PACES = 2.0, 3.0
 """A claimant is slow at so many times this box's own pace; a claim is late at so many."""
 URGENT_PATIENCE_S = 0.3
