@@ -140,7 +140,7 @@ async def test_what_no_neighbour_has_comes_by_the_uplink_once(tmp_path: Path) ->
 
     async def fetch(cid: Cid) -> bytes:
         fetched.append(cid)
-        await asyncio.sleep(0.02)
+        await until(lambda: all(box.count("share_links") == 2 for box in boxes))
         data = BLOCKS[CIDS.index(cid)]
         for box in boxes:
             if asyncio.current_task() in box.sharer._shares[FILM.digest]._tasks:
