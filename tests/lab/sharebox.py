@@ -7,6 +7,7 @@ and shares nothing, a ``viewer`` plays from the uplink at the last address it wa
 ``SHAREBOX_PROFILE`` names a file for the profile.
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import asyncio

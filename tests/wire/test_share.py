@@ -1,5 +1,6 @@
 """Sharing over real sockets on loopback: a title goes from one box to others, and on from those."""
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import asyncio

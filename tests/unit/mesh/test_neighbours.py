@@ -1,5 +1,6 @@
 """Who counts as being on the link."""
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 from collections import Counter

@@ -1,5 +1,6 @@
 """What a swarm decides, one event at a time; whole LANs of them are in tests/sim."""
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
