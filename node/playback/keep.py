@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, Protocol
 
 from ...protocol.cid import Cid
-from ...protocol.errors import FarcastError
+from ...protocol.errors import FarcastError, StoreFullError
 from ..blocks.store import DiskStore
 from ..catalog.library import Fetch, Library
 
@@ -112,6 +112,9 @@ class Keeper:
         async def worker() -> None:
             for cid in missing:
                 await self._fetcher.block(cid, title=title)
+                if not self._store.has(cid):  # nothing more is fetched that would not stay
+                    message = f"no room in {self._store.folder}: free some disk, or raise [store] quota_bytes"
+                    raise StoreFullError(message)
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -122,8 +125,3 @@ class Keeper:
                         tasks.create_task(worker())
         except* FarcastError as group:
             self._errors[title] = str(group.exceptions[0])
-        else:
-            if not all(self._store.has(cid) for cid in blocks):
-                self._errors[title] = (
-                    f"no room in {self._store.folder}: free some disk, or raise [store] quota_bytes"
-                )

@@ -1148,7 +1148,7 @@ BUNDLE = array(v=V1, items=many(array(kind=BUNDLE_KIND, name=text(300), data=blo
 LABEL = text(40, "(?s:.+)")
 MONTH = text(7, "[0-9]{4}-(0[1-9]|1[0-2])")
 RULES = array(
-    v=number(1, 2),
+    v=number(2, 3),
     currency=text(3, "[A-Z]{3}"),
     live_window_ms=COUNT,
     gap_ms=COUNT,
