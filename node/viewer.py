@@ -147,9 +147,8 @@ class Viewer:
             kept=lambda cid, size: self.fetcher.pushed(cid, size, TierName.MESH),
         )
         self.nearby = Nearby(self.layouts, self.sharer, self._alone)
-        share = None
-        if settings.mesh.enabled:
-            share, self.fetcher.nearby = self._share, self.nearby
+        self.fetcher.nearby = self.nearby if settings.mesh.enabled else None
+        share = self._share if settings.mesh.enabled else None
         self.keeper = Keeper(box.store, self.library, self.fetcher, share=share)
         self.unlocker = Unlocker(
             self.library,
