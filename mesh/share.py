@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,11 +87,9 @@ class Share:
         self._places = {cid: place for place, cid in enumerate(layout.cids)}
         self._sought: dict[int, _Sought] = {}
         self.watched_until = float("-inf")
-        self._whole = asyncio.Event()
+        self._turned = asyncio.Event()  # all is here, or something is wrong
         self._pumping = False
         self.used_at = self.moved_at = self._loop.time()
-        if not self.swarm.lacks:
-            self._whole.set()
 
     @property
     def held_places(self) -> list[int]:
@@ -116,14 +115,13 @@ class Share:
             self.swarm.uplink(self._loop.time(), up=True)
         self.pump()
         try:
-            while not self._whole.is_set():
+            while self.swarm.lacks:
                 if self.problem is not None and self._stuck():
                     raise self.problem
-                try:
+                self._turned.clear()
+                with suppress(TimeoutError):
                     async with asyncio.timeout(1.0):
-                        await self._whole.wait()
-                except TimeoutError:
-                    continue
+                        await self._turned.wait()
         finally:
             self.wanted = False
             self.swarm.want(self._loop.time(), everything=False)
@@ -167,6 +165,7 @@ class Share:
         place, now = self._places.get(cid), self._loop.time()
         if place is None:
             return
+        here = here and self._store.has(cid)  # a full store hands it to the player alone
         self._answer(place, here=here)
         if here:
             self.swarm.fetched(place, now)
@@ -297,8 +296,8 @@ class Share:
                 moves = self.swarm.take()
         finally:
             self._pumping = False
-        if not self.swarm.lacks:
-            self._whole.set()
+        if not self.swarm.lacks or isinstance(self.problem, LocalError):
+            self._turned.set()
         wake_at = self.swarm.wake_at
         if wake_at is not None and self._timer is None:
             self._timer = self._loop.call_at(max(wake_at, self._loop.time()), self._tick)

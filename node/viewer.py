@@ -275,7 +275,13 @@ class Viewer:
     async def _share(self, title: str, fetch: Fetch) -> None:
         """Bring all of a title together with the neighbours who want or hold it."""
         layout = await self.layouts.of(title, fetch)
-        await self.sharer.bring(layout, lambda cid: self._alone(cid, title))
+
+        async def bring_in(cid: Cid) -> bytes:
+            data = await self._alone(cid, title)
+            self.keeper.stays(cid)
+            return data
+
+        await self.sharer.bring(layout, bring_in)
 
     async def _alone(self, cid: Cid, title: str) -> bytes:
         """Return a block of a title by the tiers, not by what neighbours share of it."""

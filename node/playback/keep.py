@@ -94,6 +94,12 @@ class Keeper:
             except FarcastError:
                 continue  # its catalog entry is gone, or no tier is up: the next round tries again
 
+    def stays(self, cid: Cid) -> None:
+        """Raise ``StoreFullError`` where a block just fetched is not here: no more is fetched in vain."""
+        if not self._store.has(cid):
+            message = f"no room in {self._store.folder}: free some disk, or raise [store] quota_bytes"
+            raise StoreFullError(message)
+
     async def close(self) -> None:
         """Stop fetching."""
         for work in self._work.values():
@@ -112,9 +118,7 @@ class Keeper:
         async def worker() -> None:
             for cid in missing:
                 await self._fetcher.block(cid, title=title)
-                if not self._store.has(cid):  # nothing more is fetched that would not stay
-                    message = f"no room in {self._store.folder}: free some disk, or raise [store] quota_bytes"
-                    raise StoreFullError(message)
+                self.stays(cid)
 
         try:
             async with asyncio.TaskGroup() as tasks:
