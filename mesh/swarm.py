@@ -427,7 +427,7 @@ class Swarm:
             return
         partner.claims[block] = now
         job = self._jobs.get(block)
-        if job is not None and job.claimed and partner.key < self._own and not self._begun(block):
+        if job is not None and job.claimed and partner.key < self._own and not self._checking(block):
             self.yielded += 1
             self._withdraw(job.giver, block)  # two claimed it at once: one yields
             self._give_back(block)
@@ -439,7 +439,7 @@ class Swarm:
 
     def _lost_by(self, partner: Partner, block: int) -> None:
         """Look elsewhere for a block that a partner neither has nor brings."""
-        self._turns.again(block)
+        self._turns.again(block, self._receivers())
         if block in partner.asked and not self._checking(block):
             self._withdraw(partner.key, block)
             self._give_back(block)
@@ -460,7 +460,7 @@ class Swarm:
         for partner in self._partners.values():
             if not partner.complete and partner.brings(block):
                 self._offer(partner, block)
-        self._turns.again(block)
+        self._turns.again(block, self._receivers())
 
     def _turn_away(self, block: int) -> None:
         """Tell those who wait for a block from here that it does not come."""
@@ -553,10 +553,16 @@ class Swarm:
             return False
         if self._turns.stale:
             self._turns.renew(self._receivers(), self._open)
+
+        def free(block: int) -> bool:
+            return self._open(block) and self._free(block, ready)
+
         while (source := self._least(one for one in sources if self._takes_claims(one))) is not None:
-            block = self._turns.next(lambda one: self._open(one) and self._free(one, ready))
+            block = self._turns.next(free, own=True)
+            if block is None and source.asked_bytes <= UNIT_BYTES:  # others' only when it would be idle
+                block = self._turns.next(free, own=False)
             if block is None:
-                return False
+                return bool(self._turns)
             self._assign(block, source, now, claimed=True)
         return bool(self._turns)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 
 
 class Turns:
-    """The blocks that may be claimed: own turns first, then others' from the other end.
+    """The blocks that may be claimed: own turns first, then others', the last of theirs first.
 
     A block is the turn of the receiver whose rank among all receivers' keys it has by its place. Each box
-    begins at a place of its own, so that two that do not know of each other yet begin apart.
+    begins at a place of its own, so that two that do not know of each other yet begin apart. Of one box's
+    turns all others begin with different ones.
     """
 
     def __init__(self, own: bytes, count: int) -> None:
@@ -32,24 +34,37 @@ class Turns:
     def renew(self, receivers: Sequence[bytes], lacking: Callable[[int], bool]) -> None:
         """List what is ``lacking`` anew."""
         self.stale = False
-        start = int.from_bytes(self._own[:8], "big") % max(1, self._count)
-        places = [place for place in (*range(start, self._count), *range(start)) if lacking(place)]
-        self._mine = deque(place for place in places if self.has(place, receivers))
-        self._others = deque(place for place in reversed(places) if not self.has(place, receivers))
+        count, me = len(receivers), receivers.index(self._own)
+        turns: list[list[int]] = [[] for _ in receivers]
+        for place in filter(lacking, range(self._count)):
+            turns[place % count].append(place)
+        self._mine = deque(self._in_order(self._own, turns[me]))
+        later: list[tuple[bool, int, int, int]] = []
+        for ahead in range(1, count):
+            owner = (me + ahead) % count
+            for last, place in enumerate(reversed(self._in_order(receivers[owner], turns[owner]))):
+                later.append((last % (count - 1) != ahead - 1, last, ahead, place))
+        self._others = deque(place for *_, place in sorted(later))
 
-    def again(self, block: int) -> None:
+    def again(self, block: int, receivers: Sequence[bytes]) -> None:
         """List a block again that had been taken or passed over."""
-        if len(self._mine) < 2 * self._count:
-            self._mine.appendleft(block)
+        if len(self) < 2 * self._count:
+            (self._mine if self.has(block, receivers) else self._others).appendleft(block)
         else:
             self._mine.clear()
+            self._others.clear()
             self.stale = True
 
-    def next(self, free: Callable[[int], bool]) -> int | None:
-        """Take the next block that is ``free``; None where there is none."""
-        for blocks in (self._mine, self._others):
-            while blocks:
-                block = blocks.popleft()
-                if free(block):
-                    return block
+    def next(self, free: Callable[[int], bool], *, own: bool) -> int | None:
+        """Take the next block of its ``own`` turns, or of others', that is ``free``; None where there is none."""
+        blocks = self._mine if own else self._others
+        while blocks:
+            block = blocks.popleft()
+            if free(block):
+                return block
         return None
+
+    def _in_order(self, key: bytes, turns: list[int]) -> list[int]:
+        """Return a receiver's turns in the order in which it takes them."""
+        start = bisect_left(turns, int.from_bytes(key[:8], "big") % max(1, self._count))
+        return turns[start:] + turns[:start]
