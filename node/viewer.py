@@ -24,6 +24,7 @@ from ..protocol.ports import Source, Tier, TierName
 from ..protocol.protection import KEYS_PATH
 from ..protocol.ticket import DAY_MS, TicketGrant
 from ..satellite.antenna import Antenna
+from ..satellite.borrower import Borrower
 from ..satellite.fec import RaptorQ
 from ..satellite.tier import SatelliteTier
 from .box import Box, clock_ms
@@ -48,6 +49,7 @@ from .ladder.fetch import Fetcher
 from .ladder.health import Tuning
 from .ladder.ladder import Ladder
 from .ladder.tiers import Dialers, WebTier, cdn_tier, pull_zones, relay_sources
+from .lender import Lender
 from .page import Page
 from .playback.bookmarks import Bookmarks
 from .playback.gateway import Gateway
@@ -226,6 +228,8 @@ class Viewer:
                 on_block=lambda cid, size: self.fetcher.pushed(cid, size, TierName.SATELLITE),
                 clock_ms=clock_ms,
                 registry=box.registry,
+                folder=box.home.path / "carousel",
+                stored_bytes=settings.satellite.keep_bytes,
                 fec=fec,
             )
             tiers.append(SatelliteTier(self.antenna))
@@ -310,6 +314,8 @@ class Viewer:
         box.lookup = self.embargo.lookup(routes.lookup)
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         self.reception.add_to(box.public)
+        if self.antenna is not None:
+            Lender(self.antenna).add_to(box.public)
         local = box.local
         self.television.add_to(local)
         self.gateway.add_to(local)
@@ -390,6 +396,9 @@ class Viewer:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.discovery.run())
             tasks.create_task(self._carry(porter))
+            if self.antenna is not None:
+                borrower = Borrower(self.antenna, self.lan_dialer, self._neighbours, box.registry)
+                tasks.create_task(borrower.run())
 
     async def _carry(self, porter: Porter) -> None:
         while True:

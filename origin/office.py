@@ -118,6 +118,8 @@ class Office:
         self._own_store: DiskStore | None = None
         self._given_store = store
         self._takedown: Takedown | None = None
+        self.on_air: Callable[[], Result | None] = lambda: None
+        """What the carousel sends, where this origin runs and has one."""
         self.serving = False
         """Whether this origin runs, so that relays can hear of a change at once."""
         self._actions: dict[str, Callable[..., Result]] = {
@@ -720,6 +722,7 @@ class Office:
                 "expires": _date(int(root.expires_s * 1_000)),
                 "threshold": f"{root.threshold} of {root.keys}",
             },
+            "air": self.on_air(),
             "warnings": [*money.pop("money_warnings"), *warnings],
             **money,
         }

@@ -130,6 +130,7 @@ class Antenna:
         self._recipes = Recipes(store.get)
         self._timetable: Timetable | None = None
         self._core = threading.Lock()
+        self._in_progress = (0, 0)
         self._receiver = Receiver(
             origin,
             catalog_keys,
@@ -156,7 +157,7 @@ class Antenna:
                 if turn.whole_s > late_s
             ]
         rate_bps = timetable.rate_bps if timetable is not None else 0
-        return Sky(self.is_heard(), rate_bps, self._receiver.collecting, self._receiver.stored_bytes, coming)
+        return Sky(self.is_heard(), rate_bps, *self._in_progress, coming)
 
     async def gaps(self) -> list[Gap]:
         """Return what is lacking of generations no longer on air, the least first."""
@@ -279,8 +280,9 @@ class Antenna:
         except LocalError as error:
             self._rejects.labels(error.reason).inc()
         self._recipes.tidy(time.monotonic())
-        self._collecting.set(self._receiver.collecting)
-        self._stored.set(self._receiver.stored_bytes)
+        self._in_progress = self._receiver.collecting, self._receiver.stored_bytes
+        self._collecting.set(self._in_progress[0])
+        self._stored.set(self._in_progress[1])
 
     def _gaps(self) -> list[Gap]:
         with self._core:
@@ -296,9 +298,16 @@ class Antenna:
         with self._core:
             self._journal.close()
 
-    def _drop_symbols(self, number: int, *, again: bool) -> None:
+    def _collect_again(self, number: int) -> None:
         with self._core:
-            (self._receiver.forget if again else self._receiver.delivered)(number)
+            self._receiver.forget(number)
+            self._settle()
+
+    def _delivered(self, completed: Completed) -> None:
+        """Drop the symbols of what is safe, and remember how to make it again for a neighbour."""
+        with self._core:
+            self._receiver.delivered(completed.number)
+            self._recipes.remember(completed.number, completed.items)
             self._settle()
 
     async def _deliver(self, completed: Completed) -> None:
@@ -313,12 +322,11 @@ class Antenna:
                     self._on_item(item.kind, item.name, item.data)
         if not vouched:
             self._rejects.labels("not_vouched").inc(len(blocks))
-            await asyncio.to_thread(self._drop_symbols, completed.number, again=True)
+            await asyncio.to_thread(self._collect_again, completed.number)
             return
         for item in blocks:
             await self._store_block(item)
-        self._recipes.remember(completed.number, completed.items)
-        await asyncio.to_thread(self._drop_symbols, completed.number, again=False)
+        await asyncio.to_thread(self._delivered, completed)
 
     def _read_timetable(self, data: bytes, *, vouched: bool) -> None:
         if vouched:

@@ -21,6 +21,7 @@ from .receiver import Gap
 GAPS_AT_ONCE = 4
 NEIGHBOURS_ASKED = 8
 ROUNDS_LIMIT = 64
+PAUSE_S = 2.0
 REQUEST_TIMEOUT_S = 5.0
 _OK, _NOT_FOUND = 200, 404
 
@@ -47,6 +48,12 @@ class Borrower:
         self._borrowed = Counter(
             "farcast_satellite_borrowed_symbols", "Symbols that neighbours gave.", registry=registry
         )
+
+    async def run(self) -> None:
+        """Run errands until cancelled."""
+        while True:
+            await self.errand()
+            await asyncio.sleep(PAUSE_S)
 
     async def errand(self) -> None:
         """Ask every neighbour once about the generations that lack least."""
@@ -92,10 +99,3 @@ class Borrower:
             )
             raise RemoteError(message, reason="bad_symbols")
         return [reply.body[at : at + size] for at in range(0, len(reply.body), size)]
-
-
-async def forever(borrower: Borrower, pause_s: float) -> None:
-    """Run errands until cancelled."""
-    while True:
-        await borrower.errand()
-        await asyncio.sleep(pause_s)

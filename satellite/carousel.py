@@ -4,8 +4,8 @@ Two lanes share the rate. The head lane (trust, catalog, beacons, acks, manifest
 round every few seconds, what is new in it first; the title lane sends one generation after the other,
 for ever, as the rota says. A cycle of a generation is as many symbols as the planned loss asks for, with
 the signed descriptor in front and as every 64th packet, so that a receiver may join at any time. One
-cycle sends other symbols than the one before (there are ``WINDOWS`` sets), so that whoever missed a
-part of it needs only as many of the next.
+cycle of a title's sends other symbols than the one before (there are ``WINDOWS`` sets), so that whoever
+missed a part of it needs only as many of the next; the head is too small and too soon back for that.
 """
 
 from __future__ import annotations
@@ -124,8 +124,9 @@ _Slot = tuple[int, int]
 class _Lane:
     """Generations as its round or rota orders them; holds the symbols of the one on air and the next."""
 
-    def __init__(self, name: LaneName, order: _Round | Rota) -> None:
+    def __init__(self, name: LaneName, order: _Round | Rota, windows: int) -> None:
         self.name: LaneName = name
+        self._windows = windows
         self.order = order
         self.position = 0
         self.cycles: dict[int, int] = {}
@@ -167,7 +168,7 @@ class _Lane:
         self._prune()
 
     def _slot(self, number: int, ahead: int) -> _Slot:
-        return number, (self.cycles.get(number, 0) + ahead) % WINDOWS
+        return number, (self.cycles.get(number, 0) + ahead) % self._windows
 
     def _prune(self) -> None:
         near = self.near
@@ -203,7 +204,7 @@ class Carousel:
         self._head_period_s = head_period_s
         self._head_share = min(max(head_share, HEAD_SHARE_MIN), HEAD_SHARE_MAX)
         self._round, self._rota = _Round(), Rota()
-        self._head, self._title = _Lane("head", self._round), _Lane("title", self._rota)
+        self._head, self._title = _Lane("head", self._round, 1), _Lane("title", self._rota, WINDOWS)
         self._features: list[Feature] = []
         self._seq = 0
         self._tokens = 0.0

@@ -130,6 +130,11 @@ class Uplink:
         self._carousel.rate_bps = rate_bps
         self._changed.set()
 
+    @property
+    def missing(self) -> int:
+        """How many blocks of titles on air the store lacks."""
+        return self._programme.missing
+
     def status(self) -> CarouselStatus:
         """Tell what is on air."""
         return self._carousel.status()

@@ -21,6 +21,7 @@ from farcast.protocol.identity import Identity
 from farcast.protocol.ports import Source, TierName
 from farcast.satellite import multicast
 from farcast.satellite.antenna import Antenna
+from farcast.satellite.programme import Show
 from farcast.satellite.tier import SatelliteTier
 from farcast.satellite.uplink import Uplink
 from farcast.tests.wire.services import running, until
@@ -82,7 +83,7 @@ class Studio:
                 clock_ms=clock_ms,
                 registry=self.registry,
             )
-            await uplink.update(head, [("film", self.cids)])
+            await uplink.update(head, [Show("film", self.cids)])
             async with running(uplink.run()):
                 yield uplink
 
@@ -90,7 +91,9 @@ class Studio:
 class Dish:
     """A receiver with what it heard."""
 
-    def __init__(self, store: DiskStore, port: int, keys: list[bytes], *, interface: str = LOOPBACK) -> None:
+    def __init__(
+        self, store: DiskStore, port: int, keys: list[bytes], folder: Path, *, interface: str = LOOPBACK
+    ) -> None:
         self.items: dict[tuple[str, str], bytes] = {}
         self.keys = keys
         self.registry = CollectorRegistry()
@@ -105,6 +108,7 @@ class Dish:
             on_block=lambda _cid, _size: None,
             clock_ms=clock_ms,
             registry=self.registry,
+            folder=folder,
         )
         self.tier = SatelliteTier(self.antenna)
 
@@ -130,7 +134,7 @@ async def forward_with_loss(from_port: int, to_port: int, loss: float) -> None:
 async def test_a_film_and_its_head_arrive_through_20_percent_loss_and_no_return_path(tmp_path: Path) -> None:
     studio, port = Studio(tmp_path / "origin", free_port()), free_port()
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, port, [CATALOG.key])
+        dish = Dish(store, port, [CATALOG.key], tmp_path / "sky")
         async with (
             running(dish.antenna.run(), forward_with_loss(studio.port, port, 0.2)),
             studio.on_air(),
@@ -148,7 +152,7 @@ async def test_a_film_and_its_head_arrive_through_20_percent_loss_and_no_return_
 async def test_the_tier_waits_for_a_block_and_gives_it_the_moment_it_falls(tmp_path: Path) -> None:
     studio = Studio(tmp_path / "origin", free_port())
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, studio.port, [CATALOG.key])
+        dish = Dish(store, studio.port, [CATALOG.key], tmp_path / "sky")
         assert dish.tier.sources() == ()
         source = Source(TierName.SATELLITE, "carousel", "")
         async with running(dish.antenna.run()):
@@ -165,7 +169,7 @@ async def test_the_tier_waits_for_a_block_and_gives_it_the_moment_it_falls(tmp_p
 async def test_a_block_dropped_from_the_store_comes_again_when_it_is_waited_for(tmp_path: Path) -> None:
     studio = Studio(tmp_path / "origin", free_port())
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, studio.port, [CATALOG.key])
+        dish = Dish(store, studio.port, [CATALOG.key], tmp_path / "sky")
         async with running(dish.antenna.run()), studio.on_air():
             await until(lambda: all(store.has(cid) for cid in studio.cids))
             (path, _) = store.path(studio.cids[0]) or ("", 0)
@@ -179,7 +183,7 @@ async def test_a_block_dropped_from_the_store_comes_again_when_it_is_waited_for(
 async def test_before_the_keys_are_known_the_head_comes_and_no_block_is_stored(tmp_path: Path) -> None:
     studio = Studio(tmp_path / "origin", free_port())
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, studio.port, [])
+        dish = Dish(store, studio.port, [], tmp_path / "sky")
         async with running(dish.antenna.run()), studio.on_air():
             await until(
                 lambda: len(dish.items) == 2 and dish.count("rejected_packets", reason="not_vouched") > 0
@@ -204,7 +208,7 @@ async def meddle(from_port: int, to_port: int) -> None:
 async def test_noise_foreign_and_poisoned_packets_are_counted_and_the_film_arrives(tmp_path: Path) -> None:
     studio, port = Studio(tmp_path / "origin", free_port(), rate_bps=20_000_000), free_port()
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, port, [CATALOG.key])
+        dish = Dish(store, port, [CATALOG.key], tmp_path / "sky")
         async with (
             running(
                 dish.antenna.run(),
@@ -222,10 +226,10 @@ async def test_noise_foreign_and_poisoned_packets_are_counted_and_the_film_arriv
 async def test_the_programme_changes_while_on_air_and_pausing_silences_it(tmp_path: Path) -> None:
     studio = Studio(tmp_path / "origin", free_port())
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, studio.port, [CATALOG.key])
+        dish = Dish(store, studio.port, [CATALOG.key], tmp_path / "sky")
         async with running(dish.antenna.run()), studio.on_air() as uplink:
             await until(lambda: len(dish.items) == 2)
-            await uplink.update([*HEAD, Item("beacon", "7", b"tick")], [("film", studio.cids)])
+            await uplink.update([*HEAD, Item("beacon", "7", b"tick")], [Show("film", studio.cids)])
             await until(lambda: ("beacon", "7") in dish.items)
             uplink.pause()
             await asyncio.sleep(0.3)
@@ -239,6 +243,6 @@ async def test_the_programme_changes_while_on_air_and_pausing_silences_it(tmp_pa
 
 async def test_an_interface_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, free_port(), [], interface="nowhere0")
+        dish = Dish(store, free_port(), [], tmp_path / "sky", interface="nowhere0")
         with pytest.raises(UsageError, match="nowhere0"):
             await dish.antenna.run()

@@ -72,16 +72,20 @@ class Memory:
         self.kept: dict[tuple[int, str], list[bytes]] = {}
 
     def open(self, number: int, sender: str, envelope: bytes) -> None:
+        """Begin."""
         assert envelope
         self.kept[number, sender] = []
 
     def add(self, number: int, sender: str, symbol: bytes) -> None:
+        """Keep."""
         self.kept[number, sender].append(symbol)
 
     def read(self, number: int, sender: str) -> Iterator[bytes]:
+        """Give back."""
         yield from self.kept[number, sender]
 
     def drop(self, number: int, sender: str) -> None:
+        """Forget."""
         self.kept.pop((number, sender), None)
 
 
