@@ -23,6 +23,7 @@ BENCHES = (
     "settle",
     "verify",
     "sim",
+    "oneway",
 )  # fmt: skip
 BUILD = Path("build")
 
