@@ -396,6 +396,51 @@ def test_old_numbers_are_replays_and_many_in_a_row_a_sender_that_began_anew() ->
     assert sky.receiver.missed == 0
 
 
+def spoilt(rng: random.Random, data: bytes, other: bytes) -> bytes:
+    """Return what a hostile or broken sender makes of a packet."""
+    at = rng.randrange(len(data))
+    return rng.choice(
+        [
+            data[:at],
+            data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :],
+            data + rng.randbytes(rng.randrange(1, 40)),
+            data[:HEADER_BYTES] + other[HEADER_BYTES:],
+            pack_packet(b"foreign!", rng.getrandbits(64), rng.getrandbits(31), data[HEADER_BYTES:]),
+            data[: HEADER_BYTES + 1] + rng.randbytes(3) + data[HEADER_BYTES + 4 :],
+            rng.randbytes(at),
+            data,
+        ]
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.randoms(use_true_random=False), st.booleans())
+def test_a_storm_of_spoilt_packets_raises_nothing_grows_nothing_and_the_films_arrive(
+    rng: random.Random, neighbourly: bool
+) -> None:
+    airs = [Broadcast(rng.randrange(1, 60_000), seed=seed) for seed in range(3)]
+    sky = Sky(stored_bytes=400_000)
+    done: dict[int, Completed] = {}
+    everything = [data for air in airs for data in air.packets]
+    for air in airs:
+        for data in air.packets:
+            for _ in range(rng.randrange(3)):
+                evil = spoilt(rng, rng.choice(everything), rng.choice(everything))
+                for found in sky.hear([evil], f"10.0.0.{rng.randrange(60, 64)}:1"):
+                    done[found.number] = found
+            if neighbourly and rng.random() < 0.05:
+                lies = [spoilt(rng, data, data)[HEADER_BYTES:] for _ in range(rng.randrange(4))]
+                given_back = sky.receiver.given(air.number, "neighbour", lies, sky.now)
+                if given_back is not None:
+                    done[given_back.number] = given_back
+                sky.receiver.lend(air.number, rng.randbytes(rng.randrange(9)), 5)
+            sky.now += rng.choice([0.0, 0.001, 1.0])
+            for found in sky.hear([data]):
+                done[found.number] = found
+            assert sky.receiver.stored_bytes <= 400_000 + 64 * 1_284
+    assert {number: found.items for number, found in done.items()} == {air.number: air.items for air in airs}
+
+
 def test_lost_packets_are_told_from_the_numbers() -> None:
     air, sky = Broadcast(), Sky()
     sky.hear([air.descriptor, *air.symbols[:3], *air.symbols[8:10]])
