@@ -143,7 +143,7 @@ class OneWay:
             if program.poll() is None:
                 program.kill()
             program.wait(10)
-            for stream in (program.stdout, program.stderr):
+            for stream in (program.stdin, program.stdout, program.stderr):
                 if stream is not None:
                     stream.close()
         for name in (*self._names, self._middle):

@@ -48,7 +48,7 @@ LOSS, PLANNED = 0.4, 0.2
 def film() -> dict[Cid, bytes]:
     """Return the same blocks in every process."""
     rng = random.Random(12)
-    blocks = [rng.randbytes(1 << 20) for _ in range(6)]
+    blocks = [rng.randbytes(1 << 20) for _ in range(3)]
     return {Cid.of(RAW, block): block for block in blocks}
 
 
@@ -71,7 +71,7 @@ async def send(folder: Path) -> None:
         group=GROUP,
         port=CAROUSEL_PORT,
         interface=ADDRESSES[0],
-        rate_bps=40_000_000,
+        rate_bps=8_000_000,
         planned_loss=PLANNED,
         identity=CATALOG,
         origin=ORIGIN,

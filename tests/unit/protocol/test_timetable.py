@@ -17,7 +17,7 @@ from farcast.protocol.timetable import (
 )
 
 SECONDS = st.integers(0, 2**32 - 1)
-TURNS = st.builds(Turn, st.from_regex(r"\A[a-z0-9][a-z0-9-]{0,62}\Z"), SECONDS, SECONDS)
+TURNS = st.builds(Turn, st.sampled_from(["a", "coast", "t" * 63]), SECONDS, SECONDS)
 
 
 @given(
