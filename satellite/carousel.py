@@ -293,8 +293,8 @@ class Carousel:
                 cycles = lane.cycles.get(plan.number, 0)
                 due = None if self.paused else ends.get(plan.number)
                 generations.append(OnAir(plan.number, plan.label, lane.name, plan.length, cycles, due))
-        cycle_s = [self._round_s(lane) for lane in (self._head, self._title)]
-        return CarouselStatus(self.rate_bps, self.paused, *cycle_s, generations, self._airings())
+        head_s, title_s = self._round_s(self._head), self._round_s(self._title)
+        return CarouselStatus(self.rate_bps, self.paused, head_s, title_s, generations, self._airings())
 
     def _airings(self) -> list[Airing]:
         timeline = self._timeline(self._title)

@@ -15,9 +15,8 @@ import struct
 from collections import OrderedDict
 from collections.abc import Iterator
 from hashlib import sha256
-from io import BufferedRandom
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from zlib import crc32
 
 from ..protocol.errors import LocalError, RemoteError
@@ -45,7 +44,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._open: OrderedDict[tuple[int, str], BufferedRandom] = OrderedDict()
+        self._open: OrderedDict[tuple[int, str], BinaryIO] = OrderedDict()
         self._starts: dict[tuple[int, str], tuple[int, int]] = {}
 
     def load(self) -> list[Stored]:
@@ -155,7 +154,7 @@ class Journal:
         self._starts[descriptor.number, sender] = (start, size)
         return Stored(descriptor.number, sender, envelope, ids)
 
-    def _file(self, key: tuple[int, str]) -> BufferedRandom:
+    def _file(self, key: tuple[int, str]) -> BinaryIO:
         file = self._open.get(key)
         if file is None:
             file = self._path(*key).open("r+b", buffering=64 << 10)
@@ -164,7 +163,7 @@ class Journal:
         self._open.move_to_end(key)
         return file
 
-    def _keep_open(self, key: tuple[int, str], file: BufferedRandom) -> None:
+    def _keep_open(self, key: tuple[int, str], file: BinaryIO) -> None:
         self._open[key] = file
         if len(self._open) > OPEN_FILES:
             self._open.popitem(last=False)[1].close()
@@ -181,7 +180,7 @@ def _record_bytes(descriptor: GenerationDescriptor) -> int:
     return FEC_ID_BYTES + descriptor.symbol_bytes + _CRC.size
 
 
-def _read_head(file: BufferedRandom) -> tuple[str, bytes, int] | None:
+def _read_head(file: BinaryIO) -> tuple[str, bytes, int] | None:
     """Return sender, envelope and where the records begin; None where the head is not whole."""
     head = file.read(len(_MAGIC))
     parts: list[bytes] = []

@@ -109,7 +109,7 @@ async def receive(folder: Path, end: int) -> None:
     other = 3 - end
     neighbour = Source(TierName.MESH, "neighbour", f"{LAN}.{other}:{PORT}", DISHES[other].key)
     metrics = HttpMetrics(CollectorRegistry())
-    listener = Listener(router, store.path, DISHES[end], metrics, host=f"{LAN}.{end}", port=PORT)
+    listener = Listener(router, lambda _head: None, DISHES[end], metrics, host=f"{LAN}.{end}", port=PORT)
     async with listener, HttpDialer(allow_private=True) as dialer, asyncio.TaskGroup() as tasks:
         tasks.create_task(antenna.run())
         await asyncio.sleep(0.3)

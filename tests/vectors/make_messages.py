@@ -1050,12 +1050,9 @@ def _carousel(book: Book) -> None:
     book.bad("timetable: 8,193 bytes", "timetable", 8_193, "too_large")
     ask = symbols.SymbolAsk(1, 2**64 - 1, 1_280, b"\xff\x01", 800)
     book.unsigned("ask for symbols", "symbol-ask", ask)
-    for how, change in (
-        ("801 at once", {"most": 801}),
-        ("none", {"most": 0}),
-        ("of 100 bytes", {"symbol_bytes": 100}),
-    ):
-        book.bad(f"ask for symbols: {how}", "symbol-ask", encode(_with(ask, **change)), "malformed")
+    for field, value in (("most", 801), ("most", 0), ("symbol_bytes", 100)):
+        spoilt = encode(_with(ask, **{field: value}))
+        book.bad(f"ask for symbols: {field} {value}", "symbol-ask", spoilt, "malformed")
     book.bad(
         "ask for symbols: 65,537 bytes held",
         "symbol-ask",
