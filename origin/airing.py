@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..satellite.carousel import CarouselStatus
 
@@ -34,7 +34,7 @@ def by_priority(titles: Sequence[Listed], now_ms: int) -> list[tuple[str, float]
     return rows
 
 
-def facts(status: CarouselStatus, planned_loss_percent: int, missing_blocks: int) -> dict[str, object]:
+def facts(status: CarouselStatus, planned_loss_percent: int, missing_blocks: int) -> dict[str, Any]:
     """Return what ``farcast origin status`` says of the carousel."""
     return {
         "rate_bps": status.rate_bps,
@@ -58,13 +58,11 @@ def facts(status: CarouselStatus, planned_loss_percent: int, missing_blocks: int
     }
 
 
-def described(air: dict[str, object]) -> list[str]:
+def described(air: dict[str, Any]) -> list[str]:
     """Say the same in lines for people."""
-    rate = int(str(air["rate_bps"]))
     once = f"all titles once in {span(air['title_cycle_s'])}"
-    lines = ["paused" if air["paused"] else f"{rate / 1e6:g} Mbit/s, {once}"]
-    rows = air["titles"]
-    titles: list[dict[str, object]] = rows if isinstance(rows, list) else []
+    lines = ["paused" if air["paused"] else f"{air['rate_bps'] / 1e6:g} Mbit/s, {once}"]
+    titles: list[dict[str, Any]] = air["titles"]
     for row in titles[:SHOWN]:
         when = "on air now" if row["on_air"] else f"in {span(row['begins_in_s'])}"
         lines.append(f"{row['title']}: {when}, whole in {span(row['whole_in_s'])}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -44,7 +44,7 @@ class Broadcast:
         self._clock_ms = clock_ms
         self._viewed: dict[str, int] = {}
         self._viewed_at: float | None = None
-        self.facts: dict[str, object] | None = None
+        self.facts: dict[str, Any] | None = None
         """What is on air, as of the last refresh."""
         settings, box = origin.box.settings, origin.box
         self.uplink = Uplink(

@@ -103,7 +103,7 @@ class _Round:
         self.plans = list(plans)
         new = [plan for plan in self.plans if plan.number not in before]
         go_on = new[0] if new else current
-        self._at = self.plans.index(go_on) if go_on in self.plans else 0
+        self._at = self.plans.index(go_on) if go_on is not None and go_on in self.plans else 0
         return new
 
     def advance(self) -> None:

@@ -124,11 +124,11 @@ def _ours(percent: int, seed: int, generation_bytes: int) -> Sent:
             heard = json.loads(dish.communicate(timeout=LIMIT_S)[0])
             sent = json.loads(studio.communicate("stop\n", timeout=LIMIT_S)[0])
             passed = sky.passed()
-    at = heard["seq"] - 1
+    at = int(heard["seq"]) - 1
     if heard["overflow"]:
         message = f"the receiver's own queue lost {heard['overflow']:.0f} packets; this machine is too busy"
         raise RuntimeError(message)
-    lost = passed.lost_packets[at] / (at + 1)
+    lost: float = passed.lost_packets[at] / (at + 1)
     return Sent(passed.sent_bytes[at] / SIZE_BYTES, 1 / (1 - lost), lost, sent["rss_mib"], heard["rss_mib"])
 
 
@@ -171,7 +171,10 @@ def film() -> dict[Cid, bytes]:
 async def _send(folder: Path, percent: int, generation_bytes: int) -> None:
     """Be the origin's uplink until told to stop."""
     store = DiskStore(folder, 1 << 30, CollectorRegistry())
-    cids = [store.put(cid, block) is not None and cid for cid, block in film().items()]
+    cids: list[Cid] = []
+    for cid, block in film().items():
+        store.put(cid, block)
+        cids.append(cid)
     uplink = Uplink(
         group=GROUP,
         port=CAROUSEL_PORT,
@@ -185,7 +188,7 @@ async def _send(folder: Path, percent: int, generation_bytes: int) -> None:
         registry=CollectorRegistry(),
         generation_bytes=generation_bytes,
     )
-    await uplink.update([Item("checkpoint", "", b"note")], [Show("film", [cid for cid in cids if cid])])
+    await uplink.update([Item("checkpoint", "", b"note")], [Show("film", cids)])
     running = asyncio.ensure_future(uplink.run())
     await asyncio.to_thread(sys.stdin.readline)
     running.cancel()

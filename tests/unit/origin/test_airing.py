@@ -30,7 +30,6 @@ def test_people_are_told_what_is_on_air_and_when_the_rest_comes() -> None:
     carousel.update([], [Feature(plan.label, (plan,)) for plan in plans])
     told = facts(carousel.status(), 20, 3)
     titles = told["titles"]
-    assert isinstance(titles, list)
     assert [row["title"] for row in titles] == [f"t{at}" for at in range(10)]
     assert [row["begins_in_s"] for row in titles[:3]] == [0, 14, 28]
     assert [row["whole_in_s"] for row in titles[:3]] == [14, 28, 42]
