@@ -4,6 +4,8 @@ Nothing reaches the decoder but symbols of the right length, block and number fo
 descriptor was accepted, and only once there are enough. Until then they lie on a shelf, by sender, so
 that one who sends false symbols spoils only a collection of their own, and is known by it. What comes
 before the origin's keys are known is small and handed on as not vouched for.
+
+Over 400 lines: from admission to the whole, every step of a packet's way changes the same few tables.
 """
 
 from __future__ import annotations
