@@ -6,10 +6,14 @@ READY  := $(VENV)/.ready
 UV     := $(BIN)/uv
 ARGS   ?=
 PURE   := tests/architecture tests/unit tests/interop tests/sim
-WIRE   := tests/wire
-REAL   := tests/lab tests/system tests/browser
+# What looks at no clock and may have company; what measures runs alone.
+BESIDE := $(patsubst %,tests/%.py,lab/test_full_disk lab/test_portmap system/test_page system/test_relay_page \
+  system/test_television system/test_tracks)
+WIRE   := tests/wire $(BESIDE)
+REAL   := tests/lab tests/system tests/browser $(addprefix --ignore=,$(BESIDE))
+STATIC := lint types pyright floors packages
 
-.PHONY: help setup page lock demo test real again check bench soak vectors clean
+.PHONY: help setup page lock demo test real again check $(STATIC) bench soak vectors clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,11 +46,11 @@ demo: $(READY) ## the whole system on this machine: one film, four tiers, pulses
 
 test: $(READY) ## the tests: those that wait two at a time, those that measure one by one
 	$(BIN)/pytest -n auto --dist loadfile $(PURE) $(ARGS)
-	$(MAKE) real WHERE="-n 2 --dist loadfile $(WIRE)" ARGS="$(ARGS)" AGAIN="$(AGAIN)"
+	$(MAKE) real WHERE="-n 2 --dist loadfile --no-loadscope-reorder $(WIRE)" ARGS="$(ARGS)" AGAIN="$(AGAIN)"
 	$(MAKE) real WHERE="$(REAL)" ARGS="$(ARGS)" AGAIN="$(AGAIN)"
 
 real:
-	$(BIN)/pytest -p no:randomly $(WHERE) $(ARGS) || $(MAKE) again CODE=$$? WHERE="$(WHERE)" ARGS="$(ARGS)" AGAIN="$(AGAIN)"
+	$(BIN)/pytest -p no:randomly --durations 25 $(WHERE) $(ARGS) || $(MAKE) again CODE=$$? WHERE="$(WHERE)" ARGS="$(ARGS)" AGAIN="$(AGAIN)"
 
 again: # with AGAIN=1, as in CI on a shared machine, what failed with real processes has a second try, and is named
 	@test -n "$(AGAIN)" || exit $(CODE)
@@ -54,13 +58,24 @@ again: # with AGAIN=1, as in CI on a shared machine, what failed with real proce
 	$(BIN)/pytest -p no:randomly $(if $(filter 1,$(CODE)),--last-failed) $(filter tests/%,$(WHERE)) $(ARGS)
 
 check: $(READY) ## everything a change must pass: lint, types, architecture, dependencies, tests
+	$(MAKE) --jobs 2 --output-sync $(STATIC)
+	$(MAKE) test AGAIN="$(AGAIN)"
+
+lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types:
 	$(BIN)/mypy
+
+pyright:
 	$(BIN)/pyright
+
+floors:
 	$(BIN)/lint-imports
+
+packages:
 	$(BIN)/deptry .
-	$(MAKE) test AGAIN="$(AGAIN)"
 
 bench: $(READY) ## ratios against real peers, into build/bench.json (ONLY=name,...)
 	$(BIN)/python -m tests.bench --only "$(ONLY)"

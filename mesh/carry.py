@@ -90,7 +90,8 @@ class Carrier:
         Tickets with more left are due at once; what was not offered is not handed over.
         """
         told = self._memory(key).told
-        known = {item.tid: set(item.numbers()) for item in offered}
+        asked = {item.tid for item in lacking}
+        known = {item.tid: set(item.numbers()) for item in offered if item.tid in asked}
         chosen: list[PulseKey] = []
         for item in lacking:
             numbers = [number for number in item.numbers() if number in known.get(item.tid, ())]
@@ -117,7 +118,9 @@ class Carrier:
         return True
 
     def _memory(self, key: bytes) -> _Memory:
-        memory = self._memories.setdefault(key, _Memory())
+        memory = self._memories.get(key)
+        if memory is None:
+            memory = self._memories[key] = _Memory()
         self._memories.move_to_end(key)
         if len(self._memories) > REMEMBERED_NEIGHBOURS:
             self._memories.popitem(last=False)

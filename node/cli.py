@@ -264,9 +264,23 @@ def pulses(
                 one["title"] or "-",
                 f"{one['viewed_ms'] / 1_000:.0f} s",
                 one["way"] or "-",
-                one["state"],
+                _became(one),
             )
             for one in found["sent"]
+        ],
+    )
+    console.table(
+        ["session begun", "viewed", "counted", "not counted for"],
+        [
+            (
+                f"{datetime.fromtimestamp(one['at_ms'] / 1_000, UTC).astimezone():%a %H:%M:%S}"
+                if one["at_ms"]
+                else "-",
+                f"{one['viewed_ms'] / 1_000:.0f} s",
+                f"{one['counted_ms'] / 1_000:.0f} s",
+                ", ".join(one["codes"]) or "-",
+            )
+            for one in found["sessions"]
         ],
     )
     console.result(
@@ -275,6 +289,15 @@ def pulses(
         f"  signed here       {found['signed']}",
         f"  wait for an ack   {found['waiting']}",
     )
+
+
+def _became(pulse: dict[str, Any]) -> str:
+    """Say in a word or two what became of a pulse."""
+    if pulse["not_counted"]:
+        return f"acked, not all counted: {', '.join(pulse['not_counted'])}"
+    if pulse["judged_ms"]:
+        return "counted"
+    return f"refused: {pulse['reason']}" if pulse["reason"] else str(pulse["state"])
 
 
 @app.command(epilog="Example: farcast earnings --month 2026-11")

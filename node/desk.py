@@ -116,6 +116,10 @@ class Desk:
             "waiting_s": waiting.viewed_ms // 1_000,
         }
 
+    def sessions(self) -> list[dict[str, Any]]:
+        """Return the origin's verdicts of the last 24 hours on what was watched here, newest first."""
+        return self._viewer.history.sessions(clock_ms())
+
     def find(self, query: str = "") -> list[str]:
         """Return the ids of the listed titles that a query means, best first; without one all, in order."""
         return self._viewer.finder.find(query, FOUND_LIMIT)
@@ -150,6 +154,11 @@ class Desk:
             "position_ms": mark.position_ms if mark else 0,
             "sounds": sum(one.kind == "audio" for one in manifest.renditions),
             "subtitles": sum(one.kind == "subtitles" for one in manifest.tracks),
+            "texts": [
+                {"path": one.path, "language": one.language, "label": one.label}
+                for one in manifest.tracks
+                if one.kind == "subtitles"
+            ],
             "storyboard": _track(manifest, "storyboard"),
             "dash": self._holds(manifest, DASH),
         }
@@ -243,6 +252,8 @@ class Desk:
             return "Waiting for the catalog: nobody reachable has it yet"
         if not viewer.courier.reachable and viewer.courier.allowed:
             return "Offline: no relay or origin answers; neighbours and the satellite still serve"
+        if viewer.wallet.ended:
+            return "Plays, but nothing is counted: this account has been revoked; ask the origin why"
         if viewer.no_ticket and not viewer.tickets:
             return f"Plays, but nothing is counted: {viewer.no_ticket}"
         return "Ready"
@@ -294,7 +305,7 @@ class Desk:
 
     async def _get_pulses(self, exchange: Exchange) -> Answer:
         del exchange
-        return Answer.json(await asyncio.to_thread(self.pulses))
+        return Answer.json(await asyncio.to_thread(lambda: {**self.pulses(), "sessions": self.sessions()}))
 
     async def _get_acks(self, exchange: Exchange) -> Answer:
         """``GET /api/pulses/acks?from=``: the origin's acks of this box's own pulses, some at a time."""

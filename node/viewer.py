@@ -58,12 +58,14 @@ from .playback.keep import Keeper
 from .playback.sessions import SESSIONS_LIMIT
 from .playback.television import Television
 from .playback.unlock import Standing, Unlocker
-from .pulses.acks import Acks
+from .pulses.acks import REVOKED, Acks
 from .pulses.batcher import Batcher
 from .pulses.courier import Courier
 from .pulses.heartbeat import Heartbeat
 from .pulses.history import History
 from .pulses.reception import Reception
+from .pulses.sealdesk import SealDesk
+from .pulses.verdicts import Verdicts, Way
 from .pulses.wallet import Wallet
 from .routes import PublicRoutes
 from .settings import Settings
@@ -72,6 +74,7 @@ log = logging.getLogger(__name__)
 
 CARRY_S = 2.0
 RENEW_S = 60.0
+WAYS_ASKED = 2
 
 
 class Viewer:
@@ -109,6 +112,9 @@ class Viewer:
             enabled=settings.heartbeat.enabled,
         )
         self.acks = Acks(box.spool, self._keyring, box.registry)
+        self.acks.revoked = self.wallet.end_from
+        self.verdicts = Verdicts(box.spool, self._ways, self._keyring, clock_ms, box.registry)
+        self.seals = SealDesk(box.spool, box.dialer, self._upstream_of_seals, clock_ms, box.registry)
         self.batcher = Batcher(
             box.spool, box.identity, box.dialer, self._origin, self.acks, clock_ms, box.registry
         )
@@ -285,9 +291,23 @@ class Viewer:
             return expect(reply, 200)
         raise failure
 
+    def _upstream_of_seals(self) -> list[Source]:
+        """Return whom a neighbour's question is passed on to: nobody on the link, so none goes round."""
+        return [way.source for way in self._ways() if way.dialer is self.box.dialer]
+
+    def _ways(self) -> list[Way]:
+        """Return who may be asked what of our viewing counts: the origin, a few relays, a few neighbours."""
+        ways: list[Way] = []
+        if self.courier.allowed and self.courier.reachable:
+            ways += [Way(self.box.dialer, source, origin=True) for source in self._origin()]
+            ways += [Way(self.box.dialer, source, origin=False) for source in self._relays()[:WAYS_ASKED]]
+        return ways + [Way(self.lan_dialer, one, origin=False) for one in self._neighbours()[:WAYS_ASKED]]
+
     def _standing(self) -> Standing:
         origin = self.trust.hint.name if self.trust.hint else "the origin"
-        return Standing(self.enrolled, self.heartbeat.enabled, origin, self.no_ticket)
+        return Standing(
+            self.enrolled, self.heartbeat.enabled, origin, self.no_ticket, revoked=self.wallet.ended
+        )
 
     async def _renew_keys(self) -> None:
         """Have the keys of kept titles ready for when the network is gone."""
@@ -314,6 +334,7 @@ class Viewer:
         box.lookup = self.embargo.lookup(routes.lookup)
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         self.reception.add_to(box.public)
+        self.seals.add_to(box.public)
         if self.antenna is not None:
             Lender(self.antenna).add_to(box.public)
         local = box.local
@@ -340,6 +361,7 @@ class Viewer:
         box.follow(self.follower.refresh, lambda: box.local.asked)
         box.every("trust", settings.trust.refresh_s, self.follower.refresh_trust)
         box.every("courier", min(settings.heartbeat.interval_s, CARRY_S), self.courier.errand)
+        box.every("verdicts", RENEW_S, self.verdicts.errand)
         box.every("sweep", SWEEP_S, self.embargo.sweep)
         box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("tickets", RENEW_S, self._renew)
@@ -359,6 +381,8 @@ class Viewer:
                 await self.heartbeat.renew(self._issue, list(keyring.ticket))
             except FarcastError as error:
                 self.no_ticket = str(error)
+                if isinstance(error, RefusedError) and error.reason == REVOKED:
+                    await asyncio.to_thread(self.wallet.end, clock_ms() // DAY_MS)
                 raise
 
     async def _digest_offers(self) -> None:

@@ -11,17 +11,16 @@ import re
 import secrets
 import sqlite3
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import sqlite_utils
-
 from ..node.database import open_database, transaction, translated
 from ..protocol.errors import LocalError, RefusedError, UsageError
 from ..protocol.ticket import DAY_MS, Holder
+from .accounttables import MIGRATIONS
 
 INVITE_DAYS = 30
 PSEUDONYM_BYTES = 16
@@ -33,108 +32,6 @@ InviteKind = Literal["viewer", "relay"]
 
 _PAYEE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 
-MIGRATIONS = sqlite_utils.Migrations("accounts")
-
-
-@MIGRATIONS(name="0001_accounts")
-def _accounts(db: sqlite_utils.Database) -> None:
-    """``revoked_day`` is the first UTC day without tickets; days count since 1970."""
-    db.table("account").create(
-        {"pseudonym": bytes, "name": str, "created_ms": int, "revoked_day": int},
-        pk="pseudonym",
-        not_null={"created_ms"},
-        strict=True,
-    )
-    db.table("account").create_index(["name"], unique=True)
-    db.table("device").create(
-        {"key": bytes, "account": bytes, "number": int, "enrolled_ms": int},
-        pk="key",
-        foreign_keys=[("account", "account", "pseudonym")],
-        not_null={"account", "number", "enrolled_ms"},
-        strict=True,
-    )
-    db.table("device").create_index(["account", "number"], unique=True)
-    db.table("invite").create(
-        {
-            "hash": bytes,
-            "kind": str,
-            "account": bytes,
-            "created_ms": int,
-            "expires_ms": int,
-            "used_by": bytes,
-        },
-        pk="hash",
-        not_null={"kind", "created_ms", "expires_ms"},
-        strict=True,
-    )
-    db.table("payee").create(
-        {"id": str, "name": str, "method": str, "added_ms": int},
-        pk="id",
-        not_null={"name", "method", "added_ms"},
-        strict=True,
-    )
-    db.table("relay").create(
-        {"key": bytes, "record": bytes, "standing": str, "payee": str, "enrolled_ms": int, "created_ms": int},
-        pk="key",
-        not_null={"record", "standing", "payee", "enrolled_ms", "created_ms"},
-        strict=True,
-    )
-
-
-@MIGRATIONS(name="0002_relay_wishes")
-def _relay_wishes(db: sqlite_utils.Database) -> None:
-    """``reason``: why a relay was refused; ``faults``: what dialling it back found, as encoded messages."""
-    relay = db.table("relay")
-    relay.add_column("wish", str, not_null_default="listed")
-    relay.add_column("reason", str, not_null_default="")
-    relay.add_column("faults", bytes, not_null_default=b"")
-    relay.add_column("dialled_ms", int, not_null_default=0)
-
-
-@MIGRATIONS(name="0003_relay_keys")
-def _relay_keys(db: sqlite_utils.Database) -> None:
-    """``key`` is a relay's first key, ``used`` the one it has now; former ones are in ``relay_key``."""
-    db.table("relay").add_column("used", bytes, not_null_default=b"")
-    db.conn.execute("UPDATE relay SET used = key")
-    db.conn.execute("CREATE UNIQUE INDEX relay_used ON relay(used)")
-    db.table("relay_key").create(
-        {"key": bytes, "relay": bytes, "until_ms": int},
-        pk="key",
-        not_null={"relay", "until_ms"},
-        strict=True,
-    )
-
-
-@MIGRATIONS(name="0004_payee_terms")
-def _payee_terms(db: sqlite_utils.Database) -> None:
-    """Where payees are paid, known to this file alone; ``points`` NULL: their region's rate."""
-    db.table("payee_terms").create(
-        {
-            "payee": str,
-            "region": str,
-            "iban": str,
-            "bic": str,
-            "account": str,
-            "points": int,
-            "blocked": str,
-        },
-        pk="payee",
-        foreign_keys=[("payee", "payee", "id")],
-        not_null={"region", "iban", "bic", "account", "blocked"},
-        strict=True,
-    )
-
-
-@MIGRATIONS(name="0005_payee_keys")
-def _payee_keys(db: sqlite_utils.Database) -> None:
-    """Which boxes may ask what a payee earns."""
-    db.table("payee_key").create(
-        {"key": bytes, "payee": str},
-        pk="key",
-        not_null={"payee"},
-        strict=True,
-    )
-
 
 class Account(NamedTuple):
     """One account as its origin's team sees it; ``name`` is empty once erased."""
@@ -142,7 +39,7 @@ class Account(NamedTuple):
     pseudonym: bytes
     name: str
     devices: int
-    revoked_day: int | None
+    revoked_ms: int | None
 
 
 class Payee(NamedTuple):
@@ -161,6 +58,14 @@ class Accounts:
         self._lock = threading.Lock()
         self._conn = open_database(path, MIGRATIONS, synchronous="FULL")
         self._conn.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten with zeros
+        query = "SELECT pseudonym, revoked_ms FROM account WHERE revoked_ms IS NOT NULL"
+        with self.reading() as conn:
+            self._revocations: dict[bytes, int] = dict(conn.execute(query).fetchall())
+
+    @property
+    def revocations(self) -> Mapping[bytes, int]:
+        """When accounts ended, ms since 1970, by pseudonym; the mapping goes on being true."""
+        return self._revocations
 
     def close(self) -> None:
         """Close the database."""
@@ -226,19 +131,26 @@ class Accounts:
     def accounts(self) -> list[Account]:
         """Return every account, by name."""
         query = """SELECT pseudonym, coalesce(name, ''),
-                   (SELECT count(*) FROM device WHERE account = pseudonym), revoked_day
+                   (SELECT count(*) FROM device WHERE account = pseudonym), revoked_ms
                    FROM account ORDER BY name"""
         with self.reading() as conn:
             return [Account(*row) for row in conn.execute(query)]
 
-    def revoke(self, name: str, day: int) -> None:
-        """Issue the account no ticket for ``day`` and later; raises ``UsageError``."""
+    def revoke(self, name: str, now_ms: int) -> int:
+        """End an account: no ticket for today and later, no key, and no time of its tickets after ``now_ms``.
+
+        Returns when it ended: what was revoked before stays so. Raises ``UsageError``.
+        """
         pseudonym = self.pseudonym(name)
         with self.writing() as conn:
-            conn.execute("UPDATE account SET revoked_day = ? WHERE pseudonym = ?", (day, pseudonym))
+            conn.execute(
+                "UPDATE account SET revoked_ms = coalesce(revoked_ms, ?) WHERE pseudonym = ?",
+                (now_ms, pseudonym),
+            )
+        return self._revocations.setdefault(pseudonym, now_ms)
 
-    def erase(self, name: str, day: int) -> None:
-        """Forget whose account it is, on the disk too, and end it from ``day`` on.
+    def erase(self, name: str, now_ms: int) -> None:
+        """Forget whose account it is, on the disk too, and end it as ``revoke`` does.
 
         Raises:
             UsageError: for an unknown account.
@@ -248,11 +160,12 @@ class Accounts:
         pseudonym = self.pseudonym(name)
         with self.writing() as conn:
             conn.execute(
-                "UPDATE account SET name = NULL, revoked_day = coalesce(revoked_day, ?) WHERE pseudonym = ?",
-                (day, pseudonym),
+                "UPDATE account SET name = NULL, revoked_ms = coalesce(revoked_ms, ?) WHERE pseudonym = ?",
+                (now_ms, pseudonym),
             )
             conn.execute("DELETE FROM device WHERE account = ?", (pseudonym,))
             conn.execute("DELETE FROM invite WHERE account = ?", (pseudonym,))
+        self._revocations.setdefault(pseudonym, now_ms)
         self._scrub()
 
     def _scrub(self) -> None:
@@ -273,8 +186,8 @@ class Accounts:
     def revoked(self, account: bytes, day: int) -> bool:
         """Say whether a pseudonym's tickets for ``day`` are void: revoked by then, or unknown."""
         with self.reading() as conn:
-            row = conn.execute("SELECT revoked_day FROM account WHERE pseudonym = ?", (account,)).fetchone()
-        return row is None or (row[0] is not None and day >= row[0])
+            row = conn.execute("SELECT revoked_ms FROM account WHERE pseudonym = ?", (account,)).fetchone()
+        return row is None or (row[0] is not None and day >= row[0] // DAY_MS)
 
     def enrol(self, token: str, device: bytes, now_ms: int) -> int:
         """Spend a token on a device's key and return the device's number in its account.

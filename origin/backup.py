@@ -2,7 +2,8 @@
 
 What it holds is consistent by the order in which it is read: first what refers (the ledger, the
 catalog's head), then what is referred to and only grows (the catalog's entries, the intake log).
-Databases are copied by SQLite's online backup. docs/adr/0030 says what is left out, and why.
+Databases are copied by SQLite's online backup, books in PostgreSQL row by row into a file as SQLite has
+them. docs/adr/0030 says what is left out, and why.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from ..node.home import LOCK_FILE
 from ..node.report import Report
 from ..node.settings import FILE as SETTINGS_FILE
 from ..protocol.errors import LocalError, StoreFullError, UsageError
+from .bookscopy import copy_books
 from .pulses.intake import SEGMENTS
 from .sealedfile import SealedWriter
 
 SUMMARY = "backup.json"
 MANIFESTS = "manifests"
 BLOCKS = ("index.db", "blocks")
-_REFERRING = ("ledger.db", "accounts.db")
+LEDGER = "ledger.db"
+_REFERRING = (LEDGER, "accounts.db")
 _APART = frozenset({LOCK_FILE, "admin.json", "admin.new", "tuf", "catalog", "intake", "encodes", *BLOCKS})
 """What is no part of it, or is read by itself, later."""
 _DERIVED = (".parquet", "-wal", "-shm", "-journal")
@@ -61,8 +64,11 @@ class Backup:
         manifests: Iterable[tuple[str, bytes]],
         *,
         blocks: bool,
+        books: str = "",
     ) -> None:
+        """Take ``blocks`` along or not; ``books`` is the address of the PostgreSQL that has the ledger."""
         self._home = home
+        self._books = books
         self._summary = summary
         self._trust = trust
         self._manifests = manifests
@@ -119,10 +125,7 @@ class Backup:
 
     def _members(self) -> Iterator[Member]:
         yield _bytes(SUMMARY, json.dumps(self._summary, indent=2).encode())
-        names = {path.name for path in self._home.iterdir() if not path.name.startswith(".")}
-        for name in sorted(names - _APART, key=lambda name: (name not in _REFERRING, name == "role", name)):
-            for path in _files(self._home / name):
-                yield from self._member(path)
+        yield from self._top()
         for name, data in self._trust.items():
             yield _bytes(f"tuf/{name}" if name.endswith(".json") else f"tuf/targets/{name}", data)
         catalog = _files(self._home / "catalog")
@@ -138,6 +141,16 @@ class Backup:
         for path in _files(self._home / "intake" / SEGMENTS):
             yield from self._member(path)
 
+    def _top(self) -> Iterator[Member]:
+        """Yield the books and what lies in the home itself, what refers to other things first."""
+        if self._books:
+            yield self._copied_books()
+        names = {path.name for path in self._home.iterdir() if not path.name.startswith(".")}
+        apart = _APART | {LEDGER} if self._books else _APART  # a file of before has other books
+        for name in sorted(names - apart, key=lambda name: (name not in _REFERRING, name == "role", name)):
+            for path in _files(self._home / name):
+                yield from self._member(path)
+
     def _member(self, path: Path) -> Iterator[Member]:
         name = path.relative_to(self._home).as_posix()
         if name == SETTINGS_FILE:
@@ -152,6 +165,22 @@ class Backup:
             return  # gone meanwhile: nothing refers to it any more
         found = os.fstat(file.fileno())  # what is appended from now on belongs to the next backup
         yield Member(name, found.st_size, stat.S_IMODE(found.st_mode), file)
+
+    def _copied_books(self) -> Member:
+        """Copy the books from PostgreSQL to a file that is gone once it is closed."""
+        draft = self._home / f".backup.{os.getpid()}.db"
+        _forget(draft)
+        try:
+            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            copy_books(self._books, draft)
+            with closing(sqlite3.connect(draft)) as conn:
+                conn.execute("PRAGMA journal_mode = DELETE")
+            file = draft.open("rb")
+            return Member(LEDGER, os.fstat(file.fileno()).st_size, 0o600, file)
+        except sqlite3.Error as error:
+            raise LocalError(f"the books cannot be copied: {error}", reason="backup") from error
+        finally:
+            _forget(draft)
 
     def _database(self, path: Path, name: str) -> Member:
         """Copy a database as it is at one moment, to a file that is gone once it is closed."""
@@ -169,8 +198,13 @@ class Backup:
         except sqlite3.Error as error:
             raise LocalError(f"{path} cannot be copied: {error}", reason="backup") from error
         finally:
-            for left in (draft, *(draft.with_name(draft.name + end) for end in _DERIVED[1:])):
-                left.unlink(missing_ok=True)
+            _forget(draft)
+
+
+def _forget(draft: Path) -> None:
+    """Remove a database file and what SQLite keeps beside it."""
+    for left in (draft, *(draft.with_name(draft.name + end) for end in _DERIVED[1:])):
+        left.unlink(missing_ok=True)
 
 
 def _files(place: Path) -> list[Path]:

@@ -5,6 +5,7 @@ Over 400 lines because every command states its options, help and example where 
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from pathlib import Path
@@ -192,11 +193,11 @@ def account_revoke(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Issue an account no more tickets; what it has viewed still counts."""
+    """End an account: no tickets, no keys; what it viewed until now still counts."""
     del debug
     console = Console(as_json=as_json)
     found = _perform(home, "account_revoke", {"name": name}, console)
-    console.result(found, f"{name} gets no tickets and no keys from {found['revoked_from']} on")
+    console.result(found, f"{name} gets no tickets and no keys, and no time counts from now on")
 
 
 @account.command("erase", epilog="Example: farcast origin account erase alice")
@@ -704,8 +705,6 @@ def backup(
     arguments = {"file": str(file.absolute()), "passphrase": passphrase, "blocks": blocks}
     found = _perform(home, "backup", arguments, console, label=f"backup {file.name}")
     found["passphrase"] = None if given else passphrase
-    if found["ledger"] == "postgresql":
-        console.warn("the ledger is in PostgreSQL and not in this file: back it up with pg_dump")
     console.result(
         found,
         f"Wrote {found['file']}: {found['bytes'] / 1e6:.1f} MB, {found['files']} files"
@@ -735,12 +734,10 @@ def restore(
     if passphrase is None:
         passphrase = typer.prompt("passphrase of the backup", hide_input=True, err=True).strip()
     with console.progress(f"restore {file.name}") as report_progress:
-        found = bring_back(file, path, passphrase, report_progress)
+        ledger = os.environ.get("FARCAST_MONEY_LEDGER", "")
+        found = bring_back(file, path, passphrase, report_progress, ledger=ledger)
     if found["ledger"] == "postgresql":
-        console.warn(
-            "the ledger was in PostgreSQL: bring it back with pg_restore and name it as [money] ledger "
-            "before you start this origin"
-        )
+        console.warn("the ledger is in PostgreSQL: name it as [money] ledger before you start this origin")
     settled = max(found["settled"], default=None)
     console.result(
         {
@@ -899,16 +896,24 @@ def _show_settlement(found: dict[str, Any], console: Console) -> None:
         ("- costs, relay pay included", found["costs_cents"]),
         ("- reserve", found["reserve_cents"]),
         ("= pool, with what was carried here", found["pool_cents"]),
-        *((f"  to {row['payee']}", row["cents"]) for row in found["payouts"]),
+        *(
+            [(f"  to {row['payee']}", row["cents"]) for row in found["payouts"]]
+            if found["payouts_listed"]
+            else [(f"  to {found['payees']} payees, each in the report's creators.csv", found["paid_cents"])]
+        ),
         ("  held for a look", found["held_cents"]),
         ("  carried over", found["carried_cents"]),
     ]
+    if found["capped_cents"]:
+        rows.append(("    of that above the payers' cap, to nobody", found["capped_cents"]))
     console.table(["", "cents"], rows)
     if found["difference"]:
         console.table(
             ["account (debits positive)", "posted", "would be posted"],
             [(row["account"], row["posted_cents"], row["would_post_cents"]) for row in found["difference"]],
         )
+        if (more := found["differences"] - len(found["difference"])) > 0:
+            console.say(f"{more} more accounts differ")
     elif found["dry_run"]:
         console.say("This is what is posted already, to the cent.")
     next_ = [] if found["dry_run"] else [f"Next: farcast origin report --month {found['month']}"]

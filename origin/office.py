@@ -38,7 +38,6 @@ from ..protocol.errors import LocalError, RemoteError, UsageError
 from ..protocol.identity import parse_peer_id, peer_id
 from ..protocol.invite import Invite, Kind, format_invite
 from ..protocol.manifest import Manifest, open_manifest
-from ..protocol.ticket import DAY_MS
 from .accounts import INVITE_DAYS, Accounts
 from .backup import Backup
 from .cdn.edges import FOLDER as PURGES
@@ -50,13 +49,14 @@ from .forecast import forecast
 from .keys import ROOT_WARNING, Keys
 from .log import CatalogLog
 from .mirror import Mirror
+from .money import backpay
 from .money.bookings import parse_split
 from .money.bursary import Bursary
 from .money.ledgerwatch import LedgerWatch
 from .money.treasury import Treasury
 from .payout.desk import PayoutDesk
 from .payout.payees import Wishes
-from .publish import pin_label, publish
+from .publish import manifest_label, pin_label, publish
 from .repository import ROOT_WARNING_DAYS
 from .roster import Roster
 from .sealedfile import SALT_BYTES
@@ -108,6 +108,7 @@ class Office:
             self.log = CatalogLog(home / "catalog", self.keys.catalog, catalog_name(self.keys.keyring))
             opened.pop_all()  # all of it is sound, so it stays open until ``close``
         self.treasury = Treasury(home, settings, self.keys, self.roster, self._manifest_of, self._registry)
+        self.treasury.revoked = self.accounts.revocations
         self.bursary = Bursary(self.treasury, self.roster, clock_ms, self._registry)
         self.books = LedgerWatch(self.treasury.check_ledger, self._registry)
         self.payouts = PayoutDesk(
@@ -132,7 +133,7 @@ class Office:
             "payee_set": self.payee_set,
             "payee_list": self.payouts.list_payees,
             "payout_list": self.payouts.overview,
-            "payout_run": self.payouts.run,
+            "payout_run": self.payout_run,
             "payout_confirm": self.payouts.confirm,
             "payout_fail": self.payouts.fail,
             "payout_show": self.payouts.show,
@@ -246,14 +247,12 @@ class Office:
         }
 
     def account_revoke(self, name: str) -> Result:
-        """Issue an account no more tickets from today on."""
-        day = self._clock_ms() // DAY_MS
-        self.accounts.revoke(name, day)
-        return {"account": name, "revoked_from": _date(day * DAY_MS)}
+        """End an account: no more tickets and keys, and its tickets in use count no further."""
+        return {"account": name, "revoked_from": _date(self.accounts.revoke(name, self._clock_ms()))}
 
     def account_erase(self, name: str) -> Result:
         """Forget whose account it is; its viewed time stays in the books under its pseudonym."""
-        self.accounts.erase(name, self._clock_ms() // DAY_MS)
+        self.accounts.erase(name, self._clock_ms())
         return {"account": name, "erased": True}
 
     def account_list(self) -> Result:
@@ -264,9 +263,7 @@ class Office:
                     "account": account.name,
                     "pseudonym": account.pseudonym.hex(),
                     "devices": account.devices,
-                    "revoked_from": None
-                    if account.revoked_day is None
-                    else _date(account.revoked_day * DAY_MS),
+                    "revoked_from": None if account.revoked_ms is None else _date(account.revoked_ms),
                 }
                 for account in self.accounts.accounts()
             ]
@@ -421,14 +418,14 @@ class Office:
 
     def _list(self, title: str, cid: Cid, manifest: Manifest, now_ms: int, progress: Report) -> Result | None:
         """Name a manifest in the catalog unless it is named there; returns what became of it in Kubo."""
-        self.store.pin(f"manifest:{cid}", [cid])  # settling needs it long after the film is gone
+        self.store.pin(manifest_label(cid), [cid])
         entry = self.log.catalog.titles().get(title)
         previous = self._manifest(entry) if entry else None
         if entry is None or entry.cid != cid:
             self.log.append("supersede" if entry else "publish", title, cid, now_ms)
             self.takedown.enforce()  # the film may need what went with another
-        if previous is not None and previous.root != manifest.root:
-            self.store.unpin(pin_label(title, previous.root_cid))
+        if previous is not None and entry is not None and previous.root != manifest.root:
+            self._let_go(title, [previous.root_cid], [entry.cid])
         if self._mirror is None:
             return None
         gone = self._unlisted(previous.root_cid, entry.cid) if previous and entry else []
@@ -478,7 +475,7 @@ class Office:
         manifest = self._manifest(entry)
         withdrawal = self._withdrawal(title, [manifest.root_cid], bytes_leave=False, entries=1)
         self.log.append("retire", title, entry.cid, self._clock_ms())
-        self.store.unpin(pin_label(title, manifest.root_cid))
+        self._let_go(title, [manifest.root_cid], self.log.catalog.versions(title))
         row = self._unpinned(withdrawal, [manifest.root_cid, entry.cid])
         return self._followed(withdrawal, title, "retire", "unlisted", progress, wait_s, row)
 
@@ -494,8 +491,7 @@ class Office:
             self.log.append("deny", title, cid, self._clock_ms())
         self._list_purge(title, versions, roots)
         dropped = self.takedown.enforce()
-        for root in roots:
-            self.store.unpin(pin_label(title, root))
+        self._let_go(title, roots, versions)
         row = self._unpinned(withdrawal, [*roots, *versions])
         found = self._followed(withdrawal, title, "deny", "gone", progress, wait_s, row)
         return {**found, "versions": len(versions), "dropped_blocks": dropped}
@@ -512,13 +508,19 @@ class Office:
         self.drafts.drop(title)
         roots = self._roots(versions)
         withdrawal = self._withdrawal(title, roots, bytes_leave=True, entries=0)
-        for root in roots:
-            self.store.unpin(pin_label(title, root))
+        self._let_go(title, roots, versions)
         self._list_purge(title, versions, roots)
         dropped = sum(self.store.drop(cid) for cid in self.takedown.alone(versions))
         row = self._unpinned(withdrawal, [*roots, *versions])
         found = self._followed(withdrawal, title, "purge", "gone", progress, wait_s, row)
         return {**found, "dropped_blocks": dropped}
+
+    def _let_go(self, title: str, roots: Sequence[Cid], manifests: Sequence[Cid]) -> None:
+        """Pin folders of a title no longer; its manifests stay: late pulses name them."""
+        for cid in manifests:  # a home of before may keep them with their folder alone
+            self.store.pin(manifest_label(cid), [cid])
+        for root in roots:
+            self.store.unpin(pin_label(title, root))
 
     def _list_purge(self, title: str, versions: Sequence[Cid], roots: Sequence[Cid]) -> None:
         """Note what pull zones must let go of while the folders that tell are still here."""
@@ -645,7 +647,22 @@ class Office:
         from_raw: bool = False,
     ) -> Result:
         """Settle a month."""
-        return self.treasury.settle(month, as_of, self._clock_ms(), dry_run=dry_run, from_raw=from_raw)
+        found = self.treasury.settle(month, as_of, self._clock_ms(), dry_run=dry_run, from_raw=from_raw)
+        if not dry_run:
+            self.pay_back()
+        return found
+
+    def pay_back(self) -> dict[str, int]:
+        """Move what stands for relays that named no payee to those they name now; returns cents by payee."""
+        if not self.treasury.begun:
+            return {}
+        return backpay.move(self.treasury.ledger, self.roster.payees, self._clock_ms())
+
+    def payout_run(self, *, dry_run: bool = False) -> Result:
+        """Make the payouts that are due."""
+        if not dry_run:
+            self.pay_back()
+        return self.payouts.run(dry_run=dry_run)
 
     def report(self, month: str | None = None) -> Result:
         """Write a settled month's report."""
@@ -665,14 +682,17 @@ class Office:
             "peer_id": self.keys.box.peer_id,
             "made": datetime.fromtimestamp(self._clock_ms() / 1_000, UTC).isoformat(timespec="seconds"),
             "catalog": {"size": size, "root": catalog.tree.root(size).hex()},
-            "settled": settled or {},
-            "ledger": "postgresql" if settled is None else "sqlite",
+            "settled": settled,
+            "ledger": "postgresql" if self.treasury.address else "sqlite",
             "blocks": blocks,
         }
         named = {open_entry(data).cid for data in catalog.entries[:size]}
         found = ((str(cid), self.store.get(cid)) for cid in sorted(named, key=str))
         manifests = ((name, data) for name, data in found if data is not None)
-        backup = Backup(self.home, summary, self.keys.repository.files(), manifests, blocks=blocks)
+        backup = Backup(
+            self.home, summary, self.keys.repository.files(), manifests, blocks=blocks,
+            books=self.treasury.address,
+        )  # fmt: skip
         files, size_bytes = backup.write(Path(file), passphrase, secrets.token_bytes(SALT_BYTES), progress)
         return {
             "file": file,

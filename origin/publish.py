@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -17,12 +18,12 @@ from .reading import film_subtitles, read_companions
 from .studio.contentkeys import ContentKeys
 from .studio.drafts import Drafts
 from .studio.film import Film
-from .studio.ingest import Progress, Voice, ingest
+from .studio.ingest import Encode, Progress, Voice, ingest
 from .studio.package import package, read_storyboard, read_streams, write_playlists
 from .studio.playlist import Stream, Text, film_length, rendition, spoken
 from .studio.poster import POSTER
 from .studio.sealing import Sealer
-from .studio.storyboard import INDEX
+from .studio.storyboard import FOLDER, INDEX
 
 
 class Published(NamedTuple):
@@ -44,6 +45,11 @@ class Published(NamedTuple):
     reused: bool
     folder: Path
     warnings: tuple[str, ...]
+
+
+def manifest_label(cid: Cid) -> str:
+    """Return the label that keeps a manifest: settling needs it long after the film is gone."""
+    return f"manifest:{cid}"
 
 
 def pin_label(title: str, root: Cid) -> str:
@@ -91,11 +97,15 @@ def publish(
     length = film_length(streams)
     subtitles, warnings = film_subtitles(media, companions, encode.texts, encode.bitmaps, length)
     storyboard = read_storyboard(encode.folder, encode.storyboard, length)
+    if storyboard is None:
+        shutil.rmtree(encode.folder / FOLDER, ignore_errors=True)  # no sheets that nothing names
     write_playlists(encode.folder, streams, film.language, subtitles, storyboard)
+    beside = {POSTER: (encode.folder / POSTER).is_file(), INDEX: storyboard is not None}
+    warnings += _gaps(media, encode, beside)
     sealer = Sealer(encode.folder, film.title, {POSTER}, keys) if film.access == "ticket" and keys else None
     packaged = package(encode.folder, store, progress, sealer.read if sealer else None)
     protection = sealer.protection if sealer else None
-    tracks = _tracks([text for text, _ in subtitles])
+    tracks = _tracks([text for text, _ in subtitles], beside)
     manifest = _manifest(
         film, streams, tracks, packaged.root, packaged.size_bytes, publisher, previous, now_ms, protection
     )
@@ -132,11 +142,24 @@ def named(streams: Sequence[Stream], voices: Sequence[Voice]) -> list[Stream]:
     return [*sounds, *(stream for stream in streams if stream.init.kind == "video")]
 
 
-def _tracks(texts: Sequence[Text]) -> list[Track]:
-    """Return what lies beside the renditions."""
+def _gaps(media: Path, encode: Encode, beside: Mapping[str, bool]) -> list[str]:
+    """Say what the title goes without, why, and how to have it."""
+    missing = [name for path, name in ((POSTER, "poster"), (INDEX, "storyboard")) if not beside[path]]
+    if not missing:
+        return []
+    why = f" ({'; '.join(encode.gaps)})" if encode.gaps else ""
+    what = f"{media.name} goes without {' and '.join(missing)}, for ffmpeg could make none{why}"
+    return [f"{what}; to try once more with another ffmpeg, delete {encode.folder} and publish again"]
+
+
+def _tracks(texts: Sequence[Text], beside: Mapping[str, bool]) -> list[Track]:
+    """Return what lies beside the renditions; of poster and storyboard what is there."""
+    pictures: tuple[tuple[Literal["poster", "storyboard"], str], ...] = (
+        ("poster", POSTER),
+        ("storyboard", INDEX),
+    )
     return [
-        Track(kind="poster", path=POSTER, language="", label=""),
-        Track(kind="storyboard", path=INDEX, language="", label=""),
+        *(Track(kind=kind, path=path, language="", label="") for kind, path in pictures if beside[path]),
         *(
             Track(kind="subtitles", path=text.path, language=text.language, label=text.label)
             for text in texts

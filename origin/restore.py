@@ -21,11 +21,12 @@ from ..node.settings import Settings
 from ..protocol.cid import RAW, Cid
 from ..protocol.errors import FarcastError, LocalError, UsageError
 from ..protocol.manifest import open_manifest
-from .backup import MANIFESTS, SUMMARY
+from .backup import LEDGER, MANIFESTS, SUMMARY
+from .bookscopy import copy_books
 from .keys import Keys
 from .log import CatalogLog
 from .money.ledger import Ledger
-from .publish import pin_label
+from .publish import manifest_label, pin_label
 from .pulses.intake import SEGMENTS
 from .pulses.segments import read_segments
 from .sealedfile import SealedReader
@@ -38,11 +39,14 @@ _COPY_BYTES = 1 << 20
 Summary = dict[str, Any]
 
 
-def restore(file: Path, home: Path, passphrase: str, report: Report) -> Summary:
+def restore(file: Path, home: Path, passphrase: str, report: Report, *, ledger: str = "") -> Summary:
     """Make ``home`` the origin that ``file`` is a backup of, or leave it as it was; returns its summary.
 
+    The books go into the home, or into the empty PostgreSQL database that ``ledger`` names.
+
     Raises:
-        UsageError: a home that is not empty, a wrong passphrase, or a file that is no backup.
+        UsageError: a home that is not empty, a wrong passphrase, a file that is no backup, or a
+            database that holds other books.
         LocalError: ``damaged`` where file or contents are not as they were written.
 
     """
@@ -61,6 +65,12 @@ def restore(file: Path, home: Path, passphrase: str, report: Report) -> Summary:
             try:
                 _unpack(sealed, file, draft, report)
                 summary = _checked(draft, file)
+                if ledger and (draft / LEDGER).exists():
+                    copy_books(draft / LEDGER, ledger)  # repeated, it finds them there
+                    (draft / LEDGER).unlink()
+                    summary["ledger"] = "postgresql"
+                elif summary["ledger"] == "postgresql" and (draft / LEDGER).exists():
+                    summary["ledger"] = "sqlite"
             except BaseException:
                 shutil.rmtree(draft, ignore_errors=True)
                 raise
@@ -114,8 +124,8 @@ def _checked(draft: Path, file: Path) -> Summary:
             if not grown or log.catalog.tree.root(size).hex() != summary["catalog"]["root"]:
                 raise LocalError("the catalog is not the one that was backed up", reason="damaged")
         summary["intake_entries"] = sum(1 for _ in read_segments(draft / "intake" / SEGMENTS))
-        if (draft / "ledger.db").exists():
-            with closing(Ledger(draft / "ledger.db")) as ledger:
+        if (draft / LEDGER).exists():
+            with closing(Ledger(draft / LEDGER)) as ledger:
                 ledger.verify_chain()
                 months = {item.month: item.digest.hex() for item in ledger.settlements()}
             if any(months.get(month) != name for month, name in summary["settled"].items()):
@@ -149,6 +159,7 @@ def _place_manifests(draft: Path) -> None:
             if cid.codec != RAW or not cid.matches(data):
                 raise LocalError(f"{path.name} is another manifest", reason="damaged")
             store.put(cid, data)
+            labels[manifest_label(cid)] = [cid]
             labels.setdefault(pin_label(manifest.title, manifest.root_cid), []).append(cid)
         for label, cids in labels.items():
             store.pin(label, cids)

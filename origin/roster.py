@@ -113,6 +113,13 @@ class Roster:
             ).fetchone()
         return str(row[0]) if row else ""
 
+    def payees(self) -> dict[bytes, str]:
+        """Return the payee of every key that an approved relay has or had, where it names one."""
+        with self._accounts.reading() as conn:
+            rows = conn.execute("SELECT key, payee FROM relay WHERE standing = 'approved' AND payee <> ''")
+            named = {bytes(key): str(payee) for key, payee in rows}
+        return {key: named[relay] for key, relay in self._paid.items() if relay in named}
+
     def enrol(self, token: str, data: bytes, signer: bytes, now_ms: int, wish: Wish = "listed") -> Standing:
         """Take a relay's signed record: with an invite's token it is approved at once.
 

@@ -47,8 +47,8 @@ from .service import OriginService
 log = logging.getLogger(__name__)
 
 TICK_S = 60.0
-EARNINGS_S = 30.0
-"""A pulse shows in the provisional earnings within a minute of its arrival."""
+EARNINGS_S = 5.0
+"""How often it is looked whether earnings changed: a pulse shows in them within a minute of its arrival."""
 SEAL_S = 15.0
 PAYOUT_S = 60.0
 
@@ -221,6 +221,11 @@ class OriginBox:
         await asyncio.to_thread(self.office.sign_edges)
         await self.tags.refresh()
 
+    async def _pay_back(self) -> None:
+        """Pay relays that name a payee at last."""
+        for payee, cents in (await asyncio.to_thread(self.office.pay_back)).items():
+            log.info("%d cents of relays that named no payee before go to %s", cents, payee)
+
     async def _look_at_ledger(self) -> None:
         await asyncio.to_thread(self.office.books.look)
 
@@ -241,6 +246,7 @@ class OriginBox:
         self.box.every("edges", TICK_S, self._tend_edges)
         self.box.every("payouts", PAYOUT_S, self._tend_payouts)
         self.box.every("edge_look", self.office.watch.pause_s, self._look_at_edges)
+        self.box.every("backpay", TICK_S, self._pay_back)
         self.box.every("settle", TICK_S, self._settle)
         self.box.every("earnings", EARNINGS_S, self._count_earnings)
         self.box.every("ledger", LEDGER_LOOK_S, self._look_at_ledger)

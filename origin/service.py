@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from ..node.http.exchange import Answer, Exchange, Handler, Router
 from ..node.http.nonces import NonceBook
 from ..node.http.signed import SignedHandler, signed
+from ..node.pulses.sealdesk import read_tid
 from ..protocol.batch import BATCH_LIMIT_BYTES
 from ..protocol.catalog import Catalog
 from ..protocol.codec import encode
@@ -39,6 +40,7 @@ from ..protocol.enrol import (
     open_ticket_request,
 )
 from ..protocol.errors import RefusedError
+from ..protocol.identity import can_sign
 from ..protocol.ticket import DAY_GRACE_MS, DAY_MS, Holder, TicketGrant, TicketOffice
 from .accounts import Accounts
 from .dialback import DialBack
@@ -52,6 +54,9 @@ BEACON_BYTES = 32
 CHECKS_AT_ONCE = 4
 POSTS_AT_ONCE = 32
 """Posts of pulses being stored at one time; the next are told to come back."""
+SEALS_AT_ONCE = 8
+SEALS_TOLD = 2_000
+TICKET_REFUSALS = ("unknown_device", "revoked", "wrong_day", "bad_session", "too_many_tickets")
 TICKETS_A_DAY = 256
 """Tickets one device may ask for between two UTC midnights: 14 days ahead, many times over."""
 DEVICES_COUNTED = 100_000
@@ -88,6 +93,12 @@ class _Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.devices = Counter("farcast_origin_devices_enrolled", "Devices enrolled.", registry=registry)
         self.tickets = Counter("farcast_origin_tickets_issued", "Tickets issued.", registry=registry)
+        self.refused = Counter(
+            "farcast_origin_tickets_refused", "Requests for tickets refused, by reason.", ["reason"],
+            registry=registry,
+        )  # fmt: skip
+        for reason in TICKET_REFUSALS:
+            self.refused.labels(reason)
         self.relays = Gauge("farcast_origin_relays", "Relays by standing.", ["standing"], registry=registry)
         self.root_expiry = Gauge(
             "farcast_origin_root_expiry_timestamp_seconds",
@@ -124,6 +135,7 @@ class OriginService:
         """Dials relays back; set by whoever has a dialler."""
         self._checking = 0
         self._posting = 0
+        self._telling = 0
         self._asked: dict[bytes, int] = {}
         self._asked_day = 0
 
@@ -188,7 +200,11 @@ class OriginService:
     async def issue_tickets(self, exchange: Exchange, signer: bytes) -> Answer:
         """``POST /v1/tickets``: tickets for the days and session keys an enrolled device names."""
         request = open_ticket_request(await exchange.read(ENROL_LIMIT_BYTES))
-        grants = await asyncio.to_thread(self._issue, signer, request.wishes)
+        try:
+            grants = await asyncio.to_thread(self._issue, signer, request.wishes)
+        except RefusedError as error:
+            self._metrics.refused.labels(error.reason).inc()
+            raise
         self._metrics.tickets.inc(len(grants))
         return _answer(encode(TicketAnswer(1, grants)))
 
@@ -232,14 +248,17 @@ class OriginService:
 
     async def seals(self, exchange: Exchange) -> Answer:
         """``GET /v1/seals/{tid}``: the verdicts on a ticket's closed sessions, 404 where there is none."""
+        tid = read_tid(exchange.match["tid"])
+        if self._telling >= SEALS_AT_ONCE:
+            raise RefusedError("many ask for verdicts", status=429, retry_after_s=5, reason="busy")
+        self._telling += 1
         try:
-            tid = bytes.fromhex(exchange.match["tid"])
-        except ValueError:
-            raise RefusedError("a ticket id is 32 hex digits", status=400, reason="bad_query") from None
-        found = await asyncio.to_thread(self._intake.seals_for, [tid])
+            found = await asyncio.to_thread(self._intake.seals_for, [tid])
+        finally:
+            self._telling -= 1
         if not found:
             raise RefusedError("no session of this ticket is closed yet", status=404, reason="no_seal")
-        return _answer(encode(found))
+        return _answer(encode(found[:SEALS_TOLD]))
 
     async def seal(self) -> None:
         """Close the sessions that are over; to be called every few seconds."""
@@ -272,6 +291,9 @@ class OriginService:
                     f"tickets are issued for today and {DAYS_AHEAD} days ahead; is this device's clock right?"
                 )
                 raise RefusedError(message, status=400, reason="wrong_day")
+            if not can_sign(wish.session):
+                message = "the session key of a wish is no key that anybody can sign with; make a fresh one"
+                raise RefusedError(message, status=400, reason="bad_session")
         return [self._grant(holder, wish) for wish in wishes]
 
     def _grant(self, holder: Holder, wish: TicketWish) -> TicketGrant:

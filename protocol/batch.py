@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from .codec import Message
 from .errors import RemoteError
-from .identity import Identity, open_unverified, peer_id, unseal, verify
+from .identity import Identity, open_unverified, peer_id, unseal_any, verify
 from .manifest import Count, Key
 from .merkle import root_of
 from .pulse import Hash
@@ -156,15 +156,16 @@ def open_receipt(data: bytes) -> Receipt:
 
 def open_ack(data: bytes, intake_keys: list[bytes]) -> Ack:
     """Verify an ack against the origin's accepted intake keys; raises ``RemoteError``."""
-    failure = RemoteError("no intake key is known yet", reason="no_key")
-    for key in intake_keys:
-        try:
-            return unseal("ack", Ack, data, key)
-        except RemoteError as error:
-            failure = error
-    raise failure
+    return unseal_any("ack", Ack, data, intake_keys, "intake")
+
+
+def open_seal(data: bytes, intake_keys: list[bytes]) -> SealRecord:
+    """Verify a seal record against the origin's accepted intake keys; raises ``RemoteError``."""
+    return unseal_any("seal", SealRecord, data, intake_keys, "intake")
 
 
 def covers(ack: TidAck, seq: int) -> bool:
     """Say whether an ack settles sequence number ``seq``: stored, or rejected for good."""
-    return 0 < seq <= ack.upto or seq in ack.extra or any(reject.seq == seq for reject in ack.rejects)
+    if 0 < seq <= ack.upto or seq in ack.extra:
+        return True
+    return bool(ack.rejects) and any(reject.seq == seq for reject in ack.rejects)

@@ -7,6 +7,7 @@ signature over bytes is a signature over meaning (docs/protocol.md, "Encoding").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -72,3 +73,30 @@ def decode(kind: type[T], data: bytes, *, limit_bytes: int = MESSAGE_LIMIT_BYTES
         msg = f"a {kind.__name__} that is not in canonical form"
         raise RemoteError(msg, reason="not_canonical")
     return value
+
+
+def decode_all(
+    kind: type[T], items: Sequence[bytes], *, limit_bytes: int = MESSAGE_LIMIT_BYTES
+) -> list[T] | None:
+    """Decode each of ``items`` as ``decode`` would; None where any is refused, and ``decode`` says why.
+
+    Each is decoded by itself, so it is one message from its first byte to its last. That all of them are
+    canonical is one comparison: rows of whole messages are the same bytes only message by message.
+    """
+    if max(map(len, items), default=0) > limit_bytes:
+        return None
+    try:
+        values: list[T] = list(map(_decoder(kind).decode, items))
+        again = _ENCODER.encode(values)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        return None
+    return values if again == _array_head(len(values)) + b"".join(items) else None
+
+
+def _array_head(count: int) -> bytes:
+    """Return how an array of ``count`` elements begins (msgpack specification, "array format family")."""
+    if count <= 0xF:  # noqa: PLR2004 - a fixarray
+        return bytes([0x90 | count])
+    if count <= 0xFFFF:  # noqa: PLR2004 - an array 16
+        return b"\xdc" + count.to_bytes(2, "big")
+    return b"\xdd" + count.to_bytes(4, "big")

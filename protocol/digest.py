@@ -7,6 +7,7 @@ some 330. The answer also brings the origin's acks, which is what lets the asker
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import filterfalse
 from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta
@@ -70,13 +71,7 @@ class Numbers(NamedTuple):
 
 def held(tid: bytes, numbers: Iterable[int], twins: Iterable[int] = ()) -> Held:
     """Return the one form of a set of numbers."""
-    spans: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if spans and spans[-1][1] == number - 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    return Held(tid, [Span(*span) for span in spans], sorted(set(twins)))
+    return Held(tid, _spans(list(numbers)), sorted(set(twins)))
 
 
 def missing(offered: Held, here: Mapping[int, int], room: int) -> Held | None:
@@ -86,10 +81,27 @@ def missing(offered: Held, here: Mapping[int, int], room: int) -> Held | None:
     many more pulses of the ticket may come, the lowest numbers first.
     """
     twins = set(offered.twins)
-    wanted = [number for number in offered.numbers() if here.get(number, 0) < 1 + (number in twins)][:room]
+    if twins:
+        lacking = [number for number in offered.numbers() if here.get(number, 0) < 1 + (number in twins)]
+    else:
+        lacking = list(filterfalse(here.get, offered.numbers()))
+    wanted = lacking[:room]
     if not wanted:
         return None
     return held(offered.tid, wanted, twins.intersection(wanted))
+
+
+def _spans(numbers: list[int]) -> list[Span]:
+    """Return numbers as spans; ascending ones without a hole, the usual case, are seen at once."""
+    if numbers and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return [Span(numbers[0], numbers[-1])]
+    spans: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return [Span(*span) for span in spans]
 
 
 def open_digest(data: bytes) -> Digest:

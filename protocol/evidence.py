@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from .codec import Message, decode
 from .errors import RemoteError
-from .identity import Identity, Signed, unseal
+from .identity import Identity, Signed, unseal_any
 from .pulse import check_pulse, pulse_hash
 from .ticket import Ticket
 
@@ -55,15 +55,8 @@ def open_evidence(data: bytes, intake_keys: list[bytes]) -> Equivocation:
             contradict each other, or a codec reason.
 
     """
-    failure = RemoteError("no intake key is known", reason="no_key")
-    for key in intake_keys:
-        try:
-            said = unseal("evidence", Evidence, data, key, limit_bytes=EVIDENCE_LIMIT_BYTES)
-        except RemoteError as error:
-            failure = error
-            continue
-        return _shown(said)
-    raise failure
+    said = unseal_any("evidence", Evidence, data, intake_keys, "intake", limit_bytes=EVIDENCE_LIMIT_BYTES)
+    return _shown(said)
 
 
 def _shown(said: Evidence) -> Equivocation:

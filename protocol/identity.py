@@ -7,11 +7,12 @@ key, in base58btc (``12D3KooW...``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
-from typing import Literal, TypeVar
+from importlib import import_module
+from typing import Any, Literal, TypeVar
 
 from nacl import bindings
-from nacl.exceptions import BadSignatureError, CryptoError
 
 from .codec import Message, decode, encode
 from .errors import RemoteError
@@ -40,7 +41,11 @@ M = TypeVar("M", bound=Message)
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
+_SODIUM: Any = import_module("nacl._sodium")
+"""PyNaCl's own door to libsodium: its ``crypto_sign_open`` copies every message twice, which costs a
+twelfth of checking a pulse and a third of checking a batch."""
 _PEER_ID_PREFIX = bytes.fromhex("002408011220")
+_open, _NOTHING = _SODIUM.lib.crypto_sign_open, _SODIUM.ffi.NULL
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BASE58_INDEX = {letter: value for value, letter in enumerate(_BASE58)}
 _PEER_ID_MAX_CHARS = 60
@@ -97,22 +102,25 @@ def verify_raw(key: bytes, message: bytes, sig: bytes) -> bool:
     """Say whether ``sig`` is ``key``'s bare Ed25519 signature over ``message``."""
     if len(key) != KEY_BYTES or len(sig) != SIGNATURE_BYTES:
         return False
-    try:
-        bindings.crypto_sign_open(sig + message, key)
-    except (BadSignatureError, CryptoError, ValueError):
-        return False
-    return True
+    signed = sig + message
+    return bool(_open(_NOTHING, _NOTHING, signed, len(signed), key) == 0)
 
 
 def verify(kind: Kind, key: bytes, body: bytes, sig: bytes) -> bool:
     """Say whether ``sig`` is ``key``'s signature over ``body`` in the domain of ``kind``."""
     if len(key) != KEY_BYTES or len(sig) != SIGNATURE_BYTES:
         return False
-    try:
-        bindings.crypto_sign_open(sig + domain(kind) + body, key)
-    except (BadSignatureError, CryptoError, ValueError):
-        return False
-    return True
+    signed = sig + domain(kind) + body
+    return bool(_open(_NOTHING, _NOTHING, signed, len(signed), key) == 0)
+
+
+def can_sign(key: bytes) -> bool:
+    """Say whether 32 bytes are a public key that somebody may hold.
+
+    That is the canonical encoding of a point of the main subgroup of Ed25519 that is not the neutral
+    element (RFC 8032, section 5.1; libsodium's ``crypto_core_ed25519_is_valid_point``).
+    """
+    return len(key) == KEY_BYTES and bool(bindings.crypto_core_ed25519_is_valid_point(key))
 
 
 def unseal(kind: Kind, of: type[M], data: bytes, key: bytes, *, limit_bytes: int = 4 << 20) -> M:
@@ -127,6 +135,24 @@ def unseal(kind: Kind, of: type[M], data: bytes, key: bytes, *, limit_bytes: int
         msg = f"a {kind} whose signature is not {peer_id(key)}'s"
         raise RemoteError(msg, reason="bad_signature")
     return decode(of, signed.body, limit_bytes=limit_bytes)
+
+
+def unseal_any(
+    kind: Kind, of: type[M], data: bytes, keys: Sequence[bytes], whose: str, *, limit_bytes: int = 4 << 20
+) -> M:
+    """Open a signed envelope by whichever of ``keys`` signed it; ``whose`` names them where there is none.
+
+    Raises:
+        RemoteError: ``no_key``, or what ``unseal`` raises for the last of them.
+
+    """
+    failure = RemoteError(f"no {whose} key is known yet", reason="no_key")
+    for key in keys:
+        try:
+            return unseal(kind, of, data, key, limit_bytes=limit_bytes)
+        except RemoteError as error:
+            failure = error
+    raise failure
 
 
 def open_unverified(of: type[M], data: bytes) -> tuple[M, Signed]:

@@ -29,6 +29,10 @@ NO_WITNESS = bytes(16)
 WITNESS_REACH_MS = 300_000
 """How far from the position a segment may begin whose first block is a pulse's witness."""
 
+_DOMAIN = domain("pulse")
+_PULSE_HEAD, _BOX_HEAD = b"\x99", bytes([0xC4, BOX_PLAIN_BYTES + 16])
+"""How an array of nine and the bytes of a box begin: a body is its clear part with the box behind it."""
+
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 
@@ -82,7 +86,7 @@ def ticket_hash(ticket: Signed) -> bytes:
 
 def pulse_hash(body: bytes) -> bytes:
     """Return what the next pulse names as ``prev``: SHA-256 over domain and body."""
-    return sha256(domain("pulse") + body).digest()
+    return sha256(_DOMAIN + body).digest()
 
 
 def witness(beacon_value: bytes, tid: bytes, seq: int, block: bytes) -> bytes:
@@ -121,6 +125,7 @@ class PulseSigner:
         signed = decode(Signed, ticket)
         self.ticket = ticket
         self.body = decode(Ticket, signed.body)
+        self._tid = self.body.tid
         self._box = ChaCha20Poly1305(key)
         self._session = session
         self.seq, self.cum_ms, self.prev = seq, cum_ms, prev or ticket_hash(signed)
@@ -136,9 +141,9 @@ class PulseSigner:
         if seq > MAX_SEQ:
             raise RemoteError("this day's ticket has no pulse left", reason="spent")
         delta = min(max(delta_ms, 0), MAX_DELTA_MS)
-        clear = [1, self.body.tid, seq, at_ms, self.cum_ms + delta, delta, beacon, self.prev]
-        box = self._box.encrypt(_nonce(seq), _pad(encode(viewing)), encode(clear))
-        body = encode(Pulse(1, self.body.tid, seq, at_ms, self.cum_ms + delta, delta, beacon, self.prev, box))
+        clear = encode([1, self._tid, seq, at_ms, self.cum_ms + delta, delta, beacon, self.prev])
+        box = self._box.encrypt(_nonce(seq), _pad(encode(viewing)), clear)
+        body = _PULSE_HEAD + clear[1:] + _BOX_HEAD + box
         pulse = encode(Signed(body, self._session.sign("pulse", body)))
         self.seq, self.cum_ms, self.prev = seq, self.cum_ms + delta, pulse_hash(body)
         return pulse
@@ -175,7 +180,7 @@ def open_viewing(pulse: Pulse, key: bytes) -> Viewing:
     except InvalidTag as error:
         raise RemoteError("a pulse whose encrypted part does not open", reason="bad_box") from error
     length = int.from_bytes(plain[:2], "big")
-    if length > len(plain) - 2 or any(plain[2 + length :]):
+    if length > len(plain) - 2 or plain[2 + length :].strip(b"\0"):
         raise RemoteError("a pulse whose encrypted part is wrongly padded", reason="bad_box")
     return decode(Viewing, plain[2 : 2 + length])
 

@@ -6,12 +6,14 @@ from hashlib import sha256
 from typing import Annotated, Literal
 
 from msgspec import Meta
+from msgspec.structs import astuple
 
 from .codec import Message, encode
 from .manifest import BASIS_POINTS, Count
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+_NO_BOUND_KBYTES = 1 << 62
 
 Points = Annotated[int, Meta(ge=0, le=BASIS_POINTS)]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
@@ -30,9 +32,13 @@ class Rules(Message, frozen=True):
     contribution. ``relay_cents_per_gb``: relay pay per 10^9 bytes, of at most ``relay_bytes_s`` all
     through a UTC day. ``mode``: whether the pool is split by everybody's viewing together, or each
     account's part of it by its own. Audience groups of fewer than ``group_viewers`` are merged.
+
+    ``v`` says how the numbers are applied: a month is settled, and settled again, by its own version.
+    Version 1 knew no appeal and no bound on a relay's day; versions 1 and 2 let every start, return or
+    switch begin a session, and put what the per-payer cap cut into the next month's pool.
     """
 
-    v: Literal[1, 2] = 2
+    v: Literal[1, 2, 3] = 3
     currency: Currency = "EUR"
     live_window_ms: Count = 120_000
     gap_ms: Count = 300_000
@@ -53,10 +59,36 @@ class Rules(Message, frozen=True):
     appeal_ms: Count = 30 * DAY_MS
     relay_bytes_s: Count = 125_000_000
 
+    @property
+    def breaks_sessions(self) -> bool:
+        """Whether only a real break, of more than ``gap_ms``, lets a title's next session begin."""
+        return self.v >= _BREAKS
+
+    @property
+    def keeps_capped(self) -> bool:
+        """Whether what the per-payer cap cuts is kept apart, instead of joining the next pool."""
+        return self.v >= _BREAKS
+
+
+_BREAKS = 3
+_FIRST_FIELDS = 18
+"""Fields of version 1; the later versions have all of them."""
+
+
+def rules_form(rules: Rules) -> Rules | tuple[object, ...]:
+    """Return what is encoded for a rule set: the fields that its version has."""
+    return astuple(rules)[:_FIRST_FIELDS] if rules.v == 1 else rules
+
+
+def rules_fields(rules: Rules) -> dict[str, object]:
+    """Return the fields that a rule set's version has, by name."""
+    names = rules.__struct_fields__[:_FIRST_FIELDS] if rules.v == 1 else rules.__struct_fields__
+    return {name: getattr(rules, name) for name in names}
+
 
 def rules_hash(rules: Rules) -> bytes:
     """Return the name of a rule set: SHA-256 of its encoding."""
-    return sha256(encode(rules)).digest()
+    return sha256(encode(rules_form(rules))).digest()
 
 
 def reserve_cents(rules: Rules, revenue_cents: int, costs_cents: int) -> int:
@@ -72,4 +104,6 @@ def relay_cents(rules: Rules, kbytes: int) -> int:
 
 def relay_day_kbytes(rules: Rules) -> int:
     """Return the most kilobytes a relay can be paid for of one UTC day: what its line could carry."""
+    if rules.v == 1:
+        return _NO_BOUND_KBYTES
     return rules.relay_bytes_s * (DAY_MS // 1_000) // 1_000

@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from operator import lt
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from msgspec import Meta, field
+from msgspec import Meta, MsgspecError, Raw, field, msgpack
 
 from .codec import Message, decode, encode
 from .errors import RemoteError
-from .identity import Identity, domain, peer_id, unseal
+from .identity import Identity, Signed, domain, peer_id, unseal, verify
 from .manifest import Count, Key, PayeeId
 from .merkle import PROOF_LIMIT, leaf_hash, root_over
 from .pulse import Hash
-from .rules import Rules
+from .rules import Rules, rules_form
 
 HEAD = "head.bin"
 LEAVES = "leaves.bin"
@@ -106,7 +106,7 @@ class Statement(Message, frozen=True):
 
     ``pool`` = max(0, revenue - costs - relay pay - reserve) + ``brought`` (carried over to here
     before) = paid + held + carried; ``capped`` is the part of ``carried`` that the per-payer cap
-    cut. ``previous`` is the digest of the statement before, zeros first.
+    cut, which goes to nobody. ``previous`` is the digest of the statement before, zeros first.
     """
 
     v: Literal[1]
@@ -144,6 +144,11 @@ class Statement(Message, frozen=True):
         """Booked costs and relay pay together."""
         return self.booked_costs_cents + self.relay_pay_cents
 
+    @property
+    def forward_cents(self) -> int:
+        """What of ``carried_cents`` joins the next pool: all but what the per-payer cap cut."""
+        return self.carried_cents - (self.capped_cents if self.rules.keeps_capped else 0)
+
 
 class FileHash(Message, frozen=True):
     """One file of the report directory."""
@@ -180,9 +185,25 @@ def log_name(settlement_key: bytes) -> str:
     return f"farcast/{peer_id(settlement_key)}/intake"
 
 
+def encoded(statement: Statement) -> bytes:
+    """Return what a statement is named and signed by: its encoding, of version 1 without later fields."""
+    return encode(_form(statement))
+
+
+def read_statement(data: bytes) -> Statement:
+    """Decode a statement of any version of the rules; raises ``RemoteError`` where it is none."""
+    try:
+        return decode(Statement, data, limit_bytes=HEAD_LIMIT_BYTES)
+    except RemoteError:
+        statement = _loosely(Statement, data)
+        if statement is None or encoded(statement) != data:
+            raise
+        return statement
+
+
 def digest(statement: Statement) -> bytes:
     """Return the name of a statement: SHA-256 over domain and encoding."""
-    return digest_of(encode(statement))
+    return digest_of(encoded(statement))
 
 
 def digest_of(data: bytes) -> bytes:
@@ -192,7 +213,8 @@ def digest_of(data: bytes) -> bytes:
 
 def seal_head(head: Head, settlement: Identity) -> bytes:
     """Sign a report's head with the settlement key."""
-    return settlement.seal("settle", head)
+    body = encode(_head_form(head))
+    return encode(Signed(body, settlement.sign("settle", body)))
 
 
 def open_head(data: bytes, settlement_keys: Sequence[bytes]) -> Head:
@@ -200,10 +222,51 @@ def open_head(data: bytes, settlement_keys: Sequence[bytes]) -> Head:
     failure = RemoteError("no settlement key is known", reason="no_key")
     for key in settlement_keys:
         try:
-            return unseal("settle", Head, data, key, limit_bytes=HEAD_LIMIT_BYTES)
+            head = unseal("settle", Head, data, key, limit_bytes=HEAD_LIMIT_BYTES)
         except RemoteError as error:
+            if error.reason == "not_canonical" and (first := _first_head(data, key)) is not None:
+                return first
             failure = error
+        else:
+            if head.statement.rules.v > 1:
+                return head
+            failure = RemoteError("rules of version 1 with fields of a later one", reason="malformed")
     raise failure
+
+
+def _first_head(data: bytes, key: bytes) -> Head | None:
+    """Open a head whose statement was settled by rules of version 1; None where it is none."""
+    signed = decode(Signed, data, limit_bytes=HEAD_LIMIT_BYTES)
+    head = _loosely(Head, signed.body) if verify("settle", key, signed.body, signed.sig) else None
+    return head if head is not None and encode(_head_form(head)) == signed.body else None
+
+
+def _head_form(head: Head) -> Head | tuple[object, ...]:
+    if head.statement.rules.v > 1:
+        return head
+    return head.v, Raw(encoded(head.statement)), head.files
+
+
+def _form(statement: Statement) -> Statement | list[object]:
+    """Return what is encoded for a statement; version 1 of the rules knew neither of the later fields."""
+    if statement.rules.v > 1:
+        return statement
+    older: dict[str, object] = {
+        "rules": rules_form(statement.rules),
+        "relays": [(line.relay, line.kbytes, line.cents) for line in statement.relays],
+    }
+    return [older.get(name, getattr(statement, name)) for name in statement.__struct_fields__]
+
+
+M = TypeVar("M", bound=Message)
+
+
+def _loosely(kind: type[M], data: bytes) -> M | None:
+    """Decode what may lack fields that were added at the ends of its parts; they have their defaults."""
+    try:
+        return msgpack.decode(data, type=kind)
+    except (MsgspecError, ValueError, OverflowError, RecursionError):
+        return None
 
 
 def lines_root(lines: Iterable[Line]) -> bytes:

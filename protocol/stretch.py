@@ -21,12 +21,16 @@ class Stretch:
         The bounds hold for the stretch as a whole, so that what is rounded now evens out later; one may
         run ahead of the other by ``slack_ms`` at most, so that a pause saves up nothing.
         """
-        self._wall_ms += wall_ms
         self.media_ms += media_ms
-        self._media_wall_ms += media_ms / rate
-        counted_ms = min(self._wall_ms, self._media_wall_ms)
-        self._wall_ms = min(self._wall_ms, self._media_wall_ms + slack_ms)
-        self._media_wall_ms = min(self._media_wall_ms, self._wall_ms + slack_ms)
-        newly_ms = max(counted_ms - self._counted_ms, 0.0)
+        wall = self._wall_ms + wall_ms
+        media = self._media_wall_ms + media_ms / rate
+        newly_ms = min(wall, media) - self._counted_ms
+        if wall > media + slack_ms:
+            wall = media + slack_ms
+        elif media > wall + slack_ms:
+            media = wall + slack_ms
+        self._wall_ms, self._media_wall_ms = wall, media
+        if newly_ms <= 0:
+            return 0.0
         self._counted_ms += newly_ms
         return newly_ms

@@ -10,7 +10,7 @@ from itertools import chain
 from .audit import RELAYS, REPORT
 from .identity import peer_id
 from .leaves import Leaves
-from .rules import rules_hash
+from .rules import rules_fields, rules_hash
 from .statement import Line, Statement, digest
 
 LISTED_PAYEES = 10_000
@@ -21,8 +21,12 @@ _PIECE_ROWS = 4_096
 
 
 def settlement_json(statement: Statement, lines: Sequence[Line]) -> dict[str, object]:
-    """Return the settlement as commands print it; payouts are payees only, costs include relay pay."""
-    return _settlement(statement, payouts(lines))
+    """Return the settlement as commands print it; payouts are payees only, costs include relay pay.
+
+    Of more than ``LISTED_PAYEES`` payees none is listed.
+    """
+    paid = payouts(lines)
+    return _settlement(statement, paid if len(paid) <= LISTED_PAYEES else {})
 
 
 def payouts(lines: Iterable[Line]) -> dict[str, int]:
@@ -36,7 +40,6 @@ def payouts(lines: Iterable[Line]) -> dict[str, int]:
 def report_json(statement: Statement, leaves: Leaves) -> Iterator[str]:
     """Write ``report.json``: inputs, rules, totals and reason codes."""
     s = statement
-    rules = {field: getattr(s.rules, field) for field in s.rules.__struct_fields__}
     listed = leaves.payees <= LISTED_PAYEES
     report = {
         "month": s.month,
@@ -59,7 +62,7 @@ def report_json(statement: Statement, leaves: Leaves) -> Iterator[str]:
         "intake_log": {"size": s.log_size, "root": s.log_root.hex()},
         "leaves": {"size": s.leaves, "root": s.leaves_root.hex()},
         "rules_sha256": rules_hash(s.rules).hex(),
-        "rules": rules,
+        "rules": rules_fields(s.rules),
     }
     yield json.dumps(report, indent=2) + "\n"
 
@@ -107,8 +110,9 @@ def creators_csv(statement: Statement, leaves: Leaves) -> Iterator[str]:
 
 def relays_csv(statement: Statement, _: Leaves) -> Iterator[str]:
     """Write ``relays.csv``: what each relay served and earned."""
-    rows = ([peer_id(x.relay), x.kbytes, x.cents, x.over_kbytes] for x in statement.relays)
-    return _csv("relay,kbytes,cents,over_kbytes", rows)
+    names = ["kbytes", "cents"] if statement.rules.v == 1 else ["kbytes", "cents", "over_kbytes"]
+    rows = ([peer_id(x.relay), *(getattr(x, name) for name in names)] for x in statement.relays)
+    return _csv(",".join(["relay", *names]), rows)
 
 
 def daily_csv(statement: Statement, _: Leaves) -> Iterator[str]:
@@ -139,7 +143,8 @@ def beancount(statement: Statement, leaves: Leaves) -> Iterator[str]:
         *[(f"Liabilities:Relay:R{peer_id(r.relay)}", -r.cents) for r in s.relays],
         ("Equity:Reserve", -s.reserve_cents),
         *_owed(leaves),
-        ("Equity:Carried", s.brought_cents - s.carried_cents),
+        ("Equity:Carried", s.brought_cents - s.forward_cents),
+        *([("Equity:Capped", -capped)] if (capped := s.carried_cents - s.forward_cents) else []),
         ("Equity:Deficit", s.deficit_cents),
     ]
     currency = s.rules.currency

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from .codec import Message, decode, encode
 from .errors import RemoteError
-from .identity import Identity, Signed, unseal
+from .identity import Identity, Signed, unseal_any
 from .manifest import Key
 
 DAY_MS = 86_400_000
@@ -64,10 +64,11 @@ class TicketOffice:
     def __init__(self, signer: Identity, secret: bytes) -> None:
         self._signer = signer
         self._secret = secret
+        self._box = ChaCha20Poly1305(self._derive(b"farcast/ticket-seal/v1\0"))
 
     def issue(self, tid: bytes, day: int, session: bytes, holder: Holder) -> TicketGrant:
         """Issue a ticket under the fresh random id ``tid``."""
-        sealed = self._seal_box().encrypt(tid[:12], encode(holder), tid)
+        sealed = self._box.encrypt(tid[:12], encode(holder), tid)
         ticket = Ticket(1, tid, day, session, sealed)
         return TicketGrant(self._signer.seal("ticket", ticket), self.key(tid))
 
@@ -78,13 +79,10 @@ class TicketOffice:
     def holder(self, ticket: Ticket) -> Holder:
         """Say who a verified ticket is for; raises ``RemoteError`` ``bad_seal``."""
         try:
-            data = self._seal_box().decrypt(ticket.tid[:12], ticket.sealed, ticket.tid)
+            data = self._box.decrypt(ticket.tid[:12], ticket.sealed, ticket.tid)
         except InvalidTag as error:
             raise RemoteError("a ticket whose sealed part is not ours", reason="bad_seal") from error
         return decode(Holder, data)
-
-    def _seal_box(self) -> ChaCha20Poly1305:
-        return ChaCha20Poly1305(self._derive(b"farcast/ticket-seal/v1\0"))
 
     def _derive(self, info: bytes) -> bytes:
         return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self._secret)
@@ -97,12 +95,4 @@ def open_ticket(data: bytes, keys: list[bytes]) -> tuple[Ticket, Signed]:
         RemoteError: ``bad_signature`` or a codec reason.
 
     """
-    failure: RemoteError | None = None
-    for key in keys:
-        try:
-            ticket = unseal("ticket", Ticket, data, key, limit_bytes=1_024)
-        except RemoteError as error:
-            failure = error
-            continue
-        return ticket, decode(Signed, data)
-    raise failure or RemoteError("no ticket key is known yet", reason="no_key")
+    return unseal_any("ticket", Ticket, data, keys, "ticket", limit_bytes=1_024), decode(Signed, data)

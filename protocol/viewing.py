@@ -337,7 +337,8 @@ class ViewingSession:
         counted_ms = self._stretch.advance(wall_ms, media_ms, rate, slack_ms)
         began = at - wall_ms / 1000
         self._count(min(counted_ms, wall_ms), began, at)
-        self._count(counted_ms - wall_ms, began - slack_ms / 1000, began)
+        if counted_ms > wall_ms:
+            self._count(counted_ms - wall_ms, began - slack_ms / 1000, began)
 
     # -- players that only fetch
 

@@ -23,7 +23,10 @@ class Wall:
 
     def claim(self, start_s: float, end_s: float, most_ms: float) -> float:
         """Claim up to ``most_ms`` of what is free between two times, the latest first; returns the ms."""
-        start_s, at, left_s = max(start_s, self._floor), end_s, most_ms / 1000
+        start_s = max(start_s, self._floor)
+        if not self.claimed or self.claimed[-1][1] <= start_s:
+            return self._claim_last(start_s, end_s, most_ms / 1000)
+        at, left_s = end_s, most_ms / 1000
         found: list[tuple[float, float]] = []
         for begin, end in [*reversed(self.claimed), (-inf, start_s)]:
             if begin >= at:
@@ -39,6 +42,21 @@ class Wall:
         if found:
             self._add(found)
         return sum(end - begin for begin, end in found) * 1000
+
+    def _claim_last(self, start_s: float, end_s: float, most_s: float) -> float:
+        """Claim behind everything that is claimed, as one player alone always does."""
+        claimed, taken_s = self.claimed, min(end_s - start_s, most_s)
+        if taken_s <= 0:
+            return 0.0
+        begin = end_s - taken_s
+        if claimed and begin <= claimed[-1][1] + _EPSILON_S:
+            claimed[-1] = (claimed[-1][0], end_s)
+        else:
+            claimed.append((begin, end_s))
+            if len(claimed) > STRETCHES_KEPT:
+                self._floor = claimed[-STRETCHES_KEPT][0]
+                del claimed[:-STRETCHES_KEPT]
+        return (end_s - begin) * 1000
 
     def _add(self, found: list[tuple[float, float]]) -> None:
         merged: list[tuple[float, float]] = []

@@ -25,6 +25,7 @@ from ..node.ladder.tiers import address, relay_sources
 from ..node.pulses.acks import Acks
 from ..node.pulses.batcher import Batcher
 from ..node.pulses.reception import Reception
+from ..node.pulses.sealdesk import SealDesk
 from ..node.routes import PublicRoutes
 from ..node.settings import Settings
 from ..node.web.site import WebSite
@@ -222,6 +223,7 @@ class RelayService:
         box.lookup = self.watching.lookup(self.embargo.lookup(routes.lookup))
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         self.reception.add_to(box.public)
+        SealDesk(box.spool, box.dialer, self._origin, clock_ms, box.registry).add_to(box.public)
         if box.settings.web.enabled:
             records = self.replica.relays
             web = WebSite(

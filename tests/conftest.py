@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from farcast.tests.postgres import PostgresServer
+    from farcast.tests.system.chromium import Browser, Tab
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell, and so in every child
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -93,6 +94,23 @@ def postgres(need: Need) -> Generator[PostgresServer]:
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def browser(need: Need, tmp_path_factory: pytest.TempPathFactory) -> Generator[Browser]:
+    """Start one Chromium for all tests that want a tab."""
+    from farcast.tests.system.chromium import Browser
+
+    started = Browser(need("chromium"), tmp_path_factory.mktemp("browser") / "profile")
+    yield started
+    started.close()
+
+
+@pytest.fixture
+async def tab(browser: Browser) -> AsyncGenerator[Tab]:
+    """Open a tab that shares nothing with any other test's."""
+    async with browser.tab(apart=True) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

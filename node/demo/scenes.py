@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import signal
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,7 @@ class Evening:
         if is_long:  # several generations: the first must not bring all that the neighbour is to bring
             await asyncio.to_thread(cast.call, "origin", "POST", "/api/origin/uplink", {"on": False})
         await until(player, playing, CDN_HANGS)
-        await self._last_word(player, "cdn", "cdn")
-        troupe.signal("cdn", signal.SIGSTOP)
+        await self._end(player, "cdn", ["cdn"], signal.SIGSTOP)
         self._board.note("the CDN hangs (SIGSTOP)")
         await until(player, playing, CDN_DIES)
         await asyncio.to_thread(troupe.kill, "cdn")
@@ -85,16 +85,13 @@ class Evening:
         await until(player, playing, RELAYS_DIE)
         await asyncio.to_thread(cast.call, "node", "POST", "/api/direct", {"on": False})
         await self._pulse_in_spool()
-        await self._last_word(player, "relay", *RELAYS)
-        for name in RELAYS:
-            await asyncio.to_thread(troupe.kill, name)
+        await self._end(player, "relay", RELAYS, signal.SIGKILL)
         self._board.note("both relays are killed, one with pulses in its spool")
         if is_long:
             await self._pace(paced_s - player.position_s / cast.speed)
         await until(player, playing, NEIGHBOUR_DIES)
         await self._carried(player)
-        await self._last_word(player, "mesh", "neighbour")
-        await asyncio.to_thread(troupe.kill, "neighbour")
+        await self._end(player, "mesh", ["neighbour"], signal.SIGKILL)
         self._board.note("the LAN neighbour is killed; only the satellite is left")
         await self._pace(CAROUSEL_HURRY_S)
 
@@ -139,16 +136,29 @@ class Evening:
             wish["rate_bps"] = max(round(air["rate_bps"] * left_s / due_s), RATE_MIN_BPS)
         return generations
 
-    async def _last_word(self, player: Player, tier: str, *names: str) -> None:
-        """Read the senders' own counters just before they are stopped, while nothing is on its way."""
+    async def _end(self, player: Player, tier: str, names: Sequence[str], how: signal.Signals) -> None:
+        """Read the senders' own counters and stop them; the node stands still from the one to the other."""
+        await self._quiet(player, names)
+        troupe = self._cast.troupe
+        troupe.signal("node", signal.SIGSTOP)
+        try:
+            self._sent[tier] = await asyncio.to_thread(self._cast.sent_bytes, *names)
+            for name in names:
+                troupe.signal(name, how)
+        finally:
+            troupe.signal("node", signal.SIGCONT)
+        if how is signal.SIGKILL:
+            for name in names:
+                await asyncio.to_thread(troupe.kill, name)
+
+    async def _quiet(self, player: Player, names: Sequence[str]) -> None:
+        """Wait for a moment in which nothing is on its way: no answer is cut that a player waits for."""
         deadline = asyncio.get_running_loop().time() + QUIET_TIMEOUT_S
         last = -1
-        while True:
+        while asyncio.get_running_loop().time() < deadline:
             status = await asyncio.to_thread(self._cast.call, "node", "GET", "/api/status")
             sent = await asyncio.to_thread(self._cast.sent_bytes, *names)
-            is_quiet = sent == last and not status["blocks_waiting"] and player.quiet_s > QUIET_AHEAD_S
-            if is_quiet or asyncio.get_running_loop().time() > deadline:
-                self._sent[tier] = sent
+            if sent == last and not status["blocks_waiting"] and player.quiet_s > QUIET_AHEAD_S:
                 return
             last = sent
             await asyncio.sleep(0.05)

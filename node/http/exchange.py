@@ -260,7 +260,10 @@ class Router:
             answer = await handler(exchange)
         except Exception as error:  # noqa: BLE001 - a listener answers whatever its handlers do
             return self.fail(error, exchange.peer)
-        return negotiate(answer, exchange.method, exchange.headers)
+        answer = negotiate(answer, exchange.method, exchange.headers)
+        if answer.status == 416:  # noqa: PLR2004 - RFC 9110 section 15.5.17
+            self.refused("range")
+        return answer
 
     def fail(self, error: Exception, peer: str = "") -> Answer:
         """Count ``error`` by its reason and answer the problem it is; ``peer`` is who asked, if known."""

@@ -28,7 +28,7 @@ HEADERS = {
     "cache-control": "no-store",
 }
 SCRIPT, STYLE = "text/javascript; charset=utf-8", "text/css; charset=utf-8"
-SCRIPTS = ("controls", "engine", "keep", "keys", "live", "place", "player", "storyboard")
+SCRIPTS = ("controls", "engine", "keep", "keys", "live", "native", "place", "player", "storyboard")
 HLS = "vendor/hls.min.js"
 ASSETS = {
     "icon.svg": "image/svg+xml",

@@ -88,8 +88,10 @@ export class Controls {
 
   /** Fill the lists of languages once the engine knows them. */
   offer() {
-    fill(this.sound, this.engine.sounds, []);
-    fill(this.subtitles, this.engine.subtitles, ["No subtitles"]);
+    const { sounds, subtitles, hls } = this.engine;
+    fill(this.sound, sounds, []);
+    fill(this.subtitles, subtitles, ["No subtitles"]);
+    if (this.sound && !hls) { this.sound.parentElement.hidden = !sounds.names.length; } // Chromium's own HLS offers none
   }
 
   showTime(seconds = this.place) {

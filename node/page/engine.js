@@ -1,13 +1,13 @@
 // What feeds the video: hls.js wherever MSE is, for it reports to the gateway; else the browser's own HLS.
+import { Native } from "./native.js";
 
 const AGAIN_MS = 4000;
 const TELL = ["ps", "pr", "t", "e"];
 const GONE = new Set([400, 401, 402, 403, 404, 410, 451]);
 
-/** Read the sentence of a problem document (RFC 9457) out of a failed request; empty where there is none. */
-function sentenceOf(request) {
+/** Read the sentence of a problem document (RFC 9457); empty where there is none. */
+function sentenceIn(text) {
   try {
-    const text = request.response instanceof ArrayBuffer ? new TextDecoder().decode(request.response) : request.response;
     const { detail } = JSON.parse(text);
     return detail ? `${detail[0].toUpperCase()}${detail.slice(1)}.` : "";
   } catch { return ""; }
@@ -24,7 +24,8 @@ export class Engine {
     this.timer = 0;
     this.healed = false;
     video.addEventListener("playing", () => { this.healed = false; this.clear(); });
-    if (window.Hls?.isSupported()) { this.feed(cmcd, title, sid); } else { this.native(); }
+    if (window.Hls?.isSupported()) { this.feed(cmcd, title, sid); }
+    else { this.native = new Native(this, new URL(source, location.href).href.replace(/[^/]*$/, "")); }
   }
 
   feed(cmcd, title, sid) {
@@ -60,46 +61,33 @@ export class Engine {
     hls.attachMedia(this.video);
   }
 
-  native() {
-    const { video } = this;
-    video.addEventListener("loadedmetadata", () => {
-      if (this.start) { video.currentTime = this.start; }
-      this.onTracks();
-    }, { once: true });
-    const failed = async () => {
-      const answer = await fetch(this.source).catch(() => null);
-      const said = answer && !answer.ok ? sentenceOf({ response: await answer.text() }) : "";
-      this.tell(said || "This browser does not play the film. Open it in VLC: the button is below.", () => location.reload());
-    };
-    video.addEventListener("error", failed);
-    video.querySelector("source").addEventListener("error", failed);
+  /** A request of hls.js failed. */
+  missed(data) {
+    const { networkDetails: request, response, fatal } = data;
+    const body = request?.response;
+    const text = body instanceof ArrayBuffer ? new TextDecoder().decode(body) : body;
+    this.refused(response?.code ?? request?.status ?? 0, text, fatal, () => this.again(data));
   }
 
-  /** A request failed: say what the gateway says; go on by itself where that can help. */
-  missed(data) {
-    const request = data.networkDetails ?? {};
-    const status = data.response?.code ?? request.status ?? 0;
-    const said = sentenceOf(request);
+  /** Say what the gateway says of a request; go on by itself where that can help. */
+  refused(status, text, fatal, again) {
+    const said = sentenceIn(text);
     if (GONE.has(status)) {
-      if (data.fatal) { this.tell(said || `The box answered ${status}.`, () => this.again(data)); }
+      if (fatal) { this.tell(said || `The box answered ${status}.`, again); }
       return;
     }
-    if (!said && !data.fatal) { return; }
+    if (!said && !fatal) { return; }
     const why = said || "This box does not answer: is farcast still running?";
-    this.tell(`${why} It goes on by itself as soon as something answers.`, () => this.again(data));
-    if (data.fatal) {
+    this.tell(`${why} It goes on by itself as soon as something answers.`, again);
+    if (fatal) {
       clearTimeout(this.timer);
-      this.timer = setTimeout(() => this.again(data), AGAIN_MS);
+      this.timer = setTimeout(() => watched(again), AGAIN_MS);
     }
   }
 
   again(data) {
-    if (document.hidden) { // an unwatched page asks nobody
-      document.addEventListener("visibilitychange", () => this.again(data), { once: true });
-    } else if (data.details?.startsWith("manifest")) {
-      this.hls.loadSource(this.source);
-      this.hls.startLoad(this.video.currentTime || -1);
-    } else { this.hls.startLoad(this.video.currentTime || -1); }
+    if (data.details?.startsWith("manifest")) { this.hls.loadSource(this.source); }
+    this.hls.startLoad(this.video.currentTime || -1);
   }
 
   tell(sentence, again) { this.told = true; this.onFault(sentence, again); }
@@ -123,20 +111,28 @@ export class Engine {
     [...this.video.audioTracks].forEach((track, at) => { track.enabled = at === index; });
   }
 
+  /** The browser's own subtitles, without what else a film carries in time. */
+  get texts() { return [...this.video.textTracks].filter(({ kind }) => kind === "subtitles" || kind === "captions"); }
+
   get subtitles() {
     if (this.hls) { return named(this.hls.subtitleTracks, this.hls.subtitleTrack); }
-    const tracks = [...this.video.textTracks];
+    const tracks = this.texts;
     return named(tracks.map(({ label, language }) => ({ name: label, lang: language })), tracks.findIndex((one) => one.mode === "showing"));
   }
 
   set subtitle(index) {
     if (this.hls) { this.hls.subtitleDisplay = index >= 0; this.hls.subtitleTrack = index; return; }
-    [...this.video.textTracks].forEach((track, at) => { track.mode = at === index ? "showing" : "disabled"; });
+    this.texts.forEach((track, at) => { track.mode = at === index ? "showing" : "disabled"; });
   }
 }
 
 function takeOver(video) {
-  video.querySelector("source")?.remove();
+  video.querySelectorAll("source, track").forEach((one) => one.remove());
+}
+
+/** Act now, or once somebody looks: an unwatched page asks nobody. */
+function watched(act) {
+  if (document.hidden) { document.addEventListener("visibilitychange", act, { once: true }); } else { act(); }
 }
 
 /** Name tracks as people do: by label, else by the language in the reader's own. */

@@ -57,6 +57,10 @@ class FrontDesk(Protocol):
         """Return what this box signed lately, newest first."""
         ...
 
+    def sessions(self) -> list[Row]:
+        """Return the origin's verdicts of the last 24 hours."""
+        ...
+
     async def keep(self, title: str) -> object:
         """Begin to keep a title."""
         ...
@@ -151,7 +155,9 @@ class Page:
     async def sent(self, exchange: Exchange) -> Answer:
         """``GET /{token}/sent?from=``: every pulse of the last 24 hours, and the switch."""
         first = _number(exchange, "from")
-        pulses, status = await asyncio.to_thread(lambda: (self._desk.sent(), self._desk.status()))
+        pulses, sessions, status = await asyncio.to_thread(
+            lambda: (self._desk.sent(), self._desk.sessions(), self._desk.status())
+        )
         shown = pulses[first : first + PAGE_PULSES]
         named = {row["title"]: row["name"] for row in await asyncio.to_thread(self._names, shown)}
         waiting = [one for one in pulses if one["state"] in ("waiting", "left")]
@@ -160,6 +166,7 @@ class Page:
             "sent.html.j2",
             status=status,
             pulses=[{**one, "name": named.get(one["title"], "")} for one in shown],
+            sessions=sessions,
             total=len(pulses),
             viewed_s=sum(one["viewed_ms"] for one in pulses) // 1_000,
             waiting=len(waiting),

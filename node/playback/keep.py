@@ -6,7 +6,7 @@ import asyncio
 from typing import NamedTuple, Protocol
 
 from ...protocol.cid import Cid
-from ...protocol.errors import FarcastError
+from ...protocol.errors import FarcastError, StoreFullError
 from ..blocks.store import DiskStore
 from ..catalog.library import Fetch, Library
 
@@ -99,6 +99,9 @@ class Keeper:
         async def worker() -> None:
             for cid in missing:
                 await self._fetcher.block(cid, title=title)
+                if not self._store.has(cid):  # nothing more is fetched that would not stay
+                    message = f"no room in {self._store.folder}: free some disk, or raise [store] quota_bytes"
+                    raise StoreFullError(message)
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -106,8 +109,3 @@ class Keeper:
                     tasks.create_task(worker())
         except* FarcastError as group:
             self._errors[title] = str(group.exceptions[0])
-        else:
-            if not all(self._store.has(cid) for cid in blocks):
-                self._errors[title] = (
-                    f"no room in {self._store.folder}: free some disk, or raise [store] quota_bytes"
-                )

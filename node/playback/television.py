@@ -190,9 +190,11 @@ class Television:
                 manifest = self._library.manifest(title)
             except FarcastError:
                 continue
-            file = "film.mp4" if manifest.protection is None else "master.m3u8"
             name = " ".join(manifest.name.split())
-            lines += [f"#EXTINF:{round(manifest.duration_ms / 1_000)},{name}", f"{base}/watch/{title}/{file}"]
+            lines += [
+                f"#EXTINF:{round(manifest.duration_ms / 1_000)},{name}",
+                f"{base}/watch/{title}/film.mp4",
+            ]
         return "\n".join([*lines, ""])
 
 

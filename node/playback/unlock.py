@@ -58,6 +58,7 @@ class Standing(NamedTuple):
     pulses: bool
     origin: str
     no_ticket: str
+    revoked: bool = False
 
 
 class _Metrics:
@@ -258,6 +259,9 @@ class Unlocker:
             return _no(message, "pulses_off")
         if credential is not None:
             return None
+        if standing.revoked:
+            message = f"{manifest.name} does not play: this account has been revoked; ask the origin why"
+            return _no(message, "revoked")
         if not standing.enrolled:
             message = f"{manifest.name} needs an account of {standing.origin}: ask there for an account "
             message += "invite, stop this node, run `farcast join LINK` and start it again"

@@ -11,6 +11,9 @@ from ...protocol.errors import RemoteError
 from ...protocol.keyring import Keyring
 from ...protocol.ports import Spool
 
+REVOKED = "revoked"
+"""The code of pulses made after their account was revoked."""
+
 
 class Acks:
     """The one door through which anything leaves the spool."""
@@ -20,6 +23,8 @@ class Acks:
     ) -> None:
         self._spool = spool
         self._keyring = keyring
+        self.revoked: Callable[[bytes], object] = lambda _: None
+        """Told of each ticket the origin says is revoked, after every such ack; blocking."""
         self._results = Counter("farcast_node_acks", "Acks by result.", ["result"], registry=registry)
 
     def accept(self, data: bytes) -> Ack:
@@ -32,4 +37,7 @@ class Acks:
             raise
         self._spool.settle(data)
         self._results.labels("accepted").inc()
+        for item in ack.tids:
+            if any(reject.code == REVOKED for reject in item.rejects):
+                self.revoked(item.tid)
         return ack

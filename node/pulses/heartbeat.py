@@ -138,6 +138,8 @@ class Heartbeat:
             return 0  # looked at a time of its own, so that nobody asks just after midnight
         self._asked_ms = now_ms
         wanted = await asyncio.to_thread(self._wallet.wanted, today)
+        if not wanted:
+            return 0  # today's was revoked after it was used: there is no second one for a day
         kept = await asyncio.to_thread(self._wallet.accept, await issue(wanted), keys)
         self._metrics.tickets.set(len(holding.days) + kept)
         return kept

@@ -27,11 +27,24 @@ class History:
         """Return every pulse as JSON has it, the newest first; ``titles`` by their manifests' digests.
 
         ``state`` is ``waiting`` (with this box), ``left`` (somebody carries it), ``acked`` or
-        ``refused``; what only a lost key opens is told without its inside.
+        ``refused``; once its session is judged ``not_counted`` says why not all of it counts. What
+        only a lost key opens is told without its inside.
         """
         keys = self._wallet.ticket_keys()
         found = self._spool.sent(now_ms - DAY_MS, PULSES_LIMIT)
         return [_told(one, keys.get(one.tid), titles) for one in found]
+
+    def sessions(self, now_ms: int) -> list[dict[str, Any]]:
+        """Return the origin's verdicts of the last 24 hours as JSON has them, the newest session first."""
+        return [
+            {
+                "at_ms": one.begun_ms or None,
+                "viewed_ms": one.claimed_ms,
+                "counted_ms": one.counted_ms,
+                "codes": one.codes.split(",") if one.codes else [],
+            }
+            for one in self._spool.sealed(now_ms - DAY_MS)
+        ]
 
 
 def _told(sent: SentPulse, key: bytes | None, titles: Mapping[bytes, str]) -> dict[str, Any]:
@@ -52,6 +65,8 @@ def _told(sent: SentPulse, key: bytes | None, titles: Mapping[bytes, str]) -> di
         "left_ms": sent.left_ms or None,
         "acked_ms": sent.acked_ms or None,
         "reason": sent.code,
+        "judged_ms": sent.judged_ms or None,
+        "not_counted": sent.cuts.split(",") if sent.cuts else [],
     }
 
 

@@ -11,6 +11,8 @@ from ...protocol.pulse import Pulse
 from ...protocol.ticket import DAY_MS
 
 ACKED_KEPT_MS = DAY_MS
+JUDGED_KEPT_MS = 3 * DAY_MS
+"""So long a stored pulse waits for the origin's verdict on its session."""
 WAITING_KEPT_MS = 14 * DAY_MS
 """The wallet keeps the keys that open them no longer."""
 
@@ -19,7 +21,8 @@ class SentPulse(NamedTuple):
     """One own pulse as it was signed; a time is ms since 1970, 0 for not yet.
 
     ``way`` is who took it first: ``relay``, ``origin`` or ``neighbour``, empty for nobody so far as
-    this box knows; ``code`` the origin's reason where it refused the pulse.
+    this box knows; ``code`` the origin's reason where it refused the pulse. ``judged_ms`` is when the
+    verdict on its session came, ``cuts`` why not all of it counts, comma-separated.
     """
 
     tid: bytes
@@ -30,6 +33,8 @@ class SentPulse(NamedTuple):
     left_ms: int
     acked_ms: int
     code: str
+    judged_ms: int
+    cuts: str
 
 
 class SentBook:
@@ -41,7 +46,7 @@ class SentBook:
     def add(self, pulse: Pulse, data: bytes) -> None:
         """Note a pulse of this box's own; a second body under its number is not noted."""
         row = (pulse.tid, pulse.seq, data, pulse.at_ms)
-        self._conn.execute("INSERT OR IGNORE INTO sent VALUES (?, ?, ?, ?, '', 0, 0, '')", row)
+        self._conn.execute("INSERT OR IGNORE INTO sent VALUES (?, ?, ?, ?, '', 0, 0, '', 0, '')", row)
 
     def left(self, keys: Iterable[tuple[bytes, int]], way: str, at_ms: int) -> None:
         """Note who took pulses; only the first way counts."""
@@ -63,15 +68,15 @@ class SentBook:
         return self._conn.execute("SELECT 1 FROM sent WHERE tid = ?", (item.tid,)).fetchone() is not None
 
     def since(self, from_ms: int, limit: int) -> list[SentPulse]:
-        """Return the pulses made since ``from_ms``, and all that still wait, the newest first."""
-        query = (
-            "SELECT * FROM sent WHERE made_ms >= ? OR acked_ms = 0 ORDER BY made_ms DESC, seq DESC LIMIT ?"
-        )
+        """Return the pulses made or judged since ``from_ms``, and all that still wait, the newest first."""
+        query = """SELECT * FROM sent WHERE made_ms >= ?1 OR acked_ms = 0 OR judged_ms >= ?1
+                   ORDER BY made_ms DESC, seq DESC LIMIT ?2"""
         return [SentPulse(*row) for row in self._conn.execute(query, (from_ms, limit))]
 
     def trim(self, now_ms: int) -> None:
-        """Forget what was acked and is a day old, and what nobody can open any more."""
+        """Forget what was acked and told for a day, and what nobody can open any more."""
         self._conn.execute(
-            "DELETE FROM sent WHERE made_ms < ? OR (acked_ms > 0 AND made_ms < ?)",
-            (now_ms - WAITING_KEPT_MS, now_ms - ACKED_KEPT_MS),
+            """DELETE FROM sent WHERE made_ms < ?1 OR (acked_ms > 0 AND made_ms < ?2 AND judged_ms < ?2
+               AND (judged_ms > 0 OR code <> '' OR made_ms < ?3))""",
+            (now_ms - WAITING_KEPT_MS, now_ms - ACKED_KEPT_MS, now_ms - JUDGED_KEPT_MS),
         )

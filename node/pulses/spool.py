@@ -19,7 +19,7 @@ from sqlite3 import Connection, Row
 
 from prometheus_client import CollectorRegistry
 
-from ...protocol.batch import Ack, TidAck, covers
+from ...protocol.batch import Ack, SealRecord, TidAck, covers
 from ...protocol.digest import Held, Numbers, missing
 from ...protocol.errors import RefusedError, RemoteError
 from ...protocol.identity import open_unverified
@@ -32,6 +32,7 @@ from .batchshelf import BatchShelf
 from .carriage import Carriage
 from .promises import PromiseBook
 from .proofs import ProofBook
+from .sealbook import SealBook, Sealed
 from .sentbook import SentBook, SentPulse
 from .spooltally import Metrics, Tally
 
@@ -41,6 +42,7 @@ FOREIGN_QUOTA_BYTES = 1 << 30
 TID_PULSES = 2 * MAX_SEQ
 """Foreign pulses kept per ticket: every sequence number once, and as many second bodies."""
 ENVELOPE_LIMIT_BYTES = 1_024
+UNJUDGED_TIDS = 64
 RETRY_AFTER_S = 60.0
 
 _SPOOLED = "SELECT tid, seq, pulse, ticket, seen_ms, own FROM spooled "
@@ -68,7 +70,7 @@ SELECT (SELECT count(*) FROM ticket) AS tickets, (SELECT count(*) FROM batch WHE
 (SELECT count(*) FROM proof) AS proofs, (SELECT count(*) FROM carried) AS carried
 """
 
-TABLES = Tables("farcast.node.pulses.spooltables", "spool", "0004_carried")
+TABLES = Tables("farcast.node.pulses.spooltables", "spool", "0005_seals")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class DiskSpool(Spool):
         self._acks = AckBook(self._conn)
         self._batches = BatchShelf(self._conn)
         self._sent = SentBook(self._conn)
+        self._seals = SealBook(self._conn)
         self._promises = PromiseBook(self._conn)
         self._proofs = ProofBook(self._conn)
         self._carriage = Carriage(self._conn)
@@ -268,6 +271,21 @@ class DiskSpool(Spool):
         with self._lock:
             return self._sent.since(from_ms, limit)
 
+    def unjudged(self, made_before_ms: int) -> list[bytes]:
+        """Return own tickets with stored pulses made before then that no verdict covers, oldest first."""
+        with self._lock:
+            return self._seals.unjudged(made_before_ms, UNJUDGED_TIDS)
+
+    def keep_seals(self, records: Iterable[tuple[SealRecord, bytes]], now_ms: int) -> int:
+        """Keep verified verdicts on own sessions with their envelopes; returns how many are news."""
+        with self._transaction():
+            return sum(self._seals.keep(record, envelope, now_ms) for record, envelope in records)
+
+    def sealed(self, from_ms: int) -> list[Sealed]:
+        """Return the verdicts heard since then, the newest session first."""
+        with self._lock:
+            return self._seals.since(from_ms)
+
     # -- pulses go
 
     def settle(self, ack: bytes) -> int:
@@ -320,6 +338,7 @@ class DiskSpool(Spool):
                 self._drop_tickets(conn, tid)
             self._acks.trim(before_ms)
             self._sent.trim(now_ms)
+            self._seals.trim(now_ms)
             self._proofs.trim(now_ms)
             self._carriage.expire(before_ms)
             self._batches.close(self._batches.spent(before_ms))

@@ -107,3 +107,25 @@ def _carried(db: sqlite_utils.Database) -> None:
     )
     db.table("carried").create_index(["at_ms"])
     db.table("carried").create_index(["carrier"])
+
+
+@MIGRATIONS(name="0005_seals")
+def _seals(db: sqlite_utils.Database) -> None:
+    # judged_ms is when a verdict covered an own pulse, cuts the codes of what of it does not count
+    db.table("sent").add_column("judged_ms", int, not_null_default=0)
+    db.table("sent").add_column("cuts", str, not_null_default="")
+    db.table("seal").create(
+        {
+            "hash": bytes,
+            "tid": bytes,
+            "data": bytes,
+            "heard_ms": int,
+            "begun_ms": int,
+            "claimed_ms": int,
+            "counted_ms": int,
+            "codes": str,
+        },
+        pk="hash",
+        strict=True,
+    )
+    db.table("seal").create_index(["heard_ms"])

@@ -68,6 +68,12 @@ def _content_keys(db: sqlite_utils.Database) -> None:
     )
 
 
+@MIGRATIONS(name="0003_ended")
+def _ended(db: sqlite_utils.Database) -> None:
+    """A row where the account was revoked: the first day whose tickets were thrown away."""
+    db.table("ended").create({"day": int}, pk="day", strict=True)
+
+
 class Credential(NamedTuple):
     """A ticket that holds now, and the session key that shows it is ours."""
 
@@ -105,6 +111,12 @@ class Wallet:
         self._lock = threading.Lock()
         self._signers: dict[int, PulseSigner] = {}
         self._conn = open_database(path, MIGRATIONS, synchronous="FULL")
+        self._ended = self._conn.execute("SELECT 1 FROM ended").fetchone() is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the origin revoked the account, so that there are no tickets until it gives some again."""
+        return self._ended
 
     def close(self) -> None:
         """Close the file."""
@@ -146,13 +158,38 @@ class Wallet:
                     "UPDATE day SET tid = ?, ticket = ?, key = ? WHERE day = ? AND ticket IS NULL",
                     (ticket.tid, grant.ticket, grant.key, ticket.day),
                 ).rowcount
+                conn.execute("DELETE FROM ended")
+            self._ended = False
         return kept
+
+    def end(self, day: int) -> None:
+        """Throw away the tickets of ``day`` and later: the account was revoked, and they count no more.
+
+        What was signed stays readable.
+        """
+        with self._lock:
+            with transaction(self._conn, self._path) as conn:
+                conn.execute("DELETE FROM day WHERE day >= ? AND seq = 0", (day,))
+                conn.execute("UPDATE day SET seed = x'' WHERE day >= ?", (day,))
+                conn.execute("INSERT OR IGNORE INTO ended VALUES (?)", (day,))
+            self._ended = True
+            for late in [late for late in self._signers if late >= day]:
+                del self._signers[late]
+
+    def end_from(self, tid: bytes) -> bool:
+        """Do what ``end`` does from the day of a ticket on; False where that is no ticket in use here."""
+        with self._lock:
+            row = self._conn.execute("SELECT day FROM day WHERE tid = ? AND seed <> x''", (tid,)).fetchone()
+        if row is not None:
+            self.end(row[0])
+        return row is not None
 
     def holding(self, today: int) -> Holding:
         """Return which days from ``today`` on have a ticket and which still lack one."""
         with self._lock:
             rows = self._conn.execute(
-                "SELECT day FROM day WHERE day >= ? AND ticket IS NOT NULL ORDER BY day", (today,)
+                "SELECT day FROM day WHERE day >= ? AND ticket IS NOT NULL AND seed <> x'' ORDER BY day",
+                (today,),
             ).fetchall()
         days = tuple(day for (day,) in rows)
         span = range(today, today + self._days_ahead + 1)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from ...protocol.pulse import START
+from ...protocol.pulse import ACTIVE, RETURN, START
 from ...protocol.rules import DAY_MS, HOUR_MS
 from .audience import TOWN, VILLAGE
-from .device import STEP_MS
+from .device import SESSION_MS, STEP_MS
 from .scenario import ENDLESS, Limit, Off, Scenario, Stage
 from .world import BEGIN_DAY, FEE_CENTS
 
 _DAYS = (BEGIN_DAY, BEGIN_DAY + 1)
 _GREEDY = 4
+_ANY_START = 2
+"""The version of the rules under which every return began a session."""
 
 
 def _split(stage: Stage) -> Limit:
@@ -30,6 +32,23 @@ def _never_stop(stage: Stage) -> Limit:
     for day in _DAYS:
         pulses = device.watch(world.bait, day * DAY_MS + 8 * HOUR_MS, 12 * HOUR_MS)
         world.carried(pulses, day * DAY_MS + 21 * HOUR_MS, world.crooked)
+    return Limit(ms=2 * stage.rules.session_cap_ms, spent_cents=FEE_CENTS)
+
+
+def _press_again(stage: Stage) -> Limit:
+    """Play all day, and press return every five hours, which is no break."""
+    world = stage.world
+    device = world.device(world.join())
+    for day in _DAYS:
+        start_ms, length_ms = day * DAY_MS + 4 * HOUR_MS, 15 * HOUR_MS
+        pulses = [device.beat(world.bait, start_ms, 0, state=START)]
+        pulses += [
+            device.beat(
+                world.bait, start_ms + past_ms, STEP_MS, state=ACTIVE if past_ms % SESSION_MS else RETURN
+            )
+            for past_ms in range(STEP_MS, length_ms + 1, STEP_MS)
+        ]
+        world.carried(pulses, start_ms + length_ms, world.crooked)
     return Limit(ms=2 * stage.rules.session_cap_ms, spent_cents=FEE_CENTS)
 
 
@@ -77,10 +96,16 @@ SCENARIOS = (
         VILLAGE, _split, Off({"day_cap_ms": ENDLESS}),
     ),
     Scenario(
-        "session-seam",
+        "no-pause",
         "a player runs for twelve hours without a pause",
         "six hours a session; the rest is cut",
         VILLAGE, _never_stop, Off({"session_cap_ms": ENDLESS}),
+    ),
+    Scenario(
+        "session-seam",
+        "somebody presses return every five hours and plays on",
+        "only after a break of more than five minutes does a session of the same title begin anew",
+        VILLAGE, _press_again, Off({"v": _ANY_START}),
     ),
     Scenario(
         "gap-seam",

@@ -40,10 +40,10 @@ class Month(NamedTuple):
     def counted_ms(self, account: bytes, titles: Sequence[bytes]) -> int:
         """Return what counted for an account's viewing of these titles, late pulses included."""
         return sum(
-            ms
+            accounts.get(account, 0)
             for sums in (self.viewing.ms, self.viewing.carried_ms)
-            for (title, _, who), ms in sums.items()
-            if who == account and title in titles
+            for (title, _), accounts in sums.items()
+            if title in titles
         )
 
 

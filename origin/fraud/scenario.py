@@ -47,9 +47,9 @@ def _share(world: World, month: Month, ms: int) -> int:
     if not ms:
         return 0
     others_ms = sum(
-        item_ms
+        sum(accounts.values())
         for sums in (month.viewing.ms, month.viewing.carried_ms)
-        for (title, _, _), item_ms in sums.items()
+        for (title, _), accounts in sums.items()
         if title in world.films
     )
     return month.outcome.statement.pool_cents * ms // (others_ms + ms) + ROUNDING_CENTS

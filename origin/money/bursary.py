@@ -26,6 +26,8 @@ Result = dict[str, Any]
 log = logging.getLogger(__name__)
 
 BEGINNING = "the beginning"
+LISTED_PAYEES = 100
+"""Of more payees, `origin earnings` without a name lists those who earned most: an answer has a bound."""
 
 
 class Bursary:
@@ -134,12 +136,12 @@ class Bursary:
         parts = [
             one.of(
                 keys if keys is not None else [] if payee else one.relays,
-                [payee] if payee else [] if keys is not None else one.payees,
+                [payee] if payee else [] if keys is not None else one.largest(LISTED_PAYEES),
             )
             for one in found
         ]
         answer = EarningsAnswer(1, self._treasury.rules.currency, parts)
-        return earnings_json(answer)
+        return {**earnings_json(answer), "payees": max(len(one.payees) for one in found)}
 
     def viewed(self) -> dict[str, int]:
         """Return the counted milliseconds of each title, in this month and the newest settled one."""

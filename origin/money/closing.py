@@ -15,24 +15,26 @@ from msgspec.structs import replace
 from ...protocol.errors import LocalError, UsageError
 from ...protocol.identity import Identity
 from ...protocol.manifest import Manifest
+from ...protocol.merkle import HASH_BYTES
 from ...protocol.rules import DAY_MS, Rules
 from ...protocol.statement import HEAD, pack_tickets
-from ...protocol.tables import settlement_json
+from ...protocol.tables import payouts, settlement_json
 from ...protocol.ticket import TicketOffice
 from ..pulses.admission import month_bounds_ms, month_of
 from ..pulses.columns import COLUMNS, Columns
 from ..pulses.evidence import log_root
 from ..pulses.intake import SEGMENTS
-from ..pulses.segments import read_segments
+from ..pulses.segments import read_entries
 from . import holds
 from .earnings import Look
 from .ledger import Ledger, Settled
 from .reckoning import Reckoning
 from .report import Report, write_report
+from .running import RunningMonth, open_running
 from .schedule import close_of
 from .settlement import Books, Log, Outcome, settle
 from .takings import booked_months
-from .tally import Earlier, open_tally
+from .tally import Ask, Earlier, open_tally
 from .titles import Titles
 from .transaction import NOTHING, Transaction
 from .viewing import Viewing
@@ -51,8 +53,18 @@ class Result(NamedTuple):
     posted: bool
 
     def json(self) -> dict[str, object]:
-        """Return the settlement as commands print it."""
-        return settlement_json(self.outcome.statement, self.outcome.lines)
+        """Return the settlement as commands print it: bounded, however many payees there are."""
+        statement = self.outcome.statement
+        found = settlement_json(statement, self.outcome.lines)
+        payees = len(payouts(self.outcome.lines))
+        return {
+            **found,
+            "paid_cents": statement.paid_cents,
+            "brought_cents": statement.brought_cents,
+            "capped_cents": statement.capped_cents,
+            "payees": payees,
+            "payouts_listed": bool(found["payouts"]) or not payees,
+        }
 
 
 class Source(Protocol):
@@ -117,6 +129,7 @@ class Closing:
         self._relays = relays
         self._rules = rules
         self._payee_of = payee_of
+        self._running = RunningMonth()
         self.holds = holds.Holds(ledger)
 
     def settle(
@@ -185,7 +198,12 @@ class Closing:
 
     def has_report(self, month: str) -> bool:
         """Say whether a month's report is written."""
-        return (self._reports / month / HEAD).is_file()
+        return self.report_at(month) is not None
+
+    def report_at(self, month: str) -> Path | None:
+        """Return where a month's report lies, None where it is not written."""
+        folder = self._reports / month
+        return folder if (folder / HEAD).is_file() else None
 
     def open_months(self) -> tuple[str, ...]:
         """Return the months behind the last settled one that have pulses or bookings."""
@@ -223,10 +241,15 @@ class Closing:
                 raise
             brought = before[-1].statement.carried_cents if before else 0
             books, known = Books(0, 0, {}, brought, before[-1].digest if before else NOTHING), False
-        with self._source() as source:
-            size = source.size_at(as_of_ms)
-            found = self._compute(month, as_of_ms, size, source, before, books, relays, rules)
-        return found._replace(revenue_known=known)
+        titles = Titles(self._manifests)
+        with open_running(self.columns, titles) as tally:
+            size = tally.size_at(as_of_ms)
+            viewing = self._running.viewing(tally, _ask(month, before, rules), size)
+        log = Log(size, bytes(HASH_BYTES), bytes(HASH_BYTES))  # nobody is told them before it is settled
+        outcome = settle(
+            month, as_of_ms, viewing, titles.found, books, _names(relays), log, rules, first_keys=relays
+        )
+        return Look(outcome, viewing, titles.found, settled=False, revenue_known=known)
 
     def report(self, month: str | None = None) -> Path:
         """Compute a settled month again from the raw log and write its report directory.
@@ -275,7 +298,7 @@ class Closing:
 
     def _reckoning(self, month: str, before: list[Settled]) -> Reckoning:
         titles = Titles(self._manifests)
-        return Reckoning(read_segments(self._segments), self._office, _reach(month, before), titles)
+        return Reckoning(lambda: read_entries(self._segments), self._office, _reach(month, before), titles)
 
     def _compute(
         self,
@@ -288,14 +311,13 @@ class Closing:
         relays: Mapping[bytes, bytes],
         rules: Rules,
     ) -> Look:
-        earlier = [Earlier(_days(item.month), item.statement.rules) for item in before[-CARRY_MONTHS:]]
-        settled_size = before[-1].statement.log_size if before else 0
-        viewing = source.viewing(_days(month), size, earlier, settled_size, rules)
+        viewing = source.viewing(*_ask(month, before, rules).at(size))
         tickets = pack_tickets(source.stored(size, _reach(month, before)))
         log = Log(size, log_root(source.leaves(size)), sha256(tickets).digest())
         titles = source.titles
-        names = {key[:_RELAY_NAME_BYTES]: key for key in relays}
-        outcome = settle(month, as_of_ms, viewing, titles, books, names, log, rules, first_keys=relays)
+        outcome = settle(
+            month, as_of_ms, viewing, titles, books, _names(relays), log, rules, first_keys=relays
+        )
         return Look(outcome, viewing, titles, settled=False)
 
 
@@ -339,6 +361,15 @@ def _reach(month: str, before: list[Settled]) -> range:
     start = min(_days(item).start for item in (month, *(item.month for item in before[-CARRY_MONTHS:])))
     first = _days(month_of(_days(month).start - 1)).start
     return range(min(start, first) - 1, _days(month).stop)
+
+
+def _ask(month: str, before: list[Settled], rules: Rules) -> Ask:
+    earlier = [Earlier(_days(item.month), item.statement.rules) for item in before[-CARRY_MONTHS:]]
+    return Ask(_days(month), earlier, before[-1].statement.log_size if before else 0, rules)
+
+
+def _names(relays: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    return {key[:_RELAY_NAME_BYTES]: key for key in relays}
 
 
 def _refuse_gaps(month: str, before: list[Settled], seen: set[str]) -> None:

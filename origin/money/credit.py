@@ -51,8 +51,8 @@ class _Stretch(NamedTuple):
     """Where a chain of pulses stands since its last gap.
 
     ``mark_ms`` is the latest own time reached: going back and over it again earns nothing. Playback
-    since ``start_ms`` has claimed ``earned_ms``; ``sessions`` holds what each title's open session
-    has earned, for its cap.
+    since ``start_ms`` has claimed ``earned_ms``; ``sessions`` holds each title's open session, for
+    its cap.
     """
 
     tid: bytes
@@ -61,7 +61,14 @@ class _Stretch(NamedTuple):
     mark_ms: int
     start_ms: int
     earned_ms: int
-    sessions: dict[bytes, int]
+    sessions: dict[bytes, _Session]
+
+
+class _Session(NamedTuple):
+    """One title's open session: what it has earned, and when the title was last said to play."""
+
+    earned_ms: int
+    played_ms: int
 
 
 class Before(NamedTuple):
@@ -193,8 +200,8 @@ def _chain(facts: list[Fact], stretch: _Stretch | None, rules: Rules) -> tuple[l
 def _pulse(fact: Fact, before: _Stretch | None, rules: Rules) -> tuple[Credit, _Stretch]:
     """Judge one pulse against those before it.
 
-    A start or return opens a session of its title, a switch ends it; the wall clock runs on through
-    all of them, so several players of one device claim no second twice.
+    A start or return opens a session of its title once nothing of it played for ``gap_ms``; the wall
+    clock runs on through all of them, so several players of one device claim no second twice.
     """
     time_ms = time_of(fact, rules)
     mark_ms = fact.at_ms if before is None else max(before.mark_ms, fact.at_ms)
@@ -208,15 +215,22 @@ def _pulse(fact: Fact, before: _Stretch | None, rules: Rules) -> tuple[Credit, _
         stretch = _Stretch(
             fact.tid, fact.cum_ms, time_ms, mark_ms, before.start_ms, before.earned_ms, before.sessions
         )
+    session = stretch.sessions.get(fact.manifest, _Session(0, time_ms))
     opened = fact.state in (START, RETURN)
-    session_ms = 0 if opened else stretch.sessions.get(fact.manifest, 0)
-    limits.append(("session_cap", rules.session_cap_ms - session_ms))
+    if opened and not (rules.breaks_sessions and time_ms - session.played_ms <= rules.gap_ms):
+        session = _Session(0, time_ms)
+    limits.append(("session_cap", rules.session_cap_ms - session.earned_ms))
     ms, cuts = fact.delta_ms, list[tuple[str, int]]()
     for code, limit_ms in limits:
         if ms > limit_ms:
             cuts.append((code, ms - limit_ms))
             ms = limit_ms
-    sessions = {**stretch.sessions, fact.manifest: 0 if fact.state == SWITCH else session_ms + ms}
+    session_ms = session.earned_ms + ms
+    if fact.state == SWITCH and not rules.breaks_sessions:
+        session_ms = 0
+    # what claims time plays, counted or cut: a session that is over its cap takes no break by it
+    played_ms = max(session.played_ms, time_ms) if fact.delta_ms else session.played_ms
+    sessions = {**stretch.sessions, fact.manifest: _Session(session_ms, played_ms)}
     earned_ms = stretch.earned_ms + ms
     return Credit(fact, ms, tuple(cuts)), stretch._replace(earned_ms=earned_ms, sessions=sessions)
 

@@ -39,6 +39,11 @@ class Earnings(NamedTuple):
     relays: Mapping[bytes, RelayEarning]
     payees: Mapping[str, PayeeEarning]
 
+    def largest(self, count: int) -> list[str]:
+        """Return the payees with the largest shares, in order of their names."""
+        ranked = sorted(self.payees, key=lambda name: (-self.payees[name].share_cents, name))
+        return sorted(ranked[:count])
+
     def of(self, relays: Iterable[bytes], payees: Iterable[str]) -> MonthEarnings:
         """Return the part of these relays and payees; whoever earned nothing has a line of zeros."""
         return MonthEarnings(
@@ -110,8 +115,8 @@ def _viewed(look: Look) -> dict[str, list[TitleViewed]]:
     """Return each payee's titles, all versions of one together, those watched most first."""
     ms: dict[bytes, int] = defaultdict(int)
     for sums in (look.viewing.ms, look.viewing.carried_ms):
-        for (digest, _, _), viewed_ms in sums.items():
-            ms[digest] += viewed_ms
+        for (digest, _), accounts in sums.items():
+            ms[digest] += sum(accounts.values())
     found: dict[str, dict[tuple[str, int], int]] = defaultdict(lambda: defaultdict(int))
     for digest, viewed_ms in ms.items():
         manifest = look.titles[digest]

@@ -1,12 +1,13 @@
 """The earnings book: what everybody earns this month so far and earned in settled ones, kept at hand.
 
-The open month is computed again when something came in or was booked; a settled one once. Every
-command, page and metric reads it here.
+The open month is brought up to date when something came in or was booked (``running.py``); a settled
+one is computed once. Every command, page and metric reads it here.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -25,6 +26,9 @@ KEPT_MONTHS = 4
 MAX_LABELLED = 500
 """Relays, and payees, with a line of their own in the metrics; the others are summed as ``other``."""
 OTHER = "other"
+PATIENCE = 5
+"""Bringing the metrics up to date rests so many times as long as it took, at most ``LATEST_S``."""
+LATEST_S = 30.0
 
 Mark = tuple[object, ...]
 """What the open month's earnings are computed from; the same mark, the same earnings."""
@@ -54,6 +58,8 @@ class EarningsBook:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._shown: list[tuple[str, Earnings]] = []
+        self._refreshed_s = -LATEST_S
+        self._took_s = 0.0
         registry.register(self)
 
     def of(self, month: str, now_ms: int, *, wait: bool = True) -> Earnings:
@@ -93,9 +99,10 @@ class EarningsBook:
         return list(dict.fromkeys(month for month in (month_at(now_ms), self.newest_settled()) if month))
 
     def refresh(self, now_ms: int) -> None:
-        """Bring what the metrics show up to date."""
-        if self._log_size() == 0:
-            return  # nothing was ever watched, so nothing is computed
+        """Bring what the metrics show up to date; called often, it does so as often as it is cheap."""
+        begun_s = time.monotonic()
+        if self._log_size() == 0 or begun_s - self._refreshed_s < min(LATEST_S, PATIENCE * self._took_s):
+            return  # nothing was ever watched, or enough was done
         shown: list[tuple[str, Earnings]] = []
         for month in self.months(now_ms):
             try:
@@ -104,6 +111,8 @@ class EarningsBook:
                 continue  # a clock set back to before the ledger: nothing is provisional then
             shown.append(("settled" if found.settled else "provisional", found))
         self._shown = shown
+        self._refreshed_s = time.monotonic()
+        self._took_s = self._refreshed_s - begun_s
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics, as of the last ``refresh`` (``prometheus_client``'s collector interface)."""
@@ -128,7 +137,11 @@ class EarningsBook:
             for name, value in _largest(escrow).items():
                 held.add_metric([name, state], value)
             as_of.add_metric([state], found.as_of_ms / 1_000)
-        yield from (cents, held, as_of)
+        took = GaugeMetricFamily(
+            "farcast_origin_earnings_refresh_seconds", "How long bringing these up to date took last."
+        )
+        took.add_metric([], self._took_s)
+        yield from (cents, held, as_of, took)
 
     def _mark(self, month: str) -> Mark:
         settled = self._ledger().settled_as(month)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ...protocol.rules import Rules
-from .viewing import AccountDay, Sum
+from .viewing import ByDay
 
 MEDIAN = "median"
 NEAR_CAP = "near_cap"
@@ -33,7 +33,7 @@ class Hold(NamedTuple):
     cents: Mapping[str, int]
 
 
-def flagged(days: Mapping[AccountDay, Sum], rules: Rules) -> dict[bytes, Flag]:
+def flagged(days: ByDay, rules: Rules) -> dict[bytes, Flag]:
     """Return the flagged accounts of a month.
 
     ``median``: more than ``median_factor`` times the median volume, once ``median_accounts``
@@ -41,10 +41,11 @@ def flagged(days: Mapping[AccountDay, Sum], rules: Rules) -> dict[bytes, Flag]:
     """
     totals: dict[bytes, int] = defaultdict(int)
     near: dict[bytes, list[int]] = defaultdict(list)
-    for (account, day), sum_ in days.items():
-        totals[account] += sum_.ms
-        if sum_.ms >= rules.near_cap_ms:
-            near[account].append(day)
+    for day, accounts in days.items():
+        for account, sum_ in accounts.items():
+            totals[account] += sum_.ms
+            if sum_.ms >= rules.near_cap_ms:
+                near[account].append(day)
     seen: dict[bytes, dict[str, dict[str, int]]] = defaultdict(dict)
     for account, evidence in _above_median(totals, rules):
         seen[account][MEDIAN] = evidence

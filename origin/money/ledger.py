@@ -3,7 +3,7 @@
 It lives in ``ledger.db`` or in a PostgreSQL database; triggers refuse every change, and of all the
 processes that write, one does at a time. Accounts: ``assets:received``, ``pool:revenue`` and
 ``pool:costs`` (open until settled), ``payable:<payee>``, ``relay:<peer id>`` (a relay that names no
-payee), ``held:<payee>``, ``reserve``, ``carried``, ``deficit``, ``fees``.
+payee), ``held:<payee>``, ``reserve``, ``carried``, ``carried:capped``, ``deficit``, ``fees``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from ...protocol.codec import encode
 from ...protocol.errors import LocalError, UsageError
 from ...protocol.identity import peer_id
-from ...protocol.statement import Line, Statement, digest
+from ...protocol.statement import Line, Statement, digest, encoded
 from . import bookings
 from .bookings import COSTS, REVENUE, Booking, payable
 from .database import Place, Schema, open_books
@@ -26,6 +25,8 @@ from .transaction import NOTHING, SCHEMA, Posting, Transaction
 
 RESERVE = "reserve"
 CARRIED = "carried"
+CAPPED = "carried:capped"
+"""What the per-payer cap cut; no settlement brings it into a pool."""
 DEFICIT = "deficit"
 MAX_ENTRIES = 10_000
 
@@ -200,7 +201,7 @@ class Ledger:
             tx.post("view", key, at_ms, _view_lines(statement, outcome.lines, found), name.hex())
             tx.execute(
                 "INSERT INTO settlement VALUES (?, ?, ?, ?, ?)",
-                (statement.month, tx.number("view", key), at_ms, name, encode(statement)),
+                (statement.month, tx.number("view", key), at_ms, name, encoded(statement)),
             )
             also(tx)
         return True
@@ -384,6 +385,7 @@ def _view_lines(statement: Statement, lines: Sequence[Line], found: Takings) -> 
         Posting(COSTS, -found.open_costs_cents - s.relay_pay_cents),
         Posting(RESERVE, -s.reserve_cents),
         *(Posting(account, -cents) for account, cents in sorted(owed.items())),
-        Posting(CARRIED, s.brought_cents - s.carried_cents),
+        Posting(CARRIED, s.brought_cents - s.forward_cents),
+        Posting(CAPPED, s.forward_cents - s.carried_cents),
         Posting(DEFICIT, s.deficit_cents),
     ]

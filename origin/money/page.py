@@ -197,8 +197,14 @@ def _parts(s: Statement) -> list[Part]:
         Part("Reserve", s.reserve_cents, "c4"),
         Part("Paid to payees", s.paid_cents, "c1"),
         Part("Held in escrow", s.held_cents, "c6"),
-        Part("Carried over", s.carried_cents, "c7"),
+        Part("Carried over", s.forward_cents, "c7"),
+        *_capped("Above the payers' cap", s),
     ]
+
+
+def _capped(name: str, s: Statement) -> list[Part]:
+    """Return what the per-payer cap cut and nobody gets, where it did."""
+    return [Part(name, s.carried_cents - s.forward_cents, "c6")] if s.forward_cents < s.carried_cents else []
 
 
 def _flow(s: Statement, paid: Sequence[tuple[str, int]], money: partial[str]) -> str:
@@ -208,7 +214,8 @@ def _flow(s: Statement, paid: Sequence[tuple[str, int]], money: partial[str]) ->
         *(Part(payee, cents, "c1") for payee, cents in paid[:_PAYEES_DRAWN]),
         Part(f"{len(paid) - _PAYEES_DRAWN} other payees", others, "c1"),
         Part("held in escrow", s.held_cents, "c6"),
-        Part("carried over", s.carried_cents, "c7"),
+        Part("carried over", s.forward_cents, "c7"),
+        *_capped("above the payers' cap", s),
     ]
     sources = [
         Part("Revenue", s.revenue_cents, "c5"),

@@ -126,7 +126,7 @@ def _column(parts: Sequence[Part], scale: float, top: float) -> list[tuple[Part,
     """Place the parts of one step of a flow under each other: part, y, height."""
     placed: list[tuple[Part, float, float]] = []
     for part in parts:
-        if part.amount:
+        if part.amount > 0:
             placed.append((part, top, max(1.0, part.amount * scale)))
             top += placed[-1][2] + _GAP
     return placed

@@ -6,14 +6,14 @@ Pure: no clock, no disk, integers only. The same inputs in any order give the sa
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from ...protocol.audit import audit, shares_of
+from ...protocol.audit import audit
 from ...protocol.manifest import Manifest
 from ...protocol.rules import DAY_MS, Rules, relay_cents, reserve_cents
-from ...protocol.shares import apportion
 from ...protocol.statement import (
     CodeLine,
     DayLine,
@@ -25,12 +25,10 @@ from ...protocol.statement import (
     lines_root,
 )
 from .flags import Flag, Hold, flagged, holds_of
+from .split import Split, Weights
 from .viewing import Viewing
 
 OTHER_DAYS = "other"
-
-Leaf = tuple[bytes, str, str]
-"""Platform, payee, month of viewing."""
 
 
 class Books(NamedTuple):
@@ -93,12 +91,13 @@ def settle(
     reserve = reserve_cents(rules, books.revenue_cents, costs)
     surplus = books.revenue_cents - costs - reserve
     pool = max(0, surplus) + books.brought_cents
-    weights = _weights(viewing, titles)
     flags = flagged(viewing.days, rules)
-    split = _Split(pool, weights, books, rules)
-    capped = split.capped()
-    lines = split.lines(capped, frozenset(flags))
-    holds = holds_of(flags, split.parts(capped, flags))
+    split = Split(pool, Weights(viewing, titles), books.contributions, rules)
+    cut = split.capped(_caps(books, pool - books.brought_cents, rules)) if books.contributions else {}
+    held = split.held(flags, cut)
+    lines = tuple(split.lines(cut, held))
+    parts = ((leaf[1], account, cents) for leaf, part in held.items() for account, cents in part.items())
+    holds = holds_of(flags, parts)
     days, viewers, pulses, viewed_ms = _audience(viewing, rules)
     statement = Statement(
         v=1,
@@ -124,7 +123,7 @@ def settle(
         relays=relay_lines,
         days=days,
         flags=_flag_lines(flags, holds),
-        uncounted=[CodeLine(code, cut.pulses, cut.ms) for code, cut in sorted(viewing.cut.items())],
+        uncounted=[CodeLine(code, sum_.pulses, sum_.ms) for code, sum_ in sorted(viewing.cut.items())],
         leaves=len(lines),
         leaves_root=lines_root(lines),
         log_size=log.size,
@@ -135,109 +134,13 @@ def settle(
     return Outcome(statement, lines, holds)
 
 
-class _Split:
-    """The pool split over leaves and, within each leaf, over accounts: by the rules' mode, and by payer."""
-
-    def __init__(
-        self, pool_cents: int, weights: Mapping[Leaf, Mapping[bytes, int]], books: Books, rules: Rules
-    ) -> None:
-        self._pool_cents = pool_cents
-        self._weights = weights
-        self._books = books
-        self._rules = rules
-        self._sums = {leaf: sum(accounts.values()) for leaf, accounts in weights.items()}
-        self._by_payer = self._split_by_payer()
-        self.cents = self._by_payer if rules.mode == "per_payer" else self._split_pooled()
-
-    def capped(self) -> dict[Leaf, dict[bytes, int]]:
-        """Return what the per-payer cap cuts from each account's part of each leaf.
-
-        No account moves more than ``payer_factor`` times what it brought into the pool itself.
-        """
-        cut: dict[Leaf, dict[bytes, int]] = defaultdict(dict)
-        books = self._books
-        if not books.contributions:
-            return cut
-        leaves = {_label(leaf): leaf for leaf in self.cents}
-        fresh_cents = self._pool_cents - books.brought_cents
-        for account, parts in _by_account(self.cents).items():
-            brought = books.contributions.get(account, 0) * fresh_cents // max(1, books.revenue_cents)
-            cap = self._rules.payer_factor * brought
-            if sum(parts.values()) > cap:
-                kept = apportion(cap, parts)
-                for label, cents in parts.items():
-                    cut[leaves[label]][account] = cents - kept[label]
-        return cut
-
-    def lines(
-        self, capped: Mapping[Leaf, Mapping[bytes, int]], flagged: frozenset[bytes]
-    ) -> tuple[Line, ...]:
-        """Return the leaves in order; a flagged account's part is held, never paid or given to others."""
-        lines: list[Line] = []
-        for leaf in sorted(self.cents):
-            accounts, cut = self.cents[leaf], capped.get(leaf, {})
-            held = sum(accounts[a] - cut.get(a, 0) for a in accounts if a in flagged)
-            share, cut_cents = sum(accounts.values()), sum(cut.values())
-            lines.append(
-                Line(
-                    *leaf,
-                    weight=self._sums[leaf],
-                    share_cents=share,
-                    paid_cents=share - held - cut_cents,
-                    held_cents=held,
-                    capped_cents=cut_cents,
-                    per_payer_cents=sum(self._by_payer[leaf].values()),
-                )
-            )
-        return tuple(lines)
-
-    def parts(
-        self, capped: Mapping[Leaf, Mapping[bytes, int]], flags: Mapping[bytes, Flag]
-    ) -> Iterator[tuple[str, bytes, int]]:
-        """Yield payee, account and what the cap leaves of each flagged account's part of each leaf."""
-        for leaf, accounts in self.cents.items():
-            cut = capped.get(leaf, {})
-            for account in accounts.keys() & flags.keys():
-                yield leaf[1], account, accounts[account] - cut.get(account, 0)
-
-    def _split_pooled(self) -> dict[Leaf, dict[bytes, int]]:
-        shares = shares_of(self._pool_cents, self._sums)
-        return {leaf: apportion(shares[leaf], accounts) for leaf, accounts in self._weights.items()}
-
-    def _split_by_payer(self) -> dict[Leaf, dict[bytes, int]]:
-        """Split each account's part of the pool by its own viewing; who watched nothing moves nothing."""
-        leaves = {_label(leaf): leaf for leaf in self._weights}
-        watched = _by_account(self._weights)
-        found = {leaf: dict.fromkeys(accounts, 0) for leaf, accounts in self._weights.items()}
-        for account, cents in apportion(self._pool_cents, dict(self._books.contributions)).items():
-            for label, part in apportion(cents, watched.get(account, {})).items():
-                found[leaves[label]][account] = part
-        return found
-
-
-def _by_account(parts: Mapping[Leaf, Mapping[bytes, int]]) -> dict[bytes, dict[str, int]]:
-    """Turn leaf -> account around."""
-    turned: dict[bytes, dict[str, int]] = defaultdict(dict)
-    for leaf, accounts in parts.items():
-        for account, part in accounts.items():
-            turned[account][_label(leaf)] = part
-    return turned
-
-
-def _label(leaf: Leaf) -> str:
-    platform, payee, month = leaf
-    return f"{platform.hex()} {payee} {month}"
-
-
-def _weights(viewing: Viewing, titles: Mapping[bytes, Manifest]) -> dict[Leaf, dict[bytes, int]]:
-    """Return viewed ms times basis points per leaf and account."""
-    weights: dict[Leaf, dict[bytes, int]] = defaultdict(lambda: defaultdict(int))
-    for sums in (viewing.ms, viewing.carried_ms):
-        for (digest_, month, account), ms in sums.items():
-            manifest = titles[digest_]
-            for payee in manifest.payees:
-                weights[manifest.publisher, payee.payee, month][account] += ms * payee.points
-    return weights
+def _caps(books: Books, fresh_cents: int, rules: Rules) -> dict[bytes, int]:
+    """Return the most each account may move: so many times what it brought into the pool itself."""
+    revenue = max(1, books.revenue_cents)
+    return {
+        account: rules.payer_factor * (cents * fresh_cents // revenue)
+        for account, cents in books.contributions.items()
+    }
 
 
 def _relay_lines(
@@ -271,14 +174,14 @@ def _flag_lines(flags: Mapping[bytes, Flag], holds: Iterable[Hold]) -> list[Flag
 
 def _audience(viewing: Viewing, rules: Rules) -> tuple[list[DayLine], int, int, int]:
     """Return the days with small ones merged, and accounts, pulses and milliseconds in all."""
-    viewers: dict[int, set[bytes]] = defaultdict(set)
+    viewers: dict[int, AbstractSet[bytes]] = {}
     pulses: dict[int, int] = defaultdict(int)
     viewed: dict[int, int] = defaultdict(int)
     for sums in (viewing.days, viewing.carried_days):
-        for (account, day), sum_ in sums.items():
-            viewers[day].add(account)
-            pulses[day] += sum_.pulses
-            viewed[day] += sum_.ms
+        for day, accounts in sums.items():
+            viewers[day] = viewers[day] | accounts.keys() if day in viewers else accounts.keys()
+            pulses[day] += sum(sum_.pulses for sum_ in accounts.values())
+            viewed[day] += sum(sum_.ms for sum_ in accounts.values())
     lines = [
         DayLine(_date(day), len(viewers[day]), pulses[day], viewed[day])
         for day in sorted(viewers)

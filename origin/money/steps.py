@@ -334,3 +334,26 @@ def doubtful(scope: Scope) -> str:
             SELECT ticket FROM pulses WHERE kind = {DOUBTFUL} AND {scope.sql()}
         ) USING (ticket)
     """
+
+
+def named(pulses: str, then: int, size: int) -> str:
+    """Return the accounts that entries from ``then`` to before ``size`` name, with the first day of each."""
+    return f"""
+        SELECT account, min(t.day)::INTEGER FROM tickets t SEMI JOIN (
+            SELECT ticket FROM {pulses} WHERE entry >= {then} AND entry < {size}
+        ) USING (ticket) GROUP BY account
+    """
+
+
+def reaching(first: int, since: int) -> str:
+    """Return the accounts of which a walk that began on day ``since`` does not tell day ``first`` for sure.
+
+    The odd ones, and where a device's first run goes on until then: it may have begun before.
+    """
+    return f"""
+        SELECT account FROM odd UNION
+        SELECT account FROM ride r WHERE run = 1 AND day >= {first} AND EXISTS (
+            SELECT 1 FROM tickets t
+            WHERE t.account = r.account AND t.device = r.device AND t.day < {since}
+        )
+    """

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ...protocol.codec import decode
 from ...protocol.errors import RemoteError, UsageError
 from ...protocol.rules import DAY_MS
-from ...protocol.statement import HEAD_LIMIT_BYTES, Statement
+from ...protocol.statement import Statement, read_statement
 from ..pulses.admission import month_of
 from .database import Session
 from .settlement import Books
@@ -79,7 +78,7 @@ def takings(session: Session, month: str, as_of_ms: int) -> Takings:
         revenue_cents=max(0, income) + max(0, -costs),
         costs_cents=max(0, costs) + max(0, -income),
         contributions=_contributions(revenue),
-        brought_cents=statement_of(data).carried_cents if data else 0,
+        brought_cents=statement_of(data).forward_cents if data else 0,
         previous=bytes(previous),
     )
     return Takings(books, income, costs)
@@ -93,7 +92,7 @@ def statement_of(data: bytes) -> Statement:
 
     """
     try:
-        return decode(Statement, bytes(data), limit_bytes=HEAD_LIMIT_BYTES)
+        return read_statement(bytes(data))
     except RemoteError:
         try:
             return msgspec.msgpack.decode(bytes(data), type=Statement)  # what is missing has its default

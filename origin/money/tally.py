@@ -6,7 +6,6 @@ Every sum is an integer and local to an account, so the number of passes and thr
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, groupby
@@ -25,18 +24,8 @@ from . import steps
 from .credit import Before, Credit, Fact, cap_days, carry_in, credit, credit_run
 from .steps import Scope
 from .titles import Titles
-from .viewing import (
-    AccountDay,
-    RelayDay,
-    Sum,
-    Title,
-    TitleCode,
-    Viewing,
-    bounded,
-    brought,
-    gained,
-    title_kbytes,
-)
+from .total import Total, bring
+from .viewing import Sum, Viewing, title_kbytes
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -56,6 +45,19 @@ class Earlier(NamedTuple):
 
     days: range
     rules: Rules
+
+
+class Ask(NamedTuple):
+    """What is asked of a month: its days and rules, and of which earlier months, settled at which size."""
+
+    days: range
+    earlier: Sequence[Earlier]
+    settled_size: int
+    rules: Rules
+
+    def at(self, size: int) -> tuple[range, int, Sequence[Earlier], int, Rules]:
+        """Return it as a ``Source`` is asked for the viewing, at a size of the log."""
+        return self.days, size, self.earlier, self.settled_size, self.rules
 
 
 class _Row(NamedTuple):
@@ -97,7 +99,9 @@ class Tally:
         self._passes = passes
         self._names: list[bytes] = [bytes.fromhex(name) for part in parts for name in part.head.new_titles]
         self._relays = [bytes.fromhex(name) for part in parts for name in part.head.new_relays]
-        db.execute(f"CREATE TEMP VIEW tickets AS SELECT * FROM {parquet(part.tickets for part in parts)}")
+        self._chosen, self._share = False, 1.0
+        """Whether some accounts alone are looked at, and which share of all they are."""
+        self._show_all()
         db.execute(f"CREATE TEMP VIEW frames AS SELECT * FROM {parquet(part.frames for part in parts)}")
         rows = [
             f"({number}, {title_kbytes(manifest)})"
@@ -144,15 +148,30 @@ class Tally:
 
         What late pulses add to the months of ``earlier`` is what entries from ``settled_size`` on do.
         """
-        total = _Total()
-        self._read(range(days.start - 1, days.stop))
-        for scope in self._scopes(range(days.start - 1, days.stop), size):
+        return self.total(Ask(days, earlier, settled_size, rules), size).viewing(rules)
+
+    def total(self, ask: Ask, size: int) -> Total:
+        """Return the sums that ``viewing`` is made of."""
+        return self._total(ask, size, [self._is_bounded(month, size, ask.rules) for month in ask.earlier])
+
+    def _total(self, ask: Ask, size: int, bounded: Sequence[bool]) -> Total:
+        total = self._count(ask.days, ask.days.start - 1, size, ask.rules)
+        for month, everybody in zip(ask.earlier, bounded, strict=True):
+            self._carry(month, 0 if everybody else ask.settled_size, ask, size, total)
+        return total
+
+    def _count(self, days: range, since: int, size: int, rules: Rules) -> Total:
+        """Return what ``days`` come to; tickets from day ``since`` on are walked, as sessions go on."""
+        total = Total()
+        self._read(range(since, days.stop))
+        for scope in self._scopes(range(since, days.stop), size):
             self._pass(scope, days, rules, total)
-        late: dict[RelayDay, int] = defaultdict(int)
-        settled: dict[RelayDay, int] = defaultdict(int)
-        for month in earlier:
-            self._carry(month, settled_size, size, rules, total, late, settled)
-        return total.viewing(gained(bounded(late, rules)[0], bounded(settled, rules)[0]), rules)
+        return total
+
+    def _show_all(self) -> None:
+        everything = parquet(part.tickets for part in self._parts)
+        self._db.execute(f"CREATE OR REPLACE TEMP VIEW tickets AS SELECT * FROM {everything}")
+        self._chosen, self._share = False, 1.0
 
     def slow(self) -> tuple[int, int]:
         """Return how many odd accounts and how many tickets of hard runs the last pass left to ``credit``."""
@@ -164,10 +183,10 @@ class Tally:
         parts = [part for part in self._parts if any(day in days for day in part.head.days)] or self._parts[
             -1:
         ]
-        self._db.execute(
-            f"CREATE OR REPLACE TEMP VIEW pulses AS SELECT * FROM {parquet(part.pulses for part in parts)}"
-        )
-        self._rows = sum(part.head.rows for part in parts)
+        only = " SEMI JOIN chosen_tickets USING (ticket)" if self._chosen else ""
+        files = parquet(part.pulses for part in parts)
+        self._db.execute(f"CREATE OR REPLACE TEMP VIEW pulses AS SELECT * FROM {files}{only}")
+        self._rows = int(sum(part.head.rows for part in parts) * self._share)
 
     def _scopes(self, days: range, size: int) -> Iterator[Scope]:
         passes = self._passes or min(BUCKETS, -(-self._rows // PASS_ROWS) or 1)
@@ -176,23 +195,29 @@ class Tally:
             if first < end:
                 yield Scope(first, end - 1, days.start, days.stop - 1, size)
 
-    def _pass(self, scope: Scope, days: range, rules: Rules, total: _Total) -> None:
+    def _walk(self, scope: Scope, rules: Rules) -> None:
+        """Bring each ticket into its place, and find the odd accounts."""
         run = self._db.execute
         run(steps.earlier(scope))
         run(steps.walk(scope, rules))
         run(steps.ride(scope, rules))
         run(steps.ODD)
+
+    def _pass(self, scope: Scope, days: range, rules: Rules, total: Total) -> None:
+        run = self._db.execute
+        self._walk(scope, rules)
         run(steps.hard(rules))
         run(steps.plain(days.start))
         run(steps.brought(scope, days.start))
         run(steps.FULL_TITLES)
         month, names = month_of(days.start), [b"", *self._names]
         # no account is in two passes, and what is not plain comes after
+        known: dict[bytes, bytes] = {}  # one object for an account, however many sums are its
         for number, account, ms in run(steps.BY_TITLE).fetchall():
-            total.ms[names[int(number)], month, account] = ms
-        total.days.update(
-            ((account, day), Sum(ms, pulses)) for account, day, ms, pulses in run(steps.BY_DAY).fetchall()
-        )
+            watched = total.ms.setdefault((names[int(number)], month), {})
+            watched[known.setdefault(account, account)] = ms
+        for account, day, ms, pulses in run(steps.BY_DAY).fetchall():
+            total.days.setdefault(day, {})[known.setdefault(account, account)] = Sum(ms, pulses)
         for number, gap_ms, gaps, start_ms, starts in run(steps.CUT).fetchall():
             total.lose(names[int(number)], "gap", gap_ms, gaps)
             total.lose(names[int(number)], "start", start_ms, starts)
@@ -202,10 +227,11 @@ class Tally:
             total.kbytes[self._relays[number - 1], day] += kbytes
         for credits_ in self._hard(scope, rules):
             total.add(_within(credits_, days))
+        total.odd.update(account for (account,) in run("SELECT account FROM odd").fetchall())
         for (facts,) in self._odd(scope, "SELECT account FROM odd", (scope.size,)):
             credits_ = _within(credit(facts, rules), days)
             total.add(credits_)
-            _bring(total.kbytes, credits_, self.titles, rules)
+            bring(total.kbytes, credits_, self.titles, rules)
 
     def _hard(self, scope: Scope, rules: Rules) -> Iterator[list[Credit]]:
         """Yield the credits of each account's hard runs."""
@@ -220,19 +246,20 @@ class Tally:
                 credits_ += credit_run([self._fact(row, row.late, ()) for row in run], before, rules)
             yield cap_days(credits_, rules)
 
-    def _carry(
-        self, month: Earlier, then: int, size: int, pay: Rules, total: _Total, late: dict[RelayDay, int],
-        settled: dict[RelayDay, int],
-    ) -> None:  # fmt: skip
-        """Add what entries from ``then`` on bring the accounts they are about; the others gain nothing.
+    def _is_bounded(self, month: Earlier, size: int, pay: Rules) -> bool:
+        """Say whether a relay might be at its bound on a day of an earlier month."""
+        self._read(range(month.days.start - 1, month.days.stop))
+        (most,) = self._db.execute(steps.busiest_relay(_scope(month.days, size))).fetchone() or (0,)
+        return (most or 0) > relay_day_kbytes(pay)
 
-        A relay's bound is over all accounts: on days where it might bite, all of them are looked at.
+    def _carry(self, month: Earlier, since: int, ask: Ask, size: int, total: Total) -> None:
+        """Add what entries behind the settlement bring the accounts that entries from ``since`` on are about.
+
+        The others gain nothing. A relay's bound is over all accounts: where it might bite, all of them
+        are looked at.
         """
-        days = month.days
+        days, then, pay = month.days, ask.settled_size, ask.rules
         self._read(range(days.start - 1, days.stop))
-        everybody = _scope(days, size)
-        (most,) = self._db.execute(steps.busiest_relay(everybody)).fetchone() or (0,)
-        since = 0 if (most or 0) > relay_day_kbytes(pay) else then
         for scope in self._scopes(range(days.start - 1, days.stop), size):
             self._db.execute(steps.changed(scope, since))
             groups = (
@@ -243,8 +270,8 @@ class Tally:
                 old = _within(credit(before, month.rules), days)
                 new = _within(credit(after, month.rules), days)
                 total.add_carried(carry_in(old, new))
-                _bring(late, new, self.titles, pay)
-                _bring(settled, old, self.titles, pay)
+                bring(total.late, new, self.titles, pay)
+                bring(total.settled, old, self.titles, pay)
 
     def _both(self, rows: list[_Row]) -> tuple[list[Fact], list[Fact]]:
         """Return an account's facts as they were told then, and as they are now."""
@@ -304,56 +331,6 @@ class Tally:
         return evidence
 
 
-class _Total:
-    """Sums in the making."""
-
-    def __init__(self) -> None:
-        self.ms: dict[Title, int] = defaultdict(int)
-        self.days: dict[AccountDay, Sum] = {}
-        self.carried_ms: dict[Title, int] = defaultdict(int)
-        self.carried_days: dict[AccountDay, Sum] = {}
-        self.kbytes: dict[RelayDay, int] = defaultdict(int)
-        self.cut_titles: dict[TitleCode, Sum] = {}
-
-    def add(self, credits_: Iterable[Credit]) -> None:
-        """Add credits of the month itself."""
-        for item in credits_:
-            fact = item.fact
-            if item.ms:
-                self.ms[fact.manifest, month_of(fact.day), fact.account] += item.ms
-                self.day(self.days, (fact.account, fact.day), item.ms, 1)
-            for code, ms in item.cuts:
-                self.lose(fact.manifest, code, ms, 1)
-
-    def add_carried(self, credits_: Iterable[Credit]) -> None:
-        """Add what late pulses bring to earlier months."""
-        for item in credits_:
-            fact = item.fact
-            self.carried_ms[fact.manifest, month_of(fact.day), fact.account] += item.ms
-            self.day(self.carried_days, (fact.account, fact.day), item.ms, 1)
-
-    @staticmethod
-    def day(days: dict[AccountDay, Sum], key: AccountDay, ms: int, pulses: int) -> None:
-        """Add to one account's day."""
-        days[key] = _plus(days.get(key), ms, pulses)
-
-    def lose(self, title: bytes, code: str, ms: int, pulses: int) -> None:
-        """Add to what does not count of a title."""
-        if pulses:
-            self.cut_titles[title, code] = _plus(self.cut_titles.get((title, code)), ms, pulses)
-
-    def viewing(self, carried_kbytes: Mapping[bytes, int], rules: Rules) -> Viewing:
-        """Return the sums."""
-        kbytes, over = bounded(self.kbytes, rules)
-        cut: dict[str, Sum] = {}
-        for (_, code), sum_ in self.cut_titles.items():
-            cut[code] = _plus(cut.get(code), *sum_)
-        return Viewing(
-            dict(self.ms), self.days, dict(self.carried_ms), self.carried_days, kbytes, carried_kbytes, cut,
-            over, self.cut_titles,
-        )  # fmt: skip
-
-
 @contextmanager
 def open_tally(
     columns: Columns, titles: Titles, *, threads: int = THREADS, passes: int | None = None
@@ -374,15 +351,3 @@ def _scope(days: range, size: int) -> Scope:
 
 def _within(credits_: Iterable[Credit], days: range) -> list[Credit]:
     return [item for item in credits_ if item.fact.day in days]
-
-
-def _plus(sum_: Sum | None, ms: int, pulses: int) -> Sum:
-    return Sum(ms, pulses) if sum_ is None else Sum(sum_.ms + ms, sum_.pulses + pulses)
-
-
-def _bring(
-    sums: dict[RelayDay, int], credits_: Iterable[Credit], titles: Mapping[bytes, Manifest], rules: Rules
-) -> None:
-    """Add what relays brought whole accounts."""
-    for key, kbytes in brought((item.fact for item in credits_), titles, rules).items():
-        sums[key] += kbytes

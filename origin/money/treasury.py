@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ...node.settings import Settings
 from ...protocol.errors import UsageError
 from ...protocol.manifest import Manifest
 from ...protocol.rules import DAY_MS, HOUR_MS, Rules
+from ...protocol.tables import LISTED_PAYEES
 from ...protocol.ticket import TicketOffice
 from ..keys import Keys
 from ..pulses.admission import Frame
@@ -65,6 +67,8 @@ class Treasury:
         self.tickets = TicketOffice(keys.ticket, keys.ticket_secret)
         self.watch: Callable[[Frame], None] = lambda _: None
         """Hears of every frame in the intake's log; set it before ``intake`` is first asked for."""
+        self.revoked: Mapping[bytes, int] = {}
+        """When accounts ended, by pseudonym; as ``watch`` it is set before ``intake`` is asked for."""
 
     @cached_property
     def intake(self) -> Intake:
@@ -80,6 +84,7 @@ class Treasury:
             verify=self._intake_settings.verify,
             open_pulses=self._intake_settings.open_pulses,
             watch=self.watch,
+            revoked=self.revoked,
         )
 
     @property
@@ -107,11 +112,14 @@ class Treasury:
             return None
         return self.ledger.check()
 
-    def settled(self) -> dict[str, str] | None:
-        """Return the digest of each settled month in hex; None where the books are in PostgreSQL."""
-        if not isinstance(self._place, Path):
-            return None
-        if not self._place.exists():
+    @property
+    def address(self) -> str:
+        """The address of the PostgreSQL that has the books, empty where they are in the home."""
+        return "" if isinstance(self._place, Path) else self._place
+
+    def settled(self) -> dict[str, str]:
+        """Return the digest of each settled month in hex."""
+        if not self.begun:
             return {}
         return {item.month: item.digest.hex() for item in self.ledger.settlements()}
 
@@ -254,11 +262,14 @@ class Treasury:
             chosen, now_ms=now_ms, as_of_ms=as_of_ms, dry_run=dry_run, from_raw=from_raw
         )
         difference = self.closing.difference(result.outcome) if dry_run else {}
+        folder = self.closing.report_at(result.outcome.statement.month)
         return {
             **result.json(),
+            "report": None if folder is None else str(folder),
+            "differences": len(difference),
             "difference": [
                 {"account": account, "posted_cents": posted, "would_post_cents": would}
-                for account, (posted, would) in difference.items()
+                for account, (posted, would) in islice(difference.items(), LISTED_PAYEES)
             ],
             "month": result.outcome.statement.month,
             "digest": result.outcome.digest.hex(),

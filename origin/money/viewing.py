@@ -23,10 +23,12 @@ class Sum(NamedTuple):
     pulses: int
 
 
-Title = tuple[bytes, str, bytes]
-"""Manifest, month of viewing, account."""
-AccountDay = tuple[bytes, int]
-"""Account, UTC day of the ticket."""
+Title = tuple[bytes, str]
+"""Manifest, month of viewing."""
+ByTitle = Mapping[Title, Mapping[bytes, int]]
+"""Milliseconds by title, then by account."""
+ByDay = Mapping[int, Mapping[bytes, Sum]]
+"""Sums by UTC day of the ticket, then by account."""
 RelayDay = tuple[bytes, int]
 """First 16 bytes of a relay's key, UTC day of the ticket."""
 
@@ -45,10 +47,10 @@ class Viewing(NamedTuple):
     is ``cut`` by title, for who is paid for it.
     """
 
-    ms: Mapping[Title, int]
-    days: Mapping[AccountDay, Sum]
-    carried_ms: Mapping[Title, int]
-    carried_days: Mapping[AccountDay, Sum]
+    ms: ByTitle
+    days: ByDay
+    carried_ms: ByTitle
+    carried_days: ByDay
     kbytes: Mapping[bytes, int]
     carried_kbytes: Mapping[bytes, int]
     cut: Mapping[str, Sum]
@@ -132,22 +134,23 @@ def title_kbytes(manifest: Manifest) -> int:
     return -(-manifest.size_bytes // 1_000)
 
 
-def _by_title(credits_: Iterable[Credit]) -> dict[Title, int]:
-    sums: dict[Title, int] = defaultdict(int)
+def _by_title(credits_: Iterable[Credit]) -> ByTitle:
+    sums: dict[Title, dict[bytes, int]] = {}
     for item in credits_:
         if item.ms:
-            sums[item.fact.manifest, month_of(item.fact.day), item.fact.account] += item.ms
-    return dict(sums)
+            accounts = sums.setdefault((item.fact.manifest, month_of(item.fact.day)), {})
+            accounts[item.fact.account] = accounts.get(item.fact.account, 0) + item.ms
+    return sums
 
 
-def _by_day(credits_: Iterable[Credit]) -> dict[AccountDay, Sum]:
-    ms: dict[AccountDay, int] = defaultdict(int)
-    pulses: dict[AccountDay, int] = defaultdict(int)
+def _by_day(credits_: Iterable[Credit]) -> ByDay:
+    sums: dict[int, dict[bytes, Sum]] = {}
     for item in credits_:
         if item.ms:
-            ms[item.fact.account, item.fact.day] += item.ms
-            pulses[item.fact.account, item.fact.day] += 1
-    return {key: Sum(ms[key], pulses[key]) for key in ms}
+            accounts = sums.setdefault(item.fact.day, {})
+            ms, pulses = accounts.get(item.fact.account, (0, 0))
+            accounts[item.fact.account] = Sum(ms + item.ms, pulses + 1)
+    return sums
 
 
 def _cut(credits_: Iterable[Credit]) -> dict[str, Sum]:

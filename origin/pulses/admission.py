@@ -14,7 +14,7 @@ what waits is proven, and both come to the same verdicts (docs/adr/0027).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from itertools import islice
 from typing import Literal, NamedTuple
@@ -54,6 +54,7 @@ SPOT_EVERY = 256
 """Of so many pulses that may wait, one is checked at once: a relay that forges is soon found out."""
 
 Verify = Literal["eager", "chained"]
+_Doubt = tuple[int, Opened, Dossier]
 
 
 class Judgement(NamedTuple):
@@ -70,7 +71,8 @@ class Admission:
 
     ``admit`` decides and remembers at once; ``undo`` takes the last arrival back where it could not
     be made durable; ``apply`` remembers what a frame of the log decided; ``seal`` closes sessions.
-    ``secret`` draws the spot checks, so that no carrier can foresee them.
+    ``secret`` draws the spot checks, so that no carrier can foresee them; ``revoked`` tells when accounts
+    ended, in ms since 1970.
     """
 
     def __init__(
@@ -81,8 +83,9 @@ class Admission:
         *,
         verify: Verify = "eager",
         secret: bytes = b"",
+        revoked: Mapping[bytes, int] | None = None,
     ) -> None:
-        self.register = Register(office, ticket_keys, rules)
+        self.register = Register(office, ticket_keys, rules, revoked)
         self.undo = self.register.take_back
         self.forget = self.register.forget
         self.take_found = self.register.take_found
@@ -99,42 +102,31 @@ class Admission:
         register.begin()
         round_ = Round(register, parts.tickets, now_ms, carrier, relay=relay, eager=not self._chained)
         lazy = self._chained and relay and carrier not in register.charged
-        spot = sha256(self._secret + name).digest()[0]
-        items = open_pulses(parts.pulses, parts.stamps, carrier)
-        verdicts = [""] * len(items)
-        doubtful: list[tuple[int, Opened, Dossier]] = []
-        tids: list[bytes] = []
-        known, undo, open_ = register.known, register.undo, register.open
-        rest = 0
-        for index, item in enumerate(items):
-            if isinstance(item, str):
-                verdicts[index] = item
-                tids.append(NOBODY)
-                continue
-            tid = item.pulse.tid
-            tids.append(tid)
-            dossier = known.get(tid) or round_.dossier(tid)
-            if dossier is None:
-                verdicts[index] = "no_ticket"
-            elif lazy and index % SPOT_EVERY != spot and self._may_wait(dossier, item, now_ms):
-                if tid not in open_:
-                    round_.use(dossier)
-                open_[tid] = now_ms
-                dossier.put(item, waiting=True)
-                undo.append((dossier, item.pulse.seq, item.name, None))
-                rest += 1
-                verdicts[index] = PENDING
-            elif verdict := round_.take(dossier, item):
-                verdicts[index] = verdict
-            else:
-                doubtful.append((index, item, dossier))
-        register.open_pulses += rest
+        post = open_pulses(parts.pulses, parts.stamps, carrier)
+        tids = [NOBODY if isinstance(item, str) else item.pulse.tid for item in post.items]
+        dossiers = [register.known.get(tid) or round_.dossier(tid) for tid in tids]
+        verdict = PENDING if lazy else STORED
+        signed: list[bool | None]
+        if lazy:
+            spot = sha256(self._secret + name).digest()[0]
+            signed = [None] * len(tids)
+            alone = [index % SPOT_EVERY == spot for index in range(len(tids))]
+        else:
+            signed = round_.check(post, dossiers)
+            alone = [one is not True for one in signed]
+        verdicts, others = self._take_stretches(round_, post.items, dossiers, alone, verdict)
+        doubtful: list[_Doubt] = []
+        for index, item, dossier in others:
+            if alone[index] or not self._take_one(round_, dossier, item, verdict):
+                verdicts[index] = round_.take(dossier, item, signed[index])
+                if not verdicts[index]:
+                    doubtful.append((index, item, dossier))
         # a body that a validly signed later pulse names is as good as signed: newest first
         for index, item, dossier in sorted(doubtful, key=lambda one: -one[1].pulse.seq):
             verdicts[index] = round_.doubt(dossier, item)
         if lazy and carrier in register.charged:
             register.recall(carrier)
-        return Judgement(sorted(round_.used), verdicts, tids, round_.news or rest > 0)
+        return Judgement(sorted(round_.used), verdicts, tids, round_.news)
 
     def apply(self, frame: Frame) -> None:
         """Remember what a kept frame decided."""
@@ -145,9 +137,8 @@ class Admission:
         for ticket in tickets(frame):
             self.register.known.setdefault(ticket.tid, Dossier(ticket))
         parts = arrival(frame)
-        for item, verdict in zip(
-            open_pulses(parts.pulses, parts.stamps, frame.carrier), frame.verdicts, strict=True
-        ):
+        post = open_pulses(parts.pulses, parts.stamps, frame.carrier)
+        for item, verdict in zip(post.items, frame.verdicts, strict=True):
             if not isinstance(item, str) and verdict not in _UNPROVEN and verdict != WITNESS:
                 self._apply(item, verdict, frame.at_ms)
 
@@ -173,7 +164,7 @@ class Admission:
     def ack(self, tid: bytes, unproven: Sequence[str] = ()) -> TidAck | None:
         """Return what is stored under a ticket; None for one never heard of, with nothing to say."""
         known = self.register.known.get(tid)
-        rejects = [Reject(0, code) for code in sorted(set(unproven))]
+        rejects = [Reject(0, code) for code in sorted(set(unproven))] if unproven else []
         if known is None:
             return TidAck(tid, 0, [], rejects) if rejects else None
         return known.ack(rejects)
@@ -187,16 +178,70 @@ class Admission:
         dossier = self.register.known.get(tid)
         return list(dossier.records) if dossier else []
 
-    def _may_wait(self, dossier: Dossier, item: Opened, now_ms: int) -> bool:
-        """Say whether nothing about a pulse is in doubt but its signature."""
-        pulse = item.pulse
-        return not (
-            pulse.seq in dossier.names
+    def _take_stretches(
+        self,
+        round_: Round,
+        items: Sequence[Opened | str],
+        dossiers: Sequence[Dossier | None],
+        alone: Sequence[bool],
+        verdict: str,
+    ) -> tuple[list[str], list[_Doubt]]:
+        """Give ``verdict`` on what each ticket brings, all of it at once; returns the rest, in order."""
+        verdicts = [verdict] * len(items)
+        others: list[_Doubt] = []
+        stretches: dict[bytes, list[_Doubt]] = {}
+        for index, (item, dossier) in enumerate(zip(items, dossiers, strict=True)):
+            if isinstance(item, str) or dossier is None:
+                verdicts[index] = item if isinstance(item, str) else "no_ticket"
+            elif alone[index]:
+                others.append((index, item, dossier))
+            else:
+                stretches.setdefault(item.pulse.tid, []).append((index, item, dossier))
+        for some in stretches.values():
+            brought = [item for _, item, _ in some]
+            if len(some) == 1 or not self._take_together(round_, some[0][2], brought, verdict):
+                others += some
+        return verdicts, sorted(others, key=lambda one: one[0])
+
+    def _take_together(self, round_: Round, dossier: Dossier, items: Sequence[Opened], verdict: str) -> bool:
+        """Take in pulses of one ticket about which there is nothing to decide; False for none of them."""
+        register, waits = self.register, verdict == PENDING
+        seqs = [item.pulse.seq for item in items]
+        if (
+            dossier.unproven
+            or dossier.rejects
+            or not dossier.names.keys().isdisjoint(seqs)
+            or len(set(seqs)) != len(seqs)
+            or (dossier.links and any(item.name in dossier.links for item in items))
+            or not (waits or (not dossier.waiting and dossier.go_on(seqs, items)))
+            or any(register.refusal(dossier, item.pulse, round_.now_ms) for item in _extremes(items))
+        ):
+            return False
+        round_.opens(dossier, items)
+        dossier.put_all(seqs, items)
+        if waits:
+            dossier.wait(seqs, items)
+        return True
+
+    def _take_one(self, round_: Round, dossier: Dossier, item: Opened, verdict: str) -> bool:
+        """Take in one pulse, as ``_take_together`` would."""
+        pulse, names = item.pulse, dossier.names
+        seq = pulse.seq
+        if (
+            seq in names
             or dossier.unproven
             or dossier.rejects
             or item.name in dossier.links
-            or self.register.refusal(dossier, pulse, now_ms)
-        )
+            or self.register.refusal(dossier, pulse, round_.now_ms)
+        ):
+            return False
+        if verdict != PENDING and (dossier.waiting or (seq != 1 and names.get(seq - 1) != pulse.prev)):
+            return False
+        round_.opens(dossier, (item,))
+        dossier.put(item)
+        if verdict == PENDING:
+            dossier.wait((seq,), (item,))
+        return True
 
     def _over(self, dossier: Dossier, now_ms: int, silent_ms: int) -> bool:
         if silent_ms > self._rules.gap_ms or now_ms >= dossier.until_ms:
@@ -220,13 +265,22 @@ class Admission:
             dossier.unproven[item.name] = item
             register.charged[item.carrier] += 1
         elif verdict == PENDING:
-            dossier.put(item, waiting=True)
+            dossier.put(item)
+            dossier.wait((seq,), (item,))
         elif verdict in (STORED, EQUIVOCATION):
             dossier.rejects.pop(seq, None)
             dossier.keep(item)
         elif seq not in dossier.names:
             dossier.rejects[seq] = verdict
         register.opened(item.pulse.tid, len(dossier.open) - before, now_ms)
+
+
+def _extremes(items: Sequence[Opened]) -> Sequence[Opened]:
+    """Return those that are refused if any is: a reason to refuse a time is one for all before or behind."""
+    if len(items) <= 2 or len({item.pulse.beacon for item in items}) > 1:  # noqa: PLR2004 - two ends
+        return items
+    times = [item.pulse.at_ms for item in items]
+    return items[times.index(min(times))], items[times.index(max(times))]
 
 
 _UNPROVEN = frozenset({"malformed", "not_canonical", "too_large", "no_ticket", "bad_signature"})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from ...protocol.batch import Reject, SealRecord, TidAck
 from ...protocol.identity import verify
@@ -37,7 +39,7 @@ class Dossier:
     ``links`` holds the hashes that authentic bodies name and that are not simply the number before;
     with the number of who names it. ``open`` is what no seal record covers yet, ``waiting`` the numbers
     of those whose signature was not checked, ``tail`` the last that a record covers; ``looked`` is the
-    number last looked into for the session's end.
+    number last looked into for the session's end; ``account`` is whose ticket it is, once somebody asked.
     """
 
     ticket: Ticket
@@ -47,6 +49,8 @@ class Dossier:
     links: dict[bytes, int] = field(default_factory=dict[bytes, int])
     open: dict[bytes, Opened] = field(default_factory=dict[bytes, Opened])
     waiting: set[int] = field(default_factory=set[int])
+    runs: dict[int, int] = field(default_factory=dict[int, int])
+    """Stretches of waiting numbers, each linked to the one before: by their last number the first."""
     unproven: dict[bytes, Opened] = field(default_factory=dict[bytes, Opened])
     rejects: dict[int, str] = field(default_factory=dict[int, str])
     records: list[SealRecord] = field(default_factory=list[SealRecord])
@@ -57,6 +61,7 @@ class Dossier:
     from_ms: int = 0
     until_ms: int = 0
     late_ms: int = 0
+    account: bytes = b""
 
     def __post_init__(self) -> None:
         """Keep at hand what every pulse is held against."""
@@ -115,20 +120,44 @@ class Dossier:
 
     # -- what comes
 
-    def put(self, item: Opened, *, waiting: bool) -> None:
+    def put(self, item: Opened) -> None:
         """Put the first body under its number."""
-        seq = item.pulse.seq
-        self.names[seq] = item.name
+        seq, name = item.pulse.seq, item.name
+        self.names[seq] = name
         self.stamps[seq] = item.stamp_ms
-        self.open[item.name] = item
-        if waiting:
-            self.waiting.add(seq)
+        self.open[name] = item
         if self.rejects:
             self.rejects.pop(seq, None)
         if seq == self.upto + 1:
-            while seq + 1 in self.names:
-                seq += 1
-            self.upto = seq
+            self._reach()
+
+    def put_all(self, seqs: Sequence[int], items: Sequence[Opened]) -> None:
+        """Put the first bodies under their numbers."""
+        names = [item.name for item in items]
+        self.names.update(zip(seqs, names, strict=True))
+        self.stamps.update(zip(seqs, [item.stamp_ms for item in items], strict=True))
+        self.open.update(zip(names, items, strict=True))
+        for seq in seqs if self.rejects else ():
+            self.rejects.pop(seq, None)
+        if self.upto + 1 in self.names:
+            self._reach()
+
+    def wait(self, seqs: Sequence[int], items: Sequence[Opened]) -> None:
+        """Note that what was put is not proven yet."""
+        names, waiting, runs = self.names, self.waiting, self.runs
+        waiting.update(seqs)
+        for seq, item in zip(seqs, items, strict=True):
+            if seq - 1 in waiting and names[seq - 1] == item.pulse.prev:
+                runs[seq] = runs.pop(seq - 1, seq - 1)
+
+    def go_on(self, seqs: Sequence[int], items: Sequence[Opened]) -> bool:
+        """Say whether each of these names the one before it, which is here or among them."""
+        names = dict(zip(seqs, [item.name for item in items], strict=True))
+        for seq, item in zip(seqs, items, strict=True):
+            before = names.get(seq - 1) or self.names.get(seq - 1)
+            if seq != 1 and before != item.pulse.prev:
+                return False
+        return True
 
     def take_back(self, seq: int, name: bytes) -> None:
         """Undo ``put`` of a body that nothing links to."""
@@ -137,6 +166,7 @@ class Dossier:
         if self.names.get(seq) == name:
             del self.names[seq], self.stamps[seq]
             self.waiting.discard(seq)
+            self.runs.clear()  # they only spare a walk
             self.upto = min(self.upto, seq - 1)
 
     def keep(self, item: Opened) -> None:
@@ -147,31 +177,30 @@ class Dossier:
             self.others.setdefault(seq, {})[item.name] = item.stamp_ms
             self.open[item.name] = item
         else:
-            self.put(item, waiting=False)
+            self.put(item)
         self.follow(item.pulse)
 
     def follow(self, pulse: Pulse) -> None:
         """Prove by link what an authentic body names, and what that names in turn."""
+        names, waiting = self.names, self.waiting
         while True:
             seq, prev = pulse.seq, pulse.prev
             if seq == 1:
                 return
-            if self.names.get(seq - 1) == prev:
-                if seq - 1 not in self.waiting:
+            if names.get(seq - 1) == prev:
+                if seq - 1 not in waiting:
                     return
-                pulse = self._waiting(seq - 1).pulse
-                self.waiting.discard(seq - 1)
+                pulse = self._settle(seq - 1)
                 continue
             self.links[prev] = max(seq, self.links.get(prev, 0))
             held = self.unproven.get(prev)
             if held is not None and held.pulse.seq < seq:
                 self.keep(held)
                 return
-            found = next((at for at in self.waiting if at < seq and self.names[at] == prev), None)
+            found = next((at for at in waiting if at < seq and names[at] == prev), None)
             if found is None:
                 return
-            self.waiting.discard(found)
-            pulse = self._waiting(found).pulse
+            pulse = self._settle(found)
 
     def prove(self) -> Proof:
         """Settle what waits, newest first: linked, or signed, or else unproven from now on."""
@@ -179,8 +208,7 @@ class Dossier:
         for seq in sorted(self.waiting, reverse=True):
             if seq not in self.waiting:
                 continue  # proven by link
-            held = self._waiting(seq)
-            item = held
+            item = self._waiting(seq)
             if self.linked(seq, item.name):
                 self.proven(seq)
             elif verify("pulse", self.session, item.body, item.sig):
@@ -188,29 +216,26 @@ class Dossier:
                 self.proven(seq)
             else:
                 proof.failed.append(item.name)
-                proof.charged.append(held.carrier)
+                proof.charged.append(item.carrier)
                 self.fail(seq)
         return proof
 
     def proven(self, seq: int) -> None:
         """Note that a waiting body is authentic."""
-        held = self._waiting(seq)
-        self.waiting.discard(seq)
-        self.follow(held.pulse)
+        self.follow(self._settle(seq))
 
     def fail(self, seq: int) -> None:
         """Move a waiting body whose signature is wrong out of the way."""
         name, stamp_ms, held = self.names[seq], self.stamps[seq], self._waiting(seq)
         self.take_back(seq, name)
-        self.unproven[name] = held._replace(stamp_ms=stamp_ms)
+        self.unproven[name] = replace(held, stamp_ms=stamp_ms)
         others = self.others.pop(seq, {})
         if others:
             first = next(iter(others))
             self.names[seq], self.stamps[seq] = first, others.pop(first)
             if others:
                 self.others[seq] = others
-            while self.upto + 1 in self.names:
-                self.upto += 1
+            self._reach()
 
     # -- what is closed
 
@@ -229,15 +254,33 @@ class Dossier:
 
     def close(self, records: Iterable[SealRecord]) -> None:
         """Let go of the bodies that seal records cover."""
+        covered: set[int] = set()
         for record in records:
             self.records.append(record)
-            done = [name for name, held in self.open.items() if record.first <= held.pulse.seq <= record.last]
-            for name in done:
-                held = self.open.pop(name)
-                if self.tail is None or self.tail.pulse.seq < held.pulse.seq:
-                    self.tail = held
+            covered.update(range(record.first, record.last + 1))
+        done = [held for held in self.open.values() if held.pulse.seq in covered]
+        if len(done) == len(self.open):
+            self.open.clear()
+        for held in done:
+            self.open.pop(held.name, None)
+            if self.tail is None or self.tail.pulse.seq < held.pulse.seq:
+                self.tail = held
         if not self.open:
             self.waiting.clear()
+
+    def _reach(self) -> None:
+        """Count on to the last number before a gap."""
+        names, seq = self.names, self.upto
+        while seq + 1 in names:
+            seq += 1
+        self.upto = seq
+
+    def _settle(self, seq: int) -> Pulse:
+        """Take a proven number out of what waits, and the run that ends there; returns the run's first."""
+        first = self.runs.pop(seq, seq)
+        held = self.open.get(self.names[first]) or self._waiting(seq)
+        self.waiting.difference_update(range(first, seq + 1))
+        return held.pulse
 
     def _waiting(self, seq: int) -> Opened:
         return self.open[self.names[seq]]

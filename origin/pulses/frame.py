@@ -116,9 +116,12 @@ def arrival(frame: Frame) -> Arrival:
 
 def batch_arrival(batch: Batch, now_ms: int, *, relay: bool) -> Arrival:
     """Return a batch's parts; only an enrolled relay's stamps count, and none from the future."""
+    stamps = batch.received_ms
     if not relay:
-        return Arrival(batch.tickets, batch.pulses, [now_ms] * len(batch.pulses))
-    return Arrival(batch.tickets, batch.pulses, [min(stamp, now_ms) for stamp in batch.received_ms])
+        stamps = [now_ms] * len(batch.pulses)
+    elif max(stamps, default=0) > now_ms:
+        stamps = [min(stamp, now_ms) for stamp in stamps]
+    return Arrival(batch.tickets, batch.pulses, stamps)
 
 
 def copies(frame: Frame) -> Iterator[Copy]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -92,15 +92,20 @@ class Intake:
         verify: Verify = "eager",
         open_pulses: int = OPEN_PULSES,
         watch: Callable[[Frame], None] = lambda _: None,
+        revoked: Mapping[bytes, int] | None = None,
     ) -> None:
         """Open the log under ``folder`` and rebuild everything; ``watch`` hears of its newest frames.
+
+        ``revoked`` tells when accounts ended, in ms since 1970, at any time.
 
         Raises:
             LocalError: ``damaged``.
 
         """
         secret = sha256(identity.sign_raw(b"farcast/spot-check/v1")).digest()
-        self._admission = Admission(office, ticket_keys, rules or Rules(), verify=verify, secret=secret)
+        self._admission = Admission(
+            office, ticket_keys, rules or Rules(), verify=verify, secret=secret, revoked=revoked
+        )
         self._identity = identity
         self._is_relay = is_relay
         self._open_limit = open_pulses
@@ -109,7 +114,6 @@ class Intake:
         self._watch = watch
         self._condemned: set[bytes] = set()
         self._at_ms = 0
-        self._seal_at_ms = 0
         self._duplicate = 0
         self._accepted: Tally[str] = Tally()
         self._rejected: Tally[str] = Tally()
@@ -123,6 +127,7 @@ class Intake:
                 self._watch(open_frame(payload))
             self._log = SegmentLog(folder / SEGMENTS, self._replay, found[0])
         self._saved_size = self._log.tree.size if found else 0
+        self._seal_due = self._at_ms // SEAL_EVERY_MS
         self._admission.forget(self._at_ms)
         self._metrics.torn.set(self._log.torn_bytes)
         self._show()
@@ -253,6 +258,10 @@ class Intake:
             if at_ms // HOUR_MS != self._at_ms // HOUR_MS:  # so that an hour's file is proven in itself
                 self._admission.prove()
                 self._note(self._admission.take_found(), self._at_ms)
+            due = at_ms // SEAL_EVERY_MS
+            if due != self._seal_due:  # by the clock's own steps, so that a restart seals no other way
+                self._seal_due = due
+                self._seal(max(due * SEAL_EVERY_MS, self._at_ms), self._open_limit)
             relay = bool(carrier) and self._is_relay(carrier)
             judged = self._admission.admit(read(at_ms, relay), at_ms, carrier, relay=relay, name=name)
             if judged.news:
@@ -262,10 +271,8 @@ class Intake:
             path = ("relay" if relay else "mesh") if carrier else "direct"
             self._count(judged.verdicts, path)
             self._metrics.measure(judged.verdicts, path)
-            self._seal_at_ms = self._seal_at_ms or at_ms + SEAL_EVERY_MS
-            full = self._admission.register.open_pulses > self._open_limit
-            if full or at_ms >= self._seal_at_ms:
-                self._seal(at_ms, self._open_limit * 3 // 4 if full else self._open_limit)
+            if self._admission.register.open_pulses > self._open_limit:
+                self._seal(at_ms, self._open_limit * 3 // 4)
             else:
                 self._note(self._admission.take_found(), at_ms)
             kept = self._kept(self._tids(judged), at_ms)
@@ -273,16 +280,15 @@ class Intake:
         return self._ack(name, kept)
 
     def _tids(self, judged: Judgement) -> list[TidAck]:
-        forged: dict[bytes, list[str]] = {tid: [] for tid in judged.tids}
+        forged: dict[bytes, list[str]] = {}
         if any(map(unproven, set(judged.verdicts))):
             for tid, verdict in zip(judged.tids, judged.verdicts, strict=True):
                 if unproven(verdict):
-                    forged[tid].append(code_of(verdict))
-        acks = [self._admission.ack(tid, codes) for tid, codes in forged.items()]
+                    forged.setdefault(tid, []).append(code_of(verdict))
+        acks = [self._admission.ack(tid, forged.get(tid, ())) for tid in dict.fromkeys(judged.tids)]
         return [ack for ack in acks if ack is not None]
 
     def _seal(self, at_ms: int, below: int) -> int:
-        self._seal_at_ms = at_ms + SEAL_EVERY_MS
         found = self._admission.seal(at_ms, below=below)
         self._note(found, at_ms)
         self._show()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...protocol.identity import verify
 from .dossier import Dossier
 from .frame import DUPLICATE, EQUIVOCATION, STORED, UNPROVEN
-from .opened import Opened
+from .opened import Opened, Post
 from .register import Register
 
 BODIES_KEPT = 4
@@ -17,7 +19,7 @@ class Round:
     """One arrival being judged; ``used`` are the places of the new tickets that something is kept under.
 
     ``news`` says whether anything in it must be kept. ``eager`` checks every signature, else a body
-    that is linked to needs none.
+    that is linked to needs none; ``now_ms`` is the origin's time.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class Round:
         self._tickets = tickets
         self._learned = register.learn(tickets)
         self._new: dict[bytes, Dossier] = {}
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._carrier = carrier
         self._relay = relay
         self._eager = eager
@@ -59,20 +61,54 @@ class Round:
             if self._register.use(dossier, self._tickets[index]):
                 self.used.add(index)
 
-    def take(self, dossier: Dossier, item: Opened) -> str:
-        """Return the verdict on a pulse by its signature; empty where only a link could help it."""
+    def check(self, post: Post, dossiers: Sequence[Dossier | None]) -> list[bool | None]:
+        """Say of each pulse whether its signature is right; None where the verdict may need none."""
+        keys = [
+            None
+            if isinstance(item, str)
+            or dossier is None
+            or ((item.pulse.seq in dossier.names or dossier.links) and self._needless(dossier, item))
+            else dossier.session
+            for item, dossier in zip(post.items, dossiers, strict=True)
+        ]
+        return [
+            None if key is None or isinstance(item, str) else verify("pulse", key, body, item.sig)
+            for item, body, key in zip(post.items, post.bodies, keys, strict=True)
+        ]
+
+    def _needless(self, dossier: Dossier, item: Opened) -> bool:
+        seq = item.pulse.seq
+        known = seq in dossier.names and dossier.has(seq, item.name)
+        return known or (not self._eager and dossier.linked(seq, item.name))
+
+    def opens(self, dossier: Dossier, items: Sequence[Opened]) -> None:
+        """Note that these pulses of a ticket are put under their numbers, each as the first there."""
+        register, tid = self._register, dossier.ticket.tid
+        if tid not in register.open:
+            self.use(dossier)
+        register.open[tid] = self.now_ms
+        register.undo.extend(items)
+        register.open_pulses += len(items)
+        self.news = True
+
+    def take(self, dossier: Dossier, item: Opened, signed: bool | None = None) -> str:  # noqa: FBT001 - as checked
+        """Return the verdict on a pulse by its signature; empty where only a link could help it.
+
+        ``signed`` is what ``check`` found, None to look at the signature where it matters.
+        """
         seq, name = item.pulse.seq, item.name
-        if seq in dossier.waiting and dossier.open[dossier.names[seq]][1:4] != item[1:4]:
-            self._register.prove(dossier)  # the same number with anything different: now it matters
-        if seq in dossier.names and dossier.has(seq, name):
-            if item.stamp_ms < dossier.stamp(seq, name):
-                self._save(dossier)
-                self.news |= dossier.lower(seq, name, item.stamp_ms)
-            return DUPLICATE
+        if seq in dossier.names:
+            if seq in dossier.waiting and not _same(dossier.open[dossier.names[seq]], item):
+                self._register.prove(dossier)  # the same number with anything different: now it matters
+            if dossier.has(seq, name):
+                if item.stamp_ms < dossier.stamp(seq, name):
+                    self._save(dossier)
+                    self.news |= dossier.lower(seq, name, item.stamp_ms)
+                return DUPLICATE
         linked = not self._eager and dossier.linked(seq, name)
-        if linked or verify("pulse", dossier.session, item.body, item.sig):
-            return self._accept(dossier, item)
-        return ""
+        if signed is None and not linked:
+            signed = verify("pulse", dossier.session, item.body, item.sig)
+        return self._accept(dossier, item) if linked or signed else ""
 
     def doubt(self, dossier: Dossier, item: Opened) -> str:
         """Return the verdict on a pulse whose signature is wrong."""
@@ -92,7 +128,7 @@ class Round:
         if (
             name in dossier.unproven
             or len(branch) >= BODIES_KEPT
-            or self._register.refusal(dossier, item.pulse, self._now_ms)
+            or self._register.refusal(dossier, item.pulse, self.now_ms)
         ):
             return "bad_signature"
         self._register.charged[self._carrier] += 1
@@ -104,11 +140,12 @@ class Round:
 
     def _accept(self, dossier: Dossier, item: Opened) -> str:
         """Return the verdict on an authentic body that is not here yet."""
-        pulse, seq, register = item.pulse, item.pulse.seq, self._register
+        pulse, register, names = item.pulse, self._register, dossier.names
+        seq = pulse.seq
         if self._new:
             self.use(dossier)
-        bodies = dossier.bodies(seq) if seq in dossier.names else 0
-        code = register.refusal(dossier, pulse, self._now_ms)
+        bodies = dossier.bodies(seq) if seq in names else 0
+        code = register.refusal(dossier, pulse, self.now_ms)
         if code:
             if not bodies and dossier.rejects.get(seq) != code:
                 self._save(dossier)
@@ -118,20 +155,24 @@ class Round:
         if bodies >= BODIES_KEPT:
             return "too_many_bodies"
         self.news = True
-        regular = seq == 1 or dossier.names.get(seq - 1) == pulse.prev
-        if regular and not (bodies or dossier.rejects or dossier.waiting or dossier.unproven):
-            dossier.put(item, waiting=False)
-            register.undo.append((dossier, seq, item.name, None))
-            register.open_pulses += 1
-            register.open[pulse.tid] = self._now_ms
-        else:
-            self._save(dossier)
-            before = len(dossier.open)
-            dossier.keep(item)
-            register.opened(pulse.tid, len(dossier.open) - before, self._now_ms)
+        if (seq == 1 or names.get(seq - 1) == pulse.prev) and not (
+            bodies or dossier.rejects or dossier.waiting or dossier.unproven
+        ):
+            self.opens(dossier, (item,))
+            dossier.put(item)
+            return STORED
+        self._save(dossier)
+        before = len(dossier.open)
+        dossier.keep(item)
+        register.opened(pulse.tid, len(dossier.open) - before, self.now_ms)
         return EQUIVOCATION if bodies else STORED
 
     def _save(self, dossier: Dossier) -> None:
         if id(dossier) not in self._saved:
             self._saved.add(id(dossier))
             self._register.save(dossier)
+
+
+def _same(one: Opened, other: Opened) -> bool:
+    """Say whether two copies are the same bytes; equal hashes are equal bodies."""
+    return one.name == other.name and one.sig == other.sig

@@ -7,55 +7,68 @@ from hashlib import sha256
 from itertools import repeat
 from typing import NamedTuple
 
-import msgspec
-
-from ...protocol.codec import encode
+from ...protocol.codec import Message, decode_all, encode
 from ...protocol.errors import RemoteError
 from ...protocol.identity import Signed, domain
 from ...protocol.pulse import Pulse, read_pulse
 
 ENVELOPE_LIMIT_BYTES = 1_024
 
-_SIGNED = msgspec.msgpack.Decoder(Signed)
-_PULSE = msgspec.msgpack.Decoder(Pulse)
 _DOMAIN = domain("pulse")
 
 
-class Opened(NamedTuple):
-    """One copy of a pulse in canonical form: its parts, its body's hash, when it came and by whom."""
+class Opened(Message, frozen=True, gc=False):
+    """One copy of a pulse in canonical form: its parts, its body's hash, when it came and by whom.
+
+    Never on the wire: a message because that is small, quick to make and of no concern to the collector.
+    """
 
     pulse: Pulse
     name: bytes
-    body: bytes
     sig: bytes
     stamp_ms: int
     carrier: bytes
 
+    @property
+    def body(self) -> bytes:
+        """The signed body; as it is canonical it need not be kept beside what it says."""
+        return encode(self.pulse)
 
-def open_pulses(items: Sequence[bytes], stamps: Sequence[int], carrier: bytes) -> list[Opened | str]:
-    """Read signed pulses; in place of one that is none stands the reason code.
+
+class Post(NamedTuple):
+    """The pulses of one post in order, in place of one that is none its reason code; and their bodies."""
+
+    items: Sequence[Opened | str]
+    bodies: Sequence[bytes]
+
+
+def open_pulses(items: Sequence[bytes], stamps: Sequence[int], carrier: bytes) -> Post:
+    """Read signed pulses.
 
     What is right is read in a few passes at the speed of the decoder; only where anything is not,
     each is read by itself.
     """
-    if not items or max(map(len, items)) > ENVELOPE_LIMIT_BYTES:
-        return [_open(data, stamp, carrier) for data, stamp in zip(items, stamps, strict=True)]
-    try:
-        signed = list(map(_SIGNED.decode, items))
-        bodies = [one.body for one in signed]
-        pulses = list(map(_PULSE.decode, bodies))
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
-        return [_open(data, stamp, carrier) for data, stamp in zip(items, stamps, strict=True)]
-    if list(map(encode, signed)) != items or list(map(encode, pulses)) != bodies:
-        return [_open(data, stamp, carrier) for data, stamp in zip(items, stamps, strict=True)]
+    signed = decode_all(Signed, items, limit_bytes=ENVELOPE_LIMIT_BYTES)
+    bodies = [one.body for one in signed or ()]
+    pulses = decode_all(Pulse, bodies) if signed else None
+    if not signed or not pulses:
+        return _one_by_one(items, stamps, carrier)
     names = [sha256(_DOMAIN + body).digest() for body in bodies]
     signatures = [one.sig for one in signed]
-    return list(map(Opened._make, zip(pulses, names, bodies, signatures, stamps, repeat(carrier))))
+    return Post(list(map(Opened, pulses, names, signatures, stamps, repeat(carrier))), bodies)
 
 
-def _open(data: bytes, stamp_ms: int, carrier: bytes) -> Opened | str:
-    try:
-        pulse, signed = read_pulse(data)
-    except RemoteError as error:
-        return error.reason
-    return Opened(pulse, sha256(_DOMAIN + signed.body).digest(), signed.body, signed.sig, stamp_ms, carrier)
+def _one_by_one(items: Sequence[bytes], stamps: Sequence[int], carrier: bytes) -> Post:
+    found: list[Opened | str] = []
+    bodies: list[bytes] = []
+    for data, stamp_ms in zip(items, stamps, strict=True):
+        try:
+            pulse, signed = read_pulse(data)
+        except RemoteError as error:
+            found.append(error.reason)
+            bodies.append(b"")
+        else:
+            name = sha256(_DOMAIN + signed.body).digest()
+            found.append(Opened(pulse, name, signed.sig, stamp_ms, carrier))
+            bodies.append(signed.body)
+    return Post(found, bodies)

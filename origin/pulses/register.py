@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ...protocol.batch import SealRecord
 from ...protocol.beacon import HOUR_MS
 from ...protocol.codec import decode
 from ...protocol.errors import RemoteError
-from ...protocol.identity import SIGNATURE_BYTES, Signed
+from ...protocol.identity import SIGNATURE_BYTES, Signed, verify
 from ...protocol.pulse import Pulse
 from ...protocol.rules import Rules
-from ...protocol.ticket import DAY_MS, Ticket, TicketOffice, open_ticket
+from ...protocol.ticket import DAY_MS, Ticket, TicketOffice
 from .dossier import Dossier
 from .frame import Bodies, Seals
+from .opened import Opened
 
 TICKET_LIMIT_BYTES = 1_024
+_NEVER_MS = 2**63
 
 
 class Register:
@@ -27,17 +29,22 @@ class Register:
     """
 
     def __init__(
-        self, office: TicketOffice, ticket_keys: Callable[[], Sequence[bytes]], rules: Rules
+        self,
+        office: TicketOffice,
+        ticket_keys: Callable[[], Sequence[bytes]],
+        rules: Rules,
+        revoked: Mapping[bytes, int] | None = None,
     ) -> None:
         self.known: dict[bytes, Dossier] = {}
         self.open: dict[bytes, int] = {}
         self.open_pulses = 0
         self.charged: Tally[bytes] = Tally()
-        self.undo: list[tuple[Dossier, int, bytes, Dossier | None]] = []
-        """What this arrival changed: a body put under a number, or a dossier as it was before."""
+        self.undo: list[Opened | tuple[Dossier, Dossier]] = []
+        """What this arrival changed: a body put under its number, or a dossier and what it was before."""
         self._office = office
         self._ticket_keys = ticket_keys
         self._rules = rules
+        self._revoked: Mapping[bytes, int] = {} if revoked is None else revoked
         self._brought: list[tuple[bytes, bytes]] = []
         self._signatures: set[bytes] = set()
         self._found = Seals(1, [], [], [])
@@ -58,12 +65,13 @@ class Register:
 
     def take_back(self) -> None:
         """Undo what this arrival changed; what it proved stays proven."""
-        for dossier, seq, name, before in reversed(self.undo):
+        for change in reversed(self.undo):
+            dossier = self.known[change.pulse.tid] if isinstance(change, Opened) else change[0]
             opened = len(dossier.open)
-            if before is None:
-                dossier.take_back(seq, name)
+            if isinstance(change, Opened):
+                dossier.take_back(change.pulse.seq, change.name)
             else:
-                dossier.restore(before)
+                dossier.restore(change[1])
             self.open_pulses -= opened - len(dossier.open)
         for tid, signature in self._brought:
             self._signatures.discard(signature)
@@ -81,9 +89,11 @@ class Register:
             keys = keys or list(self._ticket_keys())
             try:
                 signed = decode(Signed, item, limit_bytes=TICKET_LIMIT_BYTES)
-                if decode(Ticket, signed.body).tid in self.known:
+                ticket = decode(Ticket, signed.body)
+                if ticket.tid in self.known:
                     continue
-                ticket, _ = open_ticket(item, keys)
+                if not any(verify("ticket", key, signed.body, signed.sig) for key in keys):
+                    continue
                 self._office.holder(ticket)
             except RemoteError:
                 continue
@@ -103,7 +113,7 @@ class Register:
 
     def save(self, dossier: Dossier) -> None:
         """Note what a dossier is before this arrival changes it in more than one place."""
-        self.undo.append((dossier, 0, b"", dossier.copy()))
+        self.undo.append((dossier, dossier.copy()))
 
     def opened(self, tid: bytes, more: int, now_ms: int) -> None:
         """Note that ``more`` pulses of a ticket are open now."""
@@ -122,11 +132,19 @@ class Register:
             return "future"
         if not dossier.from_ms <= at_ms < dossier.until_ms:
             return "wrong_day"
+        if self._revoked and at_ms > self._ended_ms(dossier):
+            return "revoked"
         if now_ms > dossier.late_ms + self._rules.late_window_ms:
             return "late"
         if pulse.beacon * HOUR_MS > min(now_ms, at_ms + live_ms):
             return "before_beacon"
         return ""
+
+    def _ended_ms(self, dossier: Dossier) -> int:
+        """Return when the account of a ticket was revoked, ms since 1970; far ahead where it was not."""
+        if not dossier.account:
+            dossier.account = self._office.holder(dossier.ticket).account
+        return self._revoked.get(dossier.account, _NEVER_MS)
 
     # -- what is proven and closed
 

@@ -13,7 +13,7 @@ from ...protocol.ports import TierName
 from ...protocol.pulse import ACTIVE, RETURN, START, SWITCH, Viewing, open_viewing
 from ...protocol.rules import Rules
 from ...protocol.ticket import Holder, TicketOffice
-from ..money.credit import Credit, Fact, credit, time_of
+from ..money.credit import Credit, Fact, cap_days, credit_run, time_of
 from .dossier import Dossier
 from .opened import Opened
 
@@ -25,19 +25,23 @@ def records_of(dossier: Dossier, office: TicketOffice, rules: Rules) -> list[Sea
     if not dossier.open:
         return []
     holder, key = office.holder(dossier.ticket), office.key(dossier.ticket.tid)
-    facts = [_fact(dossier, held, holder, key) for held in dossier.open.values()]
-    first = min(fact.seq for fact in facts)
+    held = list(dossier.open.values())
+    first = min(one.pulse.seq for one in held)
     tail = dossier.tail
     if tail is not None and tail.pulse.seq < first:
-        facts.append(_fact(dossier, tail, holder, key))  # what the first delta is measured from
-    judged = sorted(credit(facts, rules), key=lambda item: (item.fact.seq, item.fact.name))
+        held.append(tail)  # what the first delta is measured from
+    judged = _judged([_fact(dossier, one, holder, key) for one in held], rules)
     sessions: list[list[Credit]] = []
+    before, before_ms = None, 0
     for item in judged:
-        if item.fact.seq < first:
+        fact = item.fact
+        if fact.seq < first:
             continue
-        if not sessions or _begins(item.fact, sessions[-1][-1].fact, rules):
+        at_ms = time_of(fact, rules)
+        if before is None or _begins(fact, before, at_ms - before_ms, rules):
             sessions.append([])
         sessions[-1].append(item)
+        before, before_ms = fact, at_ms
     return [_record(dossier.ticket.tid, items) for items in sessions]
 
 
@@ -50,43 +54,51 @@ def ended(dossier: Dossier, office: TicketOffice) -> bool:
         return False
 
 
-def _begins(fact: Fact, before: Fact, rules: Rules) -> bool:
+def _begins(fact: Fact, before: Fact, gap_ms: int, rules: Rules) -> bool:
     if fact.seq == before.seq:
         return False
-    gap_ms = time_of(fact, rules) - time_of(before, rules)
     return gap_ms > rules.gap_ms or before.state == SWITCH or fact.state in (START, RETURN)
 
 
 def _record(tid: bytes, items: list[Credit]) -> SealRecord:
     codes = sorted({(item.fact.seq, code) for item in items for code, _ in item.cuts})
-    numbers = [item.fact.seq for item in items]
     return SealRecord(
-        1, tid, min(numbers), max(numbers), sum(item.ms for item in items),
+        1, tid, items[0].fact.seq, items[-1].fact.seq, sum([item.ms for item in items]),
         [Reject(seq, code) for seq, code in codes],
     )  # fmt: skip
 
 
+def _judged(facts: list[Fact], rules: Rules) -> list[Credit]:
+    """Apply the rules to one ticket's pulses, in order of their numbers."""
+    judged = credit_run(facts, None, rules)
+    if sum(item.ms for item in judged) <= rules.day_cap_ms:
+        return judged
+    return sorted(cap_days(judged, rules), key=lambda item: (item.fact.seq, item.fact.name))
+
+
 def _fact(dossier: Dossier, held: Opened, holder: Holder, key: bytes) -> Fact:
     pulse, name = held.pulse, held.name
-    code = "" if dossier.counts(pulse.seq, name) else "equivocation"
+    seq = pulse.seq
+    code = "" if seq not in dossier.others or dossier.counts(seq, name) else "equivocation"
     viewing = _NOTHING
     try:
         viewing = open_viewing(pulse, key)
     except RemoteError as error:
         code = error.reason if error.reason == "bad_box" else "bad_viewing"
+    first = dossier.names.get(seq) == name
     return Fact(
-        account=holder.account,
-        device=holder.device,
-        tid=pulse.tid,
-        day=dossier.ticket.day,
-        seq=pulse.seq,
-        name=name,
-        at_ms=pulse.at_ms,
-        received_ms=dossier.stamps_of(pulse.seq, name, held.stamp_ms),
-        cum_ms=pulse.cum_ms,
-        delta_ms=pulse.delta_ms,
-        state=viewing.state,
-        manifest=viewing.manifest,
-        served=tuple((item.relay, item.kbytes) for item in viewing.served if item.tier == TierName.RELAY),
-        code=code,
+        holder.account,
+        holder.device,
+        pulse.tid,
+        dossier.ticket.day,
+        seq,
+        name,
+        pulse.at_ms,
+        dossier.stamps[seq] if first else dossier.stamps_of(seq, name, held.stamp_ms),
+        pulse.cum_ms,
+        pulse.delta_ms,
+        viewing.state,
+        viewing.manifest,
+        tuple([(item.relay, item.kbytes) for item in viewing.served if item.tier == TierName.RELAY]),
+        code,
     )

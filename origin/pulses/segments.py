@@ -183,7 +183,7 @@ class SegmentLog:
         """
         self._check()
         name = max(_segment_name(at_ms), self._end.segment)  # a clock set back opens no earlier file
-        chain = sha256(self._chain + payload).digest()
+        chain = _link(self._chain, payload)
         frame = _HEADER.pack(_MAGIC, len(payload), crc32(payload), chain) + payload
         place: Place | None = None
         try:
@@ -294,7 +294,7 @@ def _entries(folder: Path, start: Place = _FIRST, chain: bytes = _GENESIS) -> It
                     payload, found = _frame(file, file.read(_HEADER.size))
                     if payload is None:
                         raise Torn(place) if not followed and _torn(file, offset) else _damaged(path, offset)
-                chain = sha256(chain + payload).digest()
+                chain = _link(chain, payload)
                 if chain != found:
                     raise _damaged(path, offset)
                 offset += _HEADER.size + len(payload)
@@ -353,6 +353,13 @@ def _damaged(path: Path, offset: int) -> LocalError:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.seg"))
+
+
+def _link(chain: bytes, payload: bytes) -> bytes:
+    """Return the chain value of a frame from that of the frame before."""
+    found = sha256(chain)
+    found.update(payload)
+    return found.digest()
 
 
 def _segment_name(at_ms: int) -> str:

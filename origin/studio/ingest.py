@@ -57,7 +57,7 @@ class Encode(NamedTuple):
     """A finished encode: its folder, whether it was there before, and what its tracks are.
 
     ``texts`` are the film's own subtitles as ffmpeg wrote them, in WebVTT; ``bitmaps`` are those that
-    are pictures and stay behind.
+    are pictures and stay behind; ``gaps`` are sentences about pictures beside the film that failed just now.
     """
 
     folder: Path
@@ -66,6 +66,7 @@ class Encode(NamedTuple):
     texts: tuple[tuple[Track, bytes], ...]
     bitmaps: tuple[Track, ...]
     storyboard: Storyboard
+    gaps: tuple[str, ...] = ()
 
 
 class Outlook(NamedTuple):
@@ -118,6 +119,7 @@ class Ingest:
         spoken = [(track.language, track.label) for track in self.held.sounds]
         spoken += [(sound.language, sound.label) for sound in sounds]
         self.voices = tuple(_voices(spoken))
+        self._gaps: list[str] = []
         self.channels = tuple(sound.channels for source in self._sources for sound in source.sounds)
 
     def outlook(self, progress: Progress) -> Outlook:
@@ -152,6 +154,8 @@ class Ingest:
                 if not reused:
                     self._part(parts[0], lambda work: self._make_picture(work, progress))
                     self._compose(parts, folder)
+                    if self._gaps:  # another ffmpeg may do better, once this folder is gone
+                        shutil.rmtree(parts[0])
                 texts = [
                     (track, (parts[1] / f"{index}.vtt").read_bytes())
                     for index, track in enumerate(self.held.texts)
@@ -160,7 +164,8 @@ class Ingest:
             message = f"{self.media} cannot be encoded in {self._encodes}: {error.strerror or error}"
             raise LocalError(message, reason="encode_failed") from error
         progress("encode", self.length_s, self.length_s)
-        return Encode(folder, reused, self.voices, tuple(texts), self.held.bitmaps, self.storyboard)
+        bitmaps, gaps = self.held.bitmaps, tuple(self._gaps)
+        return Encode(folder, reused, self.voices, tuple(texts), bitmaps, self.storyboard, gaps)
 
     def _extra(self, sound: Companion, loop_to_s: float) -> Source:
         """Look at an extra sound; it must last as long as the film."""
@@ -245,13 +250,16 @@ class Ingest:
             progress("encode", min(max(seconds, before_s), self.length_s), self.length_s)
 
         tell(before_s)
-        slices = encode_picture(self._ffmpeg, self.picture, work, tell)
+        slices = encode_picture(self._ffmpeg, self.picture, work, tell, note=self._gaps.append)
         whole = work / WHOLE
         shutil.rmtree(whole, ignore_errors=True)
         whole.mkdir()
         for folder in slices:
             _link(folder, whole)
-        make_poster(self._ffmpeg, self.media, self.held, whole / POSTER)
+        try:
+            make_poster(self._ffmpeg, self.media, self.held, whole / POSTER)
+        except LocalError as error:  # the film is worth more than its poster
+            self._gaps.append(str(error))
 
     def _compose(self, parts: Sequence[Path], folder: Path) -> None:
         """Link every part's files into one folder; the bytes themselves are on the disk already."""

@@ -110,21 +110,18 @@ def write_playlists(
         draft.replace(path)
 
 
-def read_storyboard(folder: Path, planned: Storyboard, length: Fraction) -> Storyboard:
+def read_storyboard(folder: Path, planned: Storyboard, length: Fraction) -> Storyboard | None:
     """Return the storyboard as it was made: how many pictures, and how large its largest sheet is.
 
-    Raises:
-        LocalError: ``damaged`` where a sheet is missing.
-
+    None where a sheet is missing: a title goes without rather than with holes.
     """
     pictures = ceil(length / planned.interval_s)
     sheets = ceil(Fraction(pictures, planned.columns * planned.rows))
     try:
-        largest = max((folder / planned.sheet(number)).stat().st_size for number in range(sheets))
-    except OSError as error:
-        message = f"the encode {folder} is damaged ({error}); delete it and publish again"
-        raise LocalError(message, reason="damaged") from error
-    return planned._replace(pictures=pictures, largest_bytes=largest)
+        sizes = [(folder / planned.sheet(number)).stat().st_size for number in range(sheets)]
+    except OSError:
+        return None
+    return planned._replace(pictures=pictures, largest_bytes=max(sizes)) if all(sizes) else None
 
 
 def package(folder: Path, store: DiskStore, progress: Progress, read: Read | None = None) -> Packaged:

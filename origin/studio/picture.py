@@ -3,7 +3,7 @@
 A slice is four minutes, whole segments, encoded by a run of ffmpeg of its own that knows nothing of the
 others; so a slice has the same bytes whenever it is made, and an encode that was killed goes on with
 the slice it was at. A slice is built in a folder ``NNNN.part`` and renamed ``NNNN``, or ``NNNN-last``
-for the one the film ends in, once it is whole and on the disk.
+for the one the film ends in, once it is whole and on the disk. A storyboard that cannot be made is left out.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ BACK_S = 2
 
 Done = Callable[[float], None]
 """Called with how many seconds of film are encoded."""
+Note = Callable[[str], object]
+"""Called with why the storyboard cannot be made."""
 
 
 class Picture(NamedTuple):
@@ -48,6 +50,8 @@ class Picture(NamedTuple):
     storyboard: Storyboard
     preset: str
     loop_to_s: float
+    bare: bool = False
+    """Without the storyboard."""
 
     @property
     def frames(self) -> int | None:
@@ -79,7 +83,7 @@ class Picture(NamedTuple):
         for number, rung in enumerate(self.rungs):
             scale = f"scale={rung.width}:{rung.height}:flags=bicubic,setsar=1,format=yuv420p"
             ends = f"[v{number}]"
-            if number == len(self.rungs) - 1:
+            if number == len(self.rungs) - 1 and not self.bare:
                 ends = f",split=2[v{number}][small]"
             chains.append(f"[s{number}]{scale}{ends}")
             outputs += ["-map", f"[v{number}]", "-c:v", "libx264", "-preset", self.preset, "-crf", "23"]
@@ -88,6 +92,8 @@ class Picture(NamedTuple):
             outputs += ["-force_key_frames", f"expr:gte(t,n_forced*{SEGMENT_S})", *plain]
             outputs += ["-movflags", "+cmaf+empty_moov+frag_keyframe+skip_trailer", "-f", "mp4"]
             outputs.append(f"{rung.name}.mp4")
+        if self.bare:
+            return ["-filter_complex", ";".join(chains), *outputs]
         board = self.storyboard
         chains.append(
             f"[small]select='gte(t,selected_n*{board.interval_s})',"
@@ -112,9 +118,11 @@ class Picture(NamedTuple):
 
 
 def encode_picture(
-    ffmpeg: str, picture: Picture, work: Path, done: Done, workers: int | None = None
+    ffmpeg: str, picture: Picture, work: Path, done: Done, workers: int | None = None, note: Note = str
 ) -> list[Path]:
     """Make every slice that is not in ``work`` yet, ``workers`` at a time; returns their folders in order.
+
+    Where the storyboard fails, ``note`` hears why, and slices are made without it.
 
     Raises:
         LocalError: ``encode_failed``, or a full disk; slices that are whole stay.
@@ -124,7 +132,7 @@ def encode_picture(
     for left in work.glob("*.part"):
         shutil.rmtree(left, ignore_errors=True)
     workers = workers or max(1, min((os.cpu_count() or 1) // CORES_PER_SLICE, MOST_SLICES))
-    tally = _Tally(done)
+    tally = _Tally(done, note)
     slices: list[Path] = []
     with ThreadPoolExecutor(workers) as pool:
         running: dict[int, Future[Path]] = {}
@@ -145,10 +153,11 @@ def encode_picture(
 
 
 class _Tally:
-    """How many seconds of film the slices at work have made; ``stop`` ends them."""
+    """How many seconds of film the slices at work have made, and if they are ``bare``; ``stop`` ends them."""
 
-    def __init__(self, done: Done) -> None:
-        self._done = done
+    def __init__(self, done: Done, note: Note) -> None:
+        self._done, self._note = done, note
+        self.bare = False
         self._made: dict[int, float] = {}
         self._lock = threading.Lock()
         self.stop = threading.Event()
@@ -157,6 +166,12 @@ class _Tally:
         with self._lock:
             self._made[index] = max(seconds, self._made.get(index, 0.0))
             self._done(sum(self._made.values()))
+
+    def strip(self, why: str) -> None:
+        with self._lock:
+            if not self.bare:
+                self._note(why)
+            self.bare = True
 
 
 def encoded_s(work: Path) -> float:
@@ -179,12 +194,12 @@ def _slice(ffmpeg: str, picture: Picture, index: int, work: Path, tally: _Tally)
     try:
         frames = _frames(ffmpeg, picture, index, part, tally)
     except LocalError as error:  # where no frame is left, some versions of ffmpeg say so as an error
-        made = not index or any(part.rglob("*.m4s")) or error.reason != "encode_failed"
-        if made or not _ends_before(ffmpeg, picture, index, part, tally):
+        if any(part.rglob("*.m4s")) or error.reason != "encode_failed":
             raise
+        ended = index and _ends_before(ffmpeg, picture, index, part, tally)
         shutil.rmtree(part)
         part.mkdir()
-        frames = 0
+        frames = 0 if ended else _barely(ffmpeg, picture, index, part, tally, error)
     wanted = picture.first_frame(index + 1)
     is_last = frames < wanted - picture.first_frame(index) or wanted == picture.frames
     whole = work / (f"{name}{LAST}" if is_last else name)
@@ -194,6 +209,16 @@ def _slice(ffmpeg: str, picture: Picture, index: int, work: Path, tally: _Tally)
     return whole
 
 
+def _barely(ffmpeg: str, picture: Picture, index: int, part: Path, tally: _Tally, error: LocalError) -> int:
+    """Encode a slice once more without the storyboard; raises ``error`` where that was not what failed."""
+    try:
+        frames = _frames(ffmpeg, picture._replace(bare=True), index, part, tally)
+    except LocalError:
+        raise error from None
+    tally.strip(str(error))
+    return frames
+
+
 def _frames(ffmpeg: str, picture: Picture, index: int, part: Path, tally: _Tally) -> int:
     """Encode a slice and cut it into segments; returns its frames, the same in every rung."""
 
@@ -201,6 +226,7 @@ def _frames(ffmpeg: str, picture: Picture, index: int, part: Path, tally: _Tally
         tally.add(index, min(seconds, SLICE_S))
 
     skipped_s = float(index * SLICE_S)
+    picture = picture._replace(bare=picture.bare or tally.bare)
     run_encoder(ffmpeg, picture.arguments(index), part, picture.media, tell, tally.stop, skipped_s)
     start = picture.first_frame(index) / picture.held.frames_per_s
     number = index * SLICE_S // SEGMENT_S

@@ -33,8 +33,10 @@ from farcast.tests.bench.month import DAYS, FIRST_DAY, MONTH, manifests, parts, 
 
 FIGURES = ("settle_10m", "settle_100m")
 GOALS = {"settle_10m": 1 / 4, "settle_100m": 1 / 3}
+MOST_RSS_MIB = 1_536
 ROWS = {"settle_10m": 10_000_000, "settle_100m": 100_000_000}
 ROUNDS = {"settle_10m": 5, "settle_100m": 3}
+ROUND_TIMEOUT_S = 1_800
 BARE = "bare"
 OURS = "ours"
 
@@ -82,7 +84,7 @@ def _measure(name: str) -> dict[str, object]:
 def _process(what: str, month: Path) -> dict[str, float]:
     """Run one side in a process of its own."""
     command = [sys.executable, "-m", "farcast.tests.bench.settle", what, str(month)]
-    done = subprocess.run(command, check=True, timeout=900, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, timeout=ROUND_TIMEOUT_S, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -226,13 +227,13 @@ class Trial:
         return await player.now()
 
     def _delivered_s(self) -> float:
-        """Return up to where in the film its pictures were given to the player whole."""
+        """Return up to where in the film its pictures and its sound were given to the player whole."""
         names = {one.name(self.house.title) for one in self.asked if one.is_media and one.done_at_s}
-        numbers = {int(name[-9:-4]) for name in names if name.startswith("v") and name[-9:-4].isdigit()}
-        whole = 0
-        while whole in numbers:
-            whole += 1
-        return whole * SEGMENT_S
+        numbers: dict[str, set[int]] = {"v": set()}
+        for name in names:
+            if name[-9:-4].isdigit():
+                numbers.setdefault(name[0], set()).add(int(name[-9:-4]))
+        return SEGMENT_S * min(next(n for n in count() if n not in some) for some in numbers.values())
 
     def _sent_bytes(self) -> int:
         return sum(line.sent_bytes for name, line in self.bay.lines.items() if name != "origin")

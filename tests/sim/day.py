@@ -7,6 +7,7 @@ disk, and everything that goes wrong between them. Signatures and boxes count, o
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -24,7 +25,7 @@ from farcast.protocol.digest import Numbers, missing
 from farcast.protocol.identity import Identity
 from farcast.protocol.manifest import Manifest, Payee, Window
 from farcast.protocol.ports import SpooledPulse
-from farcast.protocol.pulse import Viewing
+from farcast.protocol.pulse import NO_WITNESS, Viewing
 from farcast.protocol.ticket import DAY_MS, Holder
 from farcast.protocol.viewing import PlayerEvent, PulseDue, ViewingSession
 from farcast.tests.sim.counting import CountingIdentity, CountingOffice, CountingSigner
@@ -71,10 +72,14 @@ class Sitting(NamedTuple):
     second_min: int
 
 
+Diary = defaultdict[int, list[tuple["Node", SpooledPulse]]]
+"""By minute of the day, what is signed in it and by whom."""
+
+
 class Node:
     """A viewer's box: a player, its session, the day's signer, and a spool for its own and others' pulses."""
 
-    def __init__(self, office: CountingOffice, number: int, random: Random) -> None:
+    def __init__(self, office: CountingOffice, number: int, random: Random, diary: Diary) -> None:
         name = sha256(b"node %d" % number).digest()
         session = CountingIdentity(name)
         grant = office.issue(name[:16], TODAY, session.key, Holder(name[16:], 0))
@@ -89,12 +94,11 @@ class Node:
         self.handed: dict[tuple[bytes, int], int] = {}
         self.waiting: list[SpooledPulse] = []
         """What nobody has promised to carry yet."""
+        self._diary = diary
         self.away: range = range(0)
         self.walks_min = DAY_MIN
         self.played_ms = 0
         self.signed = 0
-        self.made: dict[int, list[SpooledPulse]] = {}
-        """By minute of the day, what this box signs in it."""
 
     def online(self, minute: int) -> bool:
         """Say whether this box reaches the WAN; one of a home that does not leaves it after a while."""
@@ -107,11 +111,11 @@ class Node:
     def pulse(self, due: PulseDue, minute: int) -> None:
         """Sign a due pulse under the day's ticket; it is kept when its minute comes."""
         at_ms = MIDNIGHT_MS + int(due.at * 1_000)
-        viewing = Viewing(due.state, FILM, due.position_ms, 0, [], bytes(16))
+        viewing = Viewing(due.state, FILM, due.position_ms, 0, [], NO_WITNESS)
         data = self.signer.sign(at_ms + self.clock_off_ms, due.delta_ms, 0, viewing)
         self.signed += 1
-        item = SpooledPulse(self.tid, self.signer.seq, data, self.signer.ticket, at_ms, own=True)
-        self.made.setdefault(minute, []).append(item)
+        item = SpooledPulse(self.tid, self.signer.seq, data, self.signer.ticket, at_ms, True)
+        self._diary[minute].append((self, item))
 
     def again(self, minute: int) -> None:
         """Take up again what was promised an hour ago and has no ack."""
@@ -123,49 +127,34 @@ class Node:
                 self.waiting.append(item)
 
 
-class Player:
-    """One sitting, minute by minute: tells the real viewing session what a player would."""
+def play(node: Node, sitting: Sitting) -> None:
+    """Let one person watch the film to its end, telling the real viewing session what a player would.
 
-    def __init__(self, node: Node, sitting: Sitting) -> None:
-        self.node = node
-        self.session = ViewingSession("film")
-        self._sitting = sitting
-        self._minute = 0
-        self._position_ms = 0
-        self._sn = 0
-        self.over = False
-
-    def play(self) -> None:
-        """Watch the film to its end: no player waits for the way home, so a node's day is played at once."""
-        while not self.over:
-            minute = self._sitting.begins_min + self._minute
-            self._begin(minute, minute * MINUTE_S + self.node.offset_s)
-            self._minute += 1
-
-    def _begin(self, minute: int, now: float) -> None:
-        """Let a minute begin at ``now``, the minute before it being over."""
-        sitting, passed = self._sitting, self._minute
-        resumes = sitting.first_min + sitting.pause_min
-        state = ""
-        if passed == 0:
-            self.session.delivered("video", 0, DAY_MS, now)
-            state = "p"
-        elif passed <= sitting.first_min or passed > resumes:
-            self._position_ms += MINUTE_MS
-            self.node.played_ms += MINUTE_MS
+    No player waits for the way home, so a node's day is played at once.
+    """
+    session = ViewingSession("film")
+    resumes = sitting.first_min + sitting.pause_min
+    ends = resumes + sitting.second_min
+    session.delivered("video", 0, DAY_MS, sitting.begins_min * MINUTE_S + node.offset_s)
+    position_ms = 0
+    for passed in range(ends + 1):
+        minute = sitting.begins_min + passed
+        now = minute * MINUTE_S + node.offset_s
+        if 0 < passed <= sitting.first_min or passed > resumes:
+            position_ms += MINUTE_MS
+            node.played_ms += MINUTE_MS
+        state = "p" if passed == 0 else ""
         if passed == sitting.first_min and sitting.pause_min:
             state = "a"
         elif passed == resumes and sitting.pause_min:
             state = "p"
-        if passed == resumes + sitting.second_min:
-            state, self.over = "e", True
-        self._sn += 1
-        event = PlayerEvent(state, 1.0, self._position_ms, self._sn, int(now * 1_000))
-        self.session.receive(event, now)
-        if self.over:
-            self.session.close(now)
-        for due in self.session.take():
-            self.node.pulse(due, minute)
+        if passed == ends:
+            state = "e"
+        session.receive(PlayerEvent(state, 1.0, position_ms, passed + 1, int(now * 1_000)), now)
+        if passed == ends:
+            session.close(now)
+        for due in session.take():
+            node.pulse(due, minute)
 
 
 class Relay:
@@ -184,7 +173,9 @@ class Relay:
     def take(self, items: list[SpooledPulse], now_ms: int) -> None:
         """Store a post and stamp what is new; the answer is a promise."""
         new = self.spool.add(items)
-        self.shelf.fresh += [item._replace(seen_ms=now_ms, own=False) for item in new]
+        self.shelf.fresh += [
+            SpooledPulse(tid, seq, pulse, ticket, now_ms, False) for tid, seq, pulse, ticket, _, _ in new
+        ]
 
     def die(self) -> None:
         """Lose the disk and come back empty."""
@@ -201,6 +192,8 @@ class Day:
     now_min: int = 0
     nodes: list[Node] = field(default_factory=list[Node])
     relays: list[Relay] = field(default_factory=list[Relay])
+    busy: dict[int, Node] = field(default_factory=dict[int, Node])
+    """The nodes that hold anything, by number."""
 
     def __post_init__(self) -> None:
         """Draw who watches when and what goes wrong, and let everybody watch."""
@@ -208,11 +201,12 @@ class Day:
         signer = Identity(sha256(b"ticket key").digest())
         office = CountingOffice(signer, sha256(b"ticket secret").digest())
         self.till = Till(office, signer.key, self.plan.verify)
-        self.nodes = [Node(office, number, self.random) for number in range(self.plan.nodes)]
+        self._diary = Diary(list)
+        self.nodes = [Node(office, number, self.random, self._diary) for number in range(self.plan.nodes)]
         self.relays = [Relay(number, self._now_ms) for number in range(RELAYS)]
         for node in self.nodes:
             for sitting in _habits(self.random):
-                Player(node, sitting).play()
+                play(node, sitting)
         for home in range(0, len(self.nodes), HOME_NODES):
             self._partition(self.nodes[home : home + HOME_NODES])
         for relay in self.relays[: self.plan.relay_deaths]:
@@ -221,14 +215,17 @@ class Day:
 
     def run(self) -> None:
         """Play the day, and three quiet hours after it."""
+        busy = self.busy
         for minute in range(DAY_MIN + DRAIN_MIN):
             self.now_min = minute
-            for node in self.nodes:
-                made = node.made.pop(minute, None)
-                if made is not None:
-                    node.keep(made)
-                if node.spool.count:
-                    self._errand(node, minute)
+            for node, item in self._diary.pop(minute, ()):
+                node.keep([item])
+                busy[node.number] = node
+            routes = [self._route(start, minute) for start in range(RELAYS)]
+            for node in list(busy.values()):
+                self._errand(node, routes[node.number % RELAYS], minute)
+                if not node.spool.count:
+                    del busy[node.number]
             for relay in self.relays:
                 self._deliver(relay, minute)
 
@@ -252,14 +249,13 @@ class Day:
 
     # -- on the way
 
-    def _errand(self, node: Node, minute: int) -> None:
+    def _errand(self, node: Node, relay: Relay | None, minute: int) -> None:
         if node.handed and minute % AGAIN_MIN == node.number % AGAIN_MIN:
             node.again(minute)
         if not node.online(minute):
             if minute % GOSSIP_EVERY_MIN == 0 or minute + 1 == node.walks_min:
                 self._gossip(node, minute)
             return
-        relay = self._relay_of(node, minute)
         if relay is None:
             return
         if node.waiting:
@@ -270,9 +266,10 @@ class Day:
                 if ack is not None:
                     node.spool.settle(ack)
 
-    def _relay_of(self, node: Node, minute: int) -> Relay | None:
+    def _route(self, start: int, minute: int) -> Relay | None:
+        """Return the first relay that is up, from number ``start`` on."""
         for turn in range(RELAYS):
-            relay = self.relays[(node.number + turn) % RELAYS]
+            relay = self.relays[(start + turn) % RELAYS]
             if minute not in relay.down:
                 return relay
         return None
@@ -315,7 +312,9 @@ class Day:
                 if (wish := missing(item, dict.fromkeys(other.spool.held.get(item.tid, ()), 1), TICKET_ROOM))
             ]
             wanted = node.carrier.wanted(other.key, offered, lacking)
-            other.keep([node.spool.held[tid][seq]._replace(own=False) for tid, seq in wanted])
+            if wanted:
+                other.keep([_carried(node.spool.held[tid][seq]) for tid, seq in wanted])
+                self.busy[other.number] = other
 
     def _deliver(self, relay: Relay, minute: int) -> None:
         """Let a relay bring its batches home; an ack that is lost makes the same batch come again."""
@@ -335,6 +334,10 @@ class Day:
             del relay.shelf.open[number]
             for ack in acks:
                 relay.spool.settle(ack)
+
+
+def _carried(item: SpooledPulse) -> SpooledPulse:
+    return SpooledPulse(item.tid, item.seq, item.pulse, item.ticket, item.seen_ms, False)
 
 
 def _habits(random: Random) -> list[Sitting]:

@@ -44,7 +44,12 @@ class Spool:
         held = self.held.get(ack.tid)
         if held is None:
             return
-        upto, extra = ack.upto, set(ack.extra).union(reject.seq for reject in ack.rejects)
+        upto = ack.upto
+        if not ack.extra and not ack.rejects and max(held) <= upto:
+            self.count -= len(held)
+            del self.held[ack.tid]
+            return
+        extra = set(ack.extra).union(reject.seq for reject in ack.rejects)
         left = {seq: item for seq, item in held.items() if seq > upto and seq not in extra}
         self.count -= len(held) - len(left)
         if left:

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-SOAKS = ("kill", "idle", "takedown", "failover", "fraud", "money")
+SOAKS = ("kill", "idle", "takedown", "failover", "fraud", "money", "settle")
 SEEDS = 20
 
 Run = Callable[[int, Path | None], bool]

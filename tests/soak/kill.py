@@ -340,9 +340,8 @@ def _clean_up(troupe: Troupe, folder: Path | None) -> None:
 
 
 def _money(found: dict[str, Any]) -> str:
-    return json.dumps(
-        {key: found[key] for key in found if key not in ("posted", "dry_run", "running", "difference")}
-    )
+    rest = ("posted", "dry_run", "running", "difference", "differences", "report")
+    return json.dumps({key: found[key] for key in found if key not in rest})
 
 
 def _named(keys: set[Key]) -> str:

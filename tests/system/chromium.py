@@ -9,8 +9,10 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import AsyncGenerator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,9 +42,13 @@ class Tab:
         self.complaints: list[str] = []
         self.requests: list[str] = []
 
-    async def open(self) -> None:
-        """Make the tab."""
-        target = await self.call("Target.createTarget", url="about:blank")
+    async def open(self, *, apart: bool = False) -> None:
+        """Make the tab; ``apart`` in a context of its own, which ends with the connection."""
+        context: dict[str, str] = {}
+        if apart:
+            made = await self.call("Target.createBrowserContext", disposeOnDetach=True)
+            context["browserContextId"] = made["browserContextId"]
+        target = await self.call("Target.createTarget", url="about:blank", **context)
         attached = await self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -148,19 +154,27 @@ class Tab:
                 pass
 
 
-@asynccontextmanager
-async def tab_in(program: str, profile: Path, *flags: str) -> AsyncGenerator[Tab]:
-    """Start the browser with an empty profile and ``flags`` and open one tab; it is gone afterwards."""
-    profile.mkdir()  # noqa: ASYNC240 - a few bytes, in a test
-    browser = subprocess.Popen(  # noqa: ASYNC220 - it starts at once, and its first line is awaited below
-        [program, *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        address = await asyncio.wait_for(asyncio.to_thread(_address, browser), START_TIMEOUT_S)
+class Browser:
+    """A running browser, for as many tabs as are wanted, one after the other or together."""
+
+    def __init__(self, program: str, profile: Path, *flags: str) -> None:
+        """Start it with an empty profile and ``flags``."""
+        profile.mkdir()
+        self._process = subprocess.Popen(
+            [program, *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._address = Future[str]()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @asynccontextmanager
+    async def tab(self, *, apart: bool = False) -> AsyncGenerator[Tab]:
+        """Open a tab; ``apart`` with cookies, storage and cache of its own, which go with it."""
+        address = await asyncio.wait_for(asyncio.wrap_future(self._address), START_TIMEOUT_S)
         async with (
             aiohttp.ClientSession() as http,
             http.ws_connect(address, max_msg_size=0) as socket,
@@ -168,25 +182,39 @@ async def tab_in(program: str, profile: Path, *flags: str) -> AsyncGenerator[Tab
         ):
             tab = Tab(socket)
             listening = tasks.create_task(tab.listen())
-            await tab.open()
+            await tab.open(apart=apart)
             yield tab
             listening.cancel()
-    finally:
-        os.killpg(browser.pid, signal.SIGTERM)  # a session of its own: its helpers go with it
+
+    def close(self) -> None:
+        """End it."""
+        os.killpg(self._process.pid, signal.SIGTERM)  # a session of its own: its helpers go with it
         try:
-            browser.wait(STOP_TIMEOUT_S)
+            self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            os.killpg(browser.pid, signal.SIGKILL)
-            browser.wait()
-        assert browser.stderr is not None
-        browser.stderr.close()
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._reader.join(STOP_TIMEOUT_S)
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+    def _read(self) -> None:
+        """Learn where the browser listens from what it says first; take the rest, lest its pipe fills."""
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            found = _SOCKET.search(line)
+            if found and not self._address.done():
+                self._address.set_result(found[0].decode())
+        if not self._address.done():
+            self._address.set_exception(AssertionError("the browser ended before it listened"))
 
 
-def _address(browser: subprocess.Popen[bytes]) -> str:
-    """Read where the browser listens from what it says first."""
-    assert browser.stderr is not None
-    for line in browser.stderr:
-        found = _SOCKET.search(line)
-        if found:
-            return found[0].decode()
-    raise AssertionError("the browser ended before it listened")
+@asynccontextmanager
+async def tab_in(program: str, profile: Path, *flags: str) -> AsyncGenerator[Tab]:
+    """Start the browser with an empty profile and ``flags`` and open one tab; it is gone afterwards."""
+    browser = await asyncio.to_thread(Browser, program, profile, *flags)
+    try:
+        async with browser.tab() as tab:
+            yield tab
+    finally:
+        await asyncio.to_thread(browser.close)

@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from farcast.node.demo.film import draw_film
 from farcast.node.demo.troupe import Troupe, clean_environment, free_port, metric
+from farcast.tests.wire.street import Street, draw
 
 LOOPBACK = "127.0.0.1"
 PULSE_S = 2
 SIGNED = "farcast_node_viewed_seconds_total"
+PICTURE = (
+    "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25",
+    "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
+    "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", "-ac", "2",
+)  # fmt: skip
+"""Small, for what is looked at is when it plays."""
 TITLE_TIMEOUT_S, TICKET_TIMEOUT_S = 30.0, 30.0
 
 
@@ -61,30 +67,39 @@ class Cinema:
 
 @contextmanager
 def cinema(
-    folder: Path, film_s: int, settings: Mapping[str, str] | None = None, *, run: tuple[str, ...] = ("run",)
+    folder: Path,
+    film_s: int,
+    settings: Mapping[str, str] | None = None,
+    *,
+    run: tuple[str, ...] = ("run",),
+    sealed: str = "",
 ) -> Generator[Cinema]:
-    """Publish a film of ``film_s`` seconds and start a node that may count; ends both afterwards."""
+    """Publish a film of ``film_s`` seconds and start a node that may count; ends both afterwards.
+
+    With ``sealed`` the same film is published once more under that title, for ticket holders alone.
+    """
     troupe = Troupe(folder, clean_environment({"PYTHONUNBUFFERED": "1"}))
     try:
         port = free_port()
         origin, node, media = folder / "origin", folder / "node", folder / "film.mkv"
-        draw_film(media, film_s)
+        draw(media, *PICTURE, "-t", str(film_s))
         own = {"FARCAST_LISTEN_HOST": LOOPBACK, "FARCAST_MESH_ENABLED": "false"}
         own |= {"FARCAST_SATELLITE_ENABLED": "false", "FARCAST_ADMIN_PORT": "0", "FARCAST_LISTEN_PORT": "0"}
         own |= {"FARCAST_NETWORK_ALLOW_PRIVATE": "true", "FARCAST_HEARTBEAT_INTERVAL_S": str(PULSE_S)}
-        at = ["--home", str(origin)]
-        troupe.command(["origin", "init", "--name", "Cinema", "--endpoint", f"{LOOPBACK}:{port}", *at])
-        troupe.command(["origin", "payee", "add", "ada", *at])
-        publish = ["origin", "publish", str(media), "--payee", "ada", "--preset", "ultrafast"]
-        troupe.command([*publish, "--title", "film", *at])
+        must, at = Street(folder).must, ("--home", origin)
+        must("origin", "init", "--name", "Cinema", "--endpoint", f"{LOOPBACK}:{port}", *at)
+        must("origin", "payee", "add", "ada", *at)
+        publish = ("origin", "publish", media, "--payee", "ada", "--preset", "ultrafast")
+        must(*publish, "--title", "film", *at)
+        if sealed:
+            must(*publish, "--title", sealed, "--access", "ticket", *at)
         troupe.box("origin", ["origin", "run"], origin, own | {"FARCAST_LISTEN_PORT": str(port)})
-        link = troupe.command(["origin", "account", "add", "viewer", *at])["link"]
-        troupe.command(["join", link, "--home", str(node)], own)
+        must("join", must("origin", "account", "add", "viewer", *at)["link"], "--home", node)
         admin = troupe.box("node", [*run, "--json"], node, own | dict(settings or {}))
         greeting = _greeting(folder / "node.log")
         made = Cinema(troupe, folder, "film", str(admin["url"]), greeting)
         deadline = time.monotonic() + TITLE_TIMEOUT_S + TICKET_TIMEOUT_S
-        while not made.status()["tickets"] or not _lists(made):
+        while not made.status()["tickets"] or len(_listed(made)) <= bool(sealed):
             assert time.monotonic() < deadline, made.status()
             time.sleep(0.1)
         yield made
@@ -92,9 +107,9 @@ def cinema(
         troupe.close()
 
 
-def _lists(made: Cinema) -> bool:
+def _listed(made: Cinema) -> list[Any]:
     with urlopen(f"{made.url}/api/titles", timeout=10) as answer:  # noqa: S310 - loopback
-        return bool(json.load(answer))
+        return list[Any](json.load(answer))
 
 
 def _greeting(log: Path) -> dict[str, Any]:

@@ -35,6 +35,8 @@ VLC = (
     "--no-media-library",
     "--no-video-title-show",
 )
+INPUT = "status change: ( new input: "
+"""What VLC says before an address."""
 
 
 class Desktop(Protocol):
@@ -46,6 +48,14 @@ class Desktop(Protocol):
 
     async def position_s(self) -> float | None:
         """Return the playhead in seconds, None before there is one."""
+        ...
+
+    async def plays(self) -> str:
+        """Return the address of what it plays now, empty before it plays anything."""
+        ...
+
+    async def skip(self) -> None:
+        """Go on with the next of a list."""
         ...
 
     async def pause(self) -> None:
@@ -150,6 +160,14 @@ class Mpv:
         found: float | None = await self.ask("get_property", "time-pos")
         return found
 
+    async def plays(self) -> str:
+        """Return ``path``."""
+        return str(await self.ask("get_property", "path") or "")
+
+    async def skip(self) -> None:
+        """Go on with the next of the list."""
+        await self.ask("playlist-next")
+
     async def pause(self) -> None:
         """Pause, or go on."""
         await self.ask("cycle", "pause")
@@ -221,6 +239,16 @@ class Vlc:
             if line.isdigit():
                 return float(line)
         return None
+
+    async def plays(self) -> str:
+        """Return the input that ``status`` names; an older one may have been told unasked before."""
+        lines = await self.ask("status")
+        told = [line.removeprefix(INPUT).rstrip(" )") for line in lines if line.startswith(INPUT)]
+        return told[-1] if told else ""
+
+    async def skip(self) -> None:
+        """Go on with the next of the list."""
+        await self.ask("next")
 
     async def pause(self) -> None:
         """Pause, or go on."""

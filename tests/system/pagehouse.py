@@ -21,8 +21,9 @@ TITLE: dict[str, Any] = {
     "title": "harbour", "name": "The harbour at night", "duration_s": FILM_S, "size_bytes": 1_400_000,
     "description": "Two languages, subtitles, and pictures over the seek bar.", "root_cid": "bafy",
     "poster": "poster.jpg", "held_percent": 40, "kept": False, "duration_ms": FILM_S * 1_000,
-    "position_ms": 0, "sounds": 2, "subtitles": 1, "storyboard": "storyboard.vtt", "dash": True,
-    "access": "open", "locked": "",
+    "position_ms": 0, "sounds": 2, "subtitles": 1,
+    "texts": [{"path": "de.vtt", "language": "de", "label": "Deutsch"}],
+    "storyboard": "storyboard.vtt", "dash": True, "access": "open", "locked": "",
 }  # fmt: skip
 OTHERS = ("Big Buck Bunny", "Dawn", "Nine letters from the coast that nobody ever answered", "Zug")
 STATUS: dict[str, Any] = {
@@ -37,11 +38,13 @@ PULSE: dict[str, Any] = {
     "at_ms": NOW_MS, "title": "harbour", "viewed_ms": 60_000, "position_ms": 61_000, "bytes": 394,
     "served": [{"tier": "cdn", "kbytes": 512}, {"tier": "relay", "kbytes": 77}], "state": "acked",
     "way": "relay", "left_ms": NOW_MS + 2_000, "acked_ms": NOW_MS + 63_000, "reason": "",
+    "judged_ms": NOW_MS + 400_000, "not_counted": [],
 }  # fmt: skip
 PULSES: list[dict[str, Any]] = [
     {**PULSE, "state": "waiting", "way": "", "left_ms": None, "acked_ms": None},
     {**PULSE, "state": "left", "way": "neighbour", "acked_ms": None, "served": []},
     {**PULSE, "state": "refused", "reason": "wrong_day", "title": ""},
+    {**PULSE, "not_counted": ["gap", "session_cap"]},
     *[PULSE] * 5,
 ]
 WAYS = ["here"] * 3 + ["cdn"] * 30 + ["mesh"] * 8 + ["satellite"] * 4 + ["relay"] * 9
@@ -106,6 +109,11 @@ class Cinema:
     def sent(self) -> list[dict[str, Any]]:
         """Return the pulses."""
         return self.pulses
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Return a verdict where there are pulses."""
+        told = {"at_ms": NOW_MS, "viewed_ms": 180_000, "counted_ms": 120_000, "codes": ["gap"]}
+        return [told] if self.pulses else []
 
     async def keep(self, title: str) -> None:
         """Keep."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from farcast.tests.system.chromium import Tab, tab_in
+from farcast.tests.system.chromium import Tab
 from farcast.tests.system.served import Served
 
 SCREENS = Path(__file__).resolve().parents[2] / "build" / "screens"
@@ -37,15 +36,7 @@ WATCH = """
 })()
 """
 
-Need = Callable[..., str]
-
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
-
-
-@pytest.fixture
-async def tab(need: Need, tmp_path: Path) -> AsyncGenerator[Tab]:
-    async with tab_in(need("chromium"), tmp_path / "profile") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from farcast.node.http.exchange import Hosts, Router
 from farcast.node.http.locallistener import LocalListener
 from farcast.node.http.tally import HttpMetrics
 from farcast.relay.page import RelayPage
-from farcast.tests.system.chromium import Tab, tab_in
+from farcast.tests.system.chromium import Tab
 
 SCREENS = Path(__file__).resolve().parents[2] / "build" / "screens"
 TOKEN = "t" * 22
@@ -74,15 +74,7 @@ SQUEEZED = """
 [...document.querySelectorAll("td, th")].filter(e => e.clientWidth < 30 && e.textContent.length > 4)
 .map(e => e.textContent)
 """
-Need = Callable[..., str]
-
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
-
-
-@pytest.fixture
-async def tab(need: Need, tmp_path: Path) -> AsyncGenerator[Tab]:
-    async with tab_in(need("chromium"), tmp_path / "profile") as opened:
-        yield opened
 
 
 @pytest.fixture

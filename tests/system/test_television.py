@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -11,9 +13,12 @@ from urllib.request import Request, urlopen
 import pytest
 
 from farcast.tests.system.cinema import Cinema, cinema
-from farcast.tests.system.desktop import PLAYERS, Watch, at_desktop
+from farcast.tests.system.desktop import PLAYERS, POLL_S, Mpv, Vlc, Watch, at_desktop
 
 FILM_S = 20
+SEALED = "sealed"
+"""The film again, for ticket holders."""
+PLAYED_S, PLAYED_TIMEOUT_S = 3.0, 30.0
 DECODED = "out_time_us="
 CLOSED = ("", "api/status", "api/titles", "metrics", "v1/cmcd", "assets/style.css", "play/film", "ipfs/x")
 
@@ -25,7 +30,7 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cinema]:
     folder = tmp_path_factory.mktemp("cinema")
-    with cinema(folder, FILM_S, {"FARCAST_LAN_PORT": "0"}, run=("run", "--lan")) as made:
+    with cinema(folder, FILM_S, {"FARCAST_LAN_PORT": "0"}, run=("run", "--lan"), sealed=SEALED) as made:
         yield made
 
 
@@ -102,17 +107,43 @@ def test_nothing_but_titles_is_behind_the_households_token(house: Cinema) -> Non
     assert get(f"{base}/all.m3u", **{"Sec-Fetch-Site": "cross-site"})[0] == 403
     status, text = get(f"{base}/all.m3u")
     assert status == 200
-    assert text.decode().splitlines()[-1] == f"{base}/watch/film/film.mp4"
+    listed = [line for line in text.decode().splitlines() if not line.startswith("#")]
+    assert listed == [f"{base}/watch/{title}/film.mp4" for title in (house.title, SEALED)]
     assert (house.node / "lan-token").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("kind", ["mpv", "vlc"])
-@pytest.mark.parametrize("address", ["watch/film/tv.m3u8", "watch/film/film.mp4", "all.m3u"])
-async def test_mpv_and_vlc_play_all_three(
-    house: Cinema, need: Need, tmp_path: Path, kind: str, address: str
+async def test_mpv_and_vlc_play_all_three_and_hls_with_a_ticket_or_without(
+    house: Cinema, need: Need, tmp_path: Path, kind: str
 ) -> None:
-    base = house.greeting["lan"].rpartition("/")[0]
-    async with at_desktop(PLAYERS[kind], need(kind), tmp_path, f"{base}/{address}") as player:
-        async with Watch(player) as watch:
-            await watch.until(3.0, 12.0)
+    """Side by side, for what counts is that each plays; the list plays both titles, one after the other."""
+    program, home = need(kind), house.greeting["lan"].rpartition("/")[0]
+    titles = (house.title, SEALED)
+    films = [f"{home}/watch/{title}/film.mp4" for title in titles]
+    single = [
+        f"{house.url}/watch/{SEALED}/master.m3u8",
+        *(f"{home}/watch/{title}/tv.m3u8" for title in titles),
+    ]
+    shown = {f"{home}/all.m3u": films} | {address: [address] for address in [*single, *films]}
+    async with asyncio.TaskGroup() as sofa:
+        for number, (address, parts) in enumerate(shown.items()):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            sofa.create_task(_played(PLAYERS[kind], program, folder, address, parts))
+
+
+async def _played(
+    kind: type[Mpv | Vlc], program: str, folder: Path, address: str, parts: Sequence[str]
+) -> None:
+    """Open an address and see that each of its ``parts`` plays for a few seconds."""
+    async with at_desktop(kind, program, folder, address) as player:
+        for number, part in enumerate(parts):
+            if number:
+                await player.skip()
+            deadline = time.monotonic() + PLAYED_TIMEOUT_S
+            while (at := await player.plays()) != part:
+                assert time.monotonic() < deadline, f"{address} plays {at!r}, not {part}"
+                await asyncio.sleep(POLL_S)
+            async with Watch(player) as watch:
+                await watch.until(PLAYED_S, PLAYED_TIMEOUT_S)
         assert player.process.poll() is None

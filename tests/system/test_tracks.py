@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +17,7 @@ from farcast.node.ffmpeg import find_ffmpeg
 from farcast.origin.publish import publish
 from farcast.origin.studio.film import load_film
 from farcast.protocol.identity import Identity
-from farcast.tests.system.chromium import Tab, tab_in
+from farcast.tests.system.chromium import Tab
 
 FILM_S = 12
 TIMEOUT_S = 20.0
@@ -101,8 +101,6 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>{name}</title>
 <script src="/{script}"></script><script>const video = document.getElementById("video");{code}</script>
 """
 
-Need = Callable[..., str]
-
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 
@@ -157,12 +155,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
         finally:
             server.shutdown()
             thread.join()
-
-
-@pytest.fixture
-async def tab(need: Need, tmp_path: Path) -> AsyncGenerator[Tab]:
-    async with tab_in(need("chromium"), tmp_path / "profile") as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("name", PLAYERS)

@@ -199,6 +199,7 @@ async def test_what_a_nodes_commands_print_is_what_the_page_shows(scripts: _Scri
         status = await asyncio.to_thread(viewer.desk.status)
         assert _differences(_samples("farcast status")[0], status) == []
         sent = await asyncio.to_thread(viewer.desk.sent)
-        assert _differences(_samples("farcast pulses")[0], viewer.desk.pulses() | {"sent": sent}) == []
+        shown = viewer.desk.pulses() | {"sessions": viewer.desk.sessions(), "sent": sent}
+        assert _differences(_samples("farcast pulses")[0], shown) == []
     finally:
         viewer.box.abandon()

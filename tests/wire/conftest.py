@@ -131,3 +131,8 @@ def _viewer(street: Street, origin: Path) -> Box:
 
 def _sources(viewer: Box, tier: str) -> int:
     return sum(row["sources"] for row in viewer.api("/api/status")["tiers"] if row["name"] == tier)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files of one test, lest one worker is still at them when the other is done."""
+    items.sort(key=lambda item: not item.path.stem.endswith("_kill"))

@@ -8,9 +8,8 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import Callable, Generator
 from importlib.resources import files
-from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
@@ -18,7 +17,7 @@ import pytest
 from farcast.node.ffmpeg import find_ffmpeg
 from farcast.protocol.contentkey import prove_ticket
 from farcast.protocol.protection import open_file
-from farcast.tests.system.chromium import Tab, tab_in
+from farcast.tests.system.chromium import Tab
 from farcast.tests.wire.cinema import (
     RECHECK,
     Cinema,
@@ -53,12 +52,6 @@ hls.attachMedia(document.getElementById("video"));
 def cinema(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cinema]:
     with opened(tmp_path_factory.mktemp("cinema")) as made:
         yield made
-
-
-@pytest.fixture
-async def tab(need: Need, tmp_path: Path) -> AsyncGenerator[Tab]:
-    async with tab_in(need("chromium"), tmp_path / "profile") as shown:
-        yield shown
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,11 @@
-"""What a relay earns: the same number from the origin's command and metrics, and on the relay's own box."""
+"""What is earned: one number, soon, from command, metrics, report, and on the box of who earns it."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Generator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,52 @@ def test_a_relay_and_a_payee_see_on_their_own_boxes_what_the_origin_counts(stree
     assert (payee["payee"], payee["paid_cents"]) == ("ann", 10_000 - 100 - 500)
     assert payee["titles"] == [{"title": "film", "viewed_s": 300.0, "basis_points": 10_000}]
     street.run("earnings", "--home", node_home, "--month", "2026-13").refused(1, "is no month")
+
+
+SHOWN_WITHIN_S = 60.0
+
+
+def test_a_pulse_shows_within_a_minute_and_command_metric_report_and_page_say_one_number(
+    street: Street,
+) -> None:
+    home, port = street.home("origin"), free_port()
+    street.must("origin", "init", "--endpoint", f"127.0.0.1:{port}", "--home", home)
+    day = time.time_ns() // 1_000_000 // DAY_MS
+    house = CountingHouse(home)
+    house.now_ms = day * DAY_MS
+    films = [house.film("one", {"ann": 10_000}), house.film("two", {"bob": 10_000})]
+    posts = [house.sign(n, film, 5, day=day, from_min=0) for n, film in enumerate(films, 1)]
+    house.office.book("revenue", 10_000)
+    house.close()
+    origin = street.start("origin", "origin", "run", settings={"FARCAST_LISTEN_PORT": str(port)})
+    month = f"{datetime.fromtimestamp(day * DAY_MS // 1_000, UTC):%Y-%m}"
+
+    def shown(state: str) -> dict[str, float]:
+        """Return what the metrics say."""
+        name = "farcast_origin_earnings_cents"
+        return {payee: origin.metric(name, kind="payee", id=payee, state=state) for payee in ("ann", "bob")}
+
+    def told() -> dict[str, int]:
+        """Return what the command says."""
+        (found,) = street.must("origin", "earnings", "--month", month, "--home", home)["months"]
+        return {row["payee"]: row["paid_cents"] for row in found["payees"]}
+
+    def wait(state: str, cents: dict[str, int]) -> None:
+        until(lambda: shown(state) == cents, SHOWN_WITHIN_S)
+
+    both = {"ann": 4_750, "bob": 4_750}
+    for signed, expected in zip(posts, ({"ann": 9_500, "bob": 0}, both), strict=True):
+        for _, data in signed:
+            assert ask(f"127.0.0.1:{port}", "POST", "/v1/pulses", body=data).status == 200
+        wait("provisional", expected)
+        assert {"bob": 0, **told()} == expected
+        assert origin.metric("farcast_origin_earnings_refresh_seconds") < SHOWN_WITHIN_S / 2
+
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    settled = street.must("origin", "settle", "--month", month, "--as-of", now, "--home", home)
+    report = Path(street.must("origin", "report", "--month", month, "--home", home)["folder"])
+    paid = {row["payee"]: row["cents"] for row in settled["payouts"]}
+    stated = json.loads((report / "report.json").read_text())["settlement"]["payouts"]
+    assert {row["payee"]: row["cents"] for row in stated} == paid == told() == both
+    assert "47.50" in (report / "index.html").read_text()
+    wait("settled", both)

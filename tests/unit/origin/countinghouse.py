@@ -80,13 +80,31 @@ class CountingHouse:
         relay: bytes = RELAY.key,
     ) -> None:
         """Let account ``number`` watch on a day; each pulse arrives at its own time, or ``late_ms`` later."""
+        signed = self.sign(number, title, minutes, day=day, kbytes=kbytes, from_min=from_min, relay=relay)
+        for at_ms, data in signed:
+            self.office.treasury.intake.post(data, at_ms + late_ms)
+
+    def sign(
+        self,
+        number: int,
+        title: bytes,
+        minutes: int,
+        *,
+        day: int = FIRST_DAY,
+        kbytes: int = 0,
+        from_min: int = 60,
+        relay: bytes = RELAY.key,
+    ) -> list[tuple[int, bytes]]:
+        """Sign what account ``number`` watches: each pulse's own time, and the post that brings it."""
         session = Identity(sha256(f"{number} {day} {title.hex()} {from_min}".encode()).digest())
         tid = sha256(session.key).digest()[:16]
         grant = self.office.treasury.tickets.issue(tid, day, session.key, Holder(account(number), 0))
         signer = PulseSigner(grant.ticket, grant.key, session)
+        signed: list[tuple[int, bytes]] = []
         for minute in range(minutes + 1):
             served = [Served(TierName.RELAY, relay[:16], kbytes)] if kbytes and minute else []
             viewing = Viewing(ACTIVE if minute else START, title, 0, 0, served, bytes(16))
             at_ms = day * DAY_MS + (from_min + minute) * MINUTE_MS
             pulse = signer.sign(at_ms, MINUTE_MS if minute else 0, 0, viewing)
-            self.office.treasury.intake.post(encode(PulsePost(1, [grant.ticket], [pulse])), at_ms + late_ms)
+            signed.append((at_ms, encode(PulsePost(1, [grant.ticket], [pulse]))))
+        return signed

@@ -30,15 +30,16 @@ def bear(home: Path) -> None:
     init(home, "Acme", [Endpoint("films.example", 7433, False)], PASSPHRASE, FIRST_MS / 1_000)
 
 
-def open_office(home: Path) -> Office:
-    """Open the office of a home, at the time when the month may be settled."""
-    return Office(home, Settings.load(home, {}), lambda: CLOSE_MS + 1)
+def open_office(home: Path, **settings: str) -> Office:
+    """Open the office of a home, at the time when the month may be settled; ``settings`` as FARCAST_..."""
+    given = {f"FARCAST_{name}": text for name, text in settings.items()}
+    return Office(home, Settings.load(home, given), lambda: CLOSE_MS + 1)
 
 
-def live(template: Path, home: Path) -> Path:
+def live(template: Path, home: Path, **settings: str) -> Path:
     """Copy a fresh origin to ``home`` and let a month pass there; returns its report."""
     shutil.copytree(template, home)
-    office = open_office(home)
+    office = open_office(home, **settings)
     try:
         office.account_add(PERSON)
         manifest = _publish(office)
@@ -55,8 +56,16 @@ def live(template: Path, home: Path) -> Path:
         office.close()
 
 
-def watch(office: Office, manifest: bytes, account: bytes, minutes: int, *, day: int = FIRST_DAY + 2) -> None:
-    """Let an account watch for some minutes and post its pulses to the intake."""
+def watch(
+    office: Office,
+    manifest: bytes,
+    account: bytes,
+    minutes: int,
+    *,
+    day: int = FIRST_DAY + 2,
+    late_ms: int = DAY_MS,
+) -> None:
+    """Let an account watch for some minutes and post its pulses to the intake so long after midnight."""
     session = Identity(account * 2)
     grant = office.treasury.tickets.issue(account, day, session.key, Holder(account, 1))
     signer = PulseSigner(grant.ticket, grant.key, session)
@@ -67,7 +76,7 @@ def watch(office: Office, manifest: bytes, account: bytes, minutes: int, *, day:
         pulses.append(signer.sign(at_ms, 60_000 if minute else 0, 0, viewing))
     from farcast.protocol.batch import PulsePost
 
-    office.treasury.intake.post(encode(PulsePost(1, [grant.ticket], pulses)), (day + 1) * DAY_MS)
+    office.treasury.intake.post(encode(PulsePost(1, [grant.ticket], pulses)), day * DAY_MS + late_ms)
 
 
 def _publish(office: Office) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -125,7 +125,11 @@ def batch(
 
 
 def open_intake(
-    folder: Path, registry: CollectorRegistry | None = None, *, verify: Literal["eager", "chained"] = "eager"
+    folder: Path,
+    registry: CollectorRegistry | None = None,
+    *,
+    verify: Literal["eager", "chained"] = "eager",
+    revoked: Mapping[bytes, int] | None = None,
 ) -> Intake:
     """Open the intake of the origin in ``folder``."""
     return Intake(
@@ -136,6 +140,7 @@ def open_intake(
         lambda key: key == RELAY.key,
         registry or CollectorRegistry(),
         verify=verify,
+        revoked=revoked,
     )
 
 

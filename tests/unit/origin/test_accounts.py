@@ -105,17 +105,48 @@ def test_revocation_is_by_account_and_day(accounts: Accounts) -> None:
     accounts.add("alice", NOW_MS)
     alice = accounts.pseudonym("alice")
     assert not accounts.revoked(alice, 20_000)
-    accounts.revoke("alice", 20_000)
+    assert accounts.revoke("alice", 20_000 * DAY_MS + 5) == 20_000 * DAY_MS + 5
     assert not accounts.revoked(alice, 19_999)
     assert accounts.revoked(alice, 20_000)
     assert accounts.revoked(b"\0" * 16, 1)
 
 
+def test_a_revocation_is_known_by_its_moment_stays_and_outlives_a_restart(
+    accounts: Accounts, tmp_path: Path
+) -> None:
+    live = accounts.revocations
+    accounts.add("alice", NOW_MS)
+    accounts.add("bob", NOW_MS)
+    alice, bob = accounts.pseudonym("alice"), accounts.pseudonym("bob")
+    accounts.revoke("alice", NOW_MS)
+    assert accounts.revoke("alice", NOW_MS + DAY_MS) == NOW_MS, "the first word holds"
+    accounts.erase("bob", NOW_MS + 7)
+    assert dict(live) == {alice: NOW_MS, bob: NOW_MS + 7}
+    again = Accounts(tmp_path / "accounts.db")
+    assert again.revocations == live
+    again.close()
+
+
+def test_a_revocation_of_a_home_that_knew_days_alone_begins_with_its_day(tmp_path: Path) -> None:
+    accounts = Accounts(tmp_path / "accounts.db")
+    accounts.add("alice", NOW_MS)
+    alice = accounts.pseudonym("alice")
+    with accounts.writing() as conn:
+        conn.execute("ALTER TABLE account DROP COLUMN revoked_ms")
+        conn.execute("ALTER TABLE account ADD COLUMN revoked_day INTEGER")
+        conn.execute("UPDATE account SET revoked_day = 20000")
+        conn.execute("DELETE FROM _sqlite_migrations WHERE name = '0006_revoked_ms'")
+    accounts.close()
+    again = Accounts(tmp_path / "accounts.db")
+    assert again.revocations == {alice: 20_000 * DAY_MS}
+    again.close()
+
+
 def test_erasing_forgets_the_person_and_keeps_the_pseudonym(accounts: Accounts, tmp_path: Path) -> None:
     accounts.enrol(accounts.add("alice the great", NOW_MS), PHONE, NOW_MS)
     alice = accounts.pseudonym("alice the great")
-    accounts.erase("alice the great", 20_000)
-    assert accounts.accounts() == [Account(alice, "", 0, 20_000)]
+    accounts.erase("alice the great", 20_000 * DAY_MS)
+    assert accounts.accounts() == [Account(alice, "", 0, 20_000 * DAY_MS)]
     assert accounts.revoked(alice, 20_000)
     with pytest.raises(UsageError):
         accounts.pseudonym("alice the great")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from farcast.node.blocks.store import DiskStore
 from farcast.node.ffmpeg import find_ffmpeg
 from farcast.origin.publish import Published, pin_label, publish
+from farcast.origin.studio import ingest
 from farcast.origin.studio.contentkeys import ContentKeys
 from farcast.origin.studio.film import Film
 from farcast.protocol.errors import UsageError
@@ -92,6 +94,59 @@ def test_a_film_becomes_a_signed_manifest_in_the_store(desk: Desk) -> None:
     ]
     assert done.changed
     assert done.blocks == done.new_blocks == desk.store.held_blocks
+
+
+@pytest.mark.parametrize(
+    ("fails", "without", "left"),
+    [
+        ("tile=", "storyboard", ["poster.jpg"]),
+        ("poster.jpg", "poster", ["storyboard.vtt"]),
+        (".jpg", "poster and storyboard", []),
+    ],
+)
+def test_a_film_whose_poster_or_storyboard_fails_is_published_without_and_says_so(
+    media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str, without: str, left: list[str]
+) -> None:
+    real, clumsy = find_ffmpeg(), tmp_path / "ffmpeg"
+    clumsy.write_text(
+        f"""#!/bin/sh
+        case "$*" in *{fails}*) echo "Unknown encoder 'mjpeg'" >&2; exit 1;; esac
+        exec {real} "$@"
+        """
+    )
+    clumsy.chmod(0o755)
+    store = DiskStore(tmp_path / "home", 64 << 20, CollectorRegistry())
+    desk = Desk(media, tmp_path / "encodes", store)
+    programs = [str(clumsy)]
+
+    def found(program: str) -> str:
+        del program
+        return programs[-1]
+
+    monkeypatch.setattr(ingest, "find_ffmpeg", found)
+    done = desk.publish(FILM)
+    assert [one.path for one in done.manifest.tracks] == left
+    (warning,) = done.warnings
+    assert warning.startswith(f"film.mkv goes without {without}, for ffmpeg could make none (")
+    assert "Unknown encoder 'mjpeg'" in warning
+    assert f"delete {done.folder} and publish again" in warning
+    assert ("thumbnail_tile" in (done.folder / "manifest.mpd").read_text()) == ("storyboard.vtt" in left)
+    assert (done.folder / "storyboard").exists() == ("storyboard.vtt" in left)
+    again = desk.publish(FILM, done.manifest, now_ms=2_000)
+    assert not again.changed
+    assert again.warnings[0].startswith(
+        f"film.mkv goes without {without}, for ffmpeg could make none; to try"
+    )
+    segments = {path.relative_to(done.folder): path.read_bytes() for path in done.folder.rglob("*.m4s")}
+    shutil.rmtree(done.folder)
+    programs.append(real)
+    whole = desk.publish(FILM, done.manifest, now_ms=3_000)
+    assert [one.path for one in whole.manifest.tracks] == ["poster.jpg", "storyboard.vtt"]
+    assert not whole.warnings
+    assert segments == {
+        path.relative_to(whole.folder): path.read_bytes() for path in whole.folder.rglob("*.m4s")
+    }
+    store.close()
 
 
 def test_publishing_again_changes_nothing(desk: Desk) -> None:

@@ -210,7 +210,8 @@ def test_books_of_before_the_wishes_are_read_on(tmp_path: Path) -> None:
     conn.executescript(
         """CREATE TABLE relay (key BLOB PRIMARY KEY, record BLOB NOT NULL, standing TEXT NOT NULL,
            payee TEXT NOT NULL, enrolled_ms INTEGER NOT NULL, created_ms INTEGER NOT NULL) STRICT;
-           CREATE TABLE account (pseudonym BLOB PRIMARY KEY, name TEXT, created_ms INTEGER NOT NULL) STRICT;
+           CREATE TABLE account (pseudonym BLOB PRIMARY KEY, name TEXT, created_ms INTEGER NOT NULL,
+           revoked_day INTEGER) STRICT;
            CREATE TABLE invite (hash BLOB PRIMARY KEY, kind TEXT, used_by BLOB, expires_ms INTEGER) STRICT;
            CREATE TABLE payee (id TEXT PRIMARY KEY, name TEXT, method TEXT, added_ms INTEGER) STRICT;
            CREATE TABLE _sqlite_migrations (id INTEGER PRIMARY KEY, migration_set TEXT, name TEXT,

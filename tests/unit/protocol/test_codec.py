@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from farcast.protocol.codec import MESSAGE_LIMIT_BYTES, Message, decode, encode
+from farcast.protocol.codec import MESSAGE_LIMIT_BYTES, Message, decode, decode_all, encode
 from farcast.protocol.errors import RemoteError
 
 msgpack: Any = importlib.import_module("msgpack")  # it has no type stubs
@@ -150,6 +150,39 @@ def test_a_message_over_its_limit_is_refused_unread() -> None:
     assert caught.value.reason == "too_large"
     with pytest.raises(RemoteError):
         decode(bytes, bytes(MESSAGE_LIMIT_BYTES + 1))
+
+
+def one_by_one(rows: list[bytes]) -> list[Inner] | None:
+    try:
+        return [decode(Inner, row) for row in rows]
+    except RemoteError:
+        return None
+
+
+@given(st.lists(inners, max_size=20))
+def test_rows_are_decoded_as_each_by_itself(rows: list[Inner]) -> None:
+    assert decode_all(Inner, [encode(row) for row in rows]) == rows
+
+
+@given(st.lists(inners, min_size=1, max_size=6), st.data())
+def test_rows_are_refused_where_any_is_that_is_whatever_their_bytes_are_together(
+    rows: list[Inner], draw: st.DataObject
+) -> None:
+    whole = b"".join(encode(row) for row in rows)
+    if draw.draw(st.booleans()):
+        place = draw.draw(st.integers(0, len(whole) - 1))
+        whole = whole[:place] + draw.draw(st.binary(max_size=2)) + whole[place + 1 :]
+    ends = sorted(draw.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    parts = [whole[start:end] for start, end in zip([0, *ends], [*ends, len(whole)], strict=True)]
+    assert decode_all(Inner, parts) == one_by_one(parts)
+
+
+def test_rows_of_which_one_has_a_second_encoding_or_is_too_long_are_refused() -> None:
+    good, long = encode(Inner("a", [5])), b"\x92\xa1a\x91\xcd\x00\x05"
+    assert decode_all(Inner, [good] * 70_000) == [Inner("a", [5])] * 70_000
+    assert msgpack.unpackb(long) == ["a", [5]]
+    assert decode_all(Inner, [good, long]) is None
+    assert decode_all(Inner, [good, good], limit_bytes=len(good) - 1) is None
 
 
 def test_threads_may_decode_a_type_for_the_first_time_side_by_side() -> None:

@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given
 from hypothesis import strategies as st
 from multiformats import multibase
+from nacl import bindings
+from nacl.exceptions import BadSignatureError
 
 from farcast.protocol.codec import Message, encode
 from farcast.protocol.errors import RemoteError
@@ -107,6 +109,29 @@ def test_a_changed_signature_does_not_verify(place: int, mask: int) -> None:
 )
 def test_keys_and_signatures_of_no_use_verify_nothing(key: bytes, sig: bytes) -> None:
     assert not verify_raw(key, b"message", sig)
+
+
+LOW_ORDER = [b"\0" * 32, b"\1" + bytes(31), b"\xec" + b"\xff" * 30 + b"\x7f"]
+ORDER = 2**252 + 27742317777372353535851937790883648493
+
+
+@given(seeds, st.binary(max_size=200), st.data())
+def test_the_verdict_is_libsodiums_whatever_the_key_and_signature(
+    seed: bytes, message: bytes, draw: st.DataObject
+) -> None:
+    box = Identity(seed)
+    sig = box.sign_raw(message)
+    high = sig[:32] + (int.from_bytes(sig[32:], "little") + ORDER).to_bytes(32, "little")
+    point = draw.draw(st.sampled_from([*LOW_ORDER, sig[:32]]))
+    sig = draw.draw(st.sampled_from([sig, high, point + sig[32:], point + bytes(32), bytes(64)]))
+    key = draw.draw(st.sampled_from([box.key, *LOW_ORDER]))
+    try:
+        bindings.crypto_sign_open(sig + message, key)
+    except BadSignatureError:
+        accepted = False
+    else:
+        accepted = True
+    assert verify_raw(key, message, sig) == accepted
 
 
 def test_a_key_of_small_order_would_fool_a_laxer_library() -> None:

@@ -56,3 +56,16 @@ def test_all_claims_together_never_exceed_the_wall_they_cover(
         covered_s += max(start_s + length_s - max(edge, start_s), 0.0)
         edge = max(edge, start_s + length_s)
     assert total_ms <= covered_s * 1000 + 1e-2
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30), st.integers(0, 40)), max_size=60))
+def test_the_latest_free_seconds_are_claimed_and_no_others(claims: list[tuple[int, int, int]]) -> None:
+    wall, taken = Wall(), set[int]()
+    for start_s, length_s, most_s in claims:
+        free = [second for second in range(start_s, start_s + length_s) if second not in taken]
+        latest = free[len(free) - min(most_s, len(free)) :]
+        got_ms = wall.claim(start_s, start_s + length_s, most_s * 1_000)
+        assert got_ms == pytest.approx(len(latest) * 1_000)
+        taken.update(latest)
+    held = {second for begin, end in wall.claimed for second in range(round(begin), round(end))}
+    assert held == taken

@@ -12,10 +12,12 @@ from farcast.protocol.ports import TierName
 from farcast.tests.unit.node.reel import FaultyTier, film
 
 
-async def _keep(home: Path, *, free_bytes: int = 1 << 40) -> Kept:
-    registry, reel = CollectorRegistry(), film(segments=3)
+async def _keep(home: Path, *, free_bytes: int = 1 << 40) -> tuple[Kept, int]:
+    """Keep a film; returns how that ended, and how many different blocks were asked for."""
+    registry, reel = CollectorRegistry(), film()
     store = DiskStore(home, 100_000_000, registry, free_bytes=lambda _: free_bytes)
-    fetcher = Fetcher(store, [FaultyTier(TierName.CDN, reel.blocks, delay_s=0)], registry)
+    cdn = FaultyTier(TierName.CDN, reel.blocks, delay_s=0)
+    fetcher = Fetcher(store, [cdn], registry)
     keeper = Keeper(store, reel.library(store), fetcher)
     try:
         async with asyncio.timeout(20):
@@ -23,7 +25,7 @@ async def _keep(home: Path, *, free_bytes: int = 1 << 40) -> Kept:
             while found.held_blocks < found.blocks and not found.error:
                 await asyncio.sleep(0.01)
                 found = await keeper.progress("film")
-        return found
+        return found, len(set(cdn.asked))
     finally:
         await keeper.close()
         await fetcher.close()
@@ -31,11 +33,15 @@ async def _keep(home: Path, *, free_bytes: int = 1 << 40) -> Kept:
 
 
 async def test_a_kept_title_is_held_whole(tmp_path: Path) -> None:
-    found = await _keep(tmp_path)
+    found, asked = await _keep(tmp_path)
     assert (found.held_blocks, found.error) == (found.blocks, "")
+    assert asked >= found.blocks
 
 
-async def test_a_full_disk_ends_the_keeping_with_a_sentence(tmp_path: Path) -> None:
-    found = await _keep(tmp_path, free_bytes=1_000)
+async def test_a_full_disk_ends_the_keeping_with_a_sentence_and_nothing_more_is_fetched(
+    tmp_path: Path,
+) -> None:
+    found, asked = await _keep(tmp_path, free_bytes=1_000)
     assert found.held_blocks < found.blocks
     assert "free some disk" in found.error
+    assert asked < found.blocks / 2, "what would not stay"

@@ -222,6 +222,19 @@ async def test_a_revoked_account_stops_at_the_next_check_and_stays_stopped_offli
         assert (await r.get("v0/seg-00000.m4s"))[0] == 200
 
 
+async def test_without_tickets_a_revoked_account_is_told_so_at_once_though_nobody_can_be_asked(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as r:
+        assert (await r.get("v0/seg-00000.m4s"))[0] == 200
+        r.answer = UnreachableError("nobody answers")
+        r.wallet.end(r.now_ms // DAY_MS)
+        r.standing = r.standing._replace(revoked=r.wallet.ended)
+        told = "film does not play: this account has been revoked; ask the origin why"
+        assert await r.refused() == (403, "revoked", told)
+        assert await r.refused("v0/seg-00000.m4s") == (403, "revoked", told), "nor what was opened before"
+
+
 async def test_a_key_that_was_never_here_is_asked_for_again_when_somebody_answers(tmp_path: Path) -> None:
     async with rig(tmp_path) as r:
         r.answer = UnreachableError("the origin does not answer")

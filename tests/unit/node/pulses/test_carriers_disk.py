@@ -6,12 +6,9 @@ same in two days of one viewer, but what is the same in everybody's pulses.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -28,6 +25,7 @@ from farcast.protocol.pulse import ACTIVE, RETURN, START, SWITCH, Pulse, Served,
 from farcast.protocol.ticket import DAY_MS, Holder, TicketGrant
 from farcast.protocol.viewing import PulseDue
 from farcast.tests.unit.node.pulses.country import Country, Node, Post
+from farcast.tests.unit.node.pulses.disks import disk_of, rows_of, shared, values, windows
 from farcast.tests.unit.origin.mint import FIRST_DAY, OFFICE, RELAY, TICKET, open_intake
 
 DAY = FIRST_DAY + 2
@@ -38,8 +36,6 @@ ACCOUNTS = {"ann": sha256(b"account of ann").digest()[:16], "bob": sha256(b"acco
 SOURCES = [Served(tier, RELAY.key[:16] if tier == 2 else b"", 1_000 * tier) for tier in (1, 2, 3, 4)]
 ORIGINS_OWN = encode(BEACON.number)
 """What may come twice: the beacon's number, which the origin gave everybody."""
-SAME = 8
-"""Bytes: so many alike are no accident."""
 
 
 class Secrets(NamedTuple):
@@ -86,41 +82,12 @@ async def watch(country: Country, node: Node, account: bytes) -> Secrets:
     return Secrets(device, sessions, keys)
 
 
-def disk_of(box: Post) -> bytes:
-    """Return every byte of a box's disk, deleted pages and logs included."""
-    return b"\0".join(path.read_bytes() for path in sorted(box.folder.rglob("*")) if path.is_file())
-
-
-def rows_of(box: Post) -> list[tuple[Any, ...]]:
-    """Return every row of every table of a box's databases."""
-    found: list[tuple[Any, ...]] = []
-    for path in box.folder.rglob("*.db"):
-        with closing(sqlite3.connect(path)) as conn:
-            tables = conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-            for (table,) in tables:
-                found += conn.execute(f'SELECT * FROM "{table}"').fetchall()  # noqa: S608 - its own names
-    return found
-
-
-def windows(parts: Iterable[bytes]) -> set[bytes]:
-    """Return every run of eight bytes in ``parts`` that holds nothing of the origin's own."""
-    pieces = (piece for part in parts for piece in part.split(ORIGINS_OWN))
-    return {piece[at : at + SAME] for piece in pieces for at in range(len(piece) - SAME + 1)}
-
-
 def by_ticket(box: Post) -> dict[bytes, list[bytes]]:
     """Return the pulses and the ticket of each ticket as they lie on a box's disk."""
     found: dict[bytes, list[bytes]] = {}
     for item in box.spool.pending(999):
         found.setdefault(item.tid, [item.ticket]).append(item.pulse)
     return found
-
-
-def values(part: bytes) -> set[bytes]:
-    """Return the fields of eight bytes or more of an envelope, with no structure around them."""
-    whole = msgspec.msgpack.decode(part)
-    fields: list[Any] = [*msgspec.msgpack.decode(whole[0]), whole[1]]
-    return {field for field in fields if isinstance(field, bytes) and len(field) >= SAME}
 
 
 async def test_a_carriers_whole_disk_tells_neither_content_nor_account_nor_links_two_days(
@@ -148,7 +115,7 @@ async def test_a_carriers_whole_disk_tells_neither_content_nor_account_nor_links
         "seeds": [sha256(f"{name} {at}".encode()).digest() for name in told for at in range(2)],
     }
     for box in (cleo, north, south):
-        disk = disk_of(box)
+        disk = disk_of(box.folder)
         assert len(disk) > 124 * 330 or box is south
         for what, needles in secrets.items():
             assert not [needle for needle in needles if needle in disk], (box.name, what)
@@ -164,20 +131,18 @@ async def test_a_carriers_whole_disk_tells_neither_content_nor_account_nor_links
         days: dict[str, list[bytes]] = {name: [tid for tid in lying if whose[tid] == name] for name in told}
         for name, (first, second) in days.items():
             [other] = [one for one in days if one != name]
-            everybodys = windows(part for tid in days[other] for part in lying[tid])
-            alike = windows(lying[first]) & windows(lying[second])
-            assert alike - everybodys == set(), "only the frame of a message, and times, are everybody's"
+            everybodys = windows((part for tid in days[other] for part in lying[tid]), ORIGINS_OWN)
+            alike_bytes = windows(lying[first], ORIGINS_OWN) & windows(lying[second], ORIGINS_OWN)
+            assert alike_bytes - everybodys == set(), (
+                "only the frame of a message, and times, are everybody's"
+            )
             assert {v for part in lying[first] for v in values(part)}.isdisjoint(
                 v for part in lying[second] for v in values(part)
             ), "no field of eight bytes or more comes twice"
-        rows = rows_of(box)
+        rows = rows_of(box.folder)
         for first, second in days.values():
-            mine = [{v for v in row if isinstance(v, bytes | str) and len(v) >= SAME} for row in rows]
-            one, two = ([found for found in mine if tid in found] for tid in (first, second))
-            assert one
-            assert two
-            shared = set[bytes | str]().union(*one) & set[bytes | str]().union(*two)
-            assert shared <= {north.identity.peer_id}, "but the name of the relay that promised"
+            alike = shared(rows, first, second)
+            assert alike <= {north.identity.peer_id}, "but the name of the relay that promised"
     country.close()
 
 

@@ -47,10 +47,10 @@ SERVED = [Served(2, b"\x02" * 16, 150)]
 class Rig:
     """A heartbeat over a real wallet and spool, with a clock the test sets."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, days_ahead: int = 14) -> None:
         self.registry = CollectorRegistry()
         self.spool = DiskSpool(home / "spool.db", self.registry)
-        self.wallet = Wallet(home / "wallet.db")
+        self.wallet = Wallet(home / "wallet.db", days_ahead=days_ahead)
         self.now_ms = NOON_MS
         self.asked: list[list[int]] = []
         self.heartbeat = Heartbeat(
@@ -285,6 +285,45 @@ async def test_a_missing_ticket_is_asked_for_at_once_but_not_without_pause(tmp_p
     assert len(rig.asked) == 2
     rig.now_ms += 30_000
     assert await rig.renew() == 15
+    rig.close()
+
+
+async def test_a_revoked_box_signs_no_more_knows_so_after_a_restart_and_may_be_let_in_again(
+    tmp_path: Path,
+) -> None:
+    rig = Rig(tmp_path)
+    await rig.renew()
+    assert await rig.beat(0, START)
+    (item,) = rig.spool.pending(9)
+    assert not rig.wallet.end_from(b"\0" * 16), "another's ticket is none of ours"
+    assert not rig.wallet.ended
+    assert rig.wallet.end_from(item.tid)
+    assert not rig.wallet.end_from(item.tid), "once is enough"
+    assert not await rig.beat(60_000)
+    assert rig.heartbeat.counts["no_ticket"] == 1
+    assert rig.wallet.credential(rig.now_ms) is None
+    assert item.tid in rig.wallet.ticket_keys(), "what was sent stays readable"
+    rig.close()
+    again = Rig(tmp_path)
+    assert again.wallet.ended
+    assert again.wallet.holding(TODAY).days == ()
+    assert [one.seq for one in again.spool.pending(9)] == [1], "what was watched before goes its way"
+    assert await again.renew() == 14, "a fresh enrolment brings tickets again, from tomorrow on"
+    assert not again.wallet.ended
+    again.now_ms += DAY_MS
+    assert await again.beat(0, START)
+    assert await again.renew() == 1
+    again.close()
+
+
+async def test_a_box_whose_every_day_is_used_up_asks_for_nothing(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, days_ahead=0)
+    await rig.renew()
+    assert await rig.beat(0, START)
+    rig.wallet.end(TODAY)
+    rig.now_ms += 60_000
+    assert await rig.renew() == 0
+    assert rig.asked == [[TODAY]]
     rig.close()
 
 

@@ -60,7 +60,7 @@ def test_a_pulse_is_told_as_it_was_sealed(box: Box) -> None:
     assert told == {
         "at_ms": NOON_MS, "title": "film", "viewed_ms": 60_000, "position_ms": 61_000,
         "served": [{"tier": "relay", "kbytes": 512}], "state": "waiting", "way": "", "left_ms": None,
-        "acked_ms": None, "reason": "",
+        "acked_ms": None, "reason": "", "judged_ms": None, "not_counted": [],
     }  # fmt: skip
     (unlisted,) = box.history.read(NOON_MS + 5, {})
     assert (unlisted["title"], unlisted["position_ms"]) == ("", 61_000)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from farcast.node.pulses import carriage
 from farcast.node.pulses import spool as module
 from farcast.node.pulses.proofs import KEPT_MS
-from farcast.node.pulses.sentbook import ACKED_KEPT_MS, WAITING_KEPT_MS
+from farcast.node.pulses.sentbook import ACKED_KEPT_MS, JUDGED_KEPT_MS, WAITING_KEPT_MS
 from farcast.node.pulses.spool import KEEP_MS, TID_PULSES, DiskSpool, Waiting
 from farcast.protocol.batch import Ack, Batch, Reject, TidAck, batch_hash, pulses_root, seal_batch
 from farcast.protocol.digest import held
@@ -174,7 +174,9 @@ def test_own_pulses_can_be_read_with_what_became_of_them_for_a_day(spool: DiskSp
     assert [one.pulse for one in spool.sent(0, 2)] == [pulses[3].pulse, pulses[2].pulse]
     assert [one.seq for one in spool.sent(DAWN_MS + 170_000, 10)] == [4]
     spool.expire(DAWN_MS + ACKED_KEPT_MS + 170_000)
-    assert [one.seq for one in spool.sent(0, 10)] == [4], "what waits stays"
+    assert [one.seq for one in spool.sent(0, 10)] == [4, 2, 1], "what waits stays, for an ack or a verdict"
+    spool.expire(DAWN_MS + JUDGED_KEPT_MS + 170_000)
+    assert [one.seq for one in spool.sent(0, 10)] == [4]
     spool.expire(DAWN_MS + WAITING_KEPT_MS + 200_000)
     assert spool.sent(0, 10) == []
     assert spool.waiting(own=True).count == 1, "the note goes, the pulse itself never"
@@ -187,8 +189,9 @@ def test_own_pulses_of_before_the_book_was_kept_are_in_it(tmp_path: Path) -> Non
     with closing(sqlite3.connect(tmp_path / "spool.db")) as conn:
         conn.executescript(
             "DROP TABLE sent; DROP TABLE promised; DROP TABLE proof; DROP TABLE proof_envelope;"
-            "DROP TABLE carried; CREATE TABLE beacon (number INTEGER PRIMARY KEY, data BLOB) STRICT;"
-            "DELETE FROM _sqlite_migrations WHERE name IN ('0003_sent', '0004_carried')"
+            "DROP TABLE carried; DROP TABLE seal;"
+            "CREATE TABLE beacon (number INTEGER PRIMARY KEY, data BLOB) STRICT;"
+            "DELETE FROM _sqlite_migrations WHERE name IN ('0003_sent', '0004_carried', '0005_seals')"
         )
     spool, _ = open_spool(tmp_path)
     assert [one.seq for one in spool.sent(0, 10)] == [2, 1]

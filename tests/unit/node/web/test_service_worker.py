@@ -1,8 +1,7 @@
-"""The web player's Service Worker: over servers that fail in every way, and for what it may weigh."""
+"""The web player's Service Worker: over servers that fail in every way."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import subprocess
@@ -23,7 +22,6 @@ from farcast.protocol.unixfs import Entry, FileWriter, folder
 HERE = Path(web.__file__).parent
 SCRIPTS = ("sw.js", "account.js", "pulse.js")
 WORKER = Path(__file__).with_name("worker.mjs")
-BUDGET_BYTES = 3 << 10
 PUBLISHER = Identity(b"p" * 32)
 MIB = 1 << 20
 
@@ -32,16 +30,6 @@ Need = Callable[..., str]
 
 def sent(name: str) -> bytes:
     return web.lean((HERE / name).read_text()).encode()
-
-
-def weight(*names: str) -> int:
-    """Return what scripts weigh on the way, each compressed by itself as it is sent."""
-    return sum(len(gzip.compress(sent(name), 9)) for name in names)
-
-
-def test_the_worker_and_the_page_with_its_pulse_snippet_stay_below_three_kilobytes() -> None:
-    assert weight("sw.js") < BUDGET_BYTES
-    assert weight("player.js", "pulse.js") < BUDGET_BYTES
 
 
 def test_what_is_sent_has_no_comment_and_loses_no_code() -> None:

@@ -22,6 +22,7 @@ from farcast.protocol.errors import RefusedError
 from farcast.protocol.keyring import Keyring
 from farcast.protocol.manifest import Manifest, Payee, Window
 
+BUDGET_BYTES = 3 << 10
 NOW_MS = 1_800_000_000_000
 CID = Cid.of(RAW, b"manifest")
 KEY = [b"k" * 32]
@@ -148,6 +149,19 @@ async def test_a_browser_that_has_an_asset_is_not_sent_it_again() -> None:
     assert packed.headers["etag"] != first.headers["etag"]
     assert isinstance(packed.body, bytes)
     assert gzip.decompress(packed.body).decode() == text(first)
+
+
+async def test_scripts_are_sent_within_their_budgets() -> None:
+    """Checking, and steering with the pulse snippet, in 3 KB each; an account's keys and tickets besides."""
+
+    async def weight(*names: str) -> int:
+        answers = [await get(player(), f"/web/{name}", **{"accept-encoding": "gzip"}) for name in names]
+        assert all(answer.headers["content-encoding"] == "gzip" for answer in answers)
+        return sum(len(answer.body) for answer in answers if isinstance(answer.body, bytes))
+
+    assert await weight("sw.js") < BUDGET_BYTES
+    assert await weight("player.js", "pulse.js") < BUDGET_BYTES
+    assert await weight("sw.js", "pulse.js", "account.js") < 2 * BUDGET_BYTES, "an enrolled browser's worker"
 
 
 async def test_a_relay_sends_who_wants_a_sealed_title_to_the_publishers_site() -> None:

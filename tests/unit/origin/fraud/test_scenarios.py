@@ -11,7 +11,7 @@ THREATS = {
     "two-relays", "key-theft", "origin-cheats", "relay-drops", "signature-corners",
 }  # fmt: skip
 SEAMS = {
-    "cap-splitting", "session-seam", "gap-seam", "day-boundary", "late-replay", "equivocation",
+    "cap-splitting", "no-pause", "session-seam", "gap-seam", "day-boundary", "late-replay", "equivocation",
     "delayed-pulses", "click-farm", "bribery", "kbytes-inflation",
 }  # fmt: skip
 

@@ -157,13 +157,32 @@ def test_the_running_sum_bounds_what_a_pulse_may_claim() -> None:
     assert (counted(facts), cuts(credit(facts, RULES))) == (10_000, {"sum": 50_000})
 
 
-def test_six_hours_are_a_session_and_a_switch_or_return_begins_another() -> None:
-    assert counted(evening(400)) == 6 * HOUR_MS
+@pytest.mark.parametrize("state", [START, RETURN, SWITCH])
+def test_no_button_begins_another_session_while_the_title_plays_on(state: int) -> None:
     facts = evening(400)
-    facts[200] = facts[200]._replace(state=SWITCH)
-    assert counted(facts) == 400 * MINUTE
-    facts[200] = facts[200]._replace(state=RETURN)
-    assert counted(facts) == 400 * MINUTE
+    assert counted(facts) == 6 * HOUR_MS
+    for pressed in (200, 362, 399):
+        facts[pressed] = facts[pressed]._replace(state=state)
+    found = credit(facts, RULES)
+    assert (sum(item.ms for item in found), cuts(found)) == (6 * HOUR_MS, {"session_cap": 40 * MINUTE})
+    # months that were settled by the rules of before are settled by them again
+    first = facts[:300]
+    assert counted([*first, *facts[300:]], Rules(v=2)) == 400 * MINUTE
+
+
+@pytest.mark.parametrize(("break_ms", "capped_min"), [(300_000, 40), (300_001, 0)])
+def test_a_session_of_a_title_begins_after_a_break_whatever_else_plays_meanwhile(
+    break_ms: int, capped_min: int
+) -> None:
+    film = evening(200)
+    meanwhile = [
+        fact(201 + n, film[-1].at_ms % DAY_MS + n * MINUTE, cum_ms=(200 + n) * MINUTE, manifest=b"other")
+        for n in range(1, 5)
+    ]
+    back_ms, seq = film[-1].at_ms % DAY_MS + break_ms, 206
+    again = [fact(seq, back_ms, 0, cum_ms=204 * MINUTE, state=RETURN)]
+    again += [fact(seq + n, back_ms + n * MINUTE, cum_ms=(204 + n) * MINUTE) for n in range(1, 201)]
+    assert cuts(credit([*film, *meanwhile, *again], RULES)).get("session_cap", 0) == capped_min * MINUTE
 
 
 def test_sixteen_hours_are_a_day_over_all_devices_and_the_latest_are_cut() -> None:

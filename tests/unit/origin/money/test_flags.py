@@ -17,13 +17,13 @@ TITLES = [SHELF.add("one", {"ann": 10_000}), SHELF.add("two", {"ann": 5_000, "bo
 RULES = Rules(median_accounts=3)
 
 
-def days(hours: dict[int, list[int]]) -> dict[tuple[bytes, int], Sum]:
-    return {
-        (account(number), FIRST_DAY + day): Sum(h * HOUR_MS, h)
-        for number, row in hours.items()
-        for day, h in enumerate(row)
-        if h
-    }
+def days(hours: dict[int, list[int]]) -> dict[int, dict[bytes, Sum]]:
+    found: dict[int, dict[bytes, Sum]] = {}
+    for number, row in hours.items():
+        for day, h in enumerate(row):
+            if h:
+                found.setdefault(FIRST_DAY + day, {})[account(number)] = Sum(h * HOUR_MS, h)
+    return found
 
 
 def test_the_median_rule_says_what_it_saw() -> None:
@@ -78,10 +78,11 @@ def test_flags_agree_with_the_rules_in_plain_words(
 
 def run(hours: dict[int, list[int]], rules: Rules, paid: dict[int, int], kbytes: int = 0) -> Outcome:
     sums = days(hours)
-    ms: dict[tuple[bytes, str, bytes], int] = {}
-    for (who, _), sum_ in sums.items():
-        key = (TITLES[who[-1] % 2], MONTH, who)
-        ms[key] = ms.get(key, 0) + sum_.ms
+    ms: dict[tuple[bytes, str], dict[bytes, int]] = {}
+    for accounts in sums.values():
+        for who, sum_ in accounts.items():
+            watched = ms.setdefault((TITLES[who[-1] % 2], MONTH), {})
+            watched[who] = watched.get(who, 0) + sum_.ms
     served, over = bounded({(RELAY.key[:16], FIRST_DAY): kbytes} if kbytes else {}, rules)
     viewing = Viewing(ms, sums, {}, {}, served, {}, {}, over)
     contributions = {account(number): cents for number, cents in paid.items()}

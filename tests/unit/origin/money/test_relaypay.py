@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from farcast.node.verify import verify
 from farcast.origin.accounts import Accounts
+from farcast.origin.money import backpay
 from farcast.origin.money.closing import Closing
+from farcast.origin.money.database import Place
 from farcast.origin.money.ledger import Ledger
+from farcast.origin.money.transaction import Posting
 from farcast.origin.roster import Roster
 from farcast.protocol.directory import Endpoint, RelayRecord
 from farcast.protocol.errors import RefusedError, RemoteError
@@ -47,15 +51,15 @@ def record(relay: Identity, payee: str, at_ms: int) -> bytes:
 
 
 class House:
-    """An origin whose relay was enrolled with a payee."""
+    """An origin whose relay was enrolled with a payee, or with none."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: Place | None = None, payee: str = "carla") -> None:
         self.folder = folder
         self.accounts = Accounts(folder / "accounts.db")
         self.roster = Roster(self.accounts, Identity(b"\1" * 32))
-        self.roster.enrol(self.accounts.invite("relay", FIRST_MS), record(RELAY, "carla", FIRST_MS), RELAY.key, FIRST_MS)  # fmt: skip # noqa: E501
+        self.roster.enrol(self.accounts.invite("relay", FIRST_MS), record(RELAY, payee, FIRST_MS), RELAY.key, FIRST_MS)  # fmt: skip # noqa: E501
         self.intake = open_intake(folder)
-        self.ledger = Ledger(folder / "ledger.db")
+        self.ledger = Ledger(place or folder / "ledger.db")
         self.ledger.book_revenue(50_000, FIRST_MS, b"1")
         self.books = Closing(
             folder / "intake", self.ledger, folder / "reports", OFFICE, SETTLEMENT, SHELF.manifests.get,
@@ -155,3 +159,74 @@ def test_no_account_pays_a_relay_for_more_of_a_title_than_there_is(house: House)
     house.intake.post(post([viewer], pulses), NOW_MS)
     [line] = house.books.settle(MONTH, now_ms=CLOSE_MS).outcome.statement.relays
     assert (line.kbytes, line.cents) == (2_000_000, 4)
+
+
+@pytest.fixture
+def nameless(tmp_path: Path, place: Place) -> Iterator[House]:
+    """Yield an origin whose relay named no payee, with a month settled and a key rotated since."""
+    house = House(tmp_path, place, payee="")
+    house.serve(1, RELAY, 3_000_000)
+    house.books.settle(MONTH, now_ms=CLOSE_MS)
+    house.roster.rotate(seal_rotation(RELAY.key, RELAY, NEW, NOW_MS), NEW.key, NOW_MS)
+    yield house
+    house.close()
+
+
+def test_what_stood_for_a_relay_moves_once_to_the_payee_its_new_key_names(
+    nameless: House, place: Place
+) -> None:
+    ledger, roster = nameless.ledger, nameless.roster
+    stands = f"relay:{RELAY.peer_id}"
+    assert ledger.balances("relay:") == {stands: -6}
+    assert backpay.move(ledger, roster.payees, CLOSE_MS + 1) == {}, "nobody is named yet"
+    roster.enrol("", record(NEW, "dora", NOW_MS), NEW.key, NOW_MS)
+    before = ledger.head()[0]
+    assert backpay.move(ledger, roster.payees, CLOSE_MS + 2) == {"dora": 6}
+    assert backpay.move(ledger, roster.payees, CLOSE_MS + 3) == {}
+    other = Ledger(place)  # another process over the same books
+    assert backpay.move(other, roster.payees, CLOSE_MS + 4) == {}
+    other.close()
+    assert ledger.head()[0] == before + 1
+    assert ledger.balances("relay:") == {stands: 0}
+    assert ledger.balances("payable:dora") == {"payable:dora": -6}
+    (entry,) = ledger.entries("payable:dora")
+    assert (entry.kind, entry.memo) == ("relay_payee", f"{stands} names dora")
+    assert ledger.verify_chain() == before + 1
+    assert nameless.books.settle(MONTH, now_ms=CLOSE_MS).posted is False, "the month stands as it was"
+    assert verify(nameless.books.report(MONTH), [SETTLEMENT.key]).ok
+
+
+def test_what_stands_again_after_a_payee_was_taken_back_moves_again(nameless: House) -> None:
+    ledger, roster = nameless.ledger, nameless.roster
+    roster.enrol("", record(NEW, "dora", NOW_MS), NEW.key, NOW_MS)
+    backpay.move(ledger, roster.payees, CLOSE_MS + 1)
+    with ledger.transaction() as tx:  # a month in which it names nobody
+        lines = [Posting(f"relay:{RELAY.peer_id}", -6), Posting("pool:costs", 6)]
+        tx.post("relay", b"2026-12", CLOSE_MS + 2, lines, "")
+    roster.enrol("", record(NEW, "emil", NOW_MS + 1), NEW.key, NOW_MS + 1)
+    assert backpay.move(ledger, roster.payees, CLOSE_MS + 3) == {"emil": 6}
+    assert (ledger.balances("payable:dora"), ledger.balances("payable:emil")) == (
+        {"payable:dora": -6},
+        {"payable:emil": -6},
+    )
+    assert ledger.trial_balance() == 0
+
+
+def test_eight_at_once_move_it_once(nameless: House, place: Place) -> None:
+    nameless.roster.enrol("", record(NEW, "dora", NOW_MS), NEW.key, NOW_MS)
+    ledgers = [Ledger(place) for _ in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        jobs = [threads.submit(backpay.move, one, nameless.roster.payees, CLOSE_MS + 1) for one in ledgers]
+        found = [job.result() for job in jobs]
+    for one in ledgers:
+        one.close()
+    assert sorted(found, key=len) == [{}] * 7 + [{"dora": 6}]
+    assert nameless.ledger.balances("payable:dora") == {"payable:dora": -6}
+
+
+def test_a_relay_that_was_refused_moves_nothing(nameless: House) -> None:
+    nameless.roster.enrol("", record(NEW, "dora", NOW_MS), NEW.key, NOW_MS)
+    nameless.roster.judge(peer_id(RELAY.key), "refused")
+    assert backpay.move(nameless.ledger, nameless.roster.payees, CLOSE_MS + 1) == {}
+    nameless.roster.judge(peer_id(RELAY.key), "approved")
+    assert backpay.move(nameless.ledger, nameless.roster.payees, CLOSE_MS + 2) == {"dora": 6}

@@ -264,3 +264,13 @@ def test_lines_are_sorted_by_platform_payee_and_month() -> None:
     assert keys == sorted(keys)
     assert {key[0] for key in keys} == {A, B}
     assert all(isinstance(x, Line) for x in found.lines)
+
+
+def test_what_the_cap_cuts_is_kept_apart_and_joins_no_later_pool() -> None:
+    contributions = {account(1): 100, account(2): 900}
+    credits_ = [viewed(1, 900_000, SOLO), viewed(2, 100_000, ELSEWHERE)]
+    s = run(credits_, books(1_000, 0, contributions, brought=3)).statement
+    assert s.pool_cents == s.paid_cents + s.held_cents + s.carried_cents
+    assert (s.capped_cents, s.carried_cents, s.forward_cents) == (573, 573, 0)
+    before = run(credits_, books(1_000, 0, contributions, brought=3), Rules(v=2)).statement
+    assert (before.carried_cents, before.forward_cents) == (573, 573)

@@ -61,13 +61,13 @@ def test_a_checkpoint_that_is_not_whole_is_not_used(
     path = tmp_path / "intake" / "checkpoint"
     data = bytearray(path.read_bytes())
     if harm == "version":
-        monkeypatch.setattr("farcast.origin.pulses.checkpoint.VERSION", 2)
+        monkeypatch.setattr("farcast.origin.pulses.checkpoint.VERSION", 99)
     elif harm == "cut":
         path.write_bytes(data[:-1])
     else:
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
-    assert replayed(tmp_path, monkeypatch) == 2
+    assert replayed(tmp_path, monkeypatch) == 3, "two posts, and the seal between them"
 
 
 def test_a_segment_file_that_changed_since_is_read_and_checked_again(
@@ -76,15 +76,15 @@ def test_a_segment_file_that_changed_since_is_read_and_checked_again(
     filled(tmp_path)
     paths = sorted((tmp_path / "intake" / "seg").glob("*.seg"))
     os.utime(paths[0], ns=(1, 1))
-    assert replayed(tmp_path, monkeypatch) == 2
+    assert replayed(tmp_path, monkeypatch) == 3, "two posts, and the seal between them"
     for path in paths:
         data = bytearray(path.read_bytes())
-        data[100] ^= 1
+        data[60] ^= 1
         path.write_bytes(data)
         with pytest.raises(LocalError, match=f"{path.name} is damaged at byte 0") as caught:
             open_intake(tmp_path)
         assert caught.value.reason == "damaged"
-        data[100] ^= 1
+        data[60] ^= 1
         path.write_bytes(data)
 
 

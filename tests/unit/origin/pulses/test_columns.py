@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from farcast.origin.pulses.columns import Columns
-from farcast.origin.pulses.intake import Intake
+from farcast.origin.pulses.intake import SEAL_EVERY_MS, Intake
 from farcast.origin.pulses.part import Part
 from farcast.origin.pulses.rows import MAX_NEW_RELAYS, Names, bucket_of
 from farcast.protocol.errors import LocalError
@@ -26,12 +26,12 @@ def columns(folder: Path) -> Columns:
 def evening(intake: Intake, number: int, at_ms: int) -> None:
     """Post three pulses of an account of their own."""
     viewer = Viewer(number)
+    intake._seal_due = at_ms // SEAL_EVERY_MS  # seals would be entries between these
     intake.post(post([viewer], viewer.watch(FILM, 2)), at_ms)
 
 
 def hours(folder: Path, *numbers: int) -> Intake:
     intake = open_intake(folder)
-    intake._seal_at_ms = 1 << 60  # seals would be entries between these
     for number in numbers:
         evening(intake, number, (FIRST_DAY + 3) * DAY_MS + number * HOUR_MS)
     return intake

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from farcast.origin.pulses.admission import Verify
 from farcast.origin.pulses.intake import Intake
 from farcast.origin.pulses.segments import Place, SegmentLog
 from farcast.protocol.batch import Reject, SealRecord, TidAck, batch_hash, covers
@@ -245,21 +246,34 @@ def test_any_bytes_posted_raise_a_remote_error(tmp_path_factory: pytest.TempPath
     intake.close()
 
 
-def test_nothing_is_acked_that_the_disk_did_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    intake = open_intake(tmp_path)
+@pytest.mark.parametrize("verify", ["eager", "chained"])
+def test_nothing_is_acked_that_the_disk_did_not_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: Verify
+) -> None:
+    intake = open_intake(tmp_path, verify=verify)
     viewer = Viewer(1)
-    body = post([viewer], viewer.watch(FILM, 2))
+    pulses = viewer.watch(FILM, 4)
 
     def full(_fd: int, _data: object) -> int:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr("os.write", full)
-        with pytest.raises(StoreFullError):
-            intake.post(body, NOON)
-    assert intake.counts().accepted == 0
-    assert intake.acks_for([viewer.tid], NOON) == []
-    assert ack_of(intake.post(body, NOON), viewer).upto == 3
+    parts = [pulses[:2], pulses[2:]]
+    batches = [batch(RELAY, [viewer], part, [NOON] * len(part), at) for at, part in enumerate(parts, 1)]
+    for number, data in enumerate(batches):
+        acks = intake.acks_for([viewer.tid], NOON)
+        assert len(acks) == number
+        with monkeypatch.context() as patch:
+            patch.setattr("os.write", full)
+            with pytest.raises(StoreFullError):
+                intake.batch(data, NOON)
+        assert intake.counts().accepted == 2 * number
+        assert [read(ack).tids for ack in intake.acks_for([viewer.tid], NOON)] == [
+            read(ack).tids for ack in acks
+        ]
+        intake.batch(data, NOON)
+    assert ack_of(intake.batch(batches[1], NOON), viewer).upto == 5
+    intake.prove(NOON)
+    assert (intake.counts().accepted, intake.counts().rejected) == (5, {})
 
 
 def test_a_torn_frame_is_cut_counted_and_taken_again(tmp_path: Path) -> None:
