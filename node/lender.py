@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from ..protocol.errors import RefusedError, RemoteError
 from ..protocol.symbols import ASK_LIMIT_BYTES, PATH
@@ -15,10 +16,11 @@ RETRY_S = 2
 
 
 class Lender:
-    """Answers ``POST /v1/symbols`` on the public listener, which serves this box's own networks only."""
+    """Answers ``POST /v1/symbols`` on this box's own links, as ``on_link`` knows them; never to the WAN."""
 
-    def __init__(self, antenna: Antenna) -> None:
+    def __init__(self, antenna: Antenna, on_link: Callable[[str], bool]) -> None:
         self._antenna = antenna
+        self._on_link = on_link
         self._busy = 0
 
     def add_to(self, router: Router) -> None:
@@ -27,6 +29,8 @@ class Lender:
 
     async def lend(self, exchange: Exchange) -> Answer:
         """Answer with FEC ids and symbols one after the other; 404 where there is none of them."""
+        if not self._on_link(exchange.peer):
+            raise RefusedError("symbols are for neighbours on this link", status=403, reason="off_link")
         ask = await exchange.read(ASK_LIMIT_BYTES)
         if self._busy >= AT_ONCE:
             message = "others are being given symbols"

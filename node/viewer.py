@@ -336,7 +336,7 @@ class Viewer:
         self.reception.add_to(box.public)
         self.seals.add_to(box.public)
         if self.antenna is not None:
-            Lender(self.antenna).add_to(box.public)
+            Lender(self.antenna, box.links.on_link).add_to(box.public)
         local = box.local
         self.television.add_to(local)
         self.gateway.add_to(local)

@@ -57,15 +57,26 @@ class Ids:
 class Collection:
     """The symbols of one generation from one sender; ``vouched`` where a catalog key signed it."""
 
-    def __init__(self, sender: str, envelope: bytes, *, vouched: bool) -> None:
+    def __init__(
+        self, sender: str, envelope: bytes, descriptor: GenerationDescriptor, *, vouched: bool
+    ) -> None:
         self.sender = sender
         self.envelope = envelope
+        self.descriptor = descriptor
         self.vouched = vouched
         self.ids = Ids()
 
+    @property
+    def stored_bytes(self) -> int:
+        """What they take."""
+        return self.ids.count * (FEC_ID_BYTES + self.descriptor.symbol_bytes)
+
 
 class Group:
-    """One generation from all its senders; ``heard_at`` is when the last packet of it came."""
+    """One generation from all its senders; ``heard_at`` is when the last packet of it came.
+
+    Where ``is_split`` each sender's symbols stand alone; else ``descriptor`` is that of all of them.
+    """
 
     def __init__(self, descriptor: GenerationDescriptor) -> None:
         self.descriptor = descriptor
@@ -75,14 +86,9 @@ class Group:
         self.heard_at = 0.0
 
     @property
-    def symbols(self) -> int:
-        """How many are here, each sender's counted."""
-        return sum(part.ids.count for part in self.parts.values())
-
-    @property
     def stored_bytes(self) -> int:
-        """What they take."""
-        return self.symbols * (FEC_ID_BYTES + self.descriptor.symbol_bytes)
+        """What the symbols of all senders take."""
+        return sum(part.stored_bytes for part in self.parts.values())
 
     @property
     def is_vouched(self) -> bool:
@@ -91,12 +97,17 @@ class Group:
 
     def due(self, part: Collection) -> list[Collection]:
         """Return whose symbols to decode now that ``part`` has grown: one sender's, or everybody's."""
-        least = self.descriptor.symbols
-        if part.ids.count - least in ATTEMPTS:
+        if part.ids.count - part.descriptor.symbols in ATTEMPTS:
             return [part]
-        if len(self.parts) > 1 and not self.is_split and self.ids.count - least in ATTEMPTS:
+        together = self.ids.count - self.descriptor.symbols
+        if len(self.parts) > 1 and not self.is_split and together in ATTEMPTS:
             return sorted(self.parts.values(), key=lambda one: -one.ids.count)
         return []
+
+    def join(self, part: Collection) -> None:
+        """Take another sender's; one who describes another whole under this number stands alone."""
+        self.is_split = self.is_split or not _is_same(part.descriptor, self.descriptor)
+        self.parts[part.sender] = part
 
     def part_with(self, sender: str) -> None:
         """Forget what one sender brought."""
@@ -106,6 +117,11 @@ class Group:
     def weakest(self) -> Collection:
         """Return the collection that is missed least."""
         return min(self.parts.values(), key=lambda part: part.ids.count)
+
+
+def _is_same(one: GenerationDescriptor, other: GenerationDescriptor) -> bool:
+    """Say whether both describe the same symbols; they may have been signed at different times."""
+    return (one.digest, one.length, one.symbol_bytes) == (other.digest, other.length, other.symbol_bytes)
 
 
 def check_symbol(descriptor: GenerationDescriptor, body: bytes) -> int:

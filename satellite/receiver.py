@@ -152,10 +152,8 @@ class Receiver:
             return None
         number = descriptor.number
         group = self._groups.setdefault(number, Group(descriptor))
-        if group.descriptor.symbol_bytes != descriptor.symbol_bytes:
-            self._shelf.drop(number, sender)
-            return None
-        group.parts[sender] = part = Collection(sender, envelope, vouched=bool(self._catalog_keys()))
+        part = Collection(sender, envelope, descriptor, vouched=bool(self._catalog_keys()))
+        group.join(part)
         for one in ids:
             if one < descriptor.symbol_ids:
                 part.ids.add(one)
@@ -208,8 +206,8 @@ class Receiver:
         try:
             self._admit(giver, now)
             if giver not in group.parts:
-                envelope = next(part.envelope for part in group.parts.values() if part.vouched)
-                self._begin(group, giver, envelope)
+                like = next(part for part in group.parts.values() if part.vouched)
+                self._begin(group, giver, like.envelope, like.descriptor)
             for symbol in symbols:
                 completed = self._keep(number, group, giver, symbol, now)
                 if completed is not None:
@@ -257,10 +255,8 @@ class Receiver:
             descriptor = self._accept(packet.body, now_ms)
             if (descriptor.number, descriptor.origin) != (packet.number, packet.origin):
                 raise RemoteError("a descriptor in another generation's packet", reason="bad_descriptor")
-            if group is not None and group.descriptor.symbol_bytes != descriptor.symbol_bytes:
-                raise RemoteError("a generation in symbols of two sizes", reason="bad_descriptor")
             group = self._groups.setdefault(packet.number, Group(descriptor))
-            self._begin(group, sender, packet.body)
+            self._begin(group, sender, packet.body, descriptor)
             self._make_room(packet.number)
         group.heard_at = now
         self._hear(sender, packet.seq, now)
@@ -283,13 +279,13 @@ class Receiver:
             raise RemoteError("too large while no key is known", reason="too_large_unverified")
         return descriptor
 
-    def _begin(self, group: Group, sender: str, envelope: bytes) -> None:
+    def _begin(self, group: Group, sender: str, envelope: bytes, descriptor: GenerationDescriptor) -> None:
         """Open a collection; where there are too many of one generation the weakest gives way."""
-        number = group.descriptor.number
+        number = descriptor.number
         if len(group.parts) >= SENDERS_LIMIT:
             self._drop(number, group, group.weakest().sender)
         self._shelf.open(number, sender, envelope)
-        group.parts[sender] = Collection(sender, envelope, vouched=bool(self._catalog_keys()))
+        group.join(Collection(sender, envelope, descriptor, vouched=bool(self._catalog_keys())))
 
     def _collect(self, packet: Packet, sender: str, now: float) -> Completed | None:
         group = self._groups.get(packet.number)
@@ -303,8 +299,8 @@ class Receiver:
 
     def _keep(self, number: int, group: Group, sender: str, body: bytes, now: float) -> Completed | None:
         """Put a symbol on the shelf, and decode where that was the last that lacked."""
-        symbol_id = check_symbol(group.descriptor, body)
         part = group.parts[sender]
+        symbol_id = check_symbol(part.descriptor, body)
         self._groups.move_to_end(number)
         if symbol_id in part.ids:
             return None
@@ -339,7 +335,7 @@ class Receiver:
 
     def _whole(self, number: int, group: Group, parts: Sequence[Collection]) -> bytes | None:
         """Return the generation that the symbols give, None where they do not suffice yet."""
-        descriptor = group.descriptor
+        descriptor = parts[0].descriptor
         whole = self._decode(descriptor.length, descriptor.symbol_bytes, self._distinct(number, parts))
         if whole is None:
             count = parts[0].ids.count if len(parts) == 1 else group.ids.count

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,7 +52,7 @@ class Broadcast:
         self.cid = Cid.of(RAW, block)
         self.items = [Item("checkpoint", "", b"head"), Item("block", str(self.cid), block)]
         bundle = pack_bundle(self.items) if whole is None else whole
-        described = describe(bundle, origin, 1_280, expires_ms)
+        self.described = described = describe(bundle, origin, 1_280, expires_ms)
         self.number = described.number
         self.descriptor = pack_packet(
             origin, self.number, 0, seal_descriptor(described, signer), is_descriptor=True
@@ -215,6 +217,23 @@ def test_a_descriptor_by_another_key_expired_or_of_another_generation_is_refused
     sky.hear([pack_packet(ORIGIN, 5, 0, body, is_descriptor=True)])
     assert sky.rejected == {"bad_signature": 1, "expired": 1, "bad_descriptor": 1}
     assert sky.receiver.collecting == 0
+
+
+def test_a_stranger_who_describes_another_whole_under_a_number_spoils_it_for_nobody_else() -> None:
+    air, sky = Broadcast(), Sky(keys=[])
+    claims: list[dict[str, Any]] = [
+        {"digest": air.described.digest[:8] + bytes(24)}, {"length": 64}, {"symbol_bytes": 64}
+    ]  # fmt: skip
+    for at, claim in enumerate(claims):
+        envelope = seal_descriptor(msgspec.structs.replace(air.described, **claim), Identity(b"e" * 32))
+        lie = pack_packet(ORIGIN, air.number, 0, envelope, is_descriptor=True)
+        assert not sky.hear([lie, *air.symbols], f"10.0.0.66:{at}")
+    assert sky.rejected["poisoned"] == 2
+    assert sky.rejected["bad_length"] == len(air.symbols)
+    sky.keys = [CATALOG.key]
+    [completed] = sky.hear(air.packets)
+    assert completed.items == air.items
+    assert sky.receiver.is_vouched(completed)
 
 
 def test_before_the_keys_are_known_only_small_generations_come_and_are_not_vouched_for() -> None:
