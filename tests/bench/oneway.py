@@ -83,9 +83,7 @@ def _measure(name: str) -> dict[str, object]:
         if shutil.which("udp-sender") is not None and (sizes := _udpcast(percent, seed)) is not None:
             peers.append(sizes)
     if not peers:
-        missing = (
-            "it did not get through" if shutil.which("udp-sender") else "not here: apt-get install udpcast"
-        )
+        missing = "it did not get through" if shutil.which("udp-sender") else "apt-get install udpcast"
         sys.stderr.write(f"{name}: nothing to say of udpcast: {missing}\n")
     small = _ours(percent, 1, SMALL_GENERATION_BYTES)
     extra: dict[str, object] = {

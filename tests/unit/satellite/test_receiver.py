@@ -433,7 +433,7 @@ def spoilt(rng: random.Random, data: bytes, other: bytes) -> bytes:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**64 - 1).map(random.Random))
+@given(st.integers(0, 2**64 - 1).map(random.Random))  # st.randoms would draw the storm's megabytes itself
 def test_a_storm_of_spoilt_packets_raises_nothing_grows_nothing_and_the_films_arrive(
     rng: random.Random,
 ) -> None:
