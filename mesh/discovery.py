@@ -14,10 +14,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ..protocol.identity import Identity
 from ..protocol.ports import Source
-from ..protocol.presence import ACTIVE_INTERVAL_S, IDLE_INTERVAL_S, Presence, seal_presence
+from ..protocol.presence import ACTIVE_INTERVAL_S, IDLE_INTERVAL_S, NO_WAY, Presence, seal_presence
 from .link import GROUP_IPV4, PORT, Address, Link, indexes_of, open_ipv4, open_ipv6
 from .mdns import Mdns
 from .neighbours import Neighbour, Neighbours
+from .slope import Slope
 
 STEP_S = 0.5
 """How soon a change of state or of the box's links is noticed and told."""
@@ -73,6 +74,7 @@ class Discovery:
         self._answered_at = time.monotonic()
         self._mdns = Mdns(identity.key, net, port, self._ask) if use_mdns else None
         self._warned = False
+        self._slope = Slope()
         self._received = Counter(
             "farcast_mesh_received_presences", "Datagrams heard as presence.", registry=registry
         )
@@ -90,9 +92,15 @@ class Discovery:
         gauge.set_function(lambda: float(len(self.known())))
 
     def known(self) -> list[Neighbour]:
-        """Return who is on the link now, those with an uplink first."""
+        """Return who is on the link now, those nearest to an uplink first."""
         self._neighbours.tick(time.monotonic())
         return self._neighbours.known()
+
+    @property
+    def hops(self) -> int:
+        """Through how many neighbours a relay or the origin is reached now; ``NO_WAY`` for not at all."""
+        heard = (neighbour.hops for neighbour in self.known())
+        return self._slope.look(heard, reaches=self._has_uplink(), now=time.monotonic())
 
     def neighbours(self) -> list[Source]:
         """Return who is on the link now as sources of the mesh tier."""
@@ -113,13 +121,13 @@ class Discovery:
     async def _speak_forever(self) -> None:
         started = due = time.monotonic()
         asks = list(ASKS_AT_START)
-        said = (False, False)
+        said = (False, NO_WAY)
         while True:
             now = time.monotonic()
             if self._addresses() != self._linked or now >= self._relink_at:
                 await self._relink(now)
                 started, asks = now, list(ASKS_AT_START)
-            state = (self._is_active(), self._has_uplink())
+            state = (self._is_active(), self.hops)
             if asks and now >= started + asks[0]:
                 asks.pop(0)
                 self._say(ask=True)
@@ -172,14 +180,14 @@ class Discovery:
     def _presence(self, *, ask: bool = False, leaving: bool = False) -> bytes:
         self._at_ms = max(self._at_ms + 1, self._clock_ms())
         presence = Presence(
-            1,
+            2,
             self._net,
             self._identity.key,
             self._port,
             self._at_ms,
             active=self._is_active(),
             ask=ask,
-            uplink=self._has_uplink(),
+            hops=self.hops,
             leaving=leaving,
         )
         return seal_presence(presence, self._identity)

@@ -22,13 +22,18 @@ REMEMBERED_KEYS = 4_096
 
 
 class Neighbour(NamedTuple):
-    """One box on the link; ``uplink`` says it reaches a relay or the origin, by its own word."""
+    """One box on the link; ``hops`` is how far it is from a relay or the origin, by its own word."""
 
     key: bytes
     host: str
     port: int
-    uplink: bool
+    hops: int
     expires_at: float
+
+    @property
+    def uplink(self) -> bool:
+        """Whether it reaches a relay or the origin by itself."""
+        return self.hops == 0
 
     @property
     def source(self) -> Source:
@@ -90,8 +95,8 @@ class Neighbours:
         return min((neighbour.expires_at for neighbour in self._table.values()), default=None)
 
     def known(self) -> list[Neighbour]:
-        """Return everybody on the link, those with an uplink first."""
-        return sorted(self._table.values(), key=lambda neighbour: (not neighbour.uplink, neighbour.key))
+        """Return everybody on the link, those nearest to an uplink first."""
+        return sorted(self._table.values(), key=lambda neighbour: (neighbour.hops, neighbour.key))
 
     def _fault(self, presence: Presence, host: str) -> str:
         if presence.net != self._net:
@@ -114,7 +119,7 @@ class Neighbours:
             self._table.pop(presence.key, None)
             return
         expires_at = now + MISSED_INTERVALS * presence.interval_s
-        self._table[presence.key] = Neighbour(presence.key, host, presence.port, presence.uplink, expires_at)
+        self._table[presence.key] = Neighbour(presence.key, host, presence.port, presence.hops, expires_at)
 
     def _prefer_ipv4(self, key: bytes, host: str) -> None:
         """Of one presence heard both ways keep the IPv4 address, which needs no scope to dial."""

@@ -115,6 +115,12 @@ class Network(Table, frozen=True):
     plain_blocks: bool
 
 
+class Metered(Table, frozen=True):
+    """``[metered]``: an uplink whose every byte is paid for."""
+
+    daily_bytes: Annotated[int, Meta(ge=0, le=2**53 - 1)]
+
+
 class Web(Table, frozen=True):
     """``[web]``: the player page of origin and relays, for browsers without a node."""
 
@@ -297,6 +303,7 @@ class Settings:
     contract: Contract
     spool: Spool
     network: Network
+    metered: Metered
     web: Web
     mesh: Mesh
     satellite: Satellite
@@ -421,6 +428,7 @@ TABLES: Mapping[str, type[Table]] = {
     "contract": Contract,
     "spool": Spool,
     "network": Network,
+    "metered": Metered,
     "web": Web,
     "mesh": Mesh,
     "satellite": Satellite,

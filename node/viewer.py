@@ -21,6 +21,7 @@ from ..protocol.errors import FarcastError, RefusedError, UnreachableError, Usag
 from ..protocol.identity import Identity
 from ..protocol.keyring import Keyring
 from ..protocol.ports import Source, Tier, TierName
+from ..protocol.presence import NO_WAY
 from ..protocol.protection import KEYS_PATH
 from ..protocol.ticket import DAY_MS, TicketGrant
 from ..satellite.antenna import Antenna
@@ -41,6 +42,8 @@ from .catalog.trust import Trust
 from .desk import Desk
 from .duty import Greeting
 from .earnings import EarningsAsker
+from .ferry import Ferry, Parts
+from .ferrydesk import FerryDesk
 from .home import Home
 from .household import Household
 from .http.dial import HttpDialer
@@ -100,6 +103,9 @@ class Viewer:
         self.antenna: Antenna | None = None
         ladder = Ladder(_tuning(settings))
         self.fetcher = Fetcher(box.store, self._tiers(), box.registry, ladder=ladder, network=box.links.name)
+        if box.ration is not None:
+            box.ration.proven_ms = lambda: self.replica.signed_ms
+            self.fetcher.spent = box.ration.refusal
         self.wallet = Wallet(home.path / "wallet.db")
         self.heartbeat = Heartbeat(
             box.spool,
@@ -132,6 +138,13 @@ class Viewer:
         self.follower.advanced = takedown.enforce
         self.reception = Reception(box.spool, box.listens_as, self._keyring, clock_ms, box.registry)
         self.keeper = Keeper(box.store, self.library, self.fetcher)
+        ferry = Ferry(
+            Parts(
+                box.store, box.spool, self.trust, self.replica, self.library, self.acks, self.reception,
+                takedown.enforce,
+            )
+        )  # fmt: skip
+        self.ferrydesk = FerryDesk(ferry, lambda: box.wake("courier"), lambda: self.courier.reachable)
         self.unlocker = Unlocker(
             self.library,
             self.wallet,
@@ -216,9 +229,12 @@ class Viewer:
 
     def _tiers(self) -> list[Tier]:
         box, settings = self.box, self.box.settings
+        ration = box.ration
+        metered = ration is not None
+        spent: Callable[[], bool] = (lambda: ration.exhausted) if ration is not None else bool
         tiers: list[Tier] = [
-            cdn_tier(box.dialer, self._keyring),
-            WebTier(TierName.RELAY, box.dialer, self._relays),
+            cdn_tier(box.dialer, self._keyring, metered=metered, spent=spent),
+            WebTier(TierName.RELAY, box.dialer, self._relays, metered=metered, spent=spent),
             MeshTier(self.lan_dialer, self._neighbours),
         ]
         fec = _carousel_code() if settings.satellite.enabled else None
@@ -343,12 +359,14 @@ class Viewer:
         local.route("GET", "/ipfs/{cid}", self.embargo.guard(routes.block))
         local.route("GET", "/ipfs/{cid}/{path...}", self.embargo.guard(routes.block))
         self.desk.add_to(local)
+        self.ferrydesk.add_to(local)
         EarningsAsker(box.identity, box.dialer, self._origin).add_to(local)
         Page(self.desk, box.token).add_to(local)
 
     def _add_work(self) -> None:
         box, settings = self.box, self.box.settings
         for closer in (
+            self.ferrydesk.close,
             self.gateway.close,
             self.unlocker.close,
             self.keeper.close,
@@ -412,10 +430,12 @@ class Viewer:
             dialer=self.lan_dialer,
             neighbours=self.discovery.known,
             has_uplink=lambda: self.courier.reachable,
+            hops=lambda: self.discovery.hops if self.discovery else NO_WAY,
             accept_ack=self.acks.accept,
             accept_beacon=self.replica.accept_beacon,
             clock_ms=clock_ms,
             registry=box.registry,
+            own=box.listens_as.key,
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.discovery.run())

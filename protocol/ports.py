@@ -197,10 +197,13 @@ class Spool(Protocol):
         """
         ...
 
-    def numbers(self, promised_before_ms: int | None = None) -> dict[bytes, Numbers]:
+    def numbers(
+        self, promised_before_ms: int | None = None, seen_before_ms: int | None = None
+    ) -> dict[bytes, Numbers]:
         """Return the sequence numbers held per tid, for anti-entropy.
 
-        With ``promised_before_ms`` without those that anybody promised to carry since then.
+        With ``promised_before_ms`` without those that anybody promised to carry since then; with
+        ``seen_before_ms`` without those that came later.
         """
         ...
 

@@ -19,6 +19,8 @@ from .manifest import Count, Key
 PRESENCE_LIMIT_BYTES = 160
 ACTIVE_INTERVAL_S = 2.0
 IDLE_INTERVAL_S = 15.0
+NO_WAY = 16
+"""One more than the longest way that counts, as in RIP (RFC 2453 section 3.4): so lies and loops end."""
 
 
 class Presence(Message, frozen=True):
@@ -26,17 +28,18 @@ class Presence(Message, frozen=True):
 
     ``net`` is the id of the origin it follows; ``at_ms`` grows with every presence of a key;
     ``active`` tells which interval it keeps; ``ask`` wants the listeners' presence in return;
-    ``uplink`` says it reaches a relay or the origin now; ``leaving`` is its last word.
+    ``hops`` says through how many neighbours it reaches a relay or the origin now: 0 by itself,
+    ``NO_WAY`` not at all; ``leaving`` is its last word.
     """
 
-    v: Literal[1]
+    v: Literal[2]
     net: OriginId
     key: Key
     port: Annotated[int, Meta(ge=1, le=65_535)]
     at_ms: Count
     active: bool
     ask: bool
-    uplink: bool
+    hops: Annotated[int, Meta(ge=0, le=NO_WAY)]
     leaving: bool
 
     @property

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from ...protocol.cid import Cid
 from ...protocol.errors import FarcastError, RefusedError, RemoteError, StoreFullError, UnreachableError
-from ...protocol.ports import BlockStore, Tier, TierName
+from ...protocol.ports import BlockStore, Cost, Tier, TierName
 from ...protocol.pulse import Served
 from .flight import Cancel, Effect, GiveUp, Start, Switched
 from .ladder import Ladder
@@ -76,6 +76,8 @@ class Fetcher:
         self._closed = False
         self.barred: Callable[[Cid, str], bool] = _nothing_barred
         """Says which blocks of a title may not be kept any more, even where they are on their way."""
+        self.spent: Callable[[], str] = str
+        """Says in a sentence why what costs may not be asked for now; empty where it may."""
 
     async def block(
         self,
@@ -181,6 +183,7 @@ class Fetcher:
                 return held
             wait = self._waits.get(cid)
         if wait is None:
+            self._check_spent()
             wait = self._waits[cid] = _Wait(asyncio.get_running_loop().create_future())
         wait.waiters += 1
         now = self._clock()
@@ -198,6 +201,12 @@ class Fetcher:
                 wait.future.cancel()
                 self._ladder.cancelled(cid)
                 self._pump()
+
+    def _check_spent(self) -> None:
+        """Raise at once where a link's budget is used up and nobody brings blocks for nothing."""
+        why = self.spent()
+        if why and not any(way.cost is Cost.FREE and way.tier.sources() for way in self._ways.values()):
+            raise RefusedError(why, status=503, retry_after_s=60, reason="budget_spent")
 
     async def _prefetch(self, cid: Cid, title: str) -> None:
         try:

@@ -12,7 +12,7 @@ from farcast.mesh import neighbours as module
 from farcast.mesh.neighbours import Neighbours
 from farcast.protocol.identity import Identity
 from farcast.protocol.ports import TierName
-from farcast.protocol.presence import Presence, seal_presence
+from farcast.protocol.presence import NO_WAY, Presence, seal_presence
 
 OWN = Identity(b"o" * 32)
 THEM = Identity(b"t" * 32)
@@ -27,11 +27,11 @@ def said(
     net: bytes = NET,
     active: bool = True,
     ask: bool = False,
-    uplink: bool = False,
+    hops: int = NO_WAY,
     leaving: bool = False,
 ) -> bytes:
     presence = Presence(
-        1, net, identity.key, 7_433, at_ms, active=active, ask=ask, uplink=uplink, leaving=leaving
+        2, net, identity.key, 7_433, at_ms, active=active, ask=ask, hops=hops, leaving=leaving
     )
     return seal_presence(presence, identity)
 
@@ -107,7 +107,7 @@ def test_own_foreign_off_link_and_forged_presences_make_no_neighbour() -> None:
     table.hear(said(OWN))
     table.hear(said(net=b"x" * 8))
     table.hear(said(), host="8.8.8.8")
-    forged = Presence(1, NET, THEM.key, 1, 9, active=True, ask=False, uplink=False, leaving=False)
+    forged = Presence(2, NET, THEM.key, 1, 9, active=True, ask=False, hops=0, leaving=False)
     table.hear(seal_presence(forged, OWN))
     table.hear(b"noise")
     assert table.keys == []
@@ -117,7 +117,7 @@ def test_own_foreign_off_link_and_forged_presences_make_no_neighbour() -> None:
 def test_a_forged_goodbye_changes_nothing() -> None:
     table = Table()
     table.hear(said())
-    forged = Presence(1, NET, THEM.key, 7_433, 9, active=True, ask=False, uplink=False, leaving=True)
+    forged = Presence(2, NET, THEM.key, 7_433, 9, active=True, ask=False, hops=0, leaving=True)
     table.hear(seal_presence(forged, Identity(b"e" * 32)))
     assert table.keys == [THEM.key]
 
@@ -143,11 +143,12 @@ def test_one_host_cannot_fill_the_table_and_the_table_is_bounded() -> None:
     assert table.rejected["full"] > 0
 
 
-def test_those_with_an_uplink_come_first() -> None:
+def test_those_nearest_to_an_uplink_come_first() -> None:
     table = Table()
     boxes = [Identity(bytes([seed]) * 32) for seed in range(1, 5)]
     for seed, box in enumerate(boxes):
-        table.hear(said(box, uplink=seed % 2 == 1))
+        table.hear(said(box, hops=seed % 2))
+    assert [neighbour.hops for neighbour in table.core.known()] == [0, 0, 1, 1]
     assert [neighbour.uplink for neighbour in table.core.known()] == [True, True, False, False]
 
 
