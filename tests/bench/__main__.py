@@ -23,6 +23,8 @@ BENCHES = (
     "settle",
     "verify",
     "sim",
+    "swarm",
+    "discovery",
     "oneway",
 )  # fmt: skip
 BUILD = Path("build")
