@@ -78,9 +78,17 @@ class FileWriter:
         self._width = width
         self._rest = bytearray()
         self._levels: list[list[Entry]] = [[]]
+        self._is_cut = False
 
     def push(self, data: bytes) -> list[Block]:
-        """Take the next bytes of the file and return the blocks they complete."""
+        """Take the next bytes of the file and return the blocks they complete.
+
+        Raises:
+            LocalError: ``uneven`` after a chunk that can only be the last.
+
+        """
+        if self._is_cut:
+            raise LocalError("bytes after the last chunk of a file", reason="uneven")
         blocks: list[Block] = []
         if len(data) == self._chunk_bytes and not self._rest:
             self._leaf(data, blocks)  # the common case needs no copy
@@ -99,22 +107,20 @@ class FileWriter:
         self._rest = bytearray(view[whole:])
         return blocks
 
-    @property
-    def is_even(self) -> bool:
-        """Whether the next byte begins a chunk."""
-        return not self._rest
+    def chunk(self, cid: Cid, size_bytes: int) -> list[Block]:
+        """Take the next chunk by its name, hashed where it lies; return the nodes it completes.
 
-    def chunk(self, cid: Cid) -> list[Block]:
-        """Take a whole chunk by its name, hashed where it lies; return the nodes it completes.
+        Only the last chunk of a file may be smaller than the others.
 
         Raises:
-            LocalError: ``uneven`` where the last chunk is not whole yet.
+            LocalError: ``uneven`` where chunks of that size do not follow what was taken.
 
         """
-        if self._rest:
-            raise LocalError("a chunk begins within another", reason="uneven")
+        if self._rest or self._is_cut or not 0 < size_bytes <= self._chunk_bytes:
+            raise LocalError(f"no chunk of {size_bytes} bytes begins here", reason="uneven")
+        self._is_cut = size_bytes < self._chunk_bytes
         blocks: list[Block] = []
-        self._add(0, Entry(cid, self._chunk_bytes, self._chunk_bytes), blocks)
+        self._add(0, Entry(cid, size_bytes, size_bytes), blocks)
         return blocks
 
     def finish(self) -> tuple[list[Block], Entry]:
