@@ -18,7 +18,7 @@ def watched(house: CountingHouse) -> CountingHouse:
     """Five payees of one title, and money to share."""
     house.bursary.open()
     house.watch(1, house.film("film", SHARES), 10)
-    house.office.book("revenue", 10_000)
+    house.office.money.book("revenue", 10_000)
     house.now_ms = (FIRST_DAY + 20) * DAY_MS
     return house
 
@@ -79,7 +79,7 @@ def test_the_metrics_rest_half_a_minute_at_most_however_long_counting_takes(
     monkeypatch.setattr(book, "of", slow)
     book.refresh(watched.now_ms)
     before = shown(watched)
-    watched.office.book("revenue", 10_000)
+    watched.office.money.book("revenue", 10_000)
     clock[0] += earningsbook.LATEST_S - 0.1
     book.refresh(watched.now_ms)
     assert shown(watched) == before
