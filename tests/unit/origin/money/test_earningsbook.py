@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from farcast.node.report import quiet
@@ -75,7 +77,7 @@ def test_the_metrics_rest_half_a_minute_at_most_however_long_counting_takes(
         clock[0] += 20.0
         return computed(month, now_ms, wait=wait)
 
-    monkeypatch.setattr(earningsbook.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(earningsbook, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(book, "of", slow)
     book.refresh(watched.now_ms)
     before = shown(watched)
