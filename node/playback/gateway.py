@@ -34,7 +34,7 @@ from ..http.ranges import Span, parse_range
 from ..ladder.fetch import Fetcher
 from ..pulses.heartbeat import Evidence, Heartbeat
 from .film import ReadFile, whole
-from .headstart import HEAD_S, HeadStart, Opening
+from .headstart import HEAD_S, LEAD, HeadStart, Opening
 from .sessions import Client, Session, Sessions, Sighting
 from .timeline import PLAYLIST_LIMIT_BYTES, Slot, Timelines
 from .trail import Trail
@@ -169,7 +169,7 @@ class Gateway:
             )
 
         if session is not None and slot is not None:
-            body = await self.begin(session, slot, opening)
+            body = await self.begin(session, slot, opening, whole)
         else:
             body = await opening()
         if span is None:
@@ -238,16 +238,17 @@ class Gateway:
             await asyncio.sleep(min(wait_s, TICK_S, deadline - now))
 
     async def begin(
-        self, session: Session, slot: Slot, opening: Callable[[], Opening], again_ms: int = 0
+        self, session: Session, slot: Slot, opening: Callable[[], Opening], span: Span, again_ms: int = 0
     ) -> AsyncIterator[bytes]:
-        """Open the body of a segment once it may go out; its head may leave before (``headstart.py``)."""
+        """Open the body of a segment, or a ``span`` of it, once it may go out; its head may leave before."""
 
         async def opened() -> AsyncIterator[bytes]:
             await self.pace(session, slot, again_ms)
             session.trail.asked(slot.track, self._clock())
             return await opening()
 
-        return await self._headstart.body(opened())
+        lead = b"" if span.first or span.length <= len(LEAD) else LEAD
+        return await self._headstart.body(opened(), lead)
 
     def heard(self, session: Session, title: str, sighting: Sighting) -> None:
         """Hear that a segment went out to its end."""

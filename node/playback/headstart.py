@@ -2,7 +2,10 @@
 
 A player with a limit on the first byte gives a film up for good while every tier is gone, though its next
 segment would come in time for its patience; a demuxer that opens the next segment before it reads the
-present one stands still with media in its hands. Both go on by the head alone (docs/adr/0039).
+present one stands still with media in its hands. Browsers tell a script of a head only with the first byte
+of the body. Of a segment that one is known without any tier: it begins with a box of less than 16 MiB, whose
+size is written in four bytes from the highest on (ISO/IEC 14496-12 section 4.2). Should the verified
+bytes begin otherwise the answer is cut short, so no answer ends with a byte unproven (docs/adr/0039).
 """
 
 from __future__ import annotations
@@ -11,8 +14,13 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
+from ...protocol.errors import RemoteError
+
 HEAD_S = 1.0
 """Under the 1.5 s that an impatient player gives a first byte, over what a tier's fault costs (400 ms)."""
+
+LEAD = b"\0"
+"""What every segment begins with."""
 
 Opening = Coroutine[Any, Any, AsyncIterator[bytes]]
 """Brings the first bytes of a body, verified, and returns all of it."""
@@ -25,8 +33,10 @@ class HeadStart:
         self._head_s = head_s
         self._openings: set[asyncio.Task[AsyncIterator[bytes]]] = set()
 
-    async def body(self, opening: Opening) -> AsyncIterator[bytes]:
+    async def body(self, opening: Opening, lead: bytes = b"") -> AsyncIterator[bytes]:
         """Return the body that ``opening`` brings, or one that waits for it and then is the same.
+
+        A body that waits begins with ``lead`` at once, and goes on only where that was true.
 
         Raises:
             FarcastError: what ``opening`` raises in time; later the body raises it instead.
@@ -42,7 +52,7 @@ class HeadStart:
             raise
         if task.done():
             return task.result()
-        return _late(task)
+        return _late(task, lead)
 
     async def close(self) -> None:
         """Give up what is still being opened."""
@@ -57,6 +67,11 @@ class HeadStart:
             task.exception()  # nobody asks where the player left before the body was begun
 
 
-async def _late(opening: asyncio.Task[AsyncIterator[bytes]]) -> AsyncIterator[bytes]:
+async def _late(opening: asyncio.Task[AsyncIterator[bytes]], lead: bytes) -> AsyncIterator[bytes]:
+    if lead:
+        yield lead
     async for chunk in await opening:
-        yield chunk
+        if not chunk.startswith(lead):
+            raise RemoteError("a segment that does not begin as segments do", reason="bad_segment")
+        yield chunk[len(lead) :]
+        lead = b""

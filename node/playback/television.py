@@ -138,7 +138,7 @@ class Television:
         inner = Span(offset + span.first, span.length)
         slot = showing.film.parts[_place(showing.film, inner.first)].slot
         body = await self._gateway.begin(
-            showing.session, slot, lambda: self._body(showing, inner), showing.again_ms
+            showing.session, slot, lambda: self._body(showing, inner), span, showing.again_ms
         )
         if wanted is None:
             return Answer(200, headers, body)

@@ -27,7 +27,7 @@ class Step(NamedTuple):
 
 
 class Trail:
-    """The last 60 segments of each track, how many verified blocks went out in all, and since when it waits."""
+    """The last 60 segments of each track, the count of verified blocks, and since when the player waits."""
 
     def __init__(self) -> None:
         self._tracks: dict[str, deque[Step]] = {}

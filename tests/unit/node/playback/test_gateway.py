@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -133,10 +133,17 @@ def damage(path: Path) -> None:
     path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    deadline = asyncio.get_running_loop().time() + 10
+    while not holds():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.005)
+
+
 async def settled(r: Rig) -> None:
     """Let what is brought in advance arrive."""
-    while r.gateway._tasks:  # noqa: SLF001 - nothing else tells
-        await asyncio.sleep(0.005)
+    await until(lambda: not r.gateway._tasks)
 
 
 @asynccontextmanager
@@ -222,8 +229,7 @@ async def test_a_segment_that_is_late_has_its_head_first_and_then_the_same_bytes
         fields = {"range": wanted} if wanted else {}
         asking = asyncio.ensure_future(r.watch(MEDIA, **fields))
         r.head = Answer(0)
-        while not r.head.status:
-            await asyncio.sleep(0.005)
+        await until(lambda: bool(r.head.status))
         assert not asking.done(), "the head is here and the bytes are not"
         head, late = r.head, await asking
         r.cdn.delay_s = 0.001
@@ -242,8 +248,7 @@ async def test_a_segment_that_never_comes_is_told_of_and_cut_short_and_a_playlis
         r.cdn.fault = "hang"
         asking = asyncio.ensure_future(r.watch(MEDIA))
         r.head = Answer(0)
-        while not r.head.status:
-            await asyncio.sleep(0.005)
+        await until(lambda: bool(r.head.status))
         assert not r.gateway.trouble("film")
         r.now += TOLD_S
         assert r.gateway.trouble("film").startswith("No tier delivers the next part now")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from farcast.node.playback.headstart import HeadStart
-from farcast.protocol.errors import UnreachableError
+from farcast.protocol.errors import RemoteError, UnreachableError
 
 SOON_S, NEVER_S = 0.01, 30.0
 
@@ -61,6 +61,19 @@ async def test_what_comes_later_is_the_same_body_and_what_fails_later_fails_in_i
         else:
             with pytest.raises(UnreachableError):
                 await reading
+
+
+async def test_a_lead_goes_out_at_once_and_what_does_not_begin_with_it_is_cut_short() -> None:
+    for lead, holds in ((b"o", True), (b"\0", False)):
+        source = Source()
+        body = await HeadStart(SOON_S).body(source.opening(), lead)
+        assert await anext(body) == lead
+        source.let.set()
+        if holds:
+            assert await whole(body) == b"netwo"
+        else:
+            with pytest.raises(RemoteError):
+                await anext(body)
 
 
 async def test_a_player_that_leaves_ends_the_opening_before_and_after_the_head() -> None:
