@@ -142,8 +142,8 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def settled(r: Rig) -> None:
-    """Let what is brought in advance arrive."""
-    await until(lambda: not r.gateway._tasks)
+    """Let what is known in advance of the next segment arrive."""
+    await until(lambda: r.library.planned("film", MEDIA) is not None)
 
 
 @asynccontextmanager
