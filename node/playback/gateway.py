@@ -241,14 +241,10 @@ class Gateway:
         self, session: Session, slot: Slot, opening: Callable[[], Opening], span: Span, again_ms: int = 0
     ) -> AsyncIterator[bytes]:
         """Open the body of a segment, or a ``span`` of it, once it may go out; its head may leave before."""
-
-        async def opened() -> AsyncIterator[bytes]:
-            await self.pace(session, slot, again_ms)
-            session.trail.asked(slot.track, self._clock())
-            return await opening()
-
+        await self.pace(session, slot, again_ms)
+        session.trail.asked(slot.track, self._clock())
         lead = b"" if span.first or span.length <= len(LEAD) else LEAD
-        return await self._headstart.body(opened(), lead)
+        return await self._headstart.body(opening(), lead)
 
     def heard(self, session: Session, title: str, sighting: Sighting) -> None:
         """Hear that a segment went out to its end."""
