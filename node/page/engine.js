@@ -96,14 +96,15 @@ export class Engine {
   /** What the gateway says of a part it has promised and has not got; the picture may run on meanwhile. */
   waits(trouble) {
     this.trouble = trouble;
-    if (trouble && this.dry) { this.tell(waiting(trouble), () => (this.hls ? this.again({}) : this.native.again())); }
+    const sentence = waiting(trouble);
+    if (trouble && this.dry && this.told !== sentence) { // said once: an alert is read out each time it is written
+      this.tell(sentence, () => { this.told = ""; if (this.hls) { this.again({}); } else { this.native.again(); } });
+    }
   }
 
   get dry() { return !this.video.paused && this.video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA; }
 
-  tell(sentence, again) {
-    if (this.told !== sentence) { this.told = sentence; this.onFault(sentence, again); }
-  }
+  tell(sentence, again) { this.told = sentence; this.onFault(sentence, again); }
 
   clear() {
     clearTimeout(this.timer);
