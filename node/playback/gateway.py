@@ -244,7 +244,27 @@ class Gateway:
         await self.pace(session, slot, again_ms)
         session.trail.asked(slot.track, self._clock())
         lead = b"" if span.first or span.length <= len(LEAD) else LEAD
-        return await self._headstart.body(opening(), lead)
+        try:
+            body = await self._headstart.body(opening(), lead)
+        except asyncio.CancelledError:
+            session.trail.came(slot.track)
+            raise
+        return self._awaited(session, slot, body)
+
+    async def _awaited(
+        self, session: Session, slot: Slot, body: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        """Stream a segment; one that was cut short is waited for still, one nobody wants any more is not."""
+        lacking = False
+        try:
+            async for chunk in body:
+                yield chunk
+        except FarcastError:
+            lacking = True
+            raise
+        finally:
+            if not lacking:
+                session.trail.came(slot.track)
 
     def heard(self, session: Session, title: str, sighting: Sighting) -> None:
         """Hear that a segment went out to its end."""

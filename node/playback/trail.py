@@ -35,8 +35,12 @@ class Trail:
         self.blocks = 0
 
     def asked(self, track: str, now: float) -> None:
-        """Note that a segment is to be brought now; until one of its track went out, the player waits."""
+        """Note that a segment is to be brought now: the player waits."""
         self._asked_at.setdefault(track, now)
+
+    def came(self, track: str) -> None:
+        """Note that one of this track went out, or is not wanted any more."""
+        self._asked_at.pop(track, None)
 
     def waits_s(self, now: float) -> float:
         """Return for how long the player has waited for a segment, 0 where it has all it asked for."""
@@ -44,7 +48,6 @@ class Trail:
 
     def add(self, track: str, start_ms: int, arrivals: Iterable[Arrival | None], now: float) -> None:
         """Note a segment that went out whole; one arrival for each of its blocks, None: held for long."""
-        self._asked_at.pop(track, None)
         known = [*arrivals]
         self.blocks += len(known)
         fresh = [one for one in known if one is not None and now - one.at <= FRESH_S]
