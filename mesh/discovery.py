@@ -8,16 +8,18 @@ import random
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import zeroconf
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ..protocol.identity import Identity
 from ..protocol.ports import Source
-from ..protocol.presence import ACTIVE_INTERVAL_S, IDLE_INTERVAL_S, Presence, seal_presence
+from ..protocol.presence import ACTIVE_INTERVAL_S, IDLE_INTERVAL_S, NO_WAY, Presence, seal_presence
 from .link import GROUP_IPV4, PORT, Address, Link, indexes_of, open_ipv4, open_ipv6
 from .mdns import Mdns
 from .neighbours import Neighbour, Neighbours
+from .slope import Slope
 
 STEP_S = 0.5
 """How soon a change of state or of the box's links is noticed and told."""
@@ -26,10 +28,19 @@ ASKS_AT_START = (0.0, 0.2, 1.0)
 RETRY_S = 3.0
 STOP_S = 2.0
 ANSWER_JITTER_S = 0.02
-ANSWERS_PER_S = 20
+ANSWERS_PER_S = 100
+LOOK_S = 0.05
+"""While something plays or moves: how often it is seen who is due to be asked, or gone."""
 JITTER = 0.2
 
 log = logging.getLogger(__name__)
+
+
+class Mouth(NamedTuple):
+    """Where a presence came from, and by which link: what is told there its sender hears alone."""
+
+    link: Link
+    address: Address
 
 
 class Discovery:
@@ -73,6 +84,7 @@ class Discovery:
         self._answered_at = time.monotonic()
         self._mdns = Mdns(identity.key, net, port, self._ask) if use_mdns else None
         self._warned = False
+        self._slope = Slope()
         self._received = Counter(
             "farcast_mesh_received_presences", "Datagrams heard as presence.", registry=registry
         )
@@ -90,9 +102,15 @@ class Discovery:
         gauge.set_function(lambda: float(len(self.known())))
 
     def known(self) -> list[Neighbour]:
-        """Return who is on the link now, those with an uplink first."""
+        """Return who is on the link now, those nearest to an uplink first."""
         self._neighbours.tick(time.monotonic())
         return self._neighbours.known()
+
+    @property
+    def hops(self) -> int:
+        """Through how many neighbours a relay or the origin is reached now; ``NO_WAY`` for not at all."""
+        heard = (neighbour.hops for neighbour in self.known())
+        return self._slope.look(heard, reaches=self._has_uplink(), now=time.monotonic())
 
     def neighbours(self) -> list[Source]:
         """Return who is on the link now as sources of the mesh tier."""
@@ -113,13 +131,13 @@ class Discovery:
     async def _speak_forever(self) -> None:
         started = due = time.monotonic()
         asks = list(ASKS_AT_START)
-        said = (False, False)
+        said = (False, NO_WAY)
         while True:
             now = time.monotonic()
             if self._addresses() != self._linked or now >= self._relink_at:
                 await self._relink(now)
                 started, asks = now, list(ASKS_AT_START)
-            state = (self._is_active(), self._has_uplink())
+            state = (self._is_active(), self.hops)
             if asks and now >= started + asks[0]:
                 asks.pop(0)
                 self._say(ask=True)
@@ -127,8 +145,20 @@ class Discovery:
             elif now >= due or state != said:
                 self._say()
                 due, said = self._next_due(now), state
+            if state[0]:
+                self._probe(now)
             next_ask = started + asks[0] if asks else due
-            await asyncio.sleep(max(0.0, min(STEP_S, due - now, next_ask - now)))
+            step_s = LOOK_S if state[0] else STEP_S
+            await asyncio.sleep(max(0.0, min(step_s, due - now, next_ask - now)))
+
+    def _probe(self, now: float) -> None:
+        """Ask neighbours that have been silent for a moment, each alone, whether they are still there."""
+        due = self._neighbours.due(now)
+        data = self._presence(ask=True) if due else b""
+        for neighbour in due:
+            mouth = neighbour.via
+            if isinstance(mouth, Mouth) and mouth.link in self._links:
+                self._put(partial(mouth.link.tell, data, mouth.address))
 
     def _next_due(self, now: float) -> float:
         interval_s = ACTIVE_INTERVAL_S if self._is_active() else IDLE_INTERVAL_S
@@ -172,14 +202,14 @@ class Discovery:
     def _presence(self, *, ask: bool = False, leaving: bool = False) -> bytes:
         self._at_ms = max(self._at_ms + 1, self._clock_ms())
         presence = Presence(
-            1,
+            2,
             self._net,
             self._identity.key,
             self._port,
             self._at_ms,
             active=self._is_active(),
             ask=ask,
-            uplink=self._has_uplink(),
+            hops=self.hops,
             leaving=leaving,
         )
         return seal_presence(presence, self._identity)
@@ -214,7 +244,7 @@ class Discovery:
     def _hear(self, link: Link, data: bytes, host: str, sender: Address) -> None:
         self._received.inc()
         now = time.monotonic()
-        if not self._neighbours.receive(data, host, now):
+        if not self._neighbours.receive(data, host, now, Mouth(link, sender)):
             return
         self._answers = min(self._answers + (now - self._answered_at) * ANSWERS_PER_S, float(ANSWERS_PER_S))
         self._answered_at = now

@@ -34,6 +34,7 @@ class Porter:
     """One errand at a time.
 
     ``neighbours`` returns who is on the link; ``has_uplink`` whether this box needs nobody's help;
+    ``hops`` how far it is from one that needs none; ``own`` is this box's presence key;
     ``accept_ack`` verifies and applies a signed ack and returns how many pulses it settled;
     ``accept_beacon`` verifies and keeps a signed beacon; both block and raise ``RemoteError``.
     """
@@ -45,19 +46,22 @@ class Porter:
         dialer: Dialer,
         neighbours: Callable[[], Sequence[Neighbour]],
         has_uplink: Callable[[], bool],
+        hops: Callable[[], int],
         accept_ack: Callable[[bytes], object],
         accept_beacon: Callable[[bytes], object],
         clock_ms: Callable[[], int],
         registry: CollectorRegistry,
+        own: bytes = b"",
     ) -> None:
         self._clock_ms = clock_ms
         self._spool = spool
         self._dialer = dialer
         self._neighbours = neighbours
         self._has_uplink = has_uplink
+        self._hops = hops
         self._accept_ack = accept_ack
         self._accept_beacon = accept_beacon
-        self._carrier = Carrier()
+        self._carrier = Carrier(own)
         self._pulses = Counter("farcast_mesh_handed_pulses", "Pulses neighbours took.", registry=registry)
         self._posts = Counter(
             "farcast_mesh_posts", "Posts of pulses to neighbours, by result.", ["result"], registry=registry
@@ -71,24 +75,28 @@ class Porter:
 
     async def errand(self) -> None:
         """Deal with every chosen neighbour once; failures are counted and end that neighbour's turn."""
-        chosen = [] if self._has_uplink() else self._carrier.choose(self._neighbours())
-        if not chosen:
+        if self._has_uplink():
             return
-        waiting = await asyncio.to_thread(self._spool.numbers, self._clock_ms() - PROMISE_MS)
+        choice = self._carrier.choose(self._neighbours(), self._hops(), time.monotonic())
+        if not choice.neighbours:
+            return
+        now_ms = self._clock_ms()
+        seen_before_ms = now_ms - choice.waited_ms if choice.waited_ms else None
+        waiting = await asyncio.to_thread(self._spool.numbers, now_ms - PROMISE_MS, seen_before_ms)
         async with asyncio.TaskGroup() as tasks:
-            for neighbour in chosen:
-                tasks.create_task(self._deal(neighbour, waiting))
+            for neighbour in choice.neighbours:
+                tasks.create_task(self._deal(neighbour, waiting, is_open=not choice.waited_ms))
 
-    async def _deal(self, neighbour: Neighbour, waiting: Mapping[bytes, Numbers]) -> None:
+    async def _deal(self, neighbour: Neighbour, waiting: Mapping[bytes, Numbers], *, is_open: bool) -> None:
         source = neighbour.source
-        offered = self._carrier.offer(neighbour.key, waiting, time.monotonic())
+        offered = self._carrier.offer(neighbour.key, waiting, time.monotonic(), is_open=is_open)
         if offered:
             try:
                 lacking = await self._compare(source, offered)
                 await self._take("ack", lacking.acks, self._accept_ack)
                 await self._hand_over(source, self._carrier.wanted(neighbour.key, offered, lacking.held))
             except FarcastError as error:
-                self._carrier.failed(neighbour.key, offered)
+                self._carrier.failed(neighbour.key, offered, time.monotonic())
                 self._posts.labels(error.reason).inc()
                 return
         if self._carrier.wants_beacons(neighbour.key, time.monotonic()):

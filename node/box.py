@@ -14,6 +14,7 @@ import secrets
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import (
@@ -44,6 +45,8 @@ from .http.listener import Listener
 from .http.locallistener import LocalListener
 from .http.tally import HttpMetrics, Tally
 from .links import Links
+from .metered.dialer import MeteredDialer
+from .metered.ration import Ration
 from .pulses.spool import DiskSpool
 from .settings import Settings
 
@@ -82,7 +85,14 @@ class Box:
         self.spool = DiskSpool(
             home.path / "spool.db", self.registry, foreign_quota_bytes=settings.spool.foreign_quota_bytes
         )
-        self.dialer = HttpDialer(
+        daily_bytes = settings.metered.daily_bytes if home.role == "node" else 0
+        self.ration = (
+            Ration(home.path / "metered.json", daily_bytes, clock_ms, self.registry) if daily_bytes else None
+        )
+        dialer: Callable[..., HttpDialer] = HttpDialer
+        if self.ration is not None:
+            dialer = partial(MeteredDialer, self.ration)
+        self.dialer = dialer(
             allow_private=settings.network.allow_private,
             plain_blocks=settings.network.plain_blocks,
             network=self.links.name,
@@ -94,6 +104,7 @@ class Box:
         self.local = Router(Hosts(), token=self.token)
         self.lookup: Callable[[Head], Answer | None] = lambda _: None
         self.epoch: Callable[[], object] = object
+        self.streams: dict[str, Callable[[Callable[[], None]], asyncio.BaseProtocol]] = {}
         contract = settings.contract
         rules = Rules(
             connections=contract.connections,
@@ -121,6 +132,8 @@ class Box:
         self.every("expire", EXPIRE_S, lambda: asyncio.to_thread(self.spool.expire, clock_ms()))
         if self.hot is not None:
             self.every("hot", HOT_S, self._sweep_hot)
+        if self.ration is not None:
+            self.every("ration", SYNC_S, self.ration.keep)
         self.every("trim", TRIM_S, lambda: asyncio.to_thread(trim))
         scrubber = Scrubber(self.store, self.registry)
         self.every("scrub", SCRUB_S, lambda: asyncio.to_thread(scrubber.turn, SCRUB_BYTES, time.monotonic()))
@@ -234,6 +247,7 @@ class Box:
             governor=self.governor,
             hot=self.hot,
             workers=listen.workers,
+            streams=self.streams,
         )
         raise_descriptors(self.settings.contract.connections)
         await self.listener.__aenter__()
@@ -251,6 +265,8 @@ class Box:
             await self.hot.close()
         for closer in [*self._closers, self.dialer.close]:
             await closer()
+        if self.ration is not None:
+            await self.ration.close()
         await asyncio.to_thread(self.spool.close)
         await asyncio.to_thread(self.store.close)
         self.home.close()

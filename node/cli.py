@@ -183,6 +183,52 @@ def drop(
     Console(as_json=as_json).result(found, f"{title} is no longer kept")
 
 
+FolderArgument = Annotated[Path, typer.Argument(help="The folder where the stick is mounted.")]
+TitlesArgument = Annotated[list[str] | None, typer.Argument(help="Only these titles.", show_default=False)]
+
+
+@app.command(epilog="Example: farcast export /media/ann/STICK big-buck-bunny")
+@guarded
+def export(
+    folder: FolderArgument,
+    titles: TitlesArgument = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Bring a USB stick up to date: whole titles, catalog, keys, pulses and acks; repeat it to go on."""
+    del debug
+    from .ferrydesk import carry
+    from .ferrywords import exported_lines
+
+    console = Console(as_json=as_json)
+    with console.progress("exporting") as report:
+        found = carry(_home(home), "export", folder, titles or [], report)
+    console.result(found, *exported_lines(found))
+
+
+@app.command(name="import", epilog="Example: farcast import /media/ann/STICK")
+@guarded
+def import_stick(
+    folder: FolderArgument,
+    titles: TitlesArgument = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Take titles, catalog, keys, pulses and acks from a USB stick; its titles are kept."""
+    del debug
+    from .ferrydesk import carry
+    from .ferrywords import imported_lines, incomplete
+
+    console = Console(as_json=as_json)
+    with console.progress("importing") as report:
+        found = carry(_home(home), "import", folder, titles or [], report)
+    console.result(found, *imported_lines(found))
+    if incomplete(found):
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: farcast status --json")
 @guarded
 def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -14,6 +16,7 @@ from msgspec import Meta
 from ..protocol.errors import FarcastError, RefusedError, RemoteError
 from ..protocol.manifest import Manifest
 from ..protocol.unixfs import MissingError, resolve
+from .blocks.store import SPARE_BYTES
 from .box import clock_ms
 from .http.exchange import Answer, Exchange, Router
 from .playback.bookmarks import Bookmark
@@ -92,6 +95,8 @@ class Desk:
             "store": {"bytes": store.held_bytes, "blocks": store.held_blocks},
             "neighbours": len(viewer.discovery.neighbours()) if viewer.discovery else 0,
             "direct": viewer.courier.allowed,
+            "waits": self._waits(),
+            "metered": viewer.box.ration.facts if viewer.box.ration else None,
         }
 
     def pulses(self) -> dict[str, Any]:
@@ -235,18 +240,41 @@ class Desk:
         return 100 if len(held) == len(sizes) else min(99, sum(held) * 100 // max(size_bytes, 1))
 
     def _verdict(self) -> str:
+        ration = self._viewer.box.ration
+        if trouble := self._trouble():
+            return trouble
+        if ration is not None and ration.exhausted:
+            return f"Today's bytes are used up ({ration.sentence()}): what is here plays on"
+        return f"Ready: {ration.sentence()}" if ration is not None else "Ready"
+
+    def _trouble(self) -> str:
         viewer = self._viewer
         if viewer.trust.keyring is None:
             return "Waiting for the origin's keys: nobody reachable has them yet"
         if not viewer.replica.checkpoint():
             return "Waiting for the catalog: nobody reachable has it yet"
+        if shutil.disk_usage(viewer.box.home.path).free < SPARE_BYTES // 2:
+            return "The disk is full: what is here plays, and nothing new is kept"
         if not viewer.courier.reachable and viewer.courier.allowed:
             return "Offline: no relay or origin answers; neighbours and the satellite still serve"
+        return f"Plays, but nothing is counted: {why}" if (why := self._uncounted()) else ""
+
+    def _uncounted(self) -> str:
+        """Say why viewing does not count; empty where it does."""
+        viewer = self._viewer
         if viewer.wallet.ended:
-            return "Plays, but nothing is counted: this account has been revoked; ask the origin why"
-        if viewer.no_ticket and not viewer.tickets:
-            return f"Plays, but nothing is counted: {viewer.no_ticket}"
-        return "Ready"
+            return "this account has been revoked; ask the origin why"
+        return "" if viewer.tickets else viewer.no_ticket
+
+    def _waits(self) -> str:
+        """Say how much viewing waits for an uplink and since when; empty where it is on its way."""
+        waiting = self._viewer.box.spool.waiting(own=True)
+        minutes = waiting.viewed_ms // 60_000
+        if not minutes or self._viewer.courier.reachable:
+            return ""
+        since = datetime.fromtimestamp(waiting.oldest_ms / 1_000, UTC).astimezone()
+        what = "1 minute of viewing waits" if minutes == 1 else f"{minutes} minutes of viewing wait"
+        return f"{what} for an uplink, the first since {since:%a %H:%M}"
 
     async def _get_status(self, exchange: Exchange) -> Answer:
         del exchange

@@ -115,6 +115,12 @@ class Network(Table, frozen=True):
     plain_blocks: bool
 
 
+class Metered(Table, frozen=True):
+    """``[metered]``: an uplink whose every byte is paid for."""
+
+    daily_bytes: Annotated[int, Meta(ge=0, le=2**53 - 1)]
+
+
 class Web(Table, frozen=True):
     """``[web]``: the player page of origin and relays, for browsers without a node."""
 
@@ -125,6 +131,7 @@ class Mesh(Table, frozen=True):
     """``[mesh]``: LAN neighbours."""
 
     enabled: bool
+    networks: Lines
     group: Line
     port: Port
     zeroconf: bool
@@ -296,6 +303,7 @@ class Settings:
     contract: Contract
     spool: Spool
     network: Network
+    metered: Metered
     web: Web
     mesh: Mesh
     satellite: Satellite
@@ -367,9 +375,7 @@ class Settings:
         """Refuse values that fit alone but not in the world, or not together."""
         if not _is_loopback(self.admin.host):
             raise newest["admin.host"].refused("an address of this machine's loopback, such as '127.0.0.1'")
-        if not all(_is_address(text) for text in self.network.interfaces):
-            expected = "addresses of this machine's interfaces, such as '192.168.1.20'"
-            raise newest["network.interfaces"].refused(expected)
+        self._check_networks(newest)
         if not all(_PLACE.fullmatch(text) for text in self.network.announce):
             raise newest["network.announce"].refused("'HOST:PORT' or 'https://HOST' entries")
         self._check_contract(newest)
@@ -396,6 +402,13 @@ class Settings:
                 f"fewer minutes than day_cap_h has ({money.day_cap_h * 60})"
             )
 
+    def _check_networks(self, newest: Mapping[str, _Entry]) -> None:
+        if not all(_is_address(text) for text in self.network.interfaces):
+            expected = "addresses of this machine's interfaces, such as '192.168.1.20'"
+            raise newest["network.interfaces"].refused(expected)
+        if not all(_is_network(text) for text in self.mesh.networks):
+            raise newest["mesh.networks"].refused("networks, such as '192.168.1.0/24'")
+
     def _check_contract(self, newest: Mapping[str, _Entry]) -> None:
         contract = self.contract
         for name in ("rate_up_bps", "rate_down_bps", "quiet_rate_up_bps", "quiet_rate_down_bps"):
@@ -420,6 +433,7 @@ TABLES: Mapping[str, type[Table]] = {
     "contract": Contract,
     "spool": Spool,
     "network": Network,
+    "metered": Metered,
     "web": Web,
     "mesh": Mesh,
     "satellite": Satellite,
@@ -546,6 +560,14 @@ def _is_zone(name: str) -> bool:
 
 def _is_loopback(text: str) -> bool:
     return text == "localhost" or (_is_address(text) and ipaddress.ip_address(text).is_loopback)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_rpc(text: str) -> bool:

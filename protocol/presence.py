@@ -13,12 +13,14 @@ from msgspec import Meta
 from .codec import Message
 from .errors import RemoteError
 from .generation import OriginId
-from .identity import Identity, open_unverified, verify
+from .identity import Identity, Signed, open_unverified, verify
 from .manifest import Count, Key
 
 PRESENCE_LIMIT_BYTES = 160
 ACTIVE_INTERVAL_S = 2.0
 IDLE_INTERVAL_S = 15.0
+NO_WAY = 16
+"""One more than the longest way that counts, as in RIP (RFC 2453 section 3.4): so lies and loops end."""
 
 
 class Presence(Message, frozen=True):
@@ -26,17 +28,18 @@ class Presence(Message, frozen=True):
 
     ``net`` is the id of the origin it follows; ``at_ms`` grows with every presence of a key;
     ``active`` tells which interval it keeps; ``ask`` wants the listeners' presence in return;
-    ``uplink`` says it reaches a relay or the origin now; ``leaving`` is its last word.
+    ``hops`` says through how many neighbours it reaches a relay or the origin now: 0 by itself,
+    ``NO_WAY`` not at all; ``leaving`` is its last word.
     """
 
-    v: Literal[1]
+    v: Literal[2]
     net: OriginId
     key: Key
     port: Annotated[int, Meta(ge=1, le=65_535)]
     at_ms: Count
     active: bool
     ask: bool
-    uplink: bool
+    hops: Annotated[int, Meta(ge=0, le=NO_WAY)]
     leaving: bool
 
     @property
@@ -50,6 +53,18 @@ def seal_presence(presence: Presence, identity: Identity) -> bytes:
     return identity.seal("presence", presence)
 
 
+def read_presence(data: bytes) -> tuple[Presence, Signed]:
+    """Decode a presence without looking at its signature: enough to see that it is of no use.
+
+    Raises:
+        RemoteError: ``too_large`` or a codec reason.
+
+    """
+    if len(data) > PRESENCE_LIMIT_BYTES:
+        raise RemoteError(f"a presence of {len(data)} bytes", reason="too_large")
+    return open_unverified(Presence, data)
+
+
 def open_presence(data: bytes) -> Presence:
     """Decode a presence and verify it against the key it names.
 
@@ -57,9 +72,7 @@ def open_presence(data: bytes) -> Presence:
         RemoteError: ``too_large``, ``bad_signature`` or a codec reason.
 
     """
-    if len(data) > PRESENCE_LIMIT_BYTES:
-        raise RemoteError(f"a presence of {len(data)} bytes", reason="too_large")
-    presence, signed = open_unverified(Presence, data)
+    presence, signed = read_presence(data)
     if not verify("presence", presence.key, signed.body, signed.sig):
         raise RemoteError("a presence not signed by the key it names", reason="bad_signature")
     return presence

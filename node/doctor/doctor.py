@@ -10,7 +10,7 @@ from time import time
 from typing import NamedTuple
 
 from ...protocol.errors import FarcastError, LocalError
-from . import machine
+from . import lanprobe, machine
 from .apart import apart, resolve
 from .finding import Finding, State, bad, verdict
 from .patient import Patient, examine, find_home
@@ -25,6 +25,9 @@ MACHINE: dict[str, Callable[[Patient], Finding]] = {
     "descriptors": machine.check_descriptors,
     "congestion": machine.check_congestion,
     "address": machine.check_address,
+    "ipv6": lanprobe.check_ipv6,
+    "lan": lanprobe.check_lan,
+    "firewall": lanprobe.check_firewall,
 }
 
 

@@ -51,8 +51,12 @@ class WebTier:
         reserve: Callable[[], Sequence[Source]] = tuple,
         own: bytes = b"",
         headers: Mapping[str, str] | None = None,
+        spent: Callable[[], bool] = bool,
     ) -> None:
-        """Send ``headers`` with every request; ``reserve`` and ``own`` are as in the roster's ``Listing``."""
+        """Send ``headers`` with every request; ``reserve`` and ``own`` are as in the roster's ``Listing``.
+
+        While ``spent`` says that the link's budget is used up nobody is asked.
+        """
         self.name = name
         self.metered = metered
         self.reserve = reserve
@@ -60,10 +64,11 @@ class WebTier:
         self._dialer = dialer
         self._sources = sources
         self._headers = headers or {}
+        self._spent = spent
 
     def sources(self) -> Sequence[Source]:
         """Return the sources known now."""
-        return self._sources()
+        return () if self._spent() else self._sources()
 
     async def fetch(
         self, source: Source, cid: Cid, *, title: str = "", arrived: Callable[[int], None] | None = None
@@ -106,11 +111,17 @@ class Dialers:
         return self._lan if source.tier is TierName.MESH else self._wan
 
 
-def cdn_tier(dialer: BlockDialer, keyring: Callable[[], Keyring | None]) -> WebTier:
+def cdn_tier(
+    dialer: BlockDialer,
+    keyring: Callable[[], Keyring | None],
+    *,
+    metered: bool = False,
+    spent: Callable[[], bool] = bool,
+) -> WebTier:
     """Return the CDN tier: the origin's pull zones, or the origin itself where it names none."""
 
     def sources() -> Sequence[Source]:
         known = keyring()
         return pull_zones(known) or origin_sources(known, TierName.CDN)
 
-    return WebTier(TierName.CDN, dialer, sources)
+    return WebTier(TierName.CDN, dialer, sources, metered=metered, spent=spent)

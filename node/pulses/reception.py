@@ -88,7 +88,7 @@ class Reception:
         digest = open_digest(data)
         acks: list[bytes] = []
         size_bytes = 0
-        for ack in self._spool.acks(item.tid for item in digest.held):
+        for ack in self._spool.acks_of(digest.held):
             size_bytes += len(ack)
             if len(acks) == MAX_ACKS or size_bytes > ACKS_BYTES:
                 break

@@ -20,8 +20,8 @@ WAITING_KEPT_MS = 14 * DAY_MS
 class SentPulse(NamedTuple):
     """One own pulse as it was signed; a time is ms since 1970, 0 for not yet.
 
-    ``way`` is who took it first: ``relay``, ``origin`` or ``neighbour``, empty for nobody so far as
-    this box knows; ``code`` the origin's reason where it refused the pulse. ``judged_ms`` is when the
+    ``way`` is who took it first: ``relay``, ``origin``, ``neighbour`` or ``stick``, empty for nobody so far
+    as this box knows; ``code`` the origin's reason where it refused the pulse. ``judged_ms`` is when the
     verdict on its session came, ``cuts`` why not all of it counts, comma-separated.
     """
 

@@ -57,9 +57,10 @@ ORDER BY seen_ms, tid, seq LIMIT ?4
 _UNBATCHED = _SPOOLED + "WHERE own = 0 AND batch IS NULL ORDER BY seen_ms, tid, seq LIMIT ?"
 _NUMBERS = """
 SELECT tid, seq, count(*) FROM pulse
-WHERE ?1 IS NULL OR NOT EXISTS (
+WHERE (?1 IS NULL OR NOT EXISTS (
     SELECT 1 FROM handed WHERE handed.tid = pulse.tid AND handed.seq = pulse.seq AND at_ms >= ?1
-)
+))
+AND (?2 IS NULL OR seen_ms <= ?2)
 GROUP BY tid, seq ORDER BY tid, seq
 """
 _BODIES = "SELECT seq, count(*), max(own) FROM pulse WHERE tid = ? GROUP BY seq"
@@ -208,13 +209,16 @@ class DiskSpool(Spool):
         """Return every body held under these (tid, seq), for a neighbour that lacks them."""
         return [item for tid, seq in wanted for item in self._pulses(_FOUND, tid, seq)]
 
-    def numbers(self, promised_before_ms: int | None = None) -> dict[bytes, Numbers]:
+    def numbers(
+        self, promised_before_ms: int | None = None, seen_before_ms: int | None = None
+    ) -> dict[bytes, Numbers]:
         """Return the sequence numbers held per tid, ascending, and those with several bodies.
 
-        With ``promised_before_ms`` without those that anybody promised to carry since then.
+        With ``promised_before_ms`` without those that anybody promised to carry since then; with
+        ``seen_before_ms`` without those that came here later.
         """
         held: dict[bytes, Numbers] = {}
-        for tid, seq, bodies in self._all(_NUMBERS, promised_before_ms):
+        for tid, seq, bodies in self._all(_NUMBERS, promised_before_ms, seen_before_ms):
             numbers = held.setdefault(tid, Numbers([], []))
             numbers.all.append(seq)
             if bodies > 1:
@@ -319,6 +323,18 @@ class DiskSpool(Spool):
         """Return the newest signed ack envelopes that cover any of ``tids``, each once, newest first."""
         with self._lock:
             found = {entry for tid in tids if (entry := self._acks.envelope(tid))}
+        return [data for _, data in sorted(found, reverse=True)]
+
+    def acks_of(self, held: Iterable[Held]) -> list[bytes]:
+        """Return the signed acks that cover any of these pulses, each once, newest first."""
+        with self._lock:
+            found = {
+                entry
+                for item in held
+                if (ack := self._acks.known(item.tid)) is not None
+                and any(covers(ack, seq) for seq in item.numbers())
+                and (entry := self._acks.envelope(item.tid))
+            }
         return [data for _, data in sorted(found, reverse=True)]
 
     def expire(self, now_ms: int) -> int:

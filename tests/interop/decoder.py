@@ -1123,14 +1123,14 @@ LACKING = array(v=V1, held=many(HELD, 256), acks=many(BIN, 64))
 EVIDENCE = array(v=V1, ticket=blob(0, 1_024), pulses=many(blob(0, 1_024), 4, 2))
 SEAL = array(v=V1, tid=BIN16, first=ANY_SEQ, last=ANY_SEQ, counted_ms=COUNT, codes=CODED)
 PRESENCE = array(
-    v=V1,
+    v=number(2, 2),
     net=BIN8,
     key=KEY,
     port=number(1, 65_535),
     at_ms=COUNT,
     active=flag,
     ask=flag,
-    uplink=flag,
+    hops=number(0, 16),
     leaving=flag,
 )
 GENERATION = array(
@@ -1141,6 +1141,16 @@ GENERATION = array(
     symbol_bytes=number(64, 1_408),
     digest=HASH,
     expires_ms=COUNT,
+)
+STICK_INDEX = array(
+    v=V1,
+    box=KEY,
+    name=TEXT,
+    made_ms=COUNT,
+    titles=many(
+        array(title=TITLE, manifest=binary_cid, blocks=COUNT, size_bytes=COUNT, volumes=number(1, 9_999)),
+        4_096,
+    ),
 )
 BUNDLE_KIND = one_of("trust", "checkpoint", "entries", "directory", "beacon", "ack", "block")
 BUNDLE = array(v=V1, items=many(array(kind=BUNDLE_KIND, name=text(300), data=blob(0, MAX_BUNDLE)), 65_536))
@@ -1281,6 +1291,7 @@ PLAIN: dict[str, tuple[Check, int]] = {
     "digest": (DIGEST, 65_536),
     "lacking": (LACKING, 524_288),
     "bundle": (BUNDLE, MAX_BUNDLE),
+    "stick-index": (STICK_INDEX, 2 << 20),
     "viewing": (VIEWING, 174),
     "device-request": (array(v=V1, token=TOKEN, device=KEY), MAX_ENROL),
     "device-answer": (array(v=V1, device=U16), MAX_ENROL),
@@ -1382,6 +1393,12 @@ def _digest_rules(m: Fields) -> None:
             refuse("twins that are none of the numbers")
 
 
+def _stick_rules(m: Fields) -> None:
+    titles = [each["title"] for each in cast("list[Fields]", m["titles"])]
+    if len(set(titles)) != len(titles):
+        refuse("a title named twice")
+
+
 def _evidence_rules(m: Fields) -> None:
     envelope = cast("Fields", array(body=BIN, sig=blob(64, 64))(unpack(cast("bytes", m["ticket"]))))
     ticket = cast("Fields", TICKET(unpack(cast("bytes", envelope["body"]))))
@@ -1418,6 +1435,7 @@ EXTRA: dict[str, Callable[[Fields], None]] = {
     "rotation": _rotation_rules,
     "digest": _digest_rules,
     "lacking": _digest_rules,
+    "stick-index": _stick_rules,
 }
 
 

@@ -25,6 +25,7 @@ from farcast.protocol.digest import Numbers, missing
 from farcast.protocol.identity import Identity
 from farcast.protocol.manifest import Manifest, Payee, Window
 from farcast.protocol.ports import SpooledPulse
+from farcast.protocol.presence import NO_WAY
 from farcast.protocol.pulse import NO_WITNESS, Viewing
 from farcast.protocol.ticket import DAY_MS, Holder
 from farcast.protocol.viewing import PlayerEvent, PulseDue, ViewingSession
@@ -293,18 +294,16 @@ class Day:
         start = node.number - node.number % HOME_NODES
         home = [one for one in self.nodes[start : start + HOME_NODES] if one is not node]
         around = [
-            Neighbour(one.key, "192.0.2.1", 1, one.online(minute), float("inf"))
-            for one in home
-            if not one.online(minute)
+            Neighbour(one.key, "192.0.2.1", 1, NO_WAY, float("inf")) for one in home if not one.online(minute)
         ]
         by_key = {one.key: one for one in home}
         now = minute * MINUTE_S
         waiting = {tid: Numbers(sorted(seqs), []) for tid, seqs in node.spool.held.items()}
-        for neighbour in node.carrier.choose(around):
+        for neighbour in node.carrier.choose(around, NO_WAY, now).neighbours:
             other = by_key[neighbour.key]
             offered = node.carrier.offer(other.key, waiting, now)
             if self.random.random() < LOST:
-                node.carrier.failed(other.key, offered)
+                node.carrier.failed(other.key, offered, now)
                 continue
             lacking = [
                 wish

@@ -41,6 +41,7 @@ from farcast.protocol import (
     protection,
     pulse,
     statement,
+    stick,
     unixfs,
 )
 from farcast.protocol import digest as digests
@@ -1009,12 +1010,14 @@ def _body_hash(data: bytes) -> bytes:
 
 def _nearby(book: Book) -> None:
     lan = WHO["lan"]
-    presence = Presence(1, ORIGIN, lan.key, 40_123, T0, True, False, True, False)
+    presence = Presence(2, ORIGIN, lan.key, 40_123, T0, True, False, 3, False)
     book.signed("presence", "presence", lan, presence)
     changes: Changes = {
         "port 0": {"port": 0},
         "a net of 7 bytes": {"net": bytes(7)},
         "a number for a boolean": {"ask": 0},
+        "17 hops": {"hops": 17},
+        "a boolean for a number": {"hops": True},
     }
     for how, change in changes.items():
         book.bad(f"presence: {how}", "presence", lan.seal("presence", _with(presence, **change)), "malformed")
@@ -1219,12 +1222,33 @@ def _proofs(book: Book, ticket: TicketGrant, key_id: bytes) -> None:
     book.bad("ticket proof: of another ticket key", "ticket-proof", text, "wrong_key", **stranger)
 
 
+def _sticks(book: Book) -> None:
+    manifest = Cid.of(RAW, b"a manifest").encode()
+    sea = stick.StickTitle("sea", manifest, 421, 252_000_000, 4)
+    index = stick.StickIndex(1, WHO["box"].key, "Films of the coast", T0, [sea])
+    data = stick.pack_index(index)
+    book.good("stick index", "stick-index", data, index)
+    nothing = _with(index, titles=[])
+    book.good("stick index: no title", "stick-index", stick.pack_index(nothing), nothing)
+    for how, spoilt, reason in _misshapen(data):
+        book.bad(f"stick index: {how}", "stick-index", spoilt, reason)
+    for how, title, reason in (
+        ("no volume", _with(sea, volumes=0), "malformed"),
+        ("10,000 volumes", _with(sea, volumes=10_000), "malformed"),
+        ("a title that is no id", _with(sea, title="../sea"), "malformed"),
+        ("a manifest that is no CID", _with(sea, manifest=bytes(36)), "bad_index"),
+    ):
+        book.bad(f"stick index: {how}", "stick-index", encode(_with(index, titles=[title])), reason)
+    twice = encode(_with(index, titles=[sea, sea]))
+    book.bad("stick index: a title twice", "stick-index", twice, "bad_index")
+
+
 def build() -> str:
     """Return the text of ``messages.json``."""
     book = Book()
     parts = (
         _names, _content, _manifests, _catalog, _trust, _relays, _viewing, _way_back, _nearby, _carousel,
-        _report, _earnings, _keys,
+        _report, _earnings, _keys, _sticks,
     )  # fmt: skip
     for part in parts:
         part(book)

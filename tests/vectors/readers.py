@@ -28,6 +28,7 @@ from farcast.protocol import (
     protection,
     pulse,
     statement,
+    stick,
     unixfs,
 )
 from farcast.protocol.beacon import open_beacon
@@ -352,4 +353,5 @@ READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "key-answer": _unsigned(contentkey.open_key_answer),
     "ticket-proof": _ticket_proof,
     "sealed-file": _sealed_file,
+    "stick-index": _unsigned(stick.open_index),
 }

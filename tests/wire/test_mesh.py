@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from farcast.mesh import mdns
+from farcast.mesh import carry, mdns
 from farcast.mesh.discovery import Discovery
 from farcast.mesh.link import GROUP_IPV4
 from farcast.mesh.porter import Porter
@@ -232,7 +232,10 @@ def a_days_pulses(count: int) -> list[SpooledPulse]:
     ]
 
 
-async def test_pulses_go_to_a_neighbour_and_the_ack_comes_back_and_prunes(tmp_path: Path) -> None:
+async def test_pulses_go_to_a_neighbour_and_the_ack_comes_back_and_prunes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carry, "NEWS_S", 0.0)
     presence_port = free_port()
     with disks(tmp_path / "viewer") as (_, mine), disks(tmp_path / "neighbour") as (store, theirs):
         home = Home(store, theirs, Identity(b"\x02" * 32))
@@ -257,6 +260,7 @@ async def test_pulses_go_to_a_neighbour_and_the_ack_comes_back_and_prunes(tmp_pa
                 dialer=dialer,
                 neighbours=viewer.discovery.known,
                 has_uplink=lambda: viewer.uplink,
+                hops=lambda: viewer.discovery.hops,
                 accept_ack=accept_ack,
                 accept_beacon=accept_beacon,
                 clock_ms=lambda: 0,
@@ -295,12 +299,14 @@ async def test_a_neighbour_that_takes_nothing_or_lies_is_counted_and_asked_again
         liar = Home(store, theirs, Identity(b"\x02" * 32))
         async with liar.listening() as port:
             viewer, neighbour = Voice(1, presence_port), Voice(3, presence_port, port=port)
+            neighbour.uplink = True
             dialer = HttpDialer(allow_private=True)
             porter = Porter(
                 spool=mine,
                 dialer=dialer,
                 neighbours=viewer.discovery.known,
                 has_uplink=lambda: False,
+                hops=lambda: 1,
                 accept_ack=lambda _: 0,
                 accept_beacon=lambda _: None,
                 clock_ms=lambda: 0,

@@ -13,6 +13,7 @@ from farcast.mesh.carry import Carrier
 from farcast.mesh.neighbours import Neighbour
 from farcast.protocol.codec import encode
 from farcast.protocol.digest import DIGEST_LIMIT_BYTES, Digest, Held, Numbers, held, open_digest
+from farcast.protocol.presence import NO_WAY
 from farcast.protocol.ticket import MAX_SEQ
 
 
@@ -25,16 +26,38 @@ def waiting(*counts: int) -> dict[bytes, Numbers]:
     return {ticket(tid): Numbers(list(range(1, count + 1)), []) for tid, count in enumerate(counts)}
 
 
-def neighbour(seed: int, *, uplink: bool = False) -> Neighbour:
-    return Neighbour(bytes([seed]) * 32, "10.0.0.1", 7_433, uplink, 0.0)
+def neighbour(seed: int, *, hops: int = NO_WAY) -> Neighbour:
+    return Neighbour(bytes([seed]) * 32, "10.0.0.1", 7_433, hops, 0.0)
 
 
-def test_those_with_an_uplink_are_chosen_alone_else_everybody() -> None:
-    carrier = Carrier()
-    plain, up = neighbour(1), neighbour(2, uplink=True)
-    assert carrier.choose([up, plain]) == [up]
-    assert carrier.choose([plain, neighbour(3)]) == [plain, neighbour(3)]
-    assert len(carrier.choose([neighbour(seed) for seed in range(50)])) == module.ROUND_NEIGHBOURS
+def test_one_that_is_nearer_is_chosen_and_where_no_way_is_known_everybody_for_what_waited_long() -> None:
+    carrier = Carrier(b"me")
+    plain, up = neighbour(1), neighbour(2, hops=0)
+    assert carrier.choose([up, plain], 1, 0.0) == ([up], 0)
+    assert carrier.choose([plain, neighbour(3)], NO_WAY, 0.0) == (
+        [plain, neighbour(3)],
+        module.PATIENCE_MS,
+    )
+    many = [neighbour(seed) for seed in range(50)]
+    assert len(carrier.choose(many, NO_WAY, 0.0).neighbours) == module.ROUND_NEIGHBOURS
+    assert carrier.choose([neighbour(1, hops=2), neighbour(4, hops=3)], 2, 0.0).neighbours == []
+
+
+def test_of_those_as_near_each_has_its_turn_and_one_that_fails_is_passed_over() -> None:
+    carrier = Carrier(b"me")
+    near, far = [neighbour(seed, hops=1) for seed in range(4)], neighbour(9, hops=2)
+    turns = [carrier.choose([far, *near], 3, turn * module.TURN_S).neighbours for turn in range(60)]
+    assert {one.key for chosen in turns for one in chosen} == {one.key for one in near}
+    assert carrier.choose(near, 2, 5.0) == carrier.choose([*reversed(near)], 2, module.TURN_S - 1)
+    [first] = carrier.choose([far, *near], 3, 0.0).neighbours
+    carrier.failed(first.key, [], 0.0)
+    [second] = carrier.choose([far, *near], 3, 1.0).neighbours
+    assert second != first
+    for one in near:
+        carrier.failed(one.key, [], 1.0)
+    assert carrier.choose([far, *near], 3, 2.0).neighbours == [far]
+    carrier.failed(far.key, [], 2.0)
+    assert len(carrier.choose([far, *near], 3, 3.0).neighbours) == 1, "better than nobody"
 
 
 def test_what_is_new_is_told_at_once_and_what_is_not_ever_more_rarely() -> None:
@@ -42,8 +65,21 @@ def test_what_is_new_is_told_at_once_and_what_is_not_ever_more_rarely() -> None:
     times = [now for now in range(1_000) if carrier.offer(b"a", waiting(3), float(now))]
     assert times == [0, 15, 45, 105, 225, 465, 705, 945]
     assert carrier.offer(b"a", waiting(4), 946.0) == [held(ticket(0), range(1, 5))]
-    assert carrier.offer(b"a", waiting(4), 947.0) == []
+    assert carrier.offer(b"a", waiting(5), 946.0 + module.NEWS_S - 1) == [held(ticket(0), range(1, 5))]
+    assert carrier.offer(b"a", waiting(5), 946.0 + module.NEWS_S) == [held(ticket(0), range(1, 6))]
     assert carrier.offer(b"b", waiting(4), 947.0) == [held(ticket(0), range(1, 5))]
+
+
+def test_on_an_open_way_acks_are_asked_for_soon_and_news_waits_until_it_is_worth_a_post() -> None:
+    carrier = Carrier()
+    told = {
+        now: offered
+        for now in range(200)
+        if (offered := carrier.offer(b"a", waiting(3 + now // 60), float(now), is_open=True))
+    }
+    news = [now for now, offered in told.items() if offered != [held(ticket(0), range(1, 4))]]
+    assert [*told][:4] == [0, 8, 24, 54]
+    assert news[0] == module.NEWS_S, "until then the same three are asked about again"
 
 
 def test_who_did_not_answer_is_told_again_soon() -> None:
@@ -52,7 +88,7 @@ def test_who_did_not_answer_is_told_again_soon() -> None:
     while len(times) < 6:
         offered = carrier.offer(b"a", waiting(3), now)
         if offered:
-            carrier.failed(b"a", offered)
+            carrier.failed(b"a", offered, now)
             times.append(now)
         now += 1.0
     assert [later - earlier for earlier, later in pairwise(times)] == [15.0] * 5

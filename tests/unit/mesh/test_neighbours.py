@@ -1,5 +1,6 @@
 """Who counts as being on the link."""
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 from collections import Counter
@@ -12,7 +13,7 @@ from farcast.mesh import neighbours as module
 from farcast.mesh.neighbours import Neighbours
 from farcast.protocol.identity import Identity
 from farcast.protocol.ports import TierName
-from farcast.protocol.presence import Presence, seal_presence
+from farcast.protocol.presence import NO_WAY, Presence, seal_presence
 
 OWN = Identity(b"o" * 32)
 THEM = Identity(b"t" * 32)
@@ -27,11 +28,11 @@ def said(
     net: bytes = NET,
     active: bool = True,
     ask: bool = False,
-    uplink: bool = False,
+    hops: int = NO_WAY,
     leaving: bool = False,
 ) -> bytes:
     presence = Presence(
-        1, net, identity.key, 7_433, at_ms, active=active, ask=ask, uplink=uplink, leaving=leaving
+        2, net, identity.key, 7_433, at_ms, active=active, ask=ask, hops=hops, leaving=leaving
     )
     return seal_presence(presence, identity)
 
@@ -107,7 +108,7 @@ def test_own_foreign_off_link_and_forged_presences_make_no_neighbour() -> None:
     table.hear(said(OWN))
     table.hear(said(net=b"x" * 8))
     table.hear(said(), host="8.8.8.8")
-    forged = Presence(1, NET, THEM.key, 1, 9, active=True, ask=False, uplink=False, leaving=False)
+    forged = Presence(2, NET, THEM.key, 1, 9, active=True, ask=False, hops=0, leaving=False)
     table.hear(seal_presence(forged, OWN))
     table.hear(b"noise")
     assert table.keys == []
@@ -117,7 +118,7 @@ def test_own_foreign_off_link_and_forged_presences_make_no_neighbour() -> None:
 def test_a_forged_goodbye_changes_nothing() -> None:
     table = Table()
     table.hear(said())
-    forged = Presence(1, NET, THEM.key, 7_433, 9, active=True, ask=False, uplink=False, leaving=True)
+    forged = Presence(2, NET, THEM.key, 7_433, 9, active=True, ask=False, hops=0, leaving=True)
     table.hear(seal_presence(forged, Identity(b"e" * 32)))
     assert table.keys == [THEM.key]
 
@@ -143,11 +144,12 @@ def test_one_host_cannot_fill_the_table_and_the_table_is_bounded() -> None:
     assert table.rejected["full"] > 0
 
 
-def test_those_with_an_uplink_come_first() -> None:
+def test_those_nearest_to_an_uplink_come_first() -> None:
     table = Table()
     boxes = [Identity(bytes([seed]) * 32) for seed in range(1, 5)]
     for seed, box in enumerate(boxes):
-        table.hear(said(box, uplink=seed % 2 == 1))
+        table.hear(said(box, hops=seed % 2))
+    assert [neighbour.hops for neighbour in table.core.known()] == [0, 0, 1, 1]
     assert [neighbour.uplink for neighbour in table.core.known()] == [True, True, False, False]
 
 
@@ -188,3 +190,61 @@ def test_arbitrary_datagrams_are_refused_and_counted(data: bytes) -> None:
     table = Table()
     assert not table.hear(data)
     assert table.rejected.total() == 1
+
+
+def test_a_neighbour_that_leaves_three_asks_unanswered_is_gone_and_one_that_answers_stays() -> None:
+    table = Table()
+    other = Identity(b"u" * 32)
+    table.hear(said(at_ms=1), now=0.0)
+    table.hear(said(other, at_ms=1), now=0.0)
+    assert table.core.due(0.1) == []
+    for turn in range(1, 4):
+        now = 0.2 * turn
+        assert {one.key for one in table.core.due(now)} == {THEM.key, other.key}
+        assert table.core.tick(now) == []
+        table.hear(said(other, at_ms=1 + turn), now=now)
+    assert table.core.tick(0.79) == []
+    assert table.core.tick(0.81) == [THEM.key]
+    assert table.keys == [other.key]
+
+
+def test_very_many_neighbours_are_asked_a_hundred_times_a_second_at_most() -> None:
+    table = Table()
+    boxes = [Identity(index.to_bytes(32, "big")) for index in range(1, 201)]
+    for index, box in enumerate(boxes):
+        table.hear(said(box), host=f"10.2.{index // 200}.{index % 200}")
+    asked = 0
+    for step in range(100):
+        asked += len(table.core.due(step / 100))
+    assert asked <= module.PROBES_PER_S + len(boxes)
+
+
+def test_a_flood_of_forgeries_is_mostly_not_looked_at_leaves_nothing_and_hides_nobody() -> None:
+    table = Table()
+    forger = Identity(b"e" * 32)
+    floods = 3_000
+    for index in range(floods):
+        key = Identity(index.to_bytes(32, "big")).key
+        words = Presence(2, NET, key, 1, index, active=True, ask=True, hops=NO_WAY, leaving=False)
+        table.hear(seal_presence(words, forger), host="10.6.6.6", now=index / 10_000)
+    assert table.keys == []
+    assert table.rejected["bad_signature"] <= module.CHECKS_BURST + module.CHECKS_PER_S
+    assert table.rejected["bad_signature"] + table.rejected["flood"] == floods
+    assert len(table.core._newest) == 0
+    assert len(table.core._buckets) == 1
+    table.hear(said(), now=0.3)
+    assert table.keys == [THEM.key]
+
+
+def test_forgeries_from_very_many_hosts_keep_no_memory_and_no_neighbour_out() -> None:
+    table = Table()
+    table.hear(said(at_ms=1), now=0.0)
+    noise = seal_presence(
+        Presence(2, NET, OWN.key[::-1], 1, 9, active=True, ask=False, hops=NO_WAY, leaving=False), OWN
+    )
+    for index in range(4_000):
+        table.hear(noise, host=f"10.{index % 250}.{index // 250}.7", now=0.1)
+    assert len(table.core._buckets) <= module.HOSTS_LIMIT
+    assert table.rejected["bad_signature"] <= module.STRANGERS_BURST + module.STRANGERS_PER_S
+    table.hear(said(at_ms=2), now=0.2)
+    assert table.core.known()[0].heard_at == 0.2

@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import json
@@ -17,6 +18,9 @@ from farcast.node.viewer import Viewer
 from farcast.origin.keys import init
 from farcast.protocol.directory import Endpoint
 from farcast.protocol.errors import UsageError
+from farcast.protocol.ports import Cost, SpooledPulse, TierName
+from farcast.protocol.pulse import read_pulse
+from farcast.tests.unit.origin.mint import Viewer as Watcher
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,42 @@ async def test_pulses_switched_off_stay_off_when_the_node_starts_again(root: byt
         await call(viewer, "POST", "/api/pulses", {"on": True})
     async with started(home) as viewer:
         assert viewer.desk.pulses()["on"]
+
+
+async def test_the_desk_says_how_much_viewing_waits_for_an_uplink_and_since_when(
+    root: bytes, tmp_path: Path
+) -> None:
+    home = tmp_path / "node"
+    await join(home, "node", Settings.load(home, {}), root)
+    async with started(home) as viewer:
+        assert viewer.desk.status()["waits"] == ""
+        ann = Watcher(1)
+        for pulse in ann.watch(b"f" * 32, 14):
+            seq, seen_ms = read_pulse(pulse)[0].seq, 1_795_791_600_000
+            viewer.box.spool.add([SpooledPulse(ann.tid, seq, pulse, ann.ticket, seen_ms, own=True)])
+        said = viewer.desk.status()["waits"]
+        assert said.startswith("14 minutes of viewing wait for an uplink, the first since "), said
+        viewer.courier.reachable = True
+        assert viewer.desk.status()["waits"] == "", "they are on their way"
+
+
+async def test_a_metered_node_says_what_today_has_cost(root: bytes, tmp_path: Path) -> None:
+    home = tmp_path / "node"
+    await join(home, "node", Settings.load(home, {}), root)
+    (home / "settings.toml").write_text('[metered]\ndaily_bytes = "500 MB"\n')
+    async with started(home) as viewer:
+        ration = viewer.box.ration
+        assert ration is not None
+        await ration.take(12_000_000, first=False)
+        ration.settle(12_000_000, 12_000_000, first=False)
+        assert viewer.desk.status()["metered"] == {"used_bytes": 12_000_000, "daily_bytes": 500_000_000}
+        assert ration.sentence() == "12 of 500 MB today"
+        assert not viewer.fetcher.spent()
+        paid = [viewer.fetcher._ways[tier] for tier in (TierName.CDN, TierName.RELAY)]
+        assert [way.cost for way in paid] == [Cost.METERED] * 2
+        await ration.take(467_000_000, first=False)
+        assert "today's 500 MB of this link are used up" in viewer.fetcher.spent()
+        assert [way.tier.sources() for way in paid] == [()] * 2
 
 
 async def test_the_desk_of_an_empty_catalog_says_no_clearly_and_changes_nothing(

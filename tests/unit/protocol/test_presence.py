@@ -15,12 +15,12 @@ BOX = Identity(b"b" * 32)
 
 
 def a_presence(**changes: object) -> Presence:
-    presence = Presence(1, b"n" * 8, BOX.key, 7_433, 1, active=True, ask=False, uplink=True, leaving=False)
+    presence = Presence(2, b"n" * 8, BOX.key, 7_433, 1, active=True, ask=False, hops=0, leaving=False)
     return msgspec.structs.replace(presence, **changes)
 
 
 def test_the_longest_presence_fits_160_bytes() -> None:
-    presence = a_presence(port=65_535, at_ms=2**53 - 1)
+    presence = a_presence(port=65_535, at_ms=2**53 - 1, hops=16)
     data = seal_presence(presence, BOX)
     assert len(data) <= 160
     assert open_presence(data) == presence

@@ -23,6 +23,7 @@ from farcast.protocol.errors import RefusedError, UnreachableError
 from farcast.protocol.identity import Identity
 from farcast.protocol.keyring import Keyring
 from farcast.protocol.ports import Reply, Source, SpooledPulse, TierName
+from farcast.protocol.presence import NO_WAY
 from farcast.protocol.pulse import read_pulse
 from farcast.tests.unit.origin.mint import INTAKE, OFFICE, TICKET, Viewer
 
@@ -105,6 +106,7 @@ class Node(Post):
             dialer=self.wires,
             neighbours=self._around,
             has_uplink=lambda: self.courier.reachable,
+            hops=lambda: min((one.hops + 1 for one in self._around()), default=NO_WAY),
             accept_ack=self.acks.accept,
             accept_beacon=lambda _: None,
             clock_ms=country.clock_ms,
@@ -113,10 +115,11 @@ class Node(Post):
 
     def _around(self) -> list[Neighbour]:
         boxes = [self.country.boxes[name] for name in self.neighbours]
-        return [
-            _Named(box.identity.key, box.name, 1, isinstance(box, Node) and box.courier.reachable, 0.0)
-            for box in boxes
-        ]
+        return [_Named(box.identity.key, box.name, 1, self._hops_of(box), 0.0) for box in boxes]
+
+    @staticmethod
+    def _hops_of(box: Post) -> int:
+        return 0 if isinstance(box, Node) and box.courier.reachable else NO_WAY
 
     def file(self, viewer: Viewer, pulses: list[bytes]) -> None:
         """Spool pulses of this box's own viewer, as its heartbeat does."""

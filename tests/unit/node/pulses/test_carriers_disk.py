@@ -99,6 +99,7 @@ async def test_a_carriers_whole_disk_tells_neither_content_nor_account_nor_links
     told = {node.name: await watch(country, node, ACCOUNTS[node.name]) for node in (ann, bob)}
     country.connect(("ann", "cleo"), ("bob", "cleo"), ("cleo", "north"), ("north", "south"))
     ann.neighbours = bob.neighbours = ["cleo"]
+    await cleo.courier.errand()  # so that she knows that she has an uplink
     for node in (ann, bob):
         await node.porter.errand()
     await cleo.courier.errand()

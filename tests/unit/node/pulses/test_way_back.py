@@ -9,6 +9,8 @@ from random import Random
 
 import pytest
 
+from farcast.mesh import carry
+from farcast.mesh.carry import PATIENCE_MS
 from farcast.node.pulses import spool as spool_module
 from farcast.origin.pulses.evidence import Evidence
 from farcast.origin.pulses.segments import read_segments
@@ -32,6 +34,12 @@ SHELF = Shelf()
 FILM = SHELF.add("film", {"ann": 10_000})
 NOON = (FIRST_DAY + 2) * DAY_MS + 12 * 3_600_000
 DAYS = range(FIRST_DAY, FIRST_DAY + 30)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let carriers tell what is new at once; their time is not the country's."""
+    monkeypatch.setattr(carry, "NEWS_S", 0.0)
 
 
 @pytest.fixture
@@ -158,6 +166,7 @@ async def test_two_bodies_under_one_number_both_reach_the_origin_as_evidence(cou
     honest, twin = Viewer(1), Viewer(1)
     country.connect(("ann", "bob"), ("bob", "origin"))
     ann.neighbours = ["bob"]
+    await bob.courier.errand()  # so that he knows that he has an uplink
     ann.file(honest, [honest.beat(FILM, 0, 0)])
     await ann.porter.errand()
     assert bob.held() == 1
@@ -176,6 +185,11 @@ async def test_what_a_neighbour_has_is_never_sent_to_it_again(country: Country) 
     country.connect(("ann", "bob"), ("ann", "cleo"), ("bob", "cleo"))
     ann.neighbours, bob.neighbours = ["bob", "cleo"], ["cleo"]
     for _ in range(3):
+        await ann.porter.errand()
+        await bob.porter.errand()
+    assert {path for _, _, path, _ in country.requests} == {"/v1/beacons"}, "a way may come within the day"
+    for _ in range(3):
+        country.now_ms += PATIENCE_MS
         await ann.porter.errand()
         await bob.porter.errand()
     assert (bob.held(), cleo.held()) == (61, 61)
