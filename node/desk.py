@@ -205,6 +205,7 @@ class Desk:
             "segments": [{"at_ms": one.start_ms, "tier": one.tier, "ms": one.took_ms} for one in steps],
             "verified_blocks": trail.blocks if trail else 0,
             "rejected_blocks": sum(tier["rejected"] for tier in tiers),
+            "trouble": self._viewer.gateway.trouble(title, sid),
         }
 
     async def keep(self, title: str) -> Kept:

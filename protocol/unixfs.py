@@ -19,7 +19,7 @@ from .unixfsnode import BLOCK_LIMIT_BYTES, Node, is_name, parse
 __all__ = [
     "BLOCK_LIMIT_BYTES", "CHUNK_BYTES", "DIRECTORY_LIMIT_BYTES", "WIDTH", "Block", "Entry", "FileWriter",
     "Leaf", "Link", "Load", "MissingError", "Node", "content", "directory", "find", "folder", "leaves",
-    "listing", "parse", "resolve",
+    "listing", "locate", "parse", "resolve",
 ]  # fmt: skip
 
 CHUNK_BYTES = 1 << 20
@@ -250,11 +250,19 @@ def resolve(root: Cid, path: Sequence[str], load: Load) -> Cid:
         RemoteError: ``not_found``, or ``malformed``.
 
     """
+    return locate(root, path, load).cid
+
+
+def locate(root: Cid, path: Sequence[str], load: Load) -> Link:
+    """Follow ``path`` as ``resolve`` does and return the link that leads there, of size 0 to ``root`` itself.
+
+    Of a raw leaf its ``tsize`` is what the folder says that the block weighs; 0 where it says nothing.
+    """
     if len(path) > DEPTH_LIMIT:
         raise RemoteError(f"a path of {len(path)} names", reason="not_found")
-    here = root
+    here = Link("", root, 0)
     for name in path:
-        steps, data = find(here, _bytes(here, load), name), None
+        steps, data = _seek(here.cid, _bytes(here.cid, load), name), None
         try:
             while True:
                 data = _bytes(steps.send(data), load)  # type: ignore[arg-type] # None starts a generator
@@ -270,19 +278,24 @@ def find(cid: Cid, data: bytes, name: str) -> Generator[Cid, bytes, Cid]:
         RemoteError: ``not_found``, or ``malformed``.
 
     """
+    return (yield from _seek(cid, data, name)).cid
+
+
+def _seek(cid: Cid, data: bytes, name: str) -> Generator[Cid, bytes, Link]:
     node = first = parse(cid, data)
-    found: Cid | None = None
+    found: Link | None = None
     if node.kind == "directory" and is_name(name):
-        found = next((link.cid for link in node.links if link.name == name), None)
+        found = next((link for link in node.links if link.name == name), None)
     if node.kind == "hamt" and is_name(name):
         for prefix in hamt.prefixes(name, node.fanout):
-            names = {link.name: link.cid for link in node.links}
+            names = {link.name: link for link in node.links}
             found, shard = names.get(prefix + name), names.get(prefix)
             if found is not None or shard is None:
                 break
-            node = parse(shard, shard.digest if shard.is_identity else (yield shard))
+            below = shard.cid
+            node = parse(below, below.digest if below.is_identity else (yield below))
             if node.kind != "hamt":
-                raise RemoteError(f"{shard} is no shard of a folder", reason="malformed")
+                raise RemoteError(f"{below} is no shard of a folder", reason="malformed")
     if found is None:
         raise RemoteError(f"{name!r} is not in the {first.kind} {cid}", reason="not_found")
     return found

@@ -31,6 +31,7 @@ from farcast.protocol.unixfs import (
     folder,
     leaves,
     listing,
+    locate,
     parse,
     resolve,
 )
@@ -126,6 +127,7 @@ def test_a_sharded_folder_is_listed_and_walked(golden: Any, inputs: ModuleType) 
     assert {entry.name for entry in entries} == inputs.SHARDED.keys()
     for entry in entries:
         assert resolve(root, [entry.name], blocks.get) == entry.cid
+        assert locate(root, [entry.name], blocks.get)[1:] == (entry.cid, entry.tsize)
     with pytest.raises(RemoteError, match="not in the hamt") as caught:
         resolve(root, ["leaf 61"], blocks.get)
     assert caught.value.reason == "not_found"
