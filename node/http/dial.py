@@ -85,8 +85,11 @@ class HttpDialer:
         headers: dict[str, str] | None = None,
         limit_bytes: int = 4 << 20,
         timeout_s: float = 10.0,
+        arrived: Callable[[int], None] | None = None,
     ) -> Reply:
         """Make one request to ``source`` and return its answer, whatever the status.
+
+        ``arrived`` is told the bytes of the answer's body as they come.
 
         Raises:
             UnreachableError: no authenticated connection, or silence until ``timeout_s``.
@@ -94,7 +97,7 @@ class HttpDialer:
                 ``limit_bytes``.
 
         """
-        call = Call(method, path, body, headers or {}, limit_bytes)
+        call = Call(method, path, body, headers or {}, limit_bytes, arrived)
         try:
             async with asyncio.timeout(timeout_s):
                 reply = await self._request(source, call)
@@ -112,12 +115,14 @@ class HttpDialer:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
         arrived: Callable[[int], None] | None = None,
+        moved: Callable[[int], None] | None = None,
     ) -> bytes:
         """Return the block ``cid`` from ``source``, by the carrier that has proved fastest there.
 
         Only the bytes a CID names can come back over plain TCP from a box with a key; from elsewhere they
         are the caller's to verify. ``headers`` that not everybody may read keep it off plain TCP.
-        ``arrived`` is told how many of its bytes are here, by whichever carrier is furthest.
+        ``arrived`` is told how many of its bytes are here, by whichever carrier is furthest; ``moved`` of
+        all bytes as they come, those that another carrier has brought before too.
 
         Raises:
             UnreachableError, RemoteError: as ``request``.
@@ -126,7 +131,7 @@ class HttpDialer:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                reply = await self.bulk.get(source, cid, dict(headers or {}), arrived)
+                reply = await self.bulk.get(source, cid, dict(headers or {}), arrived, moved)
         except TimeoutError as error:
             message = f"{source.name} at {source.address} did not bring {cid} within {timeout_s:g} s"
             raise UnreachableError(message, reason="timeout") from error
