@@ -187,7 +187,7 @@ class Ration:
         return surplus > 2 * (GRANT_LEAST_BYTES if self._granted_bytes > kept_from else self._step_bytes)
 
     def _hold(self, size_bytes: int, least_bytes: int, *, first: bool) -> int:
-        """Set aside what was asked for, or all that is unspent; 0 where others hold it or it is too little."""
+        """Set aside what was asked for, or all that is unspent; 0 where that is held or too little."""
         self._look()
         size_bytes = min(size_bytes, self._allowance.unspent_bytes(first=first))
         enough = size_bytes >= least_bytes and self._allowance.hold(size_bytes, first=first)
