@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import ifaddr
 
+from .overlay import is_overlay
+
 REFRESH_S = 10.0
 
 
@@ -52,8 +54,8 @@ class Links:
         for adapter in ifaddr.get_adapters():
             for found in adapter.ips:
                 text = found.ip if isinstance(found.ip, str) else found.ip[0]
-                if self._only and text not in self._only:
-                    continue
+                if (self._only and text not in self._only) or is_overlay(text):
+                    continue  # an overlay's interface has a /7: half the world is no neighbour
                 networks.append(ipaddress.ip_network(f"{text}/{found.network_prefix}", strict=False))
                 if isinstance(found.ip, str):
                     addresses.append(text)

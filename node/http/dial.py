@@ -19,6 +19,7 @@ from ...protocol.errors import UnreachableError
 from ...protocol.identity import Identity
 from ...protocol.ports import Reply, Source
 from ...protocol.request import authorization, read_challenge
+from ..overlay import Overlay
 from .address import HostPort, Place, authority, parse_address
 from .bulk import Bulk, Call
 from .names import Names
@@ -138,6 +139,11 @@ class HttpDialer:
         body = expect(reply, 200)
         self.carried(source.address, 0, len(body))
         return body
+
+    @property
+    def overlay(self) -> Overlay:
+        """This box's place in the overlay: its addresses are dialled only from within."""
+        return self._names.overlay
 
     def path(self, place: Place) -> Path:
         """Return what is known of the way to ``place`` from the network this box is on."""

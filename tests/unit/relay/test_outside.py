@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
+from farcast.node.overlay import Overlay
 from farcast.node.portmap.lease import Lease, Wish
 from farcast.node.settings import Settings
 from farcast.protocol.directory import Endpoint
@@ -57,6 +60,30 @@ async def test_a_mapped_address_is_published_and_given_back() -> None:
         assert found.trouble == ""
     assert router.mapped == set()
     assert "changed" in changes
+
+
+def told(network: dict[str, object], listens: str) -> list[Endpoint]:
+    """Return what a box in the overlay announces."""
+    found = outside(Router("11.22.33.44"), [], **network)
+    loaded = found._settings()
+    listen = msgspec.structs.replace(loaded.listen, host=listens)
+    found._settings = lambda: replace(loaded, listen=listen)
+    found.overlay = cast("Overlay", SimpleNamespace(addresses=["203:f00::1"]))
+    return found.endpoints()
+
+
+def test_an_address_in_the_overlay_is_announced_too_unless_that_is_off() -> None:
+    far = Endpoint("203:f00::1", 7_433, False)
+    named = [Endpoint(f"r{number}.example", 7_433, False) for number in range(9)]
+    assert told({"map_ports": False}, "127.0.0.1") == [Endpoint("192.168.1.9", 7_433, False)]
+    for network, expected in (
+        ({"announce": ["r0.example:7433"]}, [named[0], far]),
+        ({"announce": [f"r{number}.example:7433" for number in range(9)]}, [*named[:7], far]),
+        ({"map_ports": False}, [far]),
+        ({"map_ports": False, "overlay": False}, [Endpoint("192.168.1.9", 7_433, False)]),
+        ({"allow_private": True}, [Endpoint("192.168.1.9", 7_433, False), far]),
+    ):
+        assert told(network, "::") == expected
 
 
 async def test_an_address_that_changes_is_told() -> None:
