@@ -11,8 +11,6 @@ from farcast.node.http.address import HostPort
 from farcast.node.http.names import Names
 from farcast.node.links import Links
 from farcast.node.overlay import Overlay, is_overlay
-from farcast.node.steering.pathway import _base
-from farcast.protocol.directory import Endpoint
 from farcast.protocol.errors import UnreachableError
 
 OWN, OTHER = "203:f00::1", "301:ba5e::2"
@@ -46,9 +44,3 @@ async def test_it_is_dialled_from_within_and_never_left_to_a_router(monkeypatch:
         give(monkeypatch, (OWN, 7))
         [(_, where)] = await Names(str, allow_private=allow_private).allowed(HostPort(OTHER, 7_433))
         assert where[0] == OTHER
-
-
-def test_a_player_without_a_node_is_never_sent_there() -> None:
-    far, plain = Endpoint(OTHER, 7_433, web=False), Endpoint("r.example", 7_433, web=False)
-    assert _base([far, plain], https=False) == "http://r.example:7433"
-    assert _base([far], https=False) == ""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
@@ -38,10 +39,10 @@ class Router:
         self.mapped.discard(wish)
 
 
-def outside(router: Router, changes: list[str], **network: object) -> Outside:
+def outside(router: Router, changes: list[str], listens: str = "", **network: object) -> Outside:
     found = Settings.load(None, {})
     settings = msgspec.structs.replace(found.network, **network)
-    loaded = replace(found, network=settings)
+    loaded = replace(found, network=settings, listen=msgspec.structs.replace(found.listen, host=listens))
     result = Outside(
         lambda: loaded, lambda: 7_433, lambda: changes.append("changed"), CollectorRegistry(),
         ways=lambda: [router],
@@ -62,12 +63,9 @@ async def test_a_mapped_address_is_published_and_given_back() -> None:
     assert "changed" in changes
 
 
-def told(network: dict[str, object], listens: str) -> list[Endpoint]:
+def told(network: Mapping[str, object], listens: str) -> list[Endpoint]:
     """Return what a box in the overlay announces."""
-    found = outside(Router("11.22.33.44"), [], **network)
-    loaded = found._settings()
-    listen = msgspec.structs.replace(loaded.listen, host=listens)
-    found._settings = lambda: replace(loaded, listen=listen)
+    found = outside(Router("11.22.33.44"), [], listens, **network)
     found.overlay = cast("Overlay", SimpleNamespace(addresses=["203:f00::1"]))
     return found.endpoints()
 
