@@ -42,6 +42,10 @@ class Overlay:
             self._addresses = [host for host in found if is_overlay(host)]
         return list(self._addresses)
 
+    def served(self, listens: str) -> list[str]:
+        """Return those at which a listener answers whose host is ``listens``."""
+        return [host for host in self.addresses if listens in ("", "::", host)]
+
     @property
     def here(self) -> bool:
         """Whether addresses of the overlay can be dialled from here."""

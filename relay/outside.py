@@ -65,9 +65,8 @@ class Outside:
 
     def _overlaid(self) -> list[Endpoint]:
         """Return this box's address in the overlay, for those who are there too, where it listens there."""
-        port, listens = self._port(), self._settings().listen.host
-        found = [host for host in self.overlay.addresses if port and listens in ("", "::", host)]
-        return [Endpoint(host, port, web=False) for host in found[:1]]
+        port, found = self._port(), self.overlay.served(self._settings().listen.host)
+        return [Endpoint(host, port, web=False) for host in found[:1] if port]
 
     @property
     def sentence(self) -> str:

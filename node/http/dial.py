@@ -19,8 +19,7 @@ from ...protocol.errors import UnreachableError
 from ...protocol.identity import Identity
 from ...protocol.ports import Reply, Source
 from ...protocol.request import authorization, read_challenge
-from ..overlay import Overlay
-from .address import HostPort, Place, authority, parse_address
+from .address import HostPort, Place, authority, parse_address, with_host
 from .bulk import Bulk, Call
 from .names import Names
 from .paths import FIRM_S, Carrier, Path, Paths
@@ -69,6 +68,7 @@ class HttpDialer:
         self._channels: dict[Place, Channel] = {}
         self._openings: dict[Place, asyncio.Task[Channel]] = {}
         self._names = Names(network, allow_private=allow_private)
+        self.overlay = self._names.overlay
         self._tcp: TcpCarrier | None = None
         self._here = ""
         self._leaving: set[asyncio.Task[None]] = set()
@@ -139,11 +139,6 @@ class HttpDialer:
         body = expect(reply, 200)
         self.carried(source.address, 0, len(body))
         return body
-
-    @property
-    def overlay(self) -> Overlay:
-        """This box's place in the overlay: its addresses are dialled only from within."""
-        return self._names.overlay
 
     def path(self, place: Place) -> Path:
         """Return what is known of the way to ``place`` from the network this box is on."""
@@ -299,7 +294,7 @@ class HttpDialer:
             self._url(place, call.path),
             place.key,
             body=call.body,
-            headers=_with_host(place, call.headers),
+            headers=with_host(place, call.headers),
             limit_bytes=call.limit_bytes,
             ask=ask,
             arrived=call.arrived,
@@ -392,17 +387,6 @@ class HttpDialer:
         base, _, token = place.address.partition("?")
         url = base.rstrip("/") + path
         return f"{url}{'&' if '?' in path else '?'}{token}" if token else url
-
-
-def _with_host(place: Place, headers: dict[str, str]) -> dict[str, str]:
-    """Name the host of a keyed box without its link-local zone, which aiohttp would send along.
-
-    A CDN is told that the bytes themselves are wanted: saying nothing would allow any coding (RFC 9110
-    section 12.5.3).
-    """
-    if place.key:
-        return {**headers, "host": authority(place.address)}
-    return {"accept-encoding": "identity", **headers}
 
 
 async def _cancel(task: asyncio.Task[Reply]) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import ifaddr
 import pytest
 
+from farcast.node.doctor.machine import check_overlay
+from farcast.node.doctor.patient import Patient
 from farcast.node.http.address import HostPort
 from farcast.node.http.names import Names
+from farcast.node.home import Role
 from farcast.node.links import Links
 from farcast.node.overlay import Overlay, is_overlay
+from farcast.node.settings import Settings
 from farcast.protocol.errors import UnreachableError
 
 OWN, OTHER = "203:f00::1", "301:ba5e::2"
@@ -44,3 +49,22 @@ async def test_it_is_dialled_from_within_and_never_left_to_a_router(monkeypatch:
         give(monkeypatch, (OWN, 7))
         [(_, where)] = await Names(str, allow_private=allow_private).allowed(HostPort(OTHER, 7_433))
         assert where[0] == OTHER
+
+
+@pytest.mark.parametrize(
+    ("role", "listens", "overlay", "state"),
+    [
+        ("relay", "0.0.0.0", "true", "warning"),  # noqa: S104 - compared, not bound
+        ("relay", "0.0.0.0", "false", "ok"),  # noqa: S104 - compared, not bound
+        ("relay", "::", "true", "ok"),
+        ("node", "0.0.0.0", "true", "ok"),  # noqa: S104 - compared, not bound
+    ],
+)
+def test_the_doctor_finds_a_relay_that_does_not_listen_where_it_could_be_reached(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, role: Role, listens: str, overlay: str, state: str
+) -> None:
+    give(monkeypatch, (OWN, 7))
+    settings = Settings.load(None, {"FARCAST_LISTEN_HOST": listens, "FARCAST_NETWORK_OVERLAY": overlay})
+    found = check_overlay(Patient(tmp_path, role, settings, None, None, None, [], "", 0, 0))
+    assert found.state.label == state
+    assert OWN in found.sentence
