@@ -10,9 +10,9 @@ import pytest
 
 from farcast.node.doctor.machine import check_overlay
 from farcast.node.doctor.patient import Patient
+from farcast.node.home import Role
 from farcast.node.http.address import HostPort
 from farcast.node.http.names import Names
-from farcast.node.home import Role
 from farcast.node.links import Links
 from farcast.node.overlay import Overlay, is_overlay
 from farcast.node.settings import Settings

@@ -37,7 +37,7 @@ class Router:
         self.mapped.discard(wish)
 
 
-def outside(router: Router, changes: list[str], listens: str = "", **network: object) -> Outside:
+def outside(router: Router, changes: list[str], listens: str = "", /, **network: object) -> Outside:
     found = Settings.load(None, {})
     settings = msgspec.structs.replace(found.network, **network)
     loaded = replace(found, network=settings, listen=msgspec.structs.replace(found.listen, host=listens))
