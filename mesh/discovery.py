@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import zeroconf
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -27,10 +28,19 @@ ASKS_AT_START = (0.0, 0.2, 1.0)
 RETRY_S = 3.0
 STOP_S = 2.0
 ANSWER_JITTER_S = 0.02
-ANSWERS_PER_S = 20
+ANSWERS_PER_S = 100
+LOOK_S = 0.05
+"""While something plays or moves: how often it is seen who is due to be asked, or gone."""
 JITTER = 0.2
 
 log = logging.getLogger(__name__)
+
+
+class Mouth(NamedTuple):
+    """Where a presence came from, and by which link: what is told there its sender hears alone."""
+
+    link: Link
+    address: Address
 
 
 class Discovery:
@@ -135,8 +145,20 @@ class Discovery:
             elif now >= due or state != said:
                 self._say()
                 due, said = self._next_due(now), state
+            if state[0]:
+                self._probe(now)
             next_ask = started + asks[0] if asks else due
-            await asyncio.sleep(max(0.0, min(STEP_S, due - now, next_ask - now)))
+            step_s = LOOK_S if state[0] else STEP_S
+            await asyncio.sleep(max(0.0, min(step_s, due - now, next_ask - now)))
+
+    def _probe(self, now: float) -> None:
+        """Ask neighbours that have been silent for a moment, each alone, whether they are still there."""
+        due = self._neighbours.due(now)
+        data = self._presence(ask=True) if due else b""
+        for neighbour in due:
+            mouth = neighbour.via
+            if isinstance(mouth, Mouth) and mouth.link in self._links:
+                self._put(partial(mouth.link.tell, data, mouth.address))
 
     def _next_due(self, now: float) -> float:
         interval_s = ACTIVE_INTERVAL_S if self._is_active() else IDLE_INTERVAL_S
@@ -222,7 +244,7 @@ class Discovery:
     def _hear(self, link: Link, data: bytes, host: str, sender: Address) -> None:
         self._received.inc()
         now = time.monotonic()
-        if not self._neighbours.receive(data, host, now):
+        if not self._neighbours.receive(data, host, now, Mouth(link, sender)):
             return
         self._answers = min(self._answers + (now - self._answered_at) * ANSWERS_PER_S, float(ANSWERS_PER_S))
         self._answered_at = now

@@ -94,7 +94,11 @@ class Mdns:
         del service_type
         if state_change is ServiceStateChange.Removed:
             self._hints.pop(name, None)
-        elif name != self._name and (name in self._hints or len(self._hints) < HINTS_LIMIT):
+        elif (
+            name != self._name
+            and (name in self._hints or len(self._hints) < HINTS_LIMIT)
+            and len(self._tasks) < HINTS_LIMIT
+        ):
             self._keep(asyncio.ensure_future(self._resolve(zeroconf, name)))
 
     def _keep(self, task: asyncio.Future[None]) -> None:

@@ -104,6 +104,7 @@ class Box:
         self.local = Router(Hosts(), token=self.token)
         self.lookup: Callable[[Head], Answer | None] = lambda _: None
         self.epoch: Callable[[], object] = object
+        self.streams: dict[str, Callable[[Callable[[], None]], asyncio.BaseProtocol]] = {}
         contract = settings.contract
         rules = Rules(
             connections=contract.connections,
@@ -246,6 +247,7 @@ class Box:
             governor=self.governor,
             hot=self.hot,
             workers=listen.workers,
+            streams=self.streams,
         )
         raise_descriptors(self.settings.contract.connections)
         await self.listener.__aenter__()

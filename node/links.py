@@ -16,9 +16,13 @@ REFRESH_S = 10.0
 class Links:
     """Knows the box's own networks; looks again every ten seconds, because laptops move."""
 
-    def __init__(self, only: Sequence[str] = ()) -> None:
-        """``only`` limits the box to these interface addresses; empty means all that are up."""
+    def __init__(self, only: Sequence[str] = (), trusted: Sequence[str] = ()) -> None:
+        """``only`` limits the box to these interface addresses, ``trusted`` to these networks; empty: all.
+
+        What is IPv6 and on an interface that has such an address belongs to it.
+        """
         self._only = frozenset(only)
+        self._trusted = [ipaddress.ip_network(text, strict=False) for text in trusted]
         self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
         self._addresses: list[str] = []
         self._read_at = float("-inf")
@@ -52,12 +56,22 @@ class Links:
         networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
         addresses: list[str] = []
         for adapter in ifaddr.get_adapters():
+            used = any(isinstance(found.ip, str) and self._uses(found.ip) for found in adapter.ips)
             for found in adapter.ips:
                 text = found.ip if isinstance(found.ip, str) else found.ip[0]
-                if (self._only and text not in self._only) or is_overlay(text):
+                if is_overlay(text):
                     continue  # an overlay's interface has a /7: half the world is no neighbour
+                if not self._uses(text) and not (used and found.is_IPv6):
+                    continue
                 networks.append(ipaddress.ip_network(f"{text}/{found.network_prefix}", strict=False))
                 if isinstance(found.ip, str):
                     addresses.append(text)
         self._networks = networks
         self._addresses = [text for text in addresses if not text.startswith("127.")] or addresses
+
+    def _uses(self, text: str) -> bool:
+        """Whether the box may speak by one of its own addresses."""
+        if self._only and text not in self._only:
+            return False
+        address = ipaddress.ip_address(text.partition("%")[0])
+        return not self._trusted or any(address in network for network in self._trusted)

@@ -132,6 +132,7 @@ class Mesh(Table, frozen=True):
     """``[mesh]``: LAN neighbours."""
 
     enabled: bool
+    networks: Lines
     group: Line
     port: Port
     zeroconf: bool
@@ -375,9 +376,7 @@ class Settings:
         """Refuse values that fit alone but not in the world, or not together."""
         if not _is_loopback(self.admin.host):
             raise newest["admin.host"].refused("an address of this machine's loopback, such as '127.0.0.1'")
-        if not all(_is_address(text) for text in self.network.interfaces):
-            expected = "addresses of this machine's interfaces, such as '192.168.1.20'"
-            raise newest["network.interfaces"].refused(expected)
+        self._check_networks(newest)
         if not all(_PLACE.fullmatch(text) for text in self.network.announce):
             raise newest["network.announce"].refused("'HOST:PORT' or 'https://HOST' entries")
         self._check_contract(newest)
@@ -403,6 +402,13 @@ class Settings:
             raise newest["money.near_cap_min"].refused(
                 f"fewer minutes than day_cap_h has ({money.day_cap_h * 60})"
             )
+
+    def _check_networks(self, newest: Mapping[str, _Entry]) -> None:
+        if not all(_is_address(text) for text in self.network.interfaces):
+            expected = "addresses of this machine's interfaces, such as '192.168.1.20'"
+            raise newest["network.interfaces"].refused(expected)
+        if not all(_is_network(text) for text in self.mesh.networks):
+            raise newest["mesh.networks"].refused("networks, such as '192.168.1.0/24'")
 
     def _check_contract(self, newest: Mapping[str, _Entry]) -> None:
         contract = self.contract
@@ -555,6 +561,14 @@ def _is_zone(name: str) -> bool:
 
 def _is_loopback(text: str) -> bool:
     return text == "localhost" or (_is_address(text) and ipaddress.ip_address(text).is_loopback)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_rpc(text: str) -> bool:

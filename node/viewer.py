@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from ..mesh.discovery import Discovery
 from ..mesh.porter import Porter
+from ..mesh.sharer import Sharer
 from ..mesh.tier import MeshTier
 from ..protocol.cid import Cid
 from ..protocol.codec import encode
@@ -23,6 +24,7 @@ from ..protocol.keyring import Keyring
 from ..protocol.ports import Source, Tier, TierName
 from ..protocol.presence import NO_WAY
 from ..protocol.protection import KEYS_PATH
+from ..protocol.sharing import ALPN
 from ..protocol.ticket import DAY_MS, TicketGrant
 from ..satellite.antenna import Antenna
 from ..satellite.fec import RaptorQ
@@ -34,7 +36,7 @@ from .catalog.embargo import Embargo
 from .catalog.finder import Finder
 from .catalog.follow import Follower
 from .catalog.join import ENROLLED_FILE, known_origin, trust_fetch
-from .catalog.library import Library
+from .catalog.library import Fetch, Library
 from .catalog.replica import Replica
 from .catalog.takedown import SWEEP_S, Takedown
 from .catalog.trust import Trust
@@ -51,11 +53,14 @@ from .ladder.fetch import Fetcher
 from .ladder.health import Tuning
 from .ladder.ladder import Ladder
 from .ladder.tiers import Dialers, WebTier, cdn_tier, pull_zones, relay_sources
+from .links import Links
 from .page import Page
 from .playback.bookmarks import Bookmarks
 from .playback.gateway import Gateway
 from .playback.keep import LABEL as KEEP
 from .playback.keep import Keeper
+from .playback.layouts import Layouts
+from .playback.nearby import Nearby
 from .playback.sessions import SESSIONS_LIMIT
 from .playback.television import Television
 from .playback.unlock import Standing, Unlocker
@@ -135,14 +140,8 @@ class Viewer:
         self.fetcher.barred = self.embargo.bars
         self.follower.advanced = takedown.enforce
         self.reception = Reception(box.spool, box.listens_as, self._keyring, clock_ms, box.registry)
-        self.keeper = Keeper(box.store, self.library, self.fetcher)
-        ferry = Ferry(
-            Parts(
-                box.store, box.spool, self.trust, self.replica, self.library, self.acks, self.reception,
-                takedown.enforce,
-            )
-        )  # fmt: skip
-        self.ferrydesk = FerryDesk(ferry, lambda: box.wake("courier"), lambda: self.courier.reachable)
+        self._add_sharing()
+        self._add_ferry(takedown)
         self.unlocker = Unlocker(
             self.library,
             self.wallet,
@@ -170,6 +169,37 @@ class Viewer:
         self.desk.lan = lambda: self.household.url
         self._add_routes()
         self._add_work()
+
+    def _add_sharing(self) -> None:
+        """Let titles go round the LAN, and keep them with or without neighbours."""
+        box, settings = self.box, self.box.settings
+        self.layouts = Layouts(box.store, self.library)
+        self.sharer = Sharer(
+            box.listens_as,
+            self.lan_dialer,
+            lambda: self.discovery.known() if self.discovery else [],
+            box.store,
+            find=self.layouts.held,
+            clock_ms=clock_ms,
+            registry=box.registry,
+            barred=self.embargo.bars,
+            kept=lambda cid, size: self.fetcher.pushed(cid, size, TierName.MESH),
+        )
+        self.nearby = Nearby(self.layouts, self.sharer, self._alone)
+        self.fetcher.nearby = self.nearby if settings.mesh.enabled else None
+        share = self._share if settings.mesh.enabled else None
+        self.keeper = Keeper(box.store, self.library, self.fetcher, share=share)
+
+    def _add_ferry(self, takedown: Takedown) -> None:
+        """Let titles, trust and pulses travel by stick."""
+        box = self.box
+        ferry = Ferry(
+            Parts(
+                box.store, box.spool, self.trust, self.replica, self.library, self.acks, self.reception,
+                takedown.enforce,
+            )
+        )  # fmt: skip
+        self.ferrydesk = FerryDesk(ferry, lambda: box.wake("courier"), lambda: self.courier.reachable)
 
     async def run(self, started: Callable[[], None] | None = None) -> None:
         """Work until told to stop."""
@@ -268,6 +298,21 @@ class Viewer:
     async def _fetch(self, cid: Cid) -> bytes:
         return await self.fetcher.block(cid)
 
+    async def _share(self, title: str, fetch: Fetch) -> None:
+        """Bring all of a title together with the neighbours who want or hold it."""
+        layout = await self.layouts.of(title, fetch)
+
+        async def bring_in(cid: Cid) -> bytes:
+            data = await self._alone(cid, title)
+            self.keeper.stays(cid)
+            return data
+
+        await self.sharer.bring(layout, bring_in)
+
+    async def _alone(self, cid: Cid, title: str) -> bytes:
+        """Return a block of a title by the tiers, not by what neighbours share of it."""
+        return await self.fetcher.block(cid, title=title, alone=True)
+
     async def _held(self, cid: Cid, title: str | None) -> bytes:
         """Return a block for a neighbour: only what is held; a viewer fetches nothing for others."""
         del title
@@ -364,6 +409,7 @@ class Viewer:
             self.gateway.close,
             self.unlocker.close,
             self.keeper.close,
+            self.nearby.close,
             self.fetcher.close,
             self.lan_dialer.close,
             lambda: asyncio.to_thread(self.wallet.close),
@@ -384,6 +430,7 @@ class Viewer:
         if self.antenna is not None:
             box.serve("satellite", self.antenna.run)
         if settings.mesh.enabled:
+            box.streams[ALPN] = self.sharer.accept
             box.serve("mesh", self._mesh)
 
     async def _renew(self) -> None:
@@ -405,13 +452,14 @@ class Viewer:
         """Be present on the LAN and carry pulses; starts once the listener has its port."""
         box, settings = self.box, self.box.settings
         assert box.listener is not None
+        trusted = Links(settings.network.interfaces, settings.mesh.networks)
         self.discovery = Discovery(
             identity=box.listens_as,
             port=box.listener.port,
             net=self.trust.origin_id,
-            addresses=box.links.addresses,
-            on_link=box.links.on_link,
-            is_active=lambda: self.playing > 0,
+            addresses=trusted.addresses,
+            on_link=trusted.on_link,
+            is_active=lambda: self.playing > 0 or self.sharer.moving,
             has_uplink=lambda: self.courier.reachable,
             clock_ms=clock_ms,
             registry=box.registry,
@@ -433,6 +481,7 @@ class Viewer:
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.discovery.run())
+            tasks.create_task(self.sharer.run())
             tasks.create_task(self._carry(porter))
 
     async def _carry(self, porter: Porter) -> None:

@@ -23,7 +23,8 @@ from ..node.admin import admin_url
 from ..node.http.exchange import Answer, Exchange, Router
 from ..node.report import Report
 from ..protocol.errors import FarcastError, LocalError, RefusedError, UsageError
-from .office import Office, Result
+from .action import Result
+from .office import Office
 
 REQUEST_LIMIT_BYTES = 256 << 10
 LINE_LIMIT_BYTES = 16 << 20

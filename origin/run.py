@@ -59,9 +59,9 @@ class OriginBox:
         self.keys = Keys(home.path)
         self.box = box = Box(home, settings, identity=self.keys.box)
         self.office = Office(home.path, settings, clock_ms, box.registry, box.store)
-        treasury = self.office.treasury
+        treasury, shelf = self.office.treasury, self.office.shelf
         self.inspection = Inspection(
-            treasury.tickets, Sample(self.keys.ticket_secret), self.office.log.beacon, self.office.manifests,
+            treasury.tickets, Sample(self.keys.ticket_secret), self.office.log.beacon, shelf.manifest_of,
             box.store.get, box.registry,
         )  # fmt: skip
         treasury.watch = self.inspection.hear
@@ -78,7 +78,7 @@ class OriginBox:
         )
         self.service.dialback = DialBack(box.dialer, box.registry)
         self.keydesk = KeyDesk(
-            self.office.keys, self.office.accounts, lambda: self.service.catalog, self.office.manifests,
+            self.office.keys, self.office.accounts, lambda: self.service.catalog, shelf.manifest_of,
             self.service, clock_ms, box.registry,
         )  # fmt: skip
         bursary = self.office.bursary
@@ -89,7 +89,7 @@ class OriginBox:
             bursary.clerk = Clerk(bursary, box.registry)
         self.library = Library(self.service, box.store, lambda: self.office.keys.keyring)
         denied = DenyFiles(settings.deny.files, box.registry)
-        self.embargo = Embargo(self.library, self.office.takedown, denied, box.registry)
+        self.embargo = Embargo(self.library, shelf.takedown, denied, box.registry)
         self.routing = Routing(
             self.service, self.library, self.held, lambda: self.office.keys.keyring, clock_ms, box.registry,
             self.embargo.denies,
@@ -108,7 +108,7 @@ class OriginBox:
         """Serve until told to stop."""
         await asyncio.to_thread(self.service.freshen)
         await asyncio.to_thread(self.embargo.load)
-        await asyncio.to_thread(self.office.sign_edges)
+        await asyncio.to_thread(self.office.trust.sign_edges)
         await asyncio.to_thread(self.keydesk.learn)
         try:
             await asyncio.to_thread(self.office.bursary.open)
@@ -215,12 +215,12 @@ class OriginBox:
 
     async def _tend_edges(self) -> None:
         """Keep the pull zones' tokens good and their tags true."""
-        await asyncio.to_thread(self.office.sign_edges)
+        await asyncio.to_thread(self.office.trust.sign_edges)
         await self.tags.refresh()
 
     async def _pay_back(self) -> None:
         """Pay relays that name a payee at last."""
-        for payee, cents in (await asyncio.to_thread(self.office.pay_back)).items():
+        for payee, cents in (await asyncio.to_thread(self.office.money.pay_back)).items():
             log.info("%d cents of relays that named no payee before go to %s", cents, payee)
 
     async def _look_at_ledger(self) -> None:

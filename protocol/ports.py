@@ -111,6 +111,25 @@ class Dialer(Protocol):
         ...
 
 
+class StreamDialer(Protocol):
+    """Opens connections of our own to boxes authenticated by key, encrypted both ways."""
+
+    async def open_stream(
+        self, source: Source, alpn: str, protocol: Callable[[], object], *, timeout_s: float = 5.0
+    ) -> None:
+        """Connect to ``source`` by TLS under the ALPN name ``alpn``.
+
+        ``protocol`` makes the ``asyncio`` protocol that is served once the peer has proved its key.
+
+        Raises:
+            UnreachableError: nobody answered within ``timeout_s``.
+            RemoteError: ``wrong_key`` where the peer is not ``source.key``; ``unknown_alpn`` where it does
+                not speak that.
+
+        """
+        ...
+
+
 class BlockDialer(Protocol):
     """Fetches blocks from boxes and CDN addresses, by whatever carries them fastest."""
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 from .codec import Message
 from .errors import RemoteError
 from .generation import OriginId
-from .identity import Identity, open_unverified, verify
+from .identity import Identity, Signed, open_unverified, verify
 from .manifest import Count, Key
 
 PRESENCE_LIMIT_BYTES = 160
@@ -53,6 +53,18 @@ def seal_presence(presence: Presence, identity: Identity) -> bytes:
     return identity.seal("presence", presence)
 
 
+def read_presence(data: bytes) -> tuple[Presence, Signed]:
+    """Decode a presence without looking at its signature: enough to see that it is of no use.
+
+    Raises:
+        RemoteError: ``too_large`` or a codec reason.
+
+    """
+    if len(data) > PRESENCE_LIMIT_BYTES:
+        raise RemoteError(f"a presence of {len(data)} bytes", reason="too_large")
+    return open_unverified(Presence, data)
+
+
 def open_presence(data: bytes) -> Presence:
     """Decode a presence and verify it against the key it names.
 
@@ -60,9 +72,7 @@ def open_presence(data: bytes) -> Presence:
         RemoteError: ``too_large``, ``bad_signature`` or a codec reason.
 
     """
-    if len(data) > PRESENCE_LIMIT_BYTES:
-        raise RemoteError(f"a presence of {len(data)} bytes", reason="too_large")
-    presence, signed = open_unverified(Presence, data)
+    presence, signed = read_presence(data)
     if not verify("presence", presence.key, signed.body, signed.sig):
         raise RemoteError("a presence not signed by the key it names", reason="bad_signature")
     return presence

@@ -40,6 +40,7 @@ HOW_TO_INSTALL = {
     "initdb": "apt-get install postgresql",
     "nginx": "apt-get install nginx-light",
     "node": "apt-get install nodejs",
+    "tc": "apt-get install iproute2",
     "promtool": "apt-get install prometheus",
     "varnishd": "apt-get install varnish",
     "vlc": "apt-get install vlc-bin vlc-plugin-base",

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable
 
 from .api import ApiServer
+from .stream import ByAlpn, Streams
 
 
 class ToApi:
@@ -19,12 +20,17 @@ class ToApi:
         tls: ssl.SSLContext | None,
         failed: Callable[[str], None],
         handshake_s: float,
+        streams: Streams | None = None,
     ) -> None:
-        """Serve with ``tls`` where a client speaks it; ``failed`` is told why a hand-over came to nothing."""
+        """Serve with ``tls`` where a client speaks it; ``failed`` is told why a hand-over came to nothing.
+
+        ``streams`` are the protocols besides HTTP that a TLS client may ask for.
+        """
         self._api = api
         self._tls = tls
         self._failed = failed
         self._handshake_s = handshake_s
+        self._streams = streams or {}
         self._moving: set[asyncio.Task[None]] = set()
 
     @property
@@ -51,9 +57,10 @@ class ToApi:
         self, sock: socket.socket, received: bytes, *, secure: bool, gone: Callable[[], None]
     ) -> None:
         protocol = self._api.protocol(gone)
+        by_alpn = ByAlpn(self._streams, protocol, protocol.lost)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: protocol if secure else _Handover(protocol, received),
+                lambda: by_alpn if secure else _Handover(protocol, received),
                 sock,
                 ssl=self._tls if secure else None,
                 ssl_handshake_timeout=self._handshake_s if secure else None,

@@ -22,6 +22,7 @@ from .hotset import HotSet
 from .meter import Meter
 from .notice import Herald
 from .quic.server import QuicServer
+from .stream import Streams
 from .tally import HttpMetrics
 from .tls import make_certificate, server_context
 from .workers import Workers
@@ -49,11 +50,13 @@ class Listener:
         governor: Governor | None = None,
         hot: HotSet | None = None,
         workers: int = 1,
+        streams: Streams | None = None,
     ) -> None:
         """Serve as ``identity``; ``setting`` is the key to name when the port is taken.
 
         ``epoch`` differs once an answer of ``lookup`` may be untrue; ``governor`` keeps the operator's
-        contract; ``hot`` are blocks in memory; ``workers`` is how many processes serve, this one included.
+        contract; ``hot`` are blocks in memory; ``workers`` is how many processes serve, this one included;
+        ``streams`` are the protocols besides HTTP that a TLS client may ask for.
         """
         self._router = router
         self._lookup = lookup
@@ -67,6 +70,7 @@ class Listener:
         self._files = FileCache(hot=hot)
         self.workers: Workers | None = None
         self._processes = workers
+        self._streams = streams or {}
         self.governor = governor or Governor(processes=workers)
         self.meter = Meter(self.governor)
         self.port = port
@@ -94,7 +98,13 @@ class Listener:
         byte_server = ByteServer(
             self._router,
             self._lookup,
-            ToApi(api, server_context(certificate), metrics.refused, self._limits.head_s),
+            ToApi(
+                api,
+                server_context(certificate, self._streams),
+                metrics.refused,
+                self._limits.head_s,
+                self._streams,
+            ),
             files=files,
             tally=tally("tcp"),
             tls=True,

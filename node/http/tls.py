@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ssl
 import tempfile
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -103,11 +104,11 @@ def peer_key(certificate_der: bytes) -> bytes:
     return key
 
 
-def server_context(certificate: Certificate) -> ssl.SSLContext:
-    """Return a TLS 1.3 server context for HTTP/1.1 with ``certificate``."""
+def server_context(certificate: Certificate, alpn: Iterable[str] = ()) -> ssl.SSLContext:
+    """Return a TLS 1.3 server context for HTTP/1.1, and the names in ``alpn``, with ``certificate``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(["http/1.1", *alpn])
     # the ssl module reads keys from files only: one readable by us alone, gone at once
     with tempfile.TemporaryDirectory(prefix="farcast-tls-") as folder:
         chain = Path(folder) / "chain.pem"

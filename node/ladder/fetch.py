@@ -19,6 +19,7 @@ from ...protocol.ports import BlockStore, Cost, Tier, TierName
 from ...protocol.pulse import Served
 from .flight import Cancel, Effect, GiveUp, Start, Switched
 from .ladder import Ladder
+from .nearby import Nearby
 from .supply import Arrival, Failover, Supply
 from .way import Way
 
@@ -74,6 +75,7 @@ class Fetcher:
         self._pushed: OrderedDict[Cid, TierName] = OrderedDict()
         self._listed_at = float("-inf")
         self._closed = False
+        self.nearby: Nearby | None = None
         self.barred: Callable[[Cid, str], bool] = _nothing_barred
         """Says which blocks of a title may not be kept any more, even where they are on their way."""
         self.spent: Callable[[], str] = str
@@ -87,17 +89,25 @@ class Fetcher:
         buffer_s: float | None = None,
         size_bytes: int = 0,
         shun: frozenset[TierName] = frozenset(),
+        alone: bool = False,
     ) -> bytes:
         """Return a block, verified: from the store, else from the nearest tier that answers.
 
         ``buffer_s`` is what the player still holds, ``size_bytes`` the block's size where known;
-        tiers to ``shun`` are not asked.
+        tiers to ``shun`` are not asked, and neighbours who share the title not where it is to come ``alone``.
 
         Raises:
             UnreachableError: no tier delivered it before the ladder's deadline.
 
         """
-        return await self._block(cid, title, buffer_s, size_bytes, urgent=True, shun=shun)
+        own = None if alone else await self._seek(cid, title, buffer_s)
+        try:
+            data = await self._block(cid, title, buffer_s, size_bytes, urgent=True, shun=shun)
+        except BaseException:
+            _tell(own, title, cid, here=False)
+            raise
+        _tell(own, title, cid, here=True)
+        return data
 
     def prefetch(self, cids: Iterable[Cid], *, title: str = "") -> None:
         """Bring blocks into the store in the background, without hedging; more than 32 are left out."""
@@ -179,7 +189,7 @@ class Fetcher:
             held = await asyncio.to_thread(self._store.get, cid) if self._store.has(cid) else None
             if held is not None:
                 if title:
-                    self._found(cid)
+                    self._first_look(cid)
                 return held
             wait = self._waits.get(cid)
         if wait is None:
@@ -211,11 +221,23 @@ class Fetcher:
     async def _prefetch(self, cid: Cid, title: str) -> None:
         try:
             async with self._prefetches:
-                await self._block(cid, title, None, 0, urgent=False)
+                own, here = await self._seek(cid, title, None), False
+                try:
+                    await self._block(cid, title, None, 0, urgent=False)
+                    here = True
+                finally:
+                    _tell(own, title, cid, here=here)
         except FarcastError as error:
             log.debug("prefetch: %s", error)
         finally:
             self._prefetching.discard(cid)
+
+    async def _seek(self, cid: Cid, title: str, buffer_s: float | None) -> Nearby | None:
+        """Look for a block among neighbours who share its title; returns whom to tell that it was fetched."""
+        nearby = self.nearby
+        if nearby is None or not title or cid.is_identity or cid in self._waits or self._store.has(cid):
+            return None
+        return None if await nearby.seek(title, cid, buffer_s) else nearby
 
     async def _deliver_pushed(self, cid: Cid, tier: TierName) -> None:
         data = await asyncio.to_thread(self._store.get, cid)
@@ -225,7 +247,7 @@ class Fetcher:
             self._resolve(cid, data)
             self._pump()
 
-    def _found(self, cid: Cid) -> None:
+    def _first_look(self, cid: Cid) -> None:
         """Note a store hit: the first look at a pushed block means that its tier serves now."""
         tier = self._pushed.pop(cid, None)
         if tier is not None:
@@ -375,3 +397,8 @@ class Fetcher:
 def _nothing_barred(cid: Cid, title: str) -> bool:
     del cid, title
     return False
+
+
+def _tell(nearby: Nearby | None, title: str, cid: Cid, *, here: bool) -> None:
+    if nearby is not None:
+        nearby.found(title, cid, here=here)

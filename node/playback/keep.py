@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple, Protocol
 
 from ...protocol.cid import Cid
 from ...protocol.errors import FarcastError, StoreFullError
@@ -35,12 +36,24 @@ class Blocks(Protocol):
 class Keeper:
     """Fetches what is to be kept, a few blocks at a time, and goes on after a restart."""
 
-    def __init__(self, store: DiskStore, library: Library, fetcher: Blocks, *, label: str = LABEL) -> None:
-        """Pin under ``label`` and the title."""
+    def __init__(
+        self,
+        store: DiskStore,
+        library: Library,
+        fetcher: Blocks,
+        *,
+        label: str = LABEL,
+        share: Callable[[str, Fetch], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
+        """Pin under ``label`` and the title.
+
+        ``share`` brings all of a title together with neighbours, and by the fetch given to it what none has.
+        """
         self._store = store
         self._library = library
         self._fetcher = fetcher
         self._label = label
+        self._share = share
         self._work: dict[str, asyncio.Task[None]] = {}
         self._errors: dict[str, str] = {}
 
@@ -81,6 +94,12 @@ class Keeper:
             except FarcastError:
                 continue  # its catalog entry is gone, or no tier is up: the next round tries again
 
+    def stays(self, cid: Cid) -> None:
+        """Raise ``StoreFullError`` where a block just fetched is not here: no more is fetched in vain."""
+        if not self._store.has(cid):
+            message = f"no room in {self._store.folder}: free some disk, or raise [store] quota_bytes"
+            raise StoreFullError(message)
+
     async def close(self) -> None:
         """Stop fetching."""
         for work in self._work.values():
@@ -99,13 +118,14 @@ class Keeper:
         async def worker() -> None:
             for cid in missing:
                 await self._fetcher.block(cid, title=title)
-                if not self._store.has(cid):  # nothing more is fetched that would not stay
-                    message = f"no room in {self._store.folder}: free some disk, or raise [store] quota_bytes"
-                    raise StoreFullError(message)
+                self.stays(cid)
 
         try:
             async with asyncio.TaskGroup() as tasks:
-                for _ in range(AT_ONCE):
-                    tasks.create_task(worker())
+                if self._share is not None:
+                    tasks.create_task(self._share(title, self._fetch(title)))
+                else:
+                    for _ in range(AT_ONCE):
+                        tasks.create_task(worker())
         except* FarcastError as group:
             self._errors[title] = str(group.exceptions[0])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from ...protocol.earnings import EarningsAnswer, earnings_json
 from ...protocol.errors import LocalError, UsageError
 from ...protocol.rules import Rules
+from ..action import Actions, Result
 from ..roster import Roster
 from .clerk import Clerk
 from .closing import close_ms
@@ -20,8 +20,6 @@ from .holds import Holds, Waiting
 from .rulebook import Version
 from .schedule import month_at
 from .treasury import Treasury
-
-Result = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +54,7 @@ class Bursary:
         _ = self._treasury.closing
 
     @property
-    def actions(self) -> dict[str, Callable[..., Result]]:
+    def actions(self) -> Actions:
         """What the office does by these names."""
         return {
             "rules": self.rules,

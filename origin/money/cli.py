@@ -137,27 +137,11 @@ def earnings(
     console.result(found, *earnings_lines(found))
 
 
-@guarded
-def payee_key(
-    payee_id: Annotated[str, typer.Argument(metavar="PAYEE", help="Whose earnings.")],
-    key: Annotated[str, typer.Argument(metavar="ID", help="The box's id: `farcast key show` there.")],
-    home: HomeOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Let a payee's own box ask what the payee earns (`farcast earnings`)."""
-    del debug
-    console = Console(as_json=as_json)
-    found = perform(home, "payee_key", {"payee": payee_id, "key": key}, console)
-    console.result(found, f"{key} may see what {payee_id} earns")
-
-
-def add_to(app: typer.Typer, payee: typer.Typer) -> None:
-    """Add these commands to ``farcast origin`` and its ``payee``."""
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to ``farcast origin``."""
     app.command("rules", epilog="Example: farcast origin rules --json")(rules)
     app.add_typer(holds, name="holds")
     app.command("earnings", epilog="Example: farcast origin earnings --payee studio.one")(earnings)
-    payee.command("key", epilog="Example: farcast origin payee key studio.one 12D3KooW...")(payee_key)
 
 
 def _shown(name: str, value: object) -> str:

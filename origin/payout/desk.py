@@ -9,13 +9,13 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from ...node.settings import Settings
 from ...protocol.errors import UsageError
 from ..accounts import Accounts
+from ..action import Actions, Result
 from ..money.treasury import Treasury
 from .creditfile import Debtor
 from .manual import ByHand
@@ -32,8 +32,6 @@ from .terms import Standing
 
 FOLDER = "payouts"
 FILTERS = ("accrued", "eligible", *STATES)
-
-Result = dict[str, Any]
 
 
 class PayoutDesk:
@@ -60,6 +58,17 @@ class PayoutDesk:
         self._tally = Tally(registry)
         self._opening = threading.Lock()
         self._paymaster: Paymaster | None = None
+
+    @property
+    def actions(self) -> Actions:
+        """What the office does by these names; it runs payouts through the money's desk."""
+        return {
+            "payout_list": self.overview,
+            "payout_confirm": self.confirm,
+            "payout_fail": self.fail,
+            "payout_show": self.show,
+            "payout_read": self.read,
+        }
 
     @property
     def paymaster(self) -> Paymaster:

@@ -23,6 +23,8 @@ BENCHES = (
     "settle",
     "verify",
     "sim",
+    "swarm",
+    "discovery",
 )  # fmt: skip
 BUILD = Path("build")
 

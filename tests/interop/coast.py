@@ -110,19 +110,19 @@ def _publish_bulk(home: Path) -> tuple[tuple[Cid, Cid], str]:
             piece = os.urandom(1 << 20)
             digest.update(piece)
             for cid, data in writer.push(piece):
-                office.store.put(cid, data)
+                office.shelf.store.put(cid, data)
         blocks, file = writer.finish()
         folder: tuple[Cid, bytes, Entry] = directory({"film.bin": file})
         for cid, data in [*blocks, folder[:2]]:
-            office.store.put(cid, data)
-        manifest_block = office.store.get(office.log.catalog.titles()["film"].cid)
+            office.shelf.store.put(cid, data)
+        manifest_block = office.shelf.store.get(office.log.catalog.titles()["film"].cid)
         assert manifest_block is not None
         manifest: Manifest = msgspec.structs.replace(
             open_manifest(manifest_block), title="bulk", root=folder[0].encode(), size_bytes=BULK_BYTES
         )
         cid, data = seal_manifest(manifest, office.keys.publisher)
-        office.store.put(cid, data)
-        office.store.pin("bulk", [cid])
+        office.shelf.store.put(cid, data)
+        office.shelf.store.pin("bulk", [cid])
         office.log.append("publish", "bulk", cid, time.time_ns() // 1_000_000)
         return (folder[0], file.cid), digest.hexdigest()
     finally:

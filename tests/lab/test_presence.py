@@ -96,7 +96,7 @@ def test_two_boxes_find_each_other_by_whatever_the_network_lets_through(
 
 
 @pytest.mark.lab
-def test_a_box_that_dies_without_a_word_is_gone_within_six_seconds(wire: Wire) -> None:
+def test_a_box_that_dies_without_a_word_is_gone_within_a_second(wire: Wire) -> None:
     watcher = wire.start(0, __file__, "1", "", "12")
     victim = wire.start(1, __file__, "2", "", "60")
     assert watcher.stdout is not None
@@ -106,7 +106,7 @@ def test_a_box_that_dies_without_a_word_is_gone_within_six_seconds(wire: Wire) -
     victim.kill()
     gone_s, known = json.loads(watcher.stdout.readline())
     assert known == []
-    assert 3.5 < gone_s - found_s < 0.5 + 6.0 + 1.0
+    assert gone_s - found_s < 0.5 + 1.0 + 1.0
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def opened(folder: Path) -> Generator[Cinema]:
             if path.is_file() and not path.name.startswith(".")
         }
         books = office(home)
-        data = books.store.get(books.log.catalog.titles()["film"].cid)
+        data = books.shelf.store.get(books.log.catalog.titles()["film"].cid)
         books.close()
         assert data is not None
         listen = {"FARCAST_LISTEN_PORT": str(port), "FARCAST_NETWORK_ANNOUNCE": f"127.0.0.1:{port}"}

@@ -49,13 +49,13 @@ def forge(home: Path) -> None:
     office = Office(home, Settings.load(None, {}), lambda: time.time_ns() // 1_000_000)
     try:
         entry: Entry = office.log.catalog.titles()["film"]
-        data = office.store.get(entry.cid)
+        data = office.shelf.store.get(entry.cid)
         assert data is not None
         manifest: Manifest = open_manifest(data)
         forged = msgspec.structs.replace(manifest, title="forged", publisher=STRANGER.key)
         cid, block = seal_manifest(forged, STRANGER)
-        office.store.put(cid, block)
-        office.store.pin("forged", [cid])
+        office.shelf.store.put(cid, block)
+        office.shelf.store.pin("forged", [cid])
         _list(office, "forged", cid)
         _list(office, "mislabelled", entry.cid)
     finally:

@@ -50,17 +50,17 @@ def stock(office: Office, title: str, files: Mapping[str, bytes]) -> Stocked:
         rest, entry = writer.finish()
         leaves[path] = [cid for cid, _ in (*blocks, *rest) if str(cid).startswith("bafk")]
         for cid, block in (*blocks, *rest):
-            office.store.put(cid, block)
+            office.shelf.store.put(cid, block)
             every.append(cid)
         folder, _, name = path.rpartition("/")
         folders.setdefault(folder, {})[name] = entry
     top = folders.pop("", {})
     for name, inside in folders.items():
         cid, block, top[name] = directory(inside)
-        office.store.put(cid, block)
+        office.shelf.store.put(cid, block)
         every.append(cid)
     root, block, link = directory(top)
-    office.store.put(root, block)
+    office.shelf.store.put(root, block)
     segments = sum(path.startswith("v0/") for path in files)
     shown = Rendition("v0", "video", "v0/index.m3u8", "avc1.64001f", 1, 1, 640, 360, 25_000, "", segments, 1)
     now_ms = time.time_ns() // 1_000_000
@@ -73,10 +73,10 @@ def stock(office: Office, title: str, files: Mapping[str, bytes]) -> Stocked:
         ),
         office.keys.publisher,
     )  # fmt: skip
-    office.store.put(manifest, data)
-    office.store.pin(pin_label(title, root), [*every, root])
-    office.store.pin(f"manifest:{manifest}", [manifest])
-    office.store.sync()
+    office.shelf.store.put(manifest, data)
+    office.shelf.store.pin(pin_label(title, root), [*every, root])
+    office.shelf.store.pin(f"manifest:{manifest}", [manifest])
+    office.shelf.store.sync()
     office.log.append("supersede" if listed else "publish", title, manifest, now_ms)
     return Stocked(title, root, manifest, leaves)
 

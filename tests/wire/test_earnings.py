@@ -42,10 +42,10 @@ def test_a_relay_and_a_payee_see_on_their_own_boxes_what_the_origin_counts(stree
     house = CountingHouse(home)
     house.now_ms = day * DAY_MS
     film = house.film("film", {"ann": 10_000}, size_bytes=10**12)
-    house.office.payee_key("ann", box.peer_id)
+    house.office.payees.let_see("ann", box.peer_id)
     # the first minutes of today: whatever the hour, they are past or live
     house.watch(1, film, 5, day=day, kbytes=20_000_000, from_min=0, relay=key.key)
-    house.office.book("revenue", 10_000)
+    house.office.money.book("revenue", 10_000)
     house.close()
 
     origin = street.start("origin", "origin", "run", settings=settings)
@@ -88,7 +88,7 @@ def test_a_pulse_shows_within_a_minute_and_command_metric_report_and_page_say_on
     house.now_ms = day * DAY_MS
     films = [house.film("one", {"ann": 10_000}), house.film("two", {"bob": 10_000})]
     posts = [house.sign(n, film, 5, day=day, from_min=0) for n, film in enumerate(films, 1)]
-    house.office.book("revenue", 10_000)
+    house.office.money.book("revenue", 10_000)
     house.close()
     origin = street.start("origin", "origin", "run", settings={"FARCAST_LISTEN_PORT": str(port)})
     month = f"{datetime.fromtimestamp(day * DAY_MS // 1_000, UTC):%Y-%m}"

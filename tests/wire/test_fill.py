@@ -71,7 +71,7 @@ def supply(tmp_path_factory: pytest.TempPathFactory) -> Generator[Supply]:
         books = office(home)
         film = stock(books, "film", files)
         torn = stock(books, "torn", {"v0/seg-00000.m4s": random.randbytes(4 * MIB)})
-        books.store.drop(torn.leaves["v0/seg-00000.m4s"][2])
+        books.shelf.store.drop(torn.leaves["v0/seg-00000.m4s"][2])
         books.close()
         listen = {"FARCAST_LISTEN_PORT": str(port), "FARCAST_NETWORK_ANNOUNCE": f"127.0.0.1:{port}"}
         origin = street.start("origin", "origin", "run", settings=listen)

@@ -51,7 +51,7 @@ def test_two_daemons_at_once_settle_a_month_once(tmp_path: Path) -> None:
     film = house.film("film", {"ann": 7_000, "bob": 3_000})
     for number in range(3):
         house.watch(number, film, 5)
-    house.office.book("revenue", 99_999)
+    house.office.money.book("revenue", 99_999)
     house.close()
     digests: set[bytes] = set()
     for number in range(ROUNDS):

@@ -1,5 +1,6 @@
 """Who counts as being on the link."""
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 from collections import Counter
@@ -189,3 +190,61 @@ def test_arbitrary_datagrams_are_refused_and_counted(data: bytes) -> None:
     table = Table()
     assert not table.hear(data)
     assert table.rejected.total() == 1
+
+
+def test_a_neighbour_that_leaves_three_asks_unanswered_is_gone_and_one_that_answers_stays() -> None:
+    table = Table()
+    other = Identity(b"u" * 32)
+    table.hear(said(at_ms=1), now=0.0)
+    table.hear(said(other, at_ms=1), now=0.0)
+    assert table.core.due(0.1) == []
+    for turn in range(1, 4):
+        now = 0.2 * turn
+        assert {one.key for one in table.core.due(now)} == {THEM.key, other.key}
+        assert table.core.tick(now) == []
+        table.hear(said(other, at_ms=1 + turn), now=now)
+    assert table.core.tick(0.79) == []
+    assert table.core.tick(0.81) == [THEM.key]
+    assert table.keys == [other.key]
+
+
+def test_very_many_neighbours_are_asked_a_hundred_times_a_second_at_most() -> None:
+    table = Table()
+    boxes = [Identity(index.to_bytes(32, "big")) for index in range(1, 201)]
+    for index, box in enumerate(boxes):
+        table.hear(said(box), host=f"10.2.{index // 200}.{index % 200}")
+    asked = 0
+    for step in range(100):
+        asked += len(table.core.due(step / 100))
+    assert asked <= module.PROBES_PER_S + len(boxes)
+
+
+def test_a_flood_of_forgeries_is_mostly_not_looked_at_leaves_nothing_and_hides_nobody() -> None:
+    table = Table()
+    forger = Identity(b"e" * 32)
+    floods = 3_000
+    for index in range(floods):
+        key = Identity(index.to_bytes(32, "big")).key
+        words = Presence(2, NET, key, 1, index, active=True, ask=True, hops=NO_WAY, leaving=False)
+        table.hear(seal_presence(words, forger), host="10.6.6.6", now=index / 10_000)
+    assert table.keys == []
+    assert table.rejected["bad_signature"] <= module.CHECKS_BURST + module.CHECKS_PER_S
+    assert table.rejected["bad_signature"] + table.rejected["flood"] == floods
+    assert len(table.core._newest) == 0
+    assert len(table.core._buckets) == 1
+    table.hear(said(), now=0.3)
+    assert table.keys == [THEM.key]
+
+
+def test_forgeries_from_very_many_hosts_keep_no_memory_and_no_neighbour_out() -> None:
+    table = Table()
+    table.hear(said(at_ms=1), now=0.0)
+    noise = seal_presence(
+        Presence(2, NET, OWN.key[::-1], 1, 9, active=True, ask=False, hops=NO_WAY, leaving=False), OWN
+    )
+    for index in range(4_000):
+        table.hear(noise, host=f"10.{index % 250}.{index // 250}.7", now=0.1)
+    assert len(table.core._buckets) <= module.HOSTS_LIMIT
+    assert table.rejected["bad_signature"] <= module.STRANGERS_BURST + module.STRANGERS_PER_S
+    table.hear(said(at_ms=2), now=0.2)
+    assert table.core.known()[0].heard_at == 0.2

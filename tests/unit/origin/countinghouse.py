@@ -49,7 +49,7 @@ class CountingHouse:
     def film(self, title: str, payees: dict[str, int], size_bytes: int = 10**9) -> bytes:
         """Put a title into the store, its payees into the books; returns the digest of its manifest."""
         for payee in payees:
-            self.office.payee_add(payee)
+            self.office.payees.add(payee)
         publisher = self.office.keys.publisher
         root = b"\x01\x70\x12\x20" + sha256(title.encode()).digest()
         manifest = Manifest(
@@ -57,7 +57,7 @@ class CountingHouse:
             [Payee(name, points) for name, points in payees.items()], "open", None, 0, b"",
         )  # fmt: skip
         cid, data = seal_manifest(manifest, publisher)
-        self.office.store.put(cid, data, hashed=True)
+        self.office.shelf.store.put(cid, data, hashed=True)
         return cid.digest
 
     def relay(self, relay: Identity = RELAY, payee: str = "") -> None:

@@ -41,17 +41,17 @@ def live(template: Path, home: Path, **settings: str) -> Path:
     shutil.copytree(template, home)
     office = open_office(home, **settings)
     try:
-        office.account_add(PERSON)
+        office.members.add(PERSON)
         manifest = _publish(office)
         for number in range(3):
             name = PERSON if number == 0 else f"viewer-{number}"
             if number:
-                office.account_add(name)
+                office.members.add(name)
             watch(office, manifest, office.accounts.pseudonym(name), 10 + number)
-        office.book("revenue", 90_001, month=MONTH)
-        office.book("cost", 12_345, month=MONTH)
-        office.settle(MONTH)
-        return Path(office.report(MONTH)["folder"])
+        office.money.book("revenue", 90_001, month=MONTH)
+        office.money.book("cost", 12_345, month=MONTH)
+        office.money.settle(MONTH)
+        return Path(office.money.report(MONTH)["folder"])
     finally:
         office.close()
 
@@ -91,8 +91,8 @@ def _publish(office: Office) -> bytes:
     _, older = seal_manifest(replace(manifest, name="Older"), publisher)
     cid, data = seal_manifest(manifest, publisher)
     for block, bytes_ in ((root, folder), (cid, data), (Cid.of(RAW, older), older)):
-        office.store.put(block, bytes_)
-    office.store.pin(pin_label("film", root), [root, cid])
+        office.shelf.store.put(block, bytes_)
+    office.shelf.store.pin(pin_label("film", root), [root, cid])
     office.log.append("publish", "film", Cid.of(RAW, older), FIRST_MS)
     office.log.append("supersede", "film", cid, FIRST_MS + 1)
     return cid.digest

@@ -268,19 +268,3 @@ def test_a_home_in_use_hands_the_work_over(
         monkeypatch.setattr(admin, "call_running", there)
         assert "anna" in origin("payee", "list").out
         assert asked == ["payee_list"]
-
-
-def _commands(group: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:  # noqa: ANN401 - typer's own
-    found = [(*path, command.name or command.callback.__name__) for command in group.registered_commands]
-    for sub in group.registered_groups:
-        found += _commands(sub.typer_instance, (*path, sub.name))
-    return found
-
-
-@pytest.mark.parametrize("command", _commands(app), ids=" ".join)
-def test_every_command_has_help_with_an_example(run: Run, command: tuple[str, ...]) -> None:
-    text = run(*command, "--help")
-    assert text.code == 0
-    assert "Example: farcast origin" in text.out
-    assert "--json" in text.out
-    assert "--home" in text.out

@@ -83,11 +83,11 @@ def counter(house: CountingHouse) -> Counter:
     film = house.film("film", {"ann": 7_000, "bob": 3_000})
     solo = house.film("solo", {"ann": 10_000})
     house.relay()
-    house.office.payee_key("ann", BOX.peer_id)
+    house.office.payees.let_see("ann", BOX.peer_id)
     for number in range(1, 5):
         house.watch(number, film, 10, kbytes=100_000)
     house.watch(5, solo, 100, kbytes=1_000)
-    house.office.book("revenue", 100_000)
+    house.office.money.book("revenue", 100_000)
     house.now_ms = (FIRST_DAY + 20) * DAY_MS
     return Counter(house)
 
@@ -103,7 +103,7 @@ def house(open_house: Any) -> CountingHouse:  # noqa: ANN401 - a fixture's facto
 
 def settle(house: CountingHouse) -> None:
     house.now_ms = CLOSE_MS
-    house.office.settle(MONTH)
+    house.office.money.settle(MONTH)
 
 
 def cents(found: dict[str, Any], side: str, name: str, field: str) -> int:
@@ -115,7 +115,7 @@ def test_command_and_metric_say_what_the_report_says(counter: Counter) -> None:
     house, ids = counter.house, RELAY.peer_id
     before = house.bursary.earnings()
     settle(house)
-    folder = house.office.report(MONTH)["folder"]
+    folder = house.office.money.report(MONTH)["folder"]
     rows = {name: _rows(folder, f"{name}.csv") for name in ("relays", "creators")}
     relay_cents = sum(int(row["cents"]) for row in rows["relays"] if row["relay"] == ids)
     paid = {name: _sum(rows["creators"], name, "paid_cents") for name in ("ann", "bob")}
@@ -210,7 +210,7 @@ async def test_without_revenue_the_relay_sees_its_pay_and_the_payee_why_not(hous
     film = house.film("film", {"ann": 10_000})
     house.relay()
     house.watch(1, film, 10, kbytes=100_000)
-    house.office.payee_key("ann", BOX.peer_id)
+    house.office.payees.let_see("ann", BOX.peer_id)
     house.now_ms += DAY_MS
     counter = Counter(house)
     (relay,) = (await counter.told(RELAY)).months
@@ -227,9 +227,9 @@ def test_unknown_names_are_refused(house: CountingHouse) -> None:
     with pytest.raises(UsageError, match="is no month"):
         house.bursary.earnings(month="2026-13")
     with pytest.raises(UsageError, match="no payee 'eve'"):
-        house.office.payee_key("eve", BOX.peer_id)
+        house.office.payees.let_see("eve", BOX.peer_id)
     with pytest.raises(UsageError, match="is no box's id"):
-        house.office.payee_key("eve", "12D3KooW")
+        house.office.payees.let_see("eve", "12D3KooW")
 
 
 def _rows(folder: str, name: str) -> list[dict[str, str]]:

@@ -33,15 +33,15 @@ def test_erasing_a_person_changes_no_digest_and_leaves_no_byte_of_the_name(
     before = {path.name: path.read_bytes() for path in report.iterdir()}
     office = open_office(home)
     try:
-        settled, balances = office.settle(MONTH, dry_run=True), office.treasury.ledger.balances()
+        settled, balances = office.money.settle(MONTH, dry_run=True), office.treasury.ledger.balances()
         pseudonym = office.accounts.pseudonym(PERSON)
-        office.account_erase(PERSON)
+        office.members.erase(PERSON)
         assert holding(home, name) == [], "while the origin goes on running"
         with pytest.raises(UsageError):
             office.accounts.pseudonym(PERSON)
-        assert office.settle(MONTH, dry_run=True) == settled
-        assert office.settle(MONTH)["posted"] is False
-        again = Path(office.report(MONTH)["folder"])
+        assert office.money.settle(MONTH, dry_run=True) == settled
+        assert office.money.settle(MONTH)["posted"] is False
+        again = Path(office.money.report(MONTH)["folder"])
         assert {path.name: path.read_bytes() for path in again.iterdir()} == before
         assert office.treasury.ledger.balances() == balances
         assert office.accounts.revoked(pseudonym, 60_000)

@@ -15,7 +15,8 @@ from farcast.node.ladder.tiers import origin_sources
 from farcast.node.report import quiet
 from farcast.node.settings import Settings
 from farcast.origin.keys import init
-from farcast.origin.office import Office, parse_endpoint
+from farcast.origin.office import Office
+from farcast.origin.trust.places import parse_endpoint
 from farcast.protocol.catalog import Entry
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.codec import decode
@@ -168,7 +169,10 @@ def test_a_film_is_published_once_then_superseded_then_retired(office: Office, f
     entries = [decode(Entry, data) for data in office.log.catalog.entries]
     assert [entry.action for entry in entries] == ["publish", "supersede", "retire"]
     kept = [
-        cid for label, cids in office.store.pinned().items() if label.startswith("manifest:") for cid in cids
+        cid
+        for label, cids in office.shelf.store.pinned().items()
+        if label.startswith("manifest:")
+        for cid in cids
     ]
     assert {str(cid) for cid in kept} == {found["manifest_cid"], second["manifest_cid"]}
 
@@ -197,14 +201,14 @@ def test_a_draft_is_kept_but_not_listed_until_it_is_released(office: Office, fil
     assert (drafted["draft"], drafted["kubo"], office.log.catalog.size) == (True, None, 0)
     (row,) = do(office, "list")["titles"]
     assert (row["title"], row["draft"], row["published"]) == ("bunny", True, None)
-    pinned = {cid for cids in office.store.pinned().values() for cid in cids}
+    pinned = {cid for cids in office.shelf.store.pinned().values() for cid in cids}
     assert len(pinned) == drafted["blocks"]
     released = do(office, "release", title="bunny")
     assert (released["version"], released["manifest_cid"]) == (1, drafted["manifest_cid"])
     (row,) = do(office, "list")["titles"]
     assert (row["draft"], row["version"]) == (False, 1)
-    assert {cid for cids in office.store.pinned().values() for cid in cids} == pinned
-    assert not any(label.startswith("draft:") for label in office.store.pinned())
+    assert {cid for cids in office.shelf.store.pinned().values() for cid in cids} == pinned
+    assert not any(label.startswith("draft:") for label in office.shelf.store.pinned())
     with pytest.raises(UsageError, match="there is no draft of 'bunny'"):
         do(office, "release", title="bunny")
 
@@ -233,7 +237,9 @@ def test_a_draft_of_a_listed_title_follows_what_is_listed_when_it_is_released(
         toml.unlink()
     assert between["version"] == 2
     assert not drafts.exists(), "publishing a title ends its draft"
-    office.drafts.put("bunny", Cid.parse(held.decode()), [Cid.parse(held.decode())])  # as if drafted since
+    office.shelf.drafts.put(
+        "bunny", Cid.parse(held.decode()), [Cid.parse(held.decode())]
+    )  # as if drafted since
     released = do(office, "release", title="bunny")
     assert released["version"] == 3
     (row,) = do(office, "list")["titles"]
@@ -245,7 +251,7 @@ def test_a_draft_can_be_purged_and_its_blocks_may_leave(office: Office, film: Pa
     do(office, "publish", media=str(film), title="bunny", preset="ultrafast", draft=True)
     do(office, "purge", title="bunny")
     assert do(office, "list")["titles"] == []
-    assert office.store.pinned() == {}
+    assert office.shelf.store.pinned() == {}
     with pytest.raises(UsageError, match="was ever published here"):
         do(office, "purge", title="bunny")
 
@@ -329,10 +335,10 @@ def test_a_pull_zones_token_is_told_to_boxes_and_shown_to_nobody(
         assert found["cdn"] == do(office, "status")["cdn"] == ["https://films.b-cdn.net"]
         (first,) = office.keys.keyring.cdn
         assert first.startswith("https://films.b-cdn.net/bcdn_token=HS256-")
-        office.sign_edges()
+        office.trust.sign_edges()
         assert do(office, "announce")["changed"] is False
         clock.now_ms += DAY_MS // 2
-        office.sign_edges()
+        office.trust.sign_edges()
         (second,) = office.keys.keyring.cdn
         assert second != first
         with pytest.raises(UsageError, match="no base URL"):

@@ -31,7 +31,7 @@ def clerk(house: CountingHouse, payouts: list[str] | None = None) -> tuple[Clerk
 def watched(house: CountingHouse) -> None:
     film = house.film("film", {"ann": 7_000, "bob": 3_000})
     house.watch(1, film, 30)
-    house.office.book("revenue", 10_000)
+    house.office.money.book("revenue", 10_000)
 
 
 def tasks(*kinds: str, month: str = MONTH) -> list[Any]:
@@ -67,7 +67,7 @@ def test_months_missed_while_it_was_off_are_made_up_at_start_in_order(house: Cou
     film = house.film("film", {"ann": 7_000, "bob": 3_000})
     house.watch(2, film, 10, day=FIRST_DAY + 40)
     house.now_ms = DEC_CLOSE_MS - DAY_MS
-    house.office.book("revenue", 500, month="2026-12")
+    house.office.money.book("revenue", 500, month="2026-12")
     house.now_ms = DEC_CLOSE_MS + 20 * DAY_MS
     one, _ = clerk(house)
     assert one.tick(house.now_ms, 0) == [
@@ -87,7 +87,7 @@ def test_without_revenue_it_says_what_to_do_and_goes_on_as_soon_as_it_is_booked(
     house.bursary.clerk = one
     assert one.trouble in house.office.status()["warnings"]
     house.now_ms = CLOSE_MS + 1
-    house.office.book("revenue", 0, month=MONTH)
+    house.office.money.book("revenue", 0, month=MONTH)
     assert one.tick(CLOSE_MS + 2, 2) == tasks("settle", "report", "payout")
     assert (one.trouble, registry.get_sample_value("farcast_origin_settlement_overdue")) == ("", 0)
 
@@ -103,7 +103,7 @@ def test_a_payout_that_fails_delays_no_settlement(house: CountingHouse) -> None:
     assert one.tick(CLOSE_MS, 0) == tasks("settle", "report")
     assert "no disk for 2026-11" in one.trouble
     house.now_ms = DEC_CLOSE_MS - DAY_MS
-    house.office.book("revenue", 7)
+    house.office.money.book("revenue", 7)
     assert tasks("settle", month="2026-12")[0] in one.tick(DEC_CLOSE_MS, 31 * DAY_MS)
 
 
@@ -121,14 +121,14 @@ def test_pulses_of_the_late_window_are_marked_lines_of_the_next_month_and_later_
 ) -> None:
     film = house.film("film", {"ann": 10_000})
     house.watch(1, film, 30)
-    house.office.book("revenue", 10_000)
+    house.office.money.book("revenue", 10_000)
     one, _ = clerk(house)
     one.tick(CLOSE_MS, 0)
     day = FIRST_DAY + 29  # the month's last
     house.watch(2, film, 20, day=day, late_ms=10 * DAY_MS)
     house.watch(3, film, 20, day=day, late_ms=12 * DAY_MS)
     house.now_ms = DEC_CLOSE_MS - DAY_MS
-    house.office.book("revenue", 10_000)
+    house.office.money.book("revenue", 10_000)
     assert tasks("settle", month="2026-12")[0] in one.tick(DEC_CLOSE_MS, 31 * DAY_MS)
     statement = house.office.treasury.ledger.settlements()[-1].statement
     look = house.office.treasury.closing.look("2026-12", DEC_CLOSE_MS)

@@ -43,7 +43,7 @@ def house(founded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for day in (0, 9, 10, 27):
             house.watch(number, film, 4, day=first + day, kbytes=70_000, late_ms=number * 30_000)
         house.watch(number, other, 3, day=first + 10, from_min=23 * 60 + 58)
-    house.office.book("revenue", 99_999, month=MONTH)
+    house.office.money.book("revenue", 99_999, month=MONTH)
     house.close()
     return home
 

@@ -10,7 +10,7 @@ import pytest
 
 from farcast.node.home import Home
 from farcast.node.report import quiet
-from farcast.origin.restore import restore
+from farcast.origin.backup.restore import restore
 from farcast.protocol.catalog import open_entry
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import FarcastError, LocalError, UsageError
@@ -31,10 +31,10 @@ class World:
         self.plain, self.whole = folder / "plain.backup", folder / "whole.backup"
         office = open_office(self.home)
         try:
-            self.found = office.backup(str(self.plain), PASSPHRASE, progress=quiet)
-            office.backup(str(self.whole), PASSPHRASE, blocks=True, progress=quiet)
+            self.found = office.backups.backup(str(self.plain), PASSPHRASE, progress=quiet)
+            office.backups.backup(str(self.whole), PASSPHRASE, blocks=True, progress=quiet)
             self.checkpoint = office.log.checkpoint()
-            self.statement = office.settle(MONTH, dry_run=True) | {"report": ""}
+            self.statement = office.money.settle(MONTH, dry_run=True) | {"report": ""}
         finally:
             office.close()
 
@@ -59,11 +59,11 @@ def test_a_restored_origin_settles_to_the_same_cent_under_the_same_checkpoint(
     office = open_office(home)
     try:
         assert office.log.checkpoint() == world.checkpoint
-        assert office.settle(MONTH, dry_run=True) | {"report": ""} == world.statement
-        assert office.settle(MONTH)["posted"] is False
-        assert files(Path(office.report(MONTH)["folder"])) == files(world.report)
+        assert office.money.settle(MONTH, dry_run=True) | {"report": ""} == world.statement
+        assert office.money.settle(MONTH)["posted"] is False
+        assert files(Path(office.money.report(MONTH)["folder"])) == files(world.report)
         assert office.accounts.pseudonym(PERSON)
-        assert (office.store.get(FOLDER) is not None) is blocks
+        assert (office.shelf.store.get(FOLDER) is not None) is blocks
         assert office.keys.content_secret == (world.home / "keys" / "content-secret").read_bytes()
     finally:
         office.close()
@@ -84,15 +84,15 @@ def test_a_backup_is_whole_while_pulses_and_titles_come_in(world: World, tmp_pat
             number = next(accounts)
             watch(office, digest, number.to_bytes(16, "big"), 2, day=FIRST_DAY + 29)
             office.log.append("publish", f"film-{number}", Cid(RAW, digest), CLOSE_MS)
-            office.account_add(f"viewer-{number}")
-            office.book("revenue", 100)
+            office.members.add(f"viewer-{number}")
+            office.money.book("revenue", 100)
 
     life = threading.Thread(target=live_on)
     life.start()
     try:
         files = [tmp_path / f"{number}.backup" for number in range(3)]
         for file in files:
-            office.backup(str(file), PASSPHRASE, progress=quiet)
+            office.backups.backup(str(file), PASSPHRASE, progress=quiet)
     finally:
         ended.set()
         life.join()
@@ -154,7 +154,7 @@ def test_a_backup_that_cannot_be_written_leaves_nothing(world: World, tmp_path: 
             (world.home / "x", PASSPHRASE, "own home"),
         ):
             with pytest.raises((UsageError, LocalError), match=words):
-                office.backup(str(target), passphrase, progress=quiet)
+                office.backups.backup(str(target), passphrase, progress=quiet)
     finally:
         office.close()
     assert list(tmp_path.iterdir()) == []
@@ -201,7 +201,7 @@ def test_contents_that_do_not_fit_together_never_become_a_home(
     office.keys.repository.files = lambda: trust  # type: ignore[method-assign]
     try:
         spoil(source)
-        office.backup(str(file), PASSPHRASE, progress=quiet)
+        office.backups.backup(str(file), PASSPHRASE, progress=quiet)
     finally:
         office.close()
     error = refused(file, tmp_path / "home")
@@ -231,9 +231,9 @@ def test_the_address_of_a_database_is_left_out(world: World, tmp_path: Path) -> 
     )
     (source / "settings.toml").chmod(0o600)
     office = open_office(world.home)  # opened with the settings of before; the file is what is copied
-    office.home = source
+    office.backups.home = source
     try:
-        office.backup(str(file), PASSPHRASE, progress=quiet)
+        office.backups.backup(str(file), PASSPHRASE, progress=quiet)
     finally:
         office.close()
     restore(file, tmp_path / "home", PASSPHRASE, quiet)
@@ -248,19 +248,19 @@ def test_manifests_outlive_their_retired_titles_in_a_store_that_is_full(world: W
     office = open_office(home, STORE_QUOTA_BYTES=str(quota))
     try:
         entries = [open_entry(data) for data in office.log.catalog.entries]
-        before = {entry.cid: office.manifests(entry.cid.digest) for entry in entries}
+        before = {entry.cid: office.shelf.manifest_of(entry.cid.digest) for entry in entries}
         assert len(before) == 2
-        office.store.unpin(f"manifest:{entries[-1].cid}")  # as a home of before has it
-        office.retire("film", progress=quiet, wait_s=0.0)
+        office.shelf.store.unpin(f"manifest:{entries[-1].cid}")  # as a home of before has it
+        office.withdrawals.retire("film", progress=quiet, wait_s=0.0)
         for number in range(24):
             block = number.to_bytes(4, "big") * (1 << 18)
-            office.store.put(Cid.of(RAW, block), block)
-        assert office.store.get(FOLDER) is None, "the film has left; the store is as full as it may be"
-        assert {cid: office.manifests(cid.digest) for cid in before} == before
+            office.shelf.store.put(Cid.of(RAW, block), block)
+        assert office.shelf.store.get(FOLDER) is None, "the film has left; the store is as full as it may be"
+        assert {cid: office.shelf.manifest_of(cid.digest) for cid in before} == before
         late = office.accounts.pseudonym("viewer-1")
         watch(office, entries[-1].cid.digest, late[::-1], 7, day=FIRST_DAY + 29, late_ms=9 * DAY_MS)
-        assert office.settle(MONTH, dry_run=True) | {"report": ""} == world.statement
-        office.book("revenue", 10_000)
+        assert office.money.settle(MONTH, dry_run=True) | {"report": ""} == world.statement
+        office.money.book("revenue", 10_000)
         found = office.treasury.closing.settle("2026-12", now_ms=CLOSE_MS + 31 * DAY_MS, dry_run=True)
         assert {line.payee: line.weight for line in found.outcome.lines if line.month == MONTH} == {
             "ada": 7 * 60_000 * 6_000,

@@ -10,11 +10,11 @@ import psycopg
 import pytest
 
 from farcast.node.report import quiet
-from farcast.origin.bookscopy import TABLES, copy_books
+from farcast.origin.backup.bookscopy import TABLES, copy_books
+from farcast.origin.backup.restore import restore
 from farcast.origin.money.ledger import Ledger
 from farcast.origin.payout.orderbook import OrderBook
 from farcast.origin.payout.terms import Terms
-from farcast.origin.restore import restore
 from farcast.protocol.errors import LocalError, UsageError
 from farcast.tests.postgres import PostgresServer
 from farcast.tests.unit.origin.livedin import PASSPHRASE, PERSON, bear, live, open_office
@@ -31,10 +31,10 @@ class World:
         office = open_office(self.home, MONEY_LEDGER=self.address)
         try:
             self.rows(office.treasury.ledger)
-            self.found = office.backup(str(self.file), PASSPHRASE, progress=quiet)
+            self.found = office.backups.backup(str(self.file), PASSPHRASE, progress=quiet)
             self.balances = office.treasury.ledger.balances()
             self.head = office.treasury.ledger.head()
-            self.statement = office.settle(MONTH, dry_run=True) | {"report": ""}
+            self.statement = office.money.settle(MONTH, dry_run=True) | {"report": ""}
         finally:
             office.close()
 
@@ -64,9 +64,9 @@ def test_a_restored_origin_settles_to_the_same_digest_with_the_books_in_its_home
         ledger = office.treasury.ledger
         assert (ledger.head(), ledger.balances()) == (world.head, world.balances)
         assert ledger.verify_chain() == world.head[0]
-        assert office.settle(MONTH, dry_run=True) | {"report": ""} == world.statement
-        assert office.settle(MONTH, from_raw=True)["posted"] is False
-        report = Path(office.report(MONTH)["folder"])
+        assert office.money.settle(MONTH, dry_run=True) | {"report": ""} == world.statement
+        assert office.money.settle(MONTH, from_raw=True)["posted"] is False
+        report = Path(office.money.report(MONTH)["folder"])
         assert {path.name: path.read_bytes() for path in report.iterdir()} == {
             path.name: path.read_bytes() for path in world.report.iterdir()
         }
@@ -123,12 +123,12 @@ def test_erasing_a_person_changes_no_digest_and_no_book_in_postgresql_has_the_na
     office = open_office(home, MONEY_LEDGER=address)
     try:
         ledger = office.treasury.ledger
-        before, statement = (ledger.head(), ledger.balances()), office.settle(MONTH, dry_run=True)
-        office.account_erase(PERSON)
+        before, statement = (ledger.head(), ledger.balances()), office.money.settle(MONTH, dry_run=True)
+        office.members.erase(PERSON)
         assert (ledger.head(), ledger.balances()) == before
-        assert office.settle(MONTH, dry_run=True) == statement
-        assert office.settle(MONTH)["posted"] is False
-        report = Path(office.report(MONTH)["folder"])
+        assert office.money.settle(MONTH, dry_run=True) == statement
+        assert office.money.settle(MONTH)["posted"] is False
+        report = Path(office.money.report(MONTH)["folder"])
         assert (report / "report.json").read_bytes() == (world.report / "report.json").read_bytes()
     finally:
         office.close()

@@ -13,23 +13,23 @@ from typing import Any, BinaryIO, cast
 
 from prometheus_client import CollectorRegistry
 
-from ..node.blocks.store import DiskStore
-from ..node.catalog.replica import catalog_name
-from ..node.home import KEY_FILE, LOCK_FILE, Birthplace, check_unborn
-from ..node.report import Report
-from ..node.settings import Settings
-from ..protocol.cid import RAW, Cid
-from ..protocol.errors import FarcastError, LocalError, UsageError
-from ..protocol.manifest import open_manifest
+from ...node.blocks.store import DiskStore
+from ...node.catalog.replica import catalog_name
+from ...node.home import KEY_FILE, LOCK_FILE, Birthplace, check_unborn
+from ...node.report import Report
+from ...node.settings import Settings
+from ...protocol.cid import RAW, Cid
+from ...protocol.errors import FarcastError, LocalError, UsageError
+from ...protocol.manifest import open_manifest
+from ..keys import Keys
+from ..log import CatalogLog
+from ..money.ledger import Ledger
+from ..publish import manifest_label, pin_label
+from ..pulses.intake import SEGMENTS
+from ..pulses.segments import read_segments
+from ..sealedfile import SealedReader
 from .backup import LEDGER, MANIFESTS, SUMMARY
 from .bookscopy import copy_books
-from .keys import Keys
-from .log import CatalogLog
-from .money.ledger import Ledger
-from .publish import manifest_label, pin_label
-from .pulses.intake import SEGMENTS
-from .pulses.segments import read_segments
-from .sealedfile import SealedReader
 
 DRAFT = ".restore"
 """Where a restore unpacks; it is there only while one is at work, or after one that died."""

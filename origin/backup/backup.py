@@ -21,13 +21,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
-from ..node.home import LOCK_FILE
-from ..node.report import Report
-from ..node.settings import FILE as SETTINGS_FILE
-from ..protocol.errors import LocalError, StoreFullError, UsageError
+from ...node.home import LOCK_FILE
+from ...node.report import Report
+from ...node.settings import FILE as SETTINGS_FILE
+from ...protocol.errors import LocalError, StoreFullError, UsageError
+from ..pulses.intake import SEGMENTS
+from ..sealedfile import SealedWriter
 from .bookscopy import copy_books
-from .pulses.intake import SEGMENTS
-from .sealedfile import SealedWriter
 
 SUMMARY = "backup.json"
 MANIFESTS = "manifests"

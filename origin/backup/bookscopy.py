@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 
-from ..protocol.errors import LocalError, UsageError
-from .money import holds, rulebook, transaction
-from .money.database import Place, Row, Session, open_books
-from .money.ledger import Ledger
-from .payout import orderbook
+from ...protocol.errors import LocalError, UsageError
+from ..money import holds, rulebook, transaction
+from ..money.database import Place, Row, Session, open_books
+from ..money.ledger import Ledger
+from ..payout import orderbook
 
 ROOMS = (transaction.SCHEMA, rulebook.SCHEMA, holds.SCHEMA, orderbook.SCHEMA)
 """Every table of the books belongs to one of them."""

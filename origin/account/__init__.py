@@ -1,0 +1,1 @@
+"""Accounts: whose viewing is counted, and the invites they come by."""

@@ -1,0 +1,1 @@
+"""Backups: all that is an origin in one file, and back."""

@@ -1,0 +1,1 @@
+"""Payees: who is paid, and how."""

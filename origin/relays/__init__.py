@@ -1,0 +1,1 @@
+"""Relays as their origin sees them: who stands in the directory."""

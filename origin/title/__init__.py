@@ -1,0 +1,1 @@
+"""Titles: publishing, listing, and taking them back."""

@@ -1,0 +1,1 @@
+"""Trust: the root, and what it tells every box of this origin."""

@@ -1,0 +1,231 @@
+"""A LAN in virtual time: swarms whose units cross full-duplex links of so many bytes a second.
+
+A link sends units one after the other, in the order in which they were given to it; so does the receiving
+side. Words are small and take ``WORD_S``.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+
+from farcast.mesh.moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Send, Tell, Withdraw
+from farcast.mesh.partner import Unit
+from farcast.mesh.swarm import UNIT_BYTES, UPLINK, Swarm
+
+RATE_BYTES_S = 12_500_000
+WORD_S = 0.001
+BUFFER_S = 0.05
+"""How far a sender may be ahead of what a slow receiver takes."""
+CHECK_S = 0.002
+UPLINK_S = 0.08
+
+
+class Node:
+    """One box: its swarm, its link, and what it did."""
+
+    def __init__(self, lan: Lan, key: bytes, held: Iterable[int], rate_bytes_s: float) -> None:
+        self.lan, self.key, self.rate = lan, key, rate_bytes_s
+        self.swarm = Swarm(key, lan.sizes, held)
+        self.up_free = self.down_free = self.wan_free = 0.0
+        self.alive = True
+        self.spoils: Callable[[Unit], bool] = lambda _: False
+        self.mute = False
+        self.spoiled: set[int] = set()
+        self.sent_bytes = 0
+        self.wan_bytes = 0
+        self.wan = 0.0
+        self.fetching: set[int] = set()
+        self.done_at: float | None = 0.0 if not self.swarm.lacks else None
+        self.arrivals: dict[int, float] = {}
+        self.asks: Counter[Unit] = Counter()
+        self.repeats: Counter[Unit] = Counter()
+        self.cut: list[tuple[bytes, str]] = []
+        self._ticking = False
+
+    def pump(self) -> None:
+        """Carry out what the swarm decided."""
+        if not self.swarm.lacks and self.done_at is None:
+            self.done_at = self.lan.now
+        moves = self.swarm.take()
+        while moves:
+            for move in moves:
+                self._do(move)
+            moves = self.swarm.take()
+        if self.swarm.wake_at is not None and not self._ticking:
+            self._ticking = True
+            self.lan.at(self.swarm.wake_at, self._tick)
+
+    def _tick(self) -> None:
+        self._ticking = False
+        if self.alive:
+            self.swarm.tick(self.lan.now)
+            self.pump()
+
+    def _do(self, move: Move) -> None:  # noqa: C901 - one case a move
+        lan, now = self.lan, self.lan.now
+        match move:
+            case Ask(peer, block, parts, urgent):
+                self.asks.update(Unit(block, part) for part in parts)
+                lan.word(
+                    self, peer, lambda to: to.swarm.asked(self.key, block, parts, lan.now, urgent=urgent)
+                )
+            case Withdraw(peer, block):
+                self.fetching.discard(block) if peer == UPLINK else None
+                lan.word(self, peer, lambda to: to.swarm.withdrawn(self.key, block, lan.now))
+            case Tell(peer, held, claimed, given_up):
+                lan.word(self, peer, lambda to: to.swarm.heard(self.key, held, claimed, given_up, lan.now))
+            case Lack(peer, block):
+                lan.word(self, peer, lambda to: to.swarm.lacking(self.key, block, lan.now))
+            case Send(peer, unit):
+                if not self.mute:
+                    lan.carry(self, peer, unit)
+            case Fetch(block):
+                size = lan.sizes[block]
+                self.fetching.add(block)
+                self.wan_free = max(self.wan_free, now) + size / self.wan
+                lan.at(self.wan_free + UPLINK_S, lambda: self._fetched(block))
+            case Check(block):
+                lan.at(now + CHECK_S, lambda: self._checked(block))
+            case Forget(block):
+                self.spoiled.discard(block)
+            case Cut(peer, reason):
+                self.cut.append((peer, reason))
+                lan.word(self, peer, lambda to: to.leave(self.key))
+
+    def leave(self, key: bytes) -> None:
+        """Hear that a connection ended."""
+        self.swarm.left(key, self.lan.now)
+
+    def _fetched(self, block: int) -> None:
+        if self.alive and block in self.fetching:
+            self.fetching.discard(block)
+            self.wan_bytes += self.lan.sizes[block]
+            self._arrived_whole(block)
+            self.swarm.fetched(block, self.lan.now)
+            self.pump()
+
+    def _checked(self, block: int) -> None:
+        if not self.alive:
+            return
+        if block in self.spoiled:
+            self.spoiled.discard(block)
+            self.swarm.broken(block, self.lan.now)
+        else:
+            self._arrived_whole(block)
+            self.swarm.verified(block, self.lan.now)
+        self.pump()
+
+    def _arrived_whole(self, block: int) -> None:
+        self.arrivals.setdefault(block, self.lan.now)
+
+    def take(self, sender: Node, unit: Unit, *, bad: bool) -> None:
+        """Take one unit off the link."""
+        if self.swarm.arrived(sender.key, unit, self.lan.now):
+            if bad:
+                self.spoiled.add(unit.block)
+        else:
+            self.repeats[unit] += 1
+        self.pump()
+
+
+class Lan:
+    """Nodes, the words and units between them, and the clock."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = tuple(sizes)
+        self.now = 0.0
+        self.nodes: dict[bytes, Node] = {}
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._turn = count()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the title."""
+        return sum(self.sizes)
+
+    def at(self, when: float, work: Callable[[], None]) -> None:
+        """Do something at a time."""
+        heapq.heappush(self._heap, (max(when, self.now), next(self._turn), work))
+
+    def add(
+        self, key: bytes, held: Iterable[int] = (), rate_bytes_s: float = RATE_BYTES_S, *, wan: float = 0.0
+    ) -> Node:
+        """Put a box on the link, connected to all; ``wan`` is its uplink's rate in bytes a second, if any."""
+        node = Node(self, key, held, rate_bytes_s)
+        for other in [one for one in self.nodes.values() if one.alive]:
+            for one, its in ((node, other), (other, node)):
+                marks = [block for block, mark in enumerate(its.swarm.held) if mark]
+                one.swarm.joined(its.key, marks, self.now)
+                one.swarm.heard(its.key, (), its.swarm.claims, (), self.now)
+        self.nodes[key] = node
+        node.wan = wan
+        if wan:
+            node.swarm.uplink(self.now, up=True)
+        for each in self.nodes.values():
+            each.pump()
+        return node
+
+    def kill(self, node: Node) -> None:
+        """Let a box die, if it lives; the others hear it from their connections."""
+        if not node.alive:
+            return
+        node.alive = False
+        for other in self.nodes.values():
+            if other.alive:
+                other.leave(node.key)
+                other.pump()
+
+    def word(self, sender: Node, to: bytes, hear: Callable[[Node], None]) -> None:
+        """Carry something small."""
+        other = self.nodes.get(to)
+        if other is None:
+            return
+
+        def arrive() -> None:
+            if other.alive and sender.alive:
+                hear(other)
+                other.pump()
+
+        self.at(self.now + WORD_S, arrive)
+
+    def carry(self, sender: Node, to: bytes, unit: Unit) -> None:
+        """Carry a unit over both links."""
+        size = min(UNIT_BYTES, self.sizes[unit.block] - unit.part * UNIT_BYTES)
+        sender.sent_bytes += size
+        sender.up_free = max(sender.up_free, self.now) + size / sender.rate
+        bad = sender.spoils(unit) or unit.block in sender.spoiled
+        other = self.nodes[to]
+
+        def left() -> None:
+            other.down_free = max(other.down_free, self.now) + size / other.rate
+            self.at(other.down_free + WORD_S, landed)
+            self.at(other.down_free - BUFFER_S, sent)
+
+        def sent() -> None:
+            if sender.alive:
+                sender.swarm.sent(to, self.now)
+                sender.pump()
+
+        def landed() -> None:
+            if other.alive and sender.alive:
+                other.take(sender, unit, bad=bad)
+
+        self.at(sender.up_free, left)
+
+    def run(self, until: Callable[[], bool], limit_s: float) -> bool:
+        """Let time pass until something holds; False where it does not within ``limit_s``."""
+        end = self.now + limit_s
+        while not until():
+            if not self._heap or self._heap[0][0] > end:
+                return False
+            self.now, _, work = heapq.heappop(self._heap)
+            work()
+        return True
+
+    def whole(self, *, wanted: Iterable[Node] | None = None) -> bool:
+        """Whether all that live have everything."""
+        nodes = self.nodes.values() if wanted is None else wanted
+        return not any(node.swarm.lacks for node in nodes if node.alive)

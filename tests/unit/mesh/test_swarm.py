@@ -1,0 +1,296 @@
+"""What a swarm decides, one event at a time; whole LANs of them are in tests/sim."""
+
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from farcast.mesh.moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Send, Tell, Withdraw
+from farcast.mesh.partner import ASKED_LIMIT_BLOCKS, OWED_LIMIT_UNITS, Unit
+from farcast.mesh.swarm import SUSPICIONS, UNASKED_LIMIT, UNIT_BYTES, UPLINK, Swarm
+
+MIB = 1 << 20
+OWN, SOURCE, OTHER = b"m" * 8, b"source", b"other"
+M = TypeVar("M", bound=Move)
+
+
+def moves(swarm: Swarm, kind: type[M]) -> list[M]:
+    """Take what it decided of one kind."""
+    return [move for move in swarm.take() if isinstance(move, kind)]
+
+
+def bring(swarm: Swarm, giver: bytes, block: int, now: float) -> None:
+    """Let all parts of a block come from one partner, and be right."""
+    for part in range(swarm.parts(block)):
+        assert swarm.arrived(giver, Unit(block, part), now)
+    swarm.verified(block, now)
+
+
+def test_what_nobody_brings_is_claimed_and_asked_of_one_who_has_everything() -> None:
+    swarm = Swarm(OWN, [MIB] * 4)
+    assert swarm.joined(SOURCE, range(4), 0.0)
+    taken = swarm.take()
+    asks = [move for move in taken if isinstance(move, Ask)]
+    assert asks
+    assert all(ask.peer == SOURCE and ask.parts == (0, 1, 2, 3) for ask in asks)
+    [told] = [move for move in taken if isinstance(move, Tell)]
+    assert told.claimed == tuple(ask.block for ask in asks) == tuple(swarm.claims)
+
+
+def test_what_another_brings_is_asked_of_it_in_advance_and_passed_on_part_by_part() -> None:
+    swarm = Swarm(OWN, [MIB] * 2)
+    swarm.joined(OTHER, [], 0.0)
+    swarm.heard(OTHER, [], [1], [], 0.0)
+    [ask] = moves(swarm, Ask)
+    assert (ask.peer, ask.block) == (OTHER, 1)
+    swarm.joined(b"third", [], 0.0)
+    swarm.asked(b"third", 1, [0, 1], 0.0)
+    assert moves(swarm, Send) == []
+    assert swarm.arrived(OTHER, Unit(1, 1), 0.1)
+    assert moves(swarm, Send) == [Send(b"third", Unit(1, 1))]
+    swarm.sent(b"third", 0.1)
+    assert swarm.arrived(OTHER, Unit(1, 0), 0.2)
+    assert moves(swarm, Send) == [Send(b"third", Unit(1, 0))]
+
+
+def test_a_block_counts_only_once_it_is_verified() -> None:
+    swarm = Swarm(OWN, [300_000])
+    swarm.joined(SOURCE, [0], 0.0)
+    swarm.take()
+    swarm.arrived(SOURCE, Unit(0, 1), 0.1)
+    assert moves(swarm, Check) == []
+    swarm.arrived(SOURCE, Unit(0, 0), 0.1)
+    assert moves(swarm, Check) == [Check(0)]
+    assert swarm.lacks == 1
+    swarm.verified(0, 0.2)
+    assert swarm.lacks == 0
+    [told] = moves(swarm, Tell)
+    assert told.held == (0,)
+
+
+def test_one_that_leaves_gives_back_what_was_asked_of_it_and_only_what_is_missing_is_asked_again() -> None:
+    swarm = Swarm(OWN, [MIB])
+    swarm.joined(SOURCE, [0], 0.0)
+    swarm.arrived(SOURCE, Unit(0, 2), 0.1)
+    swarm.take()
+    swarm.left(SOURCE, 0.2)
+    swarm.joined(b"spare", [0], 0.3)
+    [ask] = moves(swarm, Ask)
+    assert (ask.peer, ask.parts) == (b"spare", (0, 1, 3))
+
+
+def test_of_two_who_claim_one_block_at_once_the_greater_key_gives_it_up() -> None:
+    swarm = Swarm(b"b", [MIB])
+    swarm.joined(SOURCE, [0], 0.0)
+    swarm.joined(b"a", [], 0.0)
+    swarm.take()
+    swarm.heard(b"a", [], [0], [], 0.1)
+    taken = swarm.take()
+    assert Withdraw(SOURCE, 0) in taken
+    assert [(move.peer, move.block) for move in taken if isinstance(move, Ask)] == [(b"a", 0)]
+    assert swarm.yielded == 1
+    swarm = Swarm(b"a", [MIB])
+    swarm.joined(SOURCE, [0], 0.0)
+    swarm.joined(b"b", [], 0.0)
+    swarm.take()
+    swarm.heard(b"b", [], [0], [], 0.1)
+    assert moves(swarm, Withdraw) == []
+
+
+def test_wrong_bytes_of_one_that_says_it_holds_the_block_end_it_for_good() -> None:
+    swarm = Swarm(OWN, [1_000])
+    swarm.joined(SOURCE, [0], 0.0)
+    swarm.arrived(SOURCE, Unit(0, 0), 0.1)
+    swarm.take()
+    swarm.broken(0, 0.2)
+    taken = swarm.take()
+    assert Cut(SOURCE, "hash_mismatch") in taken
+    assert Forget(0) in taken
+    assert not swarm.joined(SOURCE, [0], 0.3)
+
+
+def test_wrong_bytes_of_hearsay_are_asked_for_again_whole_from_a_holder_and_three_times_is_a_liar() -> None:
+    swarm = Swarm(OWN, [1_000] * 8)
+    swarm.joined(OTHER, [], 0.0)
+    for block in range(SUSPICIONS):
+        swarm.heard(OTHER, [], [block], [], 0.0)
+        assert moves(swarm, Ask)
+        swarm.arrived(OTHER, Unit(block, 0), 0.1)
+        swarm.broken(block, 0.2)
+        taken = swarm.take()
+        cut = [move for move in taken if isinstance(move, Cut)]
+        assert bool(cut) == (block == SUSPICIONS - 1)
+        assert not [move for move in taken if isinstance(move, Ask)]  # it only claims it
+    swarm.joined(SOURCE, range(8), 0.3)
+    assert {ask.block for ask in moves(swarm, Ask)} >= set(range(SUSPICIONS))
+
+
+def test_units_nobody_asked_for_are_refused_and_their_sender_cut() -> None:
+    swarm = Swarm(OWN, [1_000])
+    swarm.joined(OTHER, [], 0.0)
+    for _ in range(UNASKED_LIMIT + 1):
+        assert not swarm.arrived(OTHER, Unit(0, 0), 0.0)
+    assert moves(swarm, Cut) == [Cut(OTHER, "unasked")]
+
+
+def test_asking_for_what_is_not_here_for_nothing_there_is_or_for_too_much() -> None:
+    swarm = Swarm(OWN, [MIB] * 200, range(1, 200))
+    for key in (b"1", b"2", b"3", b"4"):
+        swarm.joined(key, [], 0.0)
+    swarm.asked(b"1", 0, [0], 0.0)
+    swarm.asked(b"2", 0, [4], 0.0)
+    swarm.asked(b"3", 200, [0], 0.0)
+    for block in range(1, 2 + OWED_LIMIT_UNITS // 4):
+        swarm.asked(b"4", block, range(4), 0.0)
+    taken = swarm.take()
+    assert Lack(b"1", 0) in taken
+    assert [move for move in taken if isinstance(move, Cut)] == [
+        Cut(b"2", "malformed"),
+        Cut(b"3", "malformed"),
+        Cut(b"4", "greedy"),
+    ]
+
+
+def test_a_claim_that_is_not_kept_is_taken_over() -> None:
+    swarm = Swarm(OWN, [MIB])
+    swarm.joined(OTHER, [], 0.0)
+    swarm.heard(OTHER, [], [0], [], 0.0)
+    swarm.joined(SOURCE, [0], 0.0)
+    assert [ask.peer for ask in moves(swarm, Ask)] == [OTHER]
+    now = 0.0
+    while not (asks := moves(swarm, Ask)):
+        now += 0.05
+        swarm.tick(now)
+        assert now < 8
+    assert [ask.peer for ask in asks] == [SOURCE]
+
+
+def test_only_what_is_needed_is_brought_while_not_all_is_wanted() -> None:
+    swarm = Swarm(OWN, [MIB] * 8)
+    swarm.want(0.0, everything=False)
+    swarm.joined(SOURCE, range(8), 0.0)
+    swarm.uplink(0.0, up=True)
+    assert moves(swarm, Ask) == []
+    assert swarm.wake_at is None
+    swarm.need([5], 0.1)
+    [ask] = moves(swarm, Ask)
+    assert (ask.block, ask.urgent) == (5, True)
+    bring(swarm, SOURCE, 5, 0.2)
+    assert moves(swarm, Ask) == []
+    swarm.want(0.2, everything=True)
+    assert moves(swarm, Ask)
+
+
+def test_the_uplink_brings_what_no_neighbour_has_and_rests_when_it_fails() -> None:
+    swarm = Swarm(OWN, [MIB] * 2)
+    swarm.joined(SOURCE, [0, 1], 0.0)
+    swarm.uplink(0.0, up=True)
+    assert moves(swarm, Fetch) == []
+    swarm.left(SOURCE, 0.1)
+    assert {move.block for move in moves(swarm, Fetch)} == {0, 1}
+    swarm.failed(0, 0.2)
+    swarm.tick(0.3)
+    assert moves(swarm, Fetch) == []
+    swarm.tick(6.0)
+    assert [move.block for move in moves(swarm, Fetch)] == [0]
+    swarm.fetched(1, 6.1)
+    assert swarm.lacks == 1
+
+
+def test_a_block_that_was_evicted_is_told_to_whoever_waits_for_it() -> None:
+    swarm = Swarm(OWN, [MIB], [0])
+    swarm.joined(OTHER, [], 0.0)
+    swarm.asked(OTHER, 0, range(4), 0.0)
+    swarm.take()
+    swarm.lost(0, 0.1)
+    assert Lack(OTHER, 0) in swarm.take()
+    assert swarm.lacks == 1
+
+
+_KEYS = st.sampled_from([b"a", b"z", SOURCE, OTHER])
+_BLOCKS = st.integers(-1, 8)
+_LISTS = st.lists(_BLOCKS, max_size=4)
+_EVENTS = st.one_of(
+    st.tuples(st.just("joined"), _KEYS, st.lists(st.integers(0, 9), max_size=9)),
+    st.tuples(st.just("left"), _KEYS),
+    st.tuples(st.just("heard"), _KEYS, _LISTS, _LISTS, _LISTS),
+    st.tuples(st.just("asked"), _KEYS, _BLOCKS, st.lists(st.integers(-1, 5), max_size=5)),
+    st.tuples(st.just("withdrawn"), _KEYS, _BLOCKS),
+    st.tuples(st.just("lacking"), _KEYS, _BLOCKS),
+    st.tuples(st.just("arrived"), _KEYS, _BLOCKS, st.integers(-1, 4)),
+    st.tuples(st.just("checked"), st.booleans()),
+    st.tuples(st.just("need"), st.lists(st.integers(0, 7), max_size=4)),
+    st.tuples(st.just("want"), st.booleans()),
+    st.tuples(st.just("uplink"), st.booleans()),
+    st.tuples(st.just("fetches"), st.booleans()),
+    st.tuples(st.just("lost"), st.integers(0, 7)),
+    st.tuples(st.just("tick"), st.floats(0, 3)),
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(_EVENTS, max_size=60))
+def test_whatever_is_said_the_books_stay_true_and_nothing_grows(events: list[tuple[object, ...]]) -> None:
+    swarm, now = Swarm(OWN, [1, 300_000, MIB, MIB, 5_000, 0, MIB, 2 * MIB]), 0.0
+    checks: list[int] = []
+    fetches: list[int] = []
+
+    def done(
+        pile: list[int], right: Callable[[int, float], None], wrong: Callable[[int, float], None]
+    ) -> None:
+        if pile:
+            (right if event[1] else wrong)(pile.pop(), now)
+
+    for event in events:
+        name, *rest = event
+        if name == "tick":
+            now += float(str(rest[0]))
+            swarm.tick(now)
+        elif name == "arrived":
+            swarm.arrived(rest[0], Unit(rest[1], rest[2]), now)  # type: ignore[arg-type]
+        elif name == "checked":
+            done(checks, swarm.verified, swarm.broken)
+        elif name == "fetches":
+            done(fetches, swarm.fetched, swarm.failed)
+        elif name in ("want", "uplink"):
+            word = {"want": "everything", "uplink": "up"}[str(name)]
+            getattr(swarm, str(name))(now, **{word: rest[0]})
+        else:
+            getattr(swarm, str(name))(*rest, now)
+        for move in swarm.take():
+            checks += [move.block] if isinstance(move, Check) else []
+            fetches += [move.block] if isinstance(move, Fetch) else []
+        _sound(swarm)
+
+
+def _sound(swarm: Swarm) -> None:
+    assert swarm.lacks == swarm.held.count(0)
+    assert len(swarm._turns) <= 4 * 8
+    for block, job in swarm._jobs.items():
+        assert not swarm.held[block] or swarm._checking(block)
+        assert job.giver in swarm._partners or swarm._checking(block)
+    for key, partner in swarm._partners.items():
+        awaited = [block for block, job in swarm._jobs.items() if job.giver == key]
+        assert set(partner.asked) <= set(awaited)
+        assert 0 <= partner.asked_bytes == sum(partner.asked.values())
+        assert partner.lacks == partner.held.count(0)
+        assert len(partner.asked) <= ASKED_LIMIT_BLOCKS + 16
+        assert len(partner.owed) + len(partner.waits) <= OWED_LIMIT_UNITS
+        assert len(partner.offers) <= 2 * 8
+
+
+def test_a_unit_is_a_quarter_of_a_block() -> None:
+    swarm = Swarm(OWN, [0, 1, UNIT_BYTES, UNIT_BYTES + 1, 2 * MIB])
+    assert [swarm.parts(block) for block in range(5)] == [1, 1, 1, 2, 8]
+    assert UPLINK not in swarm.partners
+
+
+@pytest.mark.parametrize("held", [[], [0, 2]])
+def test_it_says_what_is_held(held: Iterable[int]) -> None:
+    swarm = Swarm(OWN, [1] * 3, held)
+    assert [block for block, mark in enumerate(swarm.held) if mark] == list(held)
