@@ -56,7 +56,7 @@ class Turns:
             self.stale = True
 
     def next(self, free: Callable[[int], bool], *, own: bool) -> int | None:
-        """Take the next block of its ``own`` turns, or of others', that is ``free``; None if there is none."""
+        """Take the next block that is ``free``, of its ``own`` turns or of others'; None if there is none."""
         blocks = self._mine if own else self._others
         while blocks:
             block = blocks.popleft()
