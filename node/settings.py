@@ -111,6 +111,7 @@ class Network(Table, frozen=True):
     map_ports: bool
     announce: Lines
     interfaces: Lines
+    overlay: bool
     direct: bool
     plain_blocks: bool
 

@@ -246,7 +246,7 @@ class Viewer:
         return known_origin(self.trust)
 
     def _relays(self) -> list[Source]:
-        return relay_sources(self.replica.relays(), clock_ms())
+        return relay_sources(self.replica.relays(), clock_ms(), overlay=self.box.dialer.overlay.here)
 
     def _neighbours(self) -> list[Source]:
         return self.discovery.neighbours() if self.discovery else []

@@ -106,7 +106,7 @@ class Fetcher:
         except BaseException:
             tell(own, title, cid, here=False)
             raise
-        _tell(own, title, cid, here=True)
+        tell(own, title, cid, here=True)
         return data
 
     def prefetch(self, cids: Iterable[Cid], *, title: str = "") -> None:
