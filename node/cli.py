@@ -245,7 +245,7 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
     if sky is not None and sky["coming"]:
         first = sky["coming"][0]
         when = f"in {first['begins_in_s']} s" if first["begins_in_s"] else "now"
-        console.say(f"next by satellite: {first['title']}, {when}")
+        console.say(f"next by satellite: {first['name']}, {when}")
     console.result(
         found,
         f"pulses: {found['pulses']['signed']} signed, {found['pulses']['waiting']} wait for the origin's ack",

@@ -18,6 +18,7 @@ from ..protocol.manifest import Manifest
 from ..protocol.unixfs import MissingError, resolve
 from .blocks.store import SPARE_BYTES
 from .box import clock_ms
+from .forecast import forecast
 from .http.exchange import Answer, Exchange, Router
 from .playback.bookmarks import Bookmark
 from .playback.keep import LABEL, Kept
@@ -97,18 +98,8 @@ class Desk:
             "direct": viewer.courier.allowed,
             "waits": self._waits(),
             "metered": viewer.box.ration.facts if viewer.box.ration else None,
-            "satellite": self.sky(),
+            "satellite": forecast(viewer.antenna, viewer.library),
         }
-
-    def sky(self) -> dict[str, Any] | None:
-        """Return what comes by satellite and when; None on a box that does not receive."""
-        antenna = self._viewer.antenna
-        if antenna is None:
-            return None
-        sky = antenna.sky()
-        lists = self._viewer.library.lists
-        coming = [one._asdict() for one in sky.coming if lists(one.title)]
-        return {**sky._asdict(), "coming": coming}
 
     def pulses(self) -> dict[str, Any]:
         """Return what was signed here and what still waits for the origin's ack."""

@@ -147,3 +147,24 @@ async def test_assets_are_asked_for_again_only_when_they_changed(client: Client)
     assert again.status == 304
     for name in ("viewerpage.py", "layout.html.j2", "vendor/none.js"):
         assert (await client.ask(f"/assets/{name}")).status == 404
+
+
+@pytest.mark.parametrize("sky", [None, {"coming": []}])
+async def test_a_box_without_news_from_the_sky_says_nothing_of_it(
+    client: Client, cinema: Cinema, sky: object
+) -> None:
+    cinema.facts = {**cinema.facts, "satellite": sky}
+    assert "satellite next" not in await client.text("/")
+
+
+async def test_the_page_says_what_comes_by_satellite_next(client: Client, cinema: Cinema) -> None:
+    coming = [
+        {"title": f"t{at}", "name": f"Film <{at}>", "begins_in_s": at * 3_700, "whole_in_s": at * 3_700 + 65}
+        for at in range(4)
+    ]
+    cinema.facts = {**cinema.facts, "satellite": {"coming": coming}}
+    assert (
+        "By satellite next: Film &lt;0&gt; (on air now, all of it in 1:05); "
+        "Film &lt;1&gt; (begins in 1:01:40, all of it in 1:02:45); "
+        "Film &lt;2&gt; (begins in 2:03:20, all of it in 2:04:25).</p>"
+    ) in await client.text("/")
