@@ -7,8 +7,8 @@ UV     := $(BIN)/uv
 ARGS   ?=
 PURE   := tests/architecture tests/unit tests/interop tests/sim
 # What waits and looks at no clock: two at a time, each with an origin of its own; then those that share a demo.
-BESIDE := $(patsubst %,tests/%.py,lab/test_full_disk lab/test_portmap lab/test_stick system/test_offgrid \
-  system/test_page system/test_relay_page system/test_television system/test_tracks)
+BESIDE := $(patsubst %,tests/%.py,lab/test_full_disk lab/test_portmap lab/test_sky lab/test_stick \
+  system/test_offgrid system/test_page system/test_relay_page system/test_television system/test_tracks)
 WIRE   := tests/wire $(BESIDE)
 SERVED := $(patsubst %,tests/system/test_%.py,browser http http3 metrics players)
 # What measures: one by one, and first at the processor: the others take what it leaves (SCHED_IDLE).
