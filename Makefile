@@ -6,14 +6,17 @@ READY  := $(VENV)/.ready
 UV     := $(BIN)/uv
 ARGS   ?=
 PURE   := tests/architecture tests/unit tests/interop tests/sim
-# What looks at no clock and may have company; what measures runs alone.
-BESIDE := $(patsubst %,tests/%.py,lab/test_full_disk lab/test_portmap system/test_page system/test_relay_page \
-  system/test_television system/test_tracks)
+# What waits and looks at no clock: two at a time, each with an origin of its own; then those that share a demo.
+BESIDE := $(patsubst %,tests/%.py,lab/test_full_disk lab/test_portmap lab/test_stick system/test_offgrid \
+  system/test_page system/test_relay_page system/test_television system/test_tracks)
 WIRE   := tests/wire $(BESIDE)
-REAL   := tests/lab tests/system tests/browser $(addprefix --ignore=,$(BESIDE))
+SERVED := $(patsubst %,tests/system/test_%.py,browser http http3 metrics players)
+# What measures: one by one, and first at the processor: the others take what it leaves (SCHED_IDLE).
+REAL   := tests/lab tests/system tests/browser $(addprefix --ignore=,$(BESIDE) $(SERVED))
+ASIDE  := $(if $(shell command -v chrt),chrt --idle 0)
 STATIC := lint types pyright floors packages
 
-.PHONY: help setup page lock demo test real again check $(STATIC) bench soak vectors clean
+.PHONY: help setup page lock demo test measuring waiting served real again check $(STATIC) bench soak vectors clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -44,22 +47,30 @@ lock: ## pin every dependency again
 demo: $(READY) ## the whole system on this machine: one film, four tiers, pulses, settlement
 	$(BIN)/farcast demo $(ARGS)
 
-test: $(READY) ## the tests: those that wait two at a time, those that measure one by one
+test: $(READY) ## the tests: those that measure one by one, beside them those that only wait
 	$(BIN)/pytest -n auto --dist loadfile $(PURE) $(ARGS)
-	$(MAKE) real WHERE="-n 2 --dist loadfile --no-loadscope-reorder $(WIRE)" ARGS="$(ARGS)" AGAIN="$(AGAIN)"
-	$(MAKE) real WHERE="$(REAL)" ARGS="$(ARGS)" AGAIN="$(AGAIN)"
+	$(MAKE) --jobs 2 --output-sync --keep-going measuring waiting served
 
-real:
-	$(BIN)/pytest -p no:randomly --durations 25 $(WHERE) $(ARGS) || $(MAKE) again CODE=$$? WHERE="$(WHERE)" ARGS="$(ARGS)" AGAIN="$(AGAIN)"
+measuring:
+	$(MAKE) real NAME=$@ WHERE="$(REAL)"
+
+waiting:
+	$(ASIDE) $(MAKE) real NAME=$@ WHERE="-n 2 --dist loadfile --no-loadscope-reorder $(WIRE)"
+
+served:
+	$(ASIDE) $(MAKE) real NAME=$@ WHERE="$(SERVED)"
+
+real: # each with a cache of its own, so that a second try knows what failed at its first
+	$(BIN)/pytest -p no:randomly --durations 25 -o cache_dir=.pytest_cache/$(NAME) $(WHERE) $(ARGS) || $(MAKE) again CODE=$$?
 
 again: # with AGAIN=1, as in CI on a shared machine, what failed with real processes has a second try, and is named
 	@test -n "$(AGAIN)" || exit $(CODE)
 	@echo "a second try, because the first ended with $(CODE):"
-	$(BIN)/pytest -p no:randomly $(if $(filter 1,$(CODE)),--last-failed) $(filter tests/%,$(WHERE)) $(ARGS)
+	$(BIN)/pytest -p no:randomly -o cache_dir=.pytest_cache/$(NAME) $(if $(filter 1,$(CODE)),--last-failed) $(filter tests/%,$(WHERE)) $(ARGS)
 
 check: $(READY) ## everything a change must pass: lint, types, architecture, dependencies, tests
 	$(MAKE) --jobs 2 --output-sync $(STATIC)
-	$(MAKE) test AGAIN="$(AGAIN)"
+	$(MAKE) test
 
 lint:
 	$(BIN)/ruff check .

@@ -241,6 +241,11 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
         ["tier", "sources", "blocks", "bytes", "rejected"],
         [(t["name"], t["sources"], t["blocks"], t["bytes"], t["rejected"]) for t in found["tiers"]],
     )
+    sky = found["satellite"]
+    if sky is not None and sky["coming"]:
+        first = sky["coming"][0]
+        when = f"in {first['begins_in_s']} s" if first["begins_in_s"] else "now"
+        console.say(f"next by satellite: {first['title']}, {when}")
     console.result(
         found,
         f"pulses: {found['pulses']['signed']} signed, {found['pulses']['waiting']} wait for the origin's ack",

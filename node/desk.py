@@ -97,7 +97,18 @@ class Desk:
             "direct": viewer.courier.allowed,
             "waits": self._waits(),
             "metered": viewer.box.ration.facts if viewer.box.ration else None,
+            "satellite": self.sky(),
         }
+
+    def sky(self) -> dict[str, Any] | None:
+        """Return what comes by satellite and when; None on a box that does not receive."""
+        antenna = self._viewer.antenna
+        if antenna is None:
+            return None
+        sky = antenna.sky()
+        lists = self._viewer.library.lists
+        coming = [one._asdict() for one in sky.coming if lists(one.title)]
+        return {**sky._asdict(), "coming": coming}
 
     def pulses(self) -> dict[str, Any]:
         """Return what was signed here and what still waits for the origin's ack."""
@@ -194,6 +205,7 @@ class Desk:
             "segments": [{"at_ms": one.start_ms, "tier": one.tier, "ms": one.took_ms} for one in steps],
             "verified_blocks": trail.blocks if trail else 0,
             "rejected_blocks": sum(tier["rejected"] for tier in tiers),
+            "trouble": self._viewer.gateway.trouble(title, sid),
         }
 
     async def keep(self, title: str) -> Kept:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import ifaddr
 
+from .overlay import is_overlay
+
 REFRESH_S = 10.0
 
 
@@ -57,6 +59,8 @@ class Links:
             used = any(isinstance(found.ip, str) and self._uses(found.ip) for found in adapter.ips)
             for found in adapter.ips:
                 text = found.ip if isinstance(found.ip, str) else found.ip[0]
+                if is_overlay(text):
+                    continue  # an overlay's interface has a /7: half the world is no neighbour
                 if not self._uses(text) and not (used and found.is_IPv6):
                     continue
                 networks.append(ipaddress.ip_network(f"{text}/{found.network_prefix}", strict=False))

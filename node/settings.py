@@ -111,6 +111,7 @@ class Network(Table, frozen=True):
     map_ports: bool
     announce: Lines
     interfaces: Lines
+    overlay: bool
     direct: bool
     plain_blocks: bool
 
@@ -144,6 +145,7 @@ class Satellite(Table, frozen=True):
     group: Line
     port: Port
     interface: Line
+    keep_bytes: Annotated[int, Meta(ge=20_000_000, le=10**12)]
 
 
 class Uplink(Table, frozen=True):
@@ -152,7 +154,7 @@ class Uplink(Table, frozen=True):
     enabled: bool
     rate_bps: Annotated[int, Meta(ge=1_000, le=10**11)]
     planned_loss_percent: Percent
-    generation_bytes: Annotated[int, Meta(ge=100_000, le=19_000_000)]
+    generation_bytes: Annotated[int, Meta(ge=100_000, le=20_000_000)]
     head_share_percent: Percent
     ttl: Annotated[int, Meta(ge=0, le=255)]
 

@@ -27,6 +27,7 @@ from ..protocol.protection import KEYS_PATH
 from ..protocol.sharing import ALPN
 from ..protocol.ticket import DAY_MS, TicketGrant
 from ..satellite.antenna import Antenna
+from ..satellite.borrower import Borrower
 from ..satellite.fec import RaptorQ
 from ..satellite.tier import SatelliteTier
 from .box import Box, clock_ms
@@ -53,6 +54,7 @@ from .ladder.fetch import Fetcher
 from .ladder.health import Tuning
 from .ladder.ladder import Ladder
 from .ladder.tiers import Dialers, WebTier, cdn_tier, pull_zones, relay_sources
+from .lender import Lender
 from .links import Links
 from .page import Page
 from .playback.bookmarks import Bookmarks
@@ -244,7 +246,7 @@ class Viewer:
         return known_origin(self.trust)
 
     def _relays(self) -> list[Source]:
-        return relay_sources(self.replica.relays(), clock_ms())
+        return relay_sources(self.replica.relays(), clock_ms(), overlay=self.box.dialer.overlay.here)
 
     def _neighbours(self) -> list[Source]:
         return self.discovery.neighbours() if self.discovery else []
@@ -278,6 +280,8 @@ class Viewer:
                 on_block=lambda cid, size: self.fetcher.pushed(cid, size, TierName.SATELLITE),
                 clock_ms=clock_ms,
                 registry=box.registry,
+                folder=box.home.path / "carousel",
+                stored_bytes=settings.satellite.keep_bytes,
                 fec=fec,
             )
             tiers.append(SatelliteTier(self.antenna))
@@ -392,6 +396,8 @@ class Viewer:
         box.epoch = lambda: (routes.epoch(), self.embargo.epoch())
         self.reception.add_to(box.public)
         self.seals.add_to(box.public)
+        if self.antenna is not None:
+            Lender(self.antenna, box.links.on_link).add_to(box.public)
         local = box.local
         self.television.add_to(local)
         self.gateway.add_to(local)
@@ -483,6 +489,9 @@ class Viewer:
             tasks.create_task(self.discovery.run())
             tasks.create_task(self.sharer.run())
             tasks.create_task(self._carry(porter))
+            if self.antenna is not None:
+                borrower = Borrower(self.antenna, self.lan_dialer, self._neighbours, box.registry)
+                tasks.create_task(borrower.run())
 
     async def _carry(self, porter: Porter) -> None:
         while True:

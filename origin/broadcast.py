@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from ..node.http.exchange import Answer, Exchange, Router
 from ..protocol.catalog import ENTRIES_PER_PAGE
-from ..protocol.cid import Cid
 from ..protocol.codec import encode
 from ..protocol.errors import FarcastError, RefusedError
 from ..protocol.generation import Item, origin_id
+from ..satellite.programme import Show
 from ..satellite.uplink import Uplink
+from .airing import Listed, by_priority, facts
 
 if TYPE_CHECKING:
     from .run import OriginBox
@@ -35,10 +37,15 @@ class Broadcast:
     """Fills the uplink from the origin's own state: trust and catalog first, then the titles."""
 
     REFRESH_S = 10.0
+    POPULAR_S = 900.0
 
     def __init__(self, origin: OriginBox, clock_ms: Callable[[], int]) -> None:
         self._origin = origin
         self._clock_ms = clock_ms
+        self._viewed: dict[str, int] = {}
+        self._viewed_at: float | None = None
+        self.facts: dict[str, Any] | None = None
+        """What is on air, as of the last refresh."""
         settings, box = origin.box.settings, origin.box
         self.uplink = Uplink(
             group=settings.satellite.group,
@@ -58,16 +65,23 @@ class Broadcast:
 
     async def refresh(self) -> None:
         """Put the newest state on air; what did not change goes on where it was."""
-        head, titles = await asyncio.to_thread(self._signed_items), list[tuple[str, list[Cid]]]()
+        head, shows = await asyncio.to_thread(self._signed_items), list[Show]()
         library = self._origin.library
-        for title in library.titles():
+        await self._look_at_viewing()
+        listed = [
+            Listed(title, entry.at_ms, self._viewed.get(title, 0))
+            for title, entry in self._origin.service.catalog.titles().items()
+        ]
+        for title, weight in by_priority(listed, self._clock_ms()):
             try:
                 blocks = await library.blocks(title, self._origin.held)
             except FarcastError:
                 continue  # a title whose blocks are damaged must not take the others off the air
             head.append(Item("block", str(blocks[0]), await self._origin.held(blocks[0])))
-            titles.append((title, list(blocks)))
-        await self.uplink.update(head, titles)
+            shows.append(Show(title, list(blocks), weight))
+        await self.uplink.update(head, shows)
+        loss = self._origin.box.settings.uplink.planned_loss_percent
+        self.facts = facts(self.uplink.status(), loss, self.uplink.missing)
 
     def add_to(self, router: Router) -> None:
         """Add the admin calls."""
@@ -92,6 +106,14 @@ class Broadcast:
         else:
             self.uplink.pause()
         return await self.show(exchange)
+
+    async def _look_at_viewing(self) -> None:
+        """Learn what is watched; while the books do not answer, what was known holds."""
+        now = asyncio.get_running_loop().time()
+        if self._viewed_at is None or now - self._viewed_at >= self.POPULAR_S:
+            self._viewed_at = now
+            with contextlib.suppress(FarcastError):
+                self._viewed = await asyncio.to_thread(self._origin.office.bursary.viewed)
 
     def _signed_items(self) -> list[Item]:
         """Return everything small and signed, in the order a receiver should meet it."""

@@ -40,6 +40,7 @@ def run(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption
 @guarded
 def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Say how the origin stands, worst first."""
+    from .airing import described as on_air
     from .cdn.watch import described
 
     del debug
@@ -56,6 +57,7 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
         f"  titles    {found['titles']}",
         f"  accounts  {found['accounts']}",
         f"  relays    {found['relays']['approved']} approved, {found['relays']['pending']} waiting",
+        *([f"  on air    {line}" for line in on_air(found["air"])] if found["air"] else []),
         *([f"  holds     {found['holds']['holds']} wait for a decision"] if found["holds"] else []),
         f"  root      version {found['root']['version']}, {found['root']['threshold']}, "
         f"until {found['root']['expires']}",

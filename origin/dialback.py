@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from ..node.http.dial import HttpDialer
 from ..node.ladder.tiers import address
+from ..node.overlay import is_overlay
 from ..protocol.directory import Endpoint, RelayRecord
 from ..protocol.enrol import Fault
 from ..protocol.errors import RefusedError
@@ -74,6 +75,8 @@ class DialBack:
         if endpoint.web:
             why = await self._dialer.reach_web(endpoint.host, endpoint.port, timeout_s=DIAL_S)
             return Fault(place, "both", why[:WHY_CHARS]) if why else None
+        if is_overlay(endpoint.host) and not self._dialer.overlay.here:
+            return None  # nobody here can tell
         source = Source(TierName.RELAY, "relay", place, key)
         tcp, udp = await self._dialer.reach(source, timeout_s=DIAL_S)
         if tcp and udp:

@@ -101,6 +101,8 @@ class Office:
         self.relays = RelayDesk(self.roster, clock_ms)
         self.money = MoneyDesk(self.treasury, self.payouts, self.accounts, self.roster, clock_ms)
         self.backups = BackupDesk(home, self.keys, self.log, self.shelf, self.treasury, clock_ms)
+        self.on_air: Callable[[], Result | None] = lambda: None
+        """What the carousel sends, where this origin runs and has one."""
         self.serving = False
         """Whether this origin runs, so that relays can hear of a change at once."""
         self._actions: Actions = {
@@ -171,6 +173,7 @@ class Office:
                 "expires": date(int(root.expires_s * 1_000)),
                 "threshold": f"{root.threshold} of {root.keys}",
             },
+            "air": self.on_air(),
             "warnings": [*money.pop("money_warnings"), *warnings],
             **money,
         }

@@ -28,6 +28,7 @@ from ..node.web.site import WebSite
 from ..protocol.cid import Cid
 from ..protocol.errors import LocalError, RefusedError, UsageError
 from .admin import OriginAdmin
+from .airing import described as on_air
 from .broadcast import Broadcast
 from .cdn.tags import Tags
 from .cdn.watch import described
@@ -98,7 +99,8 @@ class OriginBox:
         self.tags = Tags(self.library, self.held, self.office.edges.tag_headers)
         self.broadcast: Broadcast | None = None
         if settings.uplink.enabled:
-            self.broadcast = Broadcast(self, clock_ms)
+            self.broadcast = broadcast = Broadcast(self, clock_ms)
+            self.office.on_air = lambda: broadcast.facts
         self._hosts = box.public.allowed
         box.public.allowed = self._answers_for
         self._add_routes()
@@ -201,7 +203,8 @@ class OriginBox:
 
     def _facts(self) -> dict[str, object]:
         facts = self.office.status()
-        return {**facts, "edges": [described(one) for one in facts["edges"]]}
+        air = on_air(facts["air"]) if facts["air"] else ["off"]
+        return {**facts, "edges": [described(one) for one in facts["edges"]], "air": air}
 
     async def _settle(self) -> None:
         """Do what is due of settlements, reports and payouts."""

@@ -7,7 +7,7 @@ some 330. The answer also brings the origin's acks, which is what lets the asker
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import filterfalse
+from itertools import chain, filterfalse
 from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta
@@ -42,9 +42,8 @@ class Held(Message, frozen=True):
     twins: Annotated[list[Number], Meta(max_length=MAX_SEQ)]
 
     def numbers(self) -> Iterator[int]:
-        """Yield every number, ascending."""
-        for span in self.spans:
-            yield from range(span.first, span.last + 1)
+        """Iterate over every number, ascending."""
+        return chain.from_iterable([range(span.first, span.last + 1) for span in self.spans])
 
 
 class Digest(Message, frozen=True):

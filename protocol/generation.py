@@ -31,16 +31,19 @@ SYMBOL_BYTES = 1_280
 SYMBOLS_LIMIT = 56_403
 """K'_max of RFC 6330 section 5.1.2: up to here a generation is one source block."""
 SEQ_MODULUS = 2**31
+SYMBOL_IDS_PER_SOURCE = 32
+"""Symbol ids go up to so many times the source symbols, and ``SYMBOL_IDS_SPARE``: a planned loss of 90 %."""
+SYMBOL_IDS_SPARE = 1_024
 
 _MAGIC = b"F\x01"
 _HEADER = struct.Struct(">2s8sQI")
 
-Kind = Literal["trust", "checkpoint", "entries", "directory", "beacon", "ack", "block"]
+Kind = Literal["trust", "checkpoint", "entries", "directory", "beacon", "ack", "block", "timetable"]
 OriginId = Annotated[bytes, Meta(min_length=8, max_length=8)]
 
 
 class Item(Message, frozen=True):
-    """One piece of a bundle: a TUF file by name, a block by CID text, or a signed message."""
+    """One piece of a bundle: a TUF file by name, a block by CID text, a signed message, the timetable."""
 
     kind: Kind
     name: Annotated[str, Meta(max_length=300)]
@@ -71,6 +74,11 @@ class GenerationDescriptor(Message, frozen=True):
     def symbols(self) -> int:
         """How many source symbols (K of RFC 6330) the bundle fills."""
         return -(-self.length // self.symbol_bytes)
+
+    @property
+    def symbol_ids(self) -> int:
+        """Below which number every symbol id of the generation is."""
+        return min(self.symbols * SYMBOL_IDS_PER_SOURCE + SYMBOL_IDS_SPARE, 1 << 24)
 
 
 class Packet(NamedTuple):

@@ -16,7 +16,7 @@ from msgspec import Meta, MsgspecError, Raw, field, msgpack
 
 from .codec import Message, decode, encode
 from .errors import RemoteError
-from .identity import Identity, Signed, domain, peer_id, unseal, verify
+from .identity import Identity, Signed, domain, peer_id, unseal_any, verify
 from .manifest import Count, Key, PayeeId
 from .merkle import PROOF_LIMIT, leaf_hash, root_over
 from .pulse import Hash
@@ -219,19 +219,16 @@ def seal_head(head: Head, settlement: Identity) -> bytes:
 
 def open_head(data: bytes, settlement_keys: Sequence[bytes]) -> Head:
     """Verify a head against the origin's settlement keys; raises ``RemoteError``."""
-    failure = RemoteError("no settlement key is known", reason="no_key")
-    for key in settlement_keys:
-        try:
-            head = unseal("settle", Head, data, key, limit_bytes=HEAD_LIMIT_BYTES)
-        except RemoteError as error:
-            if error.reason == "not_canonical" and (first := _first_head(data, key)) is not None:
+    try:
+        head = unseal_any("settle", Head, data, settlement_keys, "settlement", limit_bytes=HEAD_LIMIT_BYTES)
+    except RemoteError:
+        for key in settlement_keys:
+            if (first := _first_head(data, key)) is not None:
                 return first
-            failure = error
-        else:
-            if head.statement.rules.v > 1:
-                return head
-            failure = RemoteError("rules of version 1 with fields of a later one", reason="malformed")
-    raise failure
+        raise
+    if head.statement.rules.v > 1:
+        return head
+    raise RemoteError("rules of version 1 with fields of a later one", reason="malformed")
 
 
 def _first_head(data: bytes, key: bytes) -> Head | None:

@@ -19,7 +19,7 @@ from .unixfsnode import BLOCK_LIMIT_BYTES, Node, is_name, parse
 __all__ = [
     "BLOCK_LIMIT_BYTES", "CHUNK_BYTES", "DIRECTORY_LIMIT_BYTES", "WIDTH", "Block", "Entry", "FileWriter",
     "Leaf", "Link", "Load", "MissingError", "Node", "content", "directory", "find", "folder", "leaves",
-    "listing", "parse", "resolve",
+    "listing", "locate", "parse", "resolve",
 ]  # fmt: skip
 
 CHUNK_BYTES = 1 << 20
@@ -78,9 +78,17 @@ class FileWriter:
         self._width = width
         self._rest = bytearray()
         self._levels: list[list[Entry]] = [[]]
+        self._is_cut = False
 
     def push(self, data: bytes) -> list[Block]:
-        """Take the next bytes of the file and return the blocks they complete."""
+        """Take the next bytes of the file and return the blocks they complete.
+
+        Raises:
+            LocalError: ``uneven`` after a chunk that can only be the last.
+
+        """
+        if self._is_cut:
+            raise LocalError("bytes after the last chunk of a file", reason="uneven")
         blocks: list[Block] = []
         if len(data) == self._chunk_bytes and not self._rest:
             self._leaf(data, blocks)  # the common case needs no copy
@@ -99,22 +107,20 @@ class FileWriter:
         self._rest = bytearray(view[whole:])
         return blocks
 
-    @property
-    def is_even(self) -> bool:
-        """Whether the next byte begins a chunk."""
-        return not self._rest
+    def chunk(self, cid: Cid, size_bytes: int) -> list[Block]:
+        """Take the next chunk by its name, hashed where it lies; return the nodes it completes.
 
-    def chunk(self, cid: Cid) -> list[Block]:
-        """Take a whole chunk by its name, hashed where it lies; return the nodes it completes.
+        Only the last chunk of a file may be smaller than the others.
 
         Raises:
-            LocalError: ``uneven`` where the last chunk is not whole yet.
+            LocalError: ``uneven`` where chunks of that size do not follow what was taken.
 
         """
-        if self._rest:
-            raise LocalError("a chunk begins within another", reason="uneven")
+        if self._rest or self._is_cut or not 0 < size_bytes <= self._chunk_bytes:
+            raise LocalError(f"no chunk of {size_bytes} bytes begins here", reason="uneven")
+        self._is_cut = size_bytes < self._chunk_bytes
         blocks: list[Block] = []
-        self._add(0, Entry(cid, self._chunk_bytes, self._chunk_bytes), blocks)
+        self._add(0, Entry(cid, size_bytes, size_bytes), blocks)
         return blocks
 
     def finish(self) -> tuple[list[Block], Entry]:
@@ -244,11 +250,19 @@ def resolve(root: Cid, path: Sequence[str], load: Load) -> Cid:
         RemoteError: ``not_found``, or ``malformed``.
 
     """
+    return locate(root, path, load).cid
+
+
+def locate(root: Cid, path: Sequence[str], load: Load) -> Link:
+    """Follow ``path`` as ``resolve`` does and return the link that leads there, of size 0 to ``root`` itself.
+
+    Of a raw leaf its ``tsize`` is what the folder says that the block weighs; 0 where it says nothing.
+    """
     if len(path) > DEPTH_LIMIT:
         raise RemoteError(f"a path of {len(path)} names", reason="not_found")
-    here = root
+    here = Link("", root, 0)
     for name in path:
-        steps, data = find(here, _bytes(here, load), name), None
+        steps, data = _seek(here.cid, _bytes(here.cid, load), name), None
         try:
             while True:
                 data = _bytes(steps.send(data), load)  # type: ignore[arg-type] # None starts a generator
@@ -264,19 +278,24 @@ def find(cid: Cid, data: bytes, name: str) -> Generator[Cid, bytes, Cid]:
         RemoteError: ``not_found``, or ``malformed``.
 
     """
+    return (yield from _seek(cid, data, name)).cid
+
+
+def _seek(cid: Cid, data: bytes, name: str) -> Generator[Cid, bytes, Link]:
     node = first = parse(cid, data)
-    found: Cid | None = None
+    found: Link | None = None
     if node.kind == "directory" and is_name(name):
-        found = next((link.cid for link in node.links if link.name == name), None)
+        found = next((link for link in node.links if link.name == name), None)
     if node.kind == "hamt" and is_name(name):
         for prefix in hamt.prefixes(name, node.fanout):
-            names = {link.name: link.cid for link in node.links}
+            names = {link.name: link for link in node.links}
             found, shard = names.get(prefix + name), names.get(prefix)
             if found is not None or shard is None:
                 break
-            node = parse(shard, shard.digest if shard.is_identity else (yield shard))
+            below = shard.cid
+            node = parse(below, below.digest if below.is_identity else (yield below))
             if node.kind != "hamt":
-                raise RemoteError(f"{shard} is no shard of a folder", reason="malformed")
+                raise RemoteError(f"{below} is no shard of a folder", reason="malformed")
     if found is None:
         raise RemoteError(f"{name!r} is not in the {first.kind} {cid}", reason="not_found")
     return found

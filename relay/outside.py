@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from ..node.http.address import is_public
 from ..node.links import Links
+from ..node.overlay import Overlay
 from ..node.portmap.mapper import PortMapper
 from ..node.portmap.route import find_router
 from ..node.portmap.router import NatPmp, Pcp, Upnp, Way
@@ -40,6 +41,7 @@ class Outside:
         self._port = port
         network = settings().network
         self._links = Links(network.interfaces)
+        self.overlay = Overlay()
         self.mapper: PortMapper | None = None
         if network.map_ports and not network.announce and not network.allow_private:
             self.mapper = PortMapper(port, ways or router_ways, changed, registry)
@@ -47,17 +49,24 @@ class Outside:
     def endpoints(self) -> list[Endpoint]:
         """Return what the relay's record names: at most eight."""
         network = self._settings().network
+        overlay = self._overlaid() if network.overlay else []
         named = announced(network.announce)
         if named:
-            return named[:ENDPOINTS]
+            return [*named[: ENDPOINTS - len(overlay)], *overlay]
         own = self._links.addresses()
         public = own if network.allow_private else [host for host in own if is_public(host)]
         found = [Endpoint(host, self._port(), web=False) for host in public]
         mapping = self.mapper.mapping if self.mapper else None
         if mapping is not None:
             found.insert(0, Endpoint(mapping.host, mapping.port, web=False))
-        # nothing public: the origin says of a private address what is wrong with it
-        return (found or [Endpoint(host, self._port(), web=False) for host in own])[:ENDPOINTS]
+        if not found and not overlay:  # the origin says of a private address what is wrong with it
+            found = [Endpoint(host, self._port(), web=False) for host in own]
+        return [*found[: ENDPOINTS - len(overlay)], *overlay]
+
+    def _overlaid(self) -> list[Endpoint]:
+        """Return this box's address in the overlay, for those who are there too, where it listens there."""
+        port, found = self._port(), self.overlay.served(self._settings().listen.host)
+        return [Endpoint(host, port, web=False) for host in found[:1] if port]
 
     @property
     def sentence(self) -> str:

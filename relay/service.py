@@ -185,7 +185,7 @@ class RelayService:
 
     def _others(self) -> list[Source]:
         """Return the other relays, for what is on its way home while the origin cannot be reached."""
-        found = relay_sources(self.replica.relays(), clock_ms())
+        found = relay_sources(self.replica.relays(), clock_ms(), overlay=self.box.dialer.overlay.here)
         return [source for source in found if source.key != self.box.identity.key]
 
     def endpoints(self) -> list[Endpoint]:

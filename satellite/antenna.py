@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ..protocol.cid import Cid
-from ..protocol.errors import FarcastError
+from ..protocol.errors import FarcastError, LocalError, RemoteError
 from ..protocol.generation import Item
-from ..protocol.ports import BlockStore, TierName
+from ..protocol.ports import BlockStore, Source, TierName
+from ..protocol.symbols import read_ask
+from ..protocol.timetable import Timetable, read_timetable
 from .fec import Fec, RaptorQ
+from .journal import Journal
 from .multicast import receiver
-from .receiver import Completed, Receiver
+from .receiver import STORED_BYTES, Completed, Gap, Receiver
+from .recipes import Recipes
 
 QUEUE_PACKETS = 8_192
 BATCH_PACKETS = 512
@@ -23,7 +32,27 @@ DATAGRAM_LIMIT_BYTES = 2_048
 HEARD_S = 30.0
 POLL_S = 1.0
 
+log = logging.getLogger(__name__)
+
 _Datagram = tuple[bytes, str]
+
+
+class Coming(NamedTuple):
+    """A title that the timetable names: seconds until it begins, and until one who then listens has it."""
+
+    title: str
+    begins_in_s: int
+    whole_in_s: int
+
+
+class Sky(NamedTuple):
+    """What comes from above; ``rate_bps`` is 0 and ``coming`` empty before the timetable came."""
+
+    heard: bool
+    rate_bps: int
+    collecting: int
+    stored_bytes: int
+    coming: list[Coming]
 
 
 class Antenna:
@@ -33,6 +62,7 @@ class Antenna:
     returns the keys accepted now. ``on_item(kind, name, data)`` is called on the event loop for
     every item but blocks, in the order sent; nothing in them is verified. Blocks go to ``store``,
     from generations that a catalog key signed; ``on_block(cid, size)`` hears of each that was new.
+    Symbols of generations in progress are kept in ``folder``, at most ``stored_bytes`` of them.
     """
 
     def __init__(
@@ -48,6 +78,8 @@ class Antenna:
         on_block: Callable[[Cid, int], None],
         clock_ms: Callable[[], int],
         registry: CollectorRegistry,
+        folder: Path,
+        stored_bytes: int = STORED_BYTES,
         fec: Fec | None = None,
     ) -> None:
         self.group, self.port = group, port
@@ -86,17 +118,72 @@ class Antenna:
         self._collecting = Gauge(
             "farcast_satellite_collecting_generations", "Generations in progress.", registry=registry
         )
+        self._stored = Gauge(
+            "farcast_satellite_stored_bytes", "Symbols kept for generations in progress.", registry=registry
+        )
+        self._lent = Counter(
+            "farcast_satellite_lent_symbols",
+            "Symbols given to neighbours who missed them.",
+            registry=registry,
+        )
+        self._journal = Journal(folder)
+        self._recipes = Recipes(store.get)
+        self._timetable: Timetable | None = None
+        self._core = threading.Lock()
+        self._in_progress = (0, 0)
         self._receiver = Receiver(
             origin,
             catalog_keys,
-            (fec or RaptorQ()).decoder,
+            (fec or RaptorQ()).decode,
             lambda reason: self._rejects.labels(reason).inc(),
+            self._journal,
+            stored_bytes=stored_bytes,
         )
 
     def is_heard(self) -> bool:
         """Say whether the origin's carousel was heard in the last 30 s."""
         heard_at = self._receiver.heard_at
         return heard_at is not None and time.monotonic() - heard_at < HEARD_S
+
+    def sky(self) -> Sky:
+        """Tell what comes by satellite, and when, as the last timetable had it."""
+        timetable = self._timetable
+        coming: list[Coming] = []
+        if timetable is not None:
+            late_s = (self._clock_ms() - timetable.at_ms) // 1_000
+            coming = [
+                Coming(turn.title, max(turn.begins_s - late_s, 0), turn.whole_s - late_s)
+                for turn in timetable.turns
+                if turn.whole_s > late_s
+            ]
+        rate_bps = timetable.rate_bps if timetable is not None else 0
+        return Sky(self.is_heard(), rate_bps, *self._in_progress, coming)
+
+    async def gaps(self) -> list[Gap]:
+        """Return what is lacking of generations no longer on air, the least first."""
+        return await asyncio.to_thread(self._gaps)
+
+    async def given(self, number: int, giver: Source, symbols: Sequence[bytes]) -> None:
+        """Take symbols that a neighbour had of a generation in progress."""
+        completed = await asyncio.to_thread(self._given, number, f"neighbour {giver.key.hex()}", symbols)
+        if completed is not None:
+            await self._deliver(completed)
+
+    def lend(self, ask: bytes) -> bytes:
+        """Answer a neighbour's ask with FEC ids and symbols, nothing where there are none. Blocking.
+
+        Raises:
+            RemoteError: a codec reason where it asks for nothing sensible.
+
+        """
+        wish = read_ask(ask)
+        with self._core:
+            symbols = self._receiver.lend(wish.number, wish.held, wish.most)
+            if not symbols:
+                now = time.monotonic()
+                symbols = self._recipes.symbols(wish.number, wish.symbol_bytes, wish.held, wish.most, now)
+        self._lent.inc(len(symbols))
+        return b"".join(symbols)
 
     async def wait_for(self, cid: Cid) -> bytes:
         """Return the block's bytes once the store has it, however long that takes."""
@@ -126,6 +213,8 @@ class Antenna:
         loop = asyncio.get_running_loop()
         loop.add_reader(sock, self._drain, sock)
         try:
+            for completed in await asyncio.to_thread(self._restore):
+                await self._deliver(completed)
             while True:
                 await self._arrived.wait()
                 self._arrived.clear()
@@ -137,6 +226,7 @@ class Antenna:
         finally:
             loop.remove_reader(sock)
             sock.close()
+            await asyncio.to_thread(self._close)
 
     def _drain(self, sock: socket.socket) -> None:
         for _ in range(BATCH_PACKETS):
@@ -156,17 +246,69 @@ class Antenna:
 
     def _digest(self, batch: Sequence[_Datagram], wanted: set[Cid]) -> list[Completed]:
         """Run the core over a batch, in a thread because rebuilding 16 MB takes a quarter second."""
-        for cid in wanted:
-            self._receiver.want(cid)
-        missed = self._receiver.missed
         completed: list[Completed] = []
-        for data, sender in batch:
-            whole = self._receiver.receive(data, sender, time.monotonic(), self._clock_ms())
-            if whole is not None:
-                completed.append(whole)
-        self._missed.inc(self._receiver.missed - missed)
-        self._collecting.set(self._receiver.collecting)
+        with self._core:
+            for cid in wanted:
+                self._receiver.want(cid)
+            missed = self._receiver.missed
+            for data, sender in batch:
+                whole = self._receiver.receive(data, sender, time.monotonic(), self._clock_ms())
+                if whole is not None:
+                    completed.append(whole)
+            self._settle()
+            self._missed.inc(self._receiver.missed - missed)
         return completed
+
+    def _restore(self) -> list[Completed]:
+        """Take back what an earlier run had heard."""
+        with self._core:
+            try:
+                stored = self._journal.load()
+            except LocalError as error:
+                self._rejects.labels(error.reason).inc()
+                log.warning("%s", error)
+                return []
+            now_ms = self._clock_ms()
+            found = [self._receiver.restore(one.sender, one.envelope, one.ids, now_ms) for one in stored]
+            self._settle()
+            return [whole for whole in found if whole is not None]
+
+    def _settle(self) -> None:
+        """Hand to the system what was heard, and tell how much that is."""
+        try:
+            self._journal.flush()
+        except LocalError as error:
+            self._rejects.labels(error.reason).inc()
+        self._recipes.tidy(time.monotonic())
+        self._in_progress = self._receiver.collecting, self._receiver.stored_bytes
+        self._collecting.set(self._in_progress[0])
+        self._stored.set(self._in_progress[1])
+
+    def _gaps(self) -> list[Gap]:
+        with self._core:
+            return self._receiver.gaps(time.monotonic())
+
+    def _given(self, number: int, giver: str, symbols: Sequence[bytes]) -> Completed | None:
+        with self._core:
+            completed = self._receiver.given(number, giver, symbols, time.monotonic())
+            self._settle()
+            return completed
+
+    def _close(self) -> None:
+        with self._core:
+            self._journal.close()
+
+    def _collect_again(self, number: int) -> None:
+        with self._core:
+            self._receiver.forget(number)
+            self._settle()
+
+    def _delivered(self, completed: Completed) -> None:
+        """Drop the symbols of what is safe, and remember how to make it again for a neighbour."""
+        with self._core:
+            self._receiver.delivered(completed.number)
+            self._recipes.remember(completed.number, completed.items)
+            self._settle()
 
     async def _deliver(self, completed: Completed) -> None:
         self._completed.inc()
@@ -174,14 +316,22 @@ class Antenna:
         vouched = self._receiver.is_vouched(completed)
         if vouched or not self._catalog_keys():  # with no key known, the rest is judged by what it says
             for item in completed.items:
-                if item.kind != "block":
+                if item.kind == "timetable":
+                    self._read_timetable(item.data, vouched=vouched)
+                elif item.kind != "block":
                     self._on_item(item.kind, item.name, item.data)
         if not vouched:
             self._rejects.labels("not_vouched").inc(len(blocks))
-            self._receiver.forget(completed.number)
+            await asyncio.to_thread(self._collect_again, completed.number)
             return
         for item in blocks:
             await self._store_block(item)
+        await asyncio.to_thread(self._delivered, completed)
+
+    def _read_timetable(self, data: bytes, *, vouched: bool) -> None:
+        if vouched:
+            with contextlib.suppress(RemoteError):  # of a younger origin; it only tells
+                self._timetable = read_timetable(data)
 
     async def _store_block(self, item: Item) -> None:
         try:

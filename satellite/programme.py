@@ -14,16 +14,24 @@ from typing import NamedTuple
 from ..protocol.cid import Cid
 from ..protocol.errors import LocalError, UsageError
 from ..protocol.generation import BUNDLE_LIMIT_ITEMS, SYMBOL_BYTES, Item, describe, pack_bundle
-from .carousel import Planned
+from .rota import Feature, Planned
 
 HEAD_BYTES = 2_000_000
 """Head generations stay this small: a receiver without keys accepts no larger ones."""
 GENERATION_BYTES = 16_000_000
-GENERATION_MIN_BYTES, GENERATION_MAX_BYTES = 100_000, 19_000_000
+GENERATION_MIN_BYTES, GENERATION_MAX_BYTES = 100_000, 20_000_000
 """A block larger than the wish makes a generation of its own, of at most 2 MiB and a little."""
 _ITEM_OVERHEAD_BYTES = 32
 
 Load = Callable[[Cid], bytes | None]
+
+
+class Show(NamedTuple):
+    """A title to put on air: its blocks in order; the greater its weight, the more often it comes."""
+
+    label: str
+    cids: Sequence[Cid]
+    weight: float = 1.0
 
 
 class Part(NamedTuple):
@@ -67,17 +75,25 @@ class Programme:
             parts.append(Part(plan, tuple(run), ()))
         return _distinct(parts)
 
-    def titles(self, titles: Sequence[tuple[str, Sequence[Cid]]]) -> list[Part]:
-        """Cut each title's blocks, in their order, into generations; ``missing`` counts blocks not here."""
+    def titles(self, shows: Sequence[Show]) -> tuple[list[Feature], list[Part]]:
+        """Cut each title's blocks, in their order, into generations; ``missing`` counts blocks not here.
+
+        A generation that two titles share goes with the first.
+        """
         self.missing = 0
         kept: dict[tuple[Cid, ...], list[Part]] = {}
-        for label, cids in titles:
+        features: list[Feature] = []
+        planned: set[int] = set()
+        for label, cids, weight in shows:
             key = tuple(dict.fromkeys(cids))
             kept[key] = self._titles.get(key) or self._cut(label, key)
+            plans = [part.plan for part in kept[key] if part.plan.number not in planned]
+            planned.update(plan.number for plan in plans)
+            features.append(Feature(label, tuple(plan._replace(label=label) for plan in plans), weight))
         self._titles = {
             key: parts for key, parts in kept.items() if sum(len(p.cids) for p in parts) == len(key)
         }
-        return _distinct(part for parts in kept.values() for part in parts)
+        return features, _distinct(part for parts in kept.values() for part in parts)
 
     def bundle(self, part: Part) -> bytes:
         """Make a generation's bundle again.

@@ -12,18 +12,20 @@ from collections.abc import Callable, Sequence
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from ..protocol.cid import Cid
 from ..protocol.errors import FarcastError
 from ..protocol.generation import GenerationDescriptor, Item, describe, seal_descriptor
 from ..protocol.identity import Identity
 from ..protocol.ports import BlockStore
+from ..protocol.timetable import TURNS_LIMIT, Timetable, Turn, pack_timetable
 from .carousel import HEAD_SHARE, Carousel, CarouselStatus
 from .fec import Fec, RaptorQ
 from .multicast import sender
-from .programme import GENERATION_BYTES, Part, Programme
+from .programme import GENERATION_BYTES, Part, Programme, Show
+from .rota import Feature
 
 DESCRIPTOR_TTL_MS = 86_400_000
 RENEW_S = 3_600.0
+TIMETABLE_S = 60.0
 SLEEP_MIN_S = 0.005
 SLEEP_MAX_S = 1.0
 RETRY_S = 1.0
@@ -66,6 +68,10 @@ class Uplink:
         self._programme = Programme(store.get, origin, generation_bytes=generation_bytes)
         self._carousel = Carousel(origin, rate_bps, planned_loss, head_share=head_share)
         self._parts: dict[int, Part] = {}
+        self._head_parts: list[Part] = []
+        self._features: list[Feature] = []
+        self._timetable: list[Part] = []
+        self._told_at: float | None = None
         self._described: dict[int, GenerationDescriptor] = {}
         self._planning = asyncio.Lock()
         self._hungry = asyncio.Event()
@@ -91,18 +97,22 @@ class Uplink:
             registry=registry,
         )
 
-    async def update(self, head: Sequence[Item], titles: Sequence[tuple[str, Sequence[Cid]]] = ()) -> None:
+    async def update(self, head: Sequence[Item], titles: Sequence[Show] = ()) -> None:
         """Replace what is on air; what did not change goes on where it was.
 
         ``head`` are the urgent items in the order a receiver should meet them (trust first,
-        manifests as ``block``); ``titles`` are pairs of label and block CIDs, read from the store.
+        manifests as ``block``); the blocks of ``titles`` are read from the store.
         """
         async with self._planning:
-            head_parts, title_parts = await asyncio.to_thread(self._plan, head, titles)
-            self._parts = {part.plan.number: part for part in (*head_parts, *title_parts)}
-            self._carousel.update([part.plan for part in head_parts], [part.plan for part in title_parts])
+            head_parts, (features, title_parts) = await asyncio.to_thread(self._plan, head, titles)
+            is_other = features != self._features
+            self._head_parts, self._features = head_parts, features
+            self._parts = {part.plan.number: part for part in (*self._timetable, *head_parts, *title_parts)}
+            self._replace()
             self._generations.set(len(self._parts))
             self._missing.set(self._programme.missing)
+            if is_other or self._told_at is None or time.monotonic() - self._told_at >= TIMETABLE_S:
+                self._tell()
         self._hungry.set()
         self._changed.set()
 
@@ -119,6 +129,11 @@ class Uplink:
         """Send at another rate from now on."""
         self._carousel.rate_bps = rate_bps
         self._changed.set()
+
+    @property
+    def missing(self) -> int:
+        """How many blocks of titles on air the store lacks."""
+        return self._programme.missing
 
     def status(self) -> CarouselStatus:
         """Tell what is on air."""
@@ -171,20 +186,20 @@ class Uplink:
         while True:
             await self._hungry.wait()
             self._hungry.clear()
-            for number in self._carousel.wanted():
+            for number, window in self._carousel.wanted():
                 part = self._parts.get(number)
                 if part is None:
                     continue
                 try:
                     async with self._planning:
-                        symbols, descriptor = await asyncio.to_thread(self._encode, part)
+                        symbols, descriptor = await asyncio.to_thread(self._encode, part, window)
                 except FarcastError as error:
                     self._failures.labels(error.reason).inc()
                     log.warning("left out of the carousel until the next update: %s", error)
                     self._leave_out(number)
                     continue
                 self._described[number] = descriptor
-                self._carousel.supply(number, symbols, self._sign(descriptor))
+                self._carousel.supply((number, window), symbols, self._sign(descriptor))
                 self._changed.set()
 
     async def _renew_forever(self) -> None:
@@ -195,24 +210,44 @@ class Uplink:
             for number, descriptor in self._described.items():
                 self._carousel.renew(number, self._sign(descriptor))
 
+    def _replace(self) -> None:
+        self._carousel.update([part.plan for part in (*self._timetable, *self._head_parts)], self._features)
+
+    def _tell(self) -> None:
+        """Put the timetable on air, as a generation of its own because it changes so often."""
+        status = self._carousel.status()
+        turns = [
+            Turn(one.title, round(one.begins_in_s), round(one.whole_in_s))
+            for one in status.titles
+            if one.begins_in_s is not None and one.whole_in_s is not None
+        ]
+        timetable = Timetable(1, self._clock_ms(), self._carousel.rate_bps, turns[:TURNS_LIMIT])
+        for part in self._timetable:
+            self._parts.pop(part.plan.number, None)
+        self._timetable = self._programme.head([Item("timetable", "", pack_timetable(timetable))])
+        self._parts |= {part.plan.number: part for part in self._timetable}
+        self._told_at = time.monotonic()
+        self._replace()
+
     def _leave_out(self, number: int) -> None:
         self._parts.pop(number, None)
-        plans = [part.plan for part in self._parts.values()]
-        heads = {row.number for row in self._carousel.status().generations if row.lane == "head"}
-        self._carousel.update(
-            [plan for plan in plans if plan.number in heads],
-            [plan for plan in plans if plan.number not in heads],
-        )
+        self._head_parts = [part for part in self._head_parts if part.plan.number != number]
+        self._features = [
+            one._replace(plans=tuple(plan for plan in one.plans if plan.number != number))
+            for one in self._features
+        ]
+        self._replace()
 
     def _plan(
-        self, head: Sequence[Item], titles: Sequence[tuple[str, Sequence[Cid]]]
-    ) -> tuple[list[Part], list[Part]]:
+        self, head: Sequence[Item], titles: Sequence[Show]
+    ) -> tuple[list[Part], tuple[list[Feature], list[Part]]]:
         return self._programme.head(head), self._programme.titles(titles)
 
-    def _encode(self, part: Part) -> tuple[list[bytes], GenerationDescriptor]:
+    def _encode(self, part: Part, window: int) -> tuple[list[bytes], GenerationDescriptor]:
         bundle = self._programme.bundle(part)
         plan = part.plan
-        symbols = self._fec.encode(bundle, plan.symbol_bytes, self._carousel.repair(plan.symbols))
+        count = self._carousel.cycle_symbols(plan.symbols)
+        symbols = self._fec.encode(bundle, plan.symbol_bytes, count, window * count)
         return symbols, describe(bundle, self._origin, plan.symbol_bytes, 0)
 
     def _sign(self, descriptor: GenerationDescriptor) -> bytes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import mmap
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
+from io import BytesIO, FileIO
 from itertools import repeat
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from ...protocol.cid import RAW, Bytes, Cid
 from ...protocol.errors import LocalError, UsageError
 from ...protocol.unixfs import CHUNK_BYTES, Entry, FileWriter, folder
 
-WORKERS_LIMIT = 4
-"""Hashing and writing leave the interpreter's lock, so a few threads use as many cores."""
+WORKERS = 8
+"""Files read at a time: most wait for the disk, which keeps several blocks in one go, the others hash."""
 DEPTH_LIMIT = 32
 
 Keep = Callable[[Cid, Bytes], object]
@@ -25,10 +25,13 @@ Read = Callable[[Path], bytes]
 
 
 class _Chunk(threading.local):
-    """One chunk for each thread, read into again and again: new memory each time costs an eighth."""
+    """One chunk for each thread, read into again and again: new memory each time costs an eighth.
+
+    It begins with a page of memory, so that a disk can take it from where it lies.
+    """
 
     def __init__(self) -> None:
-        self.view = memoryview(bytearray(CHUNK_BYTES))
+        self.view = memoryview(mmap.mmap(-1, CHUNK_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def cid_of(path: Path) -> Cid:
@@ -61,8 +64,7 @@ def add(path: Path, keep: Keep, read: Read | None = None) -> Entry:
         return _file(path, keep, read, chunk)
     folders = _folders(path, 0)
     files = [file for _, children in folders for file in children if not file.is_dir()]
-    workers = min(WORKERS_LIMIT, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers, thread_name_prefix="add") as pool:
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="add") as pool:
         try:
             read_in = pool.map(_file, files, repeat(keep), repeat(read), repeat(chunk))
             entries = dict(zip(files, read_in, strict=True))
@@ -100,14 +102,11 @@ def _file(path: Path, keep: Keep, read: Read | None, chunk: _Chunk) -> Entry:
     writer, view = FileWriter(), chunk.view
     try:
         with BytesIO(read(path)) if read else path.open("rb", buffering=0) as file:
-            while size_bytes := file.readinto(view):
-                if size_bytes == CHUNK_BYTES and writer.is_even:
-                    cid = Cid.of(RAW, view)
-                    keep(cid, view)
-                    blocks = writer.chunk(cid)
-                else:
-                    blocks = writer.push(bytes(view[:size_bytes]))
-                for block in blocks:
+            while size_bytes := _fill(view, file):
+                data = view[:size_bytes]
+                cid = Cid.of(RAW, data)
+                keep(cid, data)
+                for block in writer.chunk(cid, size_bytes):
                     keep(*block)
     except OSError as error:
         raise LocalError(f"{path} cannot be read: {error.strerror}", reason="unreadable") from error
@@ -115,3 +114,11 @@ def _file(path: Path, keep: Keep, read: Read | None, chunk: _Chunk) -> Entry:
     for block in blocks:
         keep(*block)
     return entry
+
+
+def _fill(view: memoryview, file: BytesIO | FileIO) -> int:
+    """Read until ``view`` is full or the file ends; returns how many bytes that were."""
+    size_bytes = 0
+    while more := file.readinto(view[size_bytes:]):
+        size_bytes += more
+    return size_bytes

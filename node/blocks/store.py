@@ -244,7 +244,7 @@ class DiskStore(BlockStore):
 
     def batch(self) -> Batch:
         """Return a way to put many blocks made on this box; ``sync`` makes them durable as after ``put``."""
-        return Batch(Harbour(self._verify, self._write, self._land, self._anchor, self._sink))
+        return Batch(Harbour(self._verify, self._write_durably, self._bring, self._anchor, self._sink))
 
     def drop(self, cid: Cid) -> bool:
         """Remove a block, pinned or not; True where it was here."""
@@ -356,21 +356,30 @@ class DiskStore(BlockStore):
             self._reserved += size_bytes
         self._files.unlink(drafts)
 
-    def _write(self, cid: Cid, data: Bytes, tier: TierName | None = None) -> Written:
+    def _write_durably(self, cid: Cid, data: Bytes) -> Written:
+        """Write a draft that is on the disk when this returns."""
+        try:
+            return self._write(cid, data, durable=True)
+        except OSError as error:
+            raise self._disk_failed() from error
+
+    def _write(
+        self, cid: Cid, data: Bytes, tier: TierName | None = None, *, durable: bool = False
+    ) -> Written:
         """Reserve room and write a draft; where the disk is full, evict a little and try once more."""
         size_bytes = len(data)
         self._reserve(size_bytes)
         try:
-            draft = self._draft(data)
+            draft = self._draft(data, durable=durable)
         except BaseException:
             with self._lock:
                 self._reserved -= size_bytes
             raise
         return Written(cid, cid.encode(), draft, size_bytes, int(tier or 0))
 
-    def _draft(self, data: Bytes) -> str:
+    def _draft(self, data: Bytes, *, durable: bool) -> str:
         try:
-            return self._files.write(data)
+            return self._files.write(data, durable=durable)
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
@@ -378,7 +387,7 @@ class DiskStore(BlockStore):
                 evicted = self._evict(len(data) + BLOCK_LIMIT_BYTES)
             self._files.unlink(evicted)
             try:
-                return self._files.write(data)
+                return self._files.write(data, durable=durable)
             except OSError as again:
                 raise self._disk_full() from again
 
@@ -387,13 +396,6 @@ class DiskStore(BlockStore):
         with self._lock:
             self._reserved -= sum(written.size_bytes for written in group)
         self._files.unlink(written.draft for written in group)
-
-    def _land(self, group: list[Written]) -> dict[bytes, int]:
-        """Bring drafts in, their bytes on the disk; returns the turns of those to ``_anchor``."""
-        if not all(self._files.sync_file(written.draft) for written in group):
-            self._sink(group)
-            raise self._disk_failed()
-        return self._bring(group)
 
     def _anchor(self, turns: dict[bytes, int]) -> None:
         """Bring the folders of landed blocks to the disk, so that their rows may say whole."""

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from ...protocol.catalog import Entry
-from ...protocol.cid import DAG_PB, Cid
+from ...protocol.cid import DAG_PB, RAW, Cid
 from ...protocol.errors import RefusedError, RemoteError
 from ...protocol.keyring import Keyring
 from ...protocol.manifest import Manifest, open_manifest
 from ...protocol.ports import BlockStore
-from ...protocol.unixfs import Leaf, MissingError, leaves, parse, resolve
+from ...protocol.unixfs import BLOCK_LIMIT_BYTES, Leaf, MissingError, leaves, locate, parse
 from .replica import Heads
 
 T = TypeVar("T")
@@ -104,8 +104,11 @@ class Library:
             brought = await fetch(cid)  # where the disk is full the store has not kept it
         return await asyncio.to_thread(self._opened, cid, title, brought)
 
-    async def plan(self, title: str, path: str, fetch: Fetch) -> FilePlan:
+    async def plan(self, title: str, path: str, fetch: Fetch, *, unseen: bool = False) -> FilePlan:
         """Return the blocks of one file of a title, fetching the folder's nodes on the way.
+
+        A file of one block is that block, which is fetched too; where it may stay ``unseen``, its folder's
+        word is taken for its size, and whoever reads it must check that (``unixfs.content``).
 
         Raises:
             RefusedError: 404 for an unknown title or file; what ``fetch`` raises.
@@ -118,8 +121,11 @@ class Library:
         if known is not None:
             self._plans.move_to_end(key)
             return known
-        cid = await self.walk(lambda load: resolve(manifest.root_cid, path.split("/"), load), fetch)
-        found = await self.walk(lambda load: leaves(cid, load), fetch)
+        cid, tsize = await self.walk(lambda load: locate(manifest.root_cid, path.split("/"), load)[1:], fetch)
+        if unseen and cid.codec == RAW and not cid.is_identity and 0 < tsize <= BLOCK_LIMIT_BYTES:
+            found: Sequence[Leaf] = [Leaf(cid, 0, tsize)]
+        else:
+            found = await self.walk(lambda load: leaves(cid, load), fetch)
         size = sum(leaf.size for leaf in found)
         kind = MEDIA_TYPES.get(path.rsplit(".", 1)[-1], "application/octet-stream")
         plan = FilePlan(size, found, kind, f'"{cid}"')

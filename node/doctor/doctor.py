@@ -25,6 +25,7 @@ MACHINE: dict[str, Callable[[Patient], Finding]] = {
     "descriptors": machine.check_descriptors,
     "congestion": machine.check_congestion,
     "address": machine.check_address,
+    "overlay": machine.check_overlay,
     "ipv6": lanprobe.check_ipv6,
     "lan": lanprobe.check_lan,
     "firewall": lanprobe.check_firewall,

@@ -18,6 +18,7 @@ import ifaddr
 from ...protocol.errors import RemoteError
 from ..home import KEY_FILE, ROLE_FILE
 from ..http.address import is_public, parse_address
+from ..overlay import Overlay, is_overlay
 from .finding import Finding, bad, ok, warning
 from .patient import Patient
 
@@ -147,6 +148,23 @@ def check_address(patient: Patient) -> Finding:
     return warning(name, f"{said}: nobody outside reaches it unless the router lets them in", mend)
 
 
+def check_overlay(patient: Patient) -> Finding:
+    """Say whether a relay that has an Yggdrasil address is reached by it."""
+    name, overlay = "overlay", Overlay()
+    if not overlay.here:
+        return ok(name, "no Yggdrasil runs here; nothing needs it")
+    own = overlay.addresses[0]
+    if patient.role != "relay" or not patient.settings.network.overlay:
+        return ok(name, f"this machine is {own} in Yggdrasil")
+    if overlay.served(patient.settings.listen.host):
+        return ok(name, f"this relay is reached at {own} in Yggdrasil too")
+    return warning(
+        name,
+        f"this machine is {own} in Yggdrasil, but the relay listens on IPv4 alone",
+        'set [listen] host = "::" to be reached there too, or [network] overlay = false',
+    )
+
+
 def _with_bbr(patient: Patient) -> Finding:
     if os.geteuid() == 0 and _BBR not in _words("tcp_allowed_congestion_control") and patient.role != "node":
         return ok(
@@ -217,7 +235,7 @@ def _is_private_literal(announced: str) -> bool:
         ip_address(host)
     except (RemoteError, ValueError):
         return False  # a name is judged by whoever resolves it
-    return not is_public(host)
+    return not (is_public(host) or is_overlay(host))
 
 
 def _size(size_bytes: int) -> str:

@@ -69,6 +69,17 @@ def authority(address: str) -> str:
     return host + rest[rest.index("]") :] if mark and "]" in rest else address
 
 
+def with_host(place: Place, headers: dict[str, str]) -> dict[str, str]:
+    """Name the host of a keyed box without its link-local zone, which aiohttp would send along.
+
+    A CDN is told that the bytes themselves are wanted: saying nothing would allow any coding (RFC 9110
+    section 12.5.3).
+    """
+    if place.key:
+        return {**headers, "host": authority(place.address)}
+    return {"accept-encoding": "identity", **headers}
+
+
 def _carried(address: IPv6Address) -> IPv4Address | None:
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)

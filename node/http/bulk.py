@@ -52,8 +52,10 @@ class Call(NamedTuple):
 class _Arrivals:
     """Tells how much of a block is here, by the attempt that is furthest."""
 
-    def __init__(self, tell: Callable[[int], None] | None) -> None:
-        self._tell = tell
+    def __init__(
+        self, tell: Callable[[int], None] | None, moved: Callable[[int], None] | None = None
+    ) -> None:
+        self._tell, self._moved = tell, moved
         self._most = 0
 
     def attempt(self) -> Callable[[int], None]:
@@ -63,6 +65,8 @@ class _Arrivals:
         def add(size_bytes: int) -> None:
             nonlocal total
             total += size_bytes
+            if self._moved is not None:
+                self._moved(size_bytes)
             if self._tell is not None and total > self._most:
                 self._most = total
                 self._tell(total)
@@ -114,6 +118,8 @@ class Bulk:
         self._tcp = tcp
         self._channel = channel
         self._ready = ready
+        self.races = True
+        """Whether a second carrier may bring a block too, where the first is late."""
         self._queues: dict[Path, deque[asyncio.Future[None]]] = {}
 
     async def get(
@@ -122,8 +128,11 @@ class Bulk:
         cid: Cid,
         headers: dict[str, str],
         arrived: Callable[[int], None] | None = None,
+        moved: Callable[[int], None] | None = None,
     ) -> Reply:
-        """Return the answer to a request for a block, whatever the status; ``arrived`` hears of its bytes.
+        """Return the answer to a request for a block, whatever the status.
+
+        ``arrived`` hears how much of it is here, ``moved`` of all bytes by whichever carrier.
 
         Raises:
             UnreachableError: no carrier brought an answer.
@@ -131,7 +140,7 @@ class Bulk:
 
         """
         call = Call("GET", f"/ipfs/{cid}?format=raw", b"", headers, BLOCK_LIMIT_BYTES)
-        arrivals = _Arrivals(arrived)
+        arrivals = _Arrivals(arrived, moved)
         if not source.key:
             return await self._channel(source, call._replace(arrived=arrivals.attempt()))
         place = Place(source.address, source.key)
@@ -143,7 +152,7 @@ class Bulk:
         flight = await self._turn(path)
         try:
             patience_s = path.patience_s(flight)
-            if patience_s is None:
+            if patience_s is None or not self.races:
                 return await self._by(want, flight)
             return await self._tried(want, flight, patience_s)
         finally:

@@ -20,7 +20,7 @@ from ...protocol.errors import UnreachableError
 from ...protocol.identity import Identity
 from ...protocol.ports import Reply, Source
 from ...protocol.request import authorization, read_challenge
-from .address import HostPort, Place, authority, parse_address
+from .address import HostPort, Place, authority, parse_address, with_host
 from .bulk import Bulk, Call
 from .names import Names
 from .paths import FIRM_S, Carrier, Path, Paths
@@ -70,6 +70,7 @@ class HttpDialer:
         self._channels: dict[Place, Channel] = {}
         self._openings: dict[Place, asyncio.Task[Channel]] = {}
         self._names = Names(network, allow_private=allow_private)
+        self.overlay = self._names.overlay
         self._tcp: TcpCarrier | None = None
         self._here = ""
         self._leaving: set[asyncio.Task[None]] = set()
@@ -87,8 +88,11 @@ class HttpDialer:
         headers: dict[str, str] | None = None,
         limit_bytes: int = 4 << 20,
         timeout_s: float = 10.0,
+        arrived: Callable[[int], None] | None = None,
     ) -> Reply:
         """Make one request to ``source`` and return its answer, whatever the status.
+
+        ``arrived`` is told the bytes of the answer's body as they come.
 
         Raises:
             UnreachableError: no authenticated connection, or silence until ``timeout_s``.
@@ -96,7 +100,7 @@ class HttpDialer:
                 ``limit_bytes``.
 
         """
-        call = Call(method, path, body, headers or {}, limit_bytes)
+        call = Call(method, path, body, headers or {}, limit_bytes, arrived)
         try:
             async with asyncio.timeout(timeout_s):
                 reply = await self._request(source, call)
@@ -114,12 +118,14 @@ class HttpDialer:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
         arrived: Callable[[int], None] | None = None,
+        moved: Callable[[int], None] | None = None,
     ) -> bytes:
         """Return the block ``cid`` from ``source``, by the carrier that has proved fastest there.
 
         Only the bytes a CID names can come back over plain TCP from a box with a key; from elsewhere they
         are the caller's to verify. ``headers`` that not everybody may read keep it off plain TCP.
-        ``arrived`` is told how many of its bytes are here, by whichever carrier is furthest.
+        ``arrived`` is told how many of its bytes are here, by whichever carrier is furthest; ``moved`` of
+        all bytes as they come, those that another carrier has brought before too.
 
         Raises:
             UnreachableError, RemoteError: as ``request``.
@@ -128,7 +134,7 @@ class HttpDialer:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                reply = await self.bulk.get(source, cid, dict(headers or {}), arrived)
+                reply = await self.bulk.get(source, cid, dict(headers or {}), arrived, moved)
         except TimeoutError as error:
             message = f"{source.name} at {source.address} did not bring {cid} within {timeout_s:g} s"
             raise UnreachableError(message, reason="timeout") from error
@@ -302,7 +308,7 @@ class HttpDialer:
             self._url(place, call.path),
             place.key,
             body=call.body,
-            headers=_with_host(place, call.headers),
+            headers=with_host(place, call.headers),
             limit_bytes=call.limit_bytes,
             ask=ask,
             arrived=call.arrived,
@@ -395,17 +401,6 @@ class HttpDialer:
         base, _, token = place.address.partition("?")
         url = base.rstrip("/") + path
         return f"{url}{'&' if '?' in path else '?'}{token}" if token else url
-
-
-def _with_host(place: Place, headers: dict[str, str]) -> dict[str, str]:
-    """Name the host of a keyed box without its link-local zone, which aiohttp would send along.
-
-    A CDN is told that the bytes themselves are wanted: saying nothing would allow any coding (RFC 9110
-    section 12.5.3).
-    """
-    if place.key:
-        return {**headers, "host": authority(place.address)}
-    return {"accept-encoding": "identity", **headers}
 
 
 async def _cancel(task: asyncio.Task[Reply]) -> None:

@@ -13,6 +13,7 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from ...protocol.errors import UnreachableError
+from ..overlay import Overlay, is_overlay
 from .address import HostPort, is_public
 from .dualstack import DualStack
 from .quic.session import Address
@@ -31,6 +32,7 @@ class Names(AbstractResolver):
         """``network`` names the network this box is on: answers and experience hold for that one."""
         self._network = network
         self._allow_private = allow_private
+        self.overlay = Overlay()
         self._stack = DualStack()
         self._kept: dict[tuple[str, str, int], tuple[float, Found]] = {}
         self._asking: dict[tuple[str, str, int], asyncio.Task[Found]] = {}
@@ -62,13 +64,17 @@ class Names(AbstractResolver):
 
         """
         found = await self.addresses(where.host, where.port)
-        allowed = [
-            (family, address) for family, host, address in found if self._allow_private or is_public(host)
-        ]
+        allowed = [(family, address) for family, host, address in found if self.may_dial(host)]
         if not allowed:
             message = f"{where.host} is a private address, which is never dialled from here"
             raise UnreachableError(message, reason="private_address")
         return allowed
+
+    def may_dial(self, host: str) -> bool:
+        """Say whether this literal address may be dialled from here."""
+        if is_overlay(host):
+            return self.overlay.here  # from elsewhere it would go to whatever router there is
+        return self._allow_private or is_public(host)
 
     def connected(self, host: str, family: int, address: str) -> None:
         """Note which address of a name answered."""

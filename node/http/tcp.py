@@ -24,7 +24,6 @@ from yarl import URL
 from ...protocol.errors import RemoteError, UnreachableError
 from ...protocol.identity import peer_id
 from ...protocol.ports import Reply
-from .address import is_public
 from .dualstack import ATTEMPT_S
 from .names import NamedConnector, Names
 from .tls import peer_key
@@ -54,13 +53,13 @@ class TcpCarrier:
 
     def __init__(self, *, allow_private: bool, names: Names | None = None) -> None:
         """Dial only public addresses unless ``allow_private``; needs a running loop."""
-        self._allow_private = allow_private
+        self._names = names or Names(str, allow_private=allow_private)
         trace = TraceConfig()
         trace.on_connection_create_end.append(_mark)
         trace.on_connection_reuseconn.append(_mark)
         self._session = ClientSession(
             connector=NamedConnector(
-                names or Names(str, allow_private=allow_private),
+                self._names,
                 limit=CONNECTIONS,
                 keepalive_timeout=IDLE_S,
                 socket_factory=self._socket,
@@ -152,7 +151,7 @@ class TcpCarrier:
     def _socket(self, info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
         """Make the socket for one resolved address, or refuse to dial it."""
         family, kind, proto, _, address = info
-        if not self._allow_private and not is_public(str(address[0])):
+        if not self._names.may_dial(str(address[0])):
             raise PrivateAddressError(f"{address[0]} is a private address, which is never dialled from here")
         return socket.socket(family, kind, proto)
 

@@ -19,7 +19,7 @@ from ...protocol.ports import BlockStore, Cost, Tier, TierName
 from ...protocol.pulse import Served
 from .flight import Cancel, Effect, GiveUp, Start, Switched
 from .ladder import Ladder
-from .nearby import Nearby
+from .nearby import Nearby, tell
 from .supply import Arrival, Failover, Supply
 from .way import Way
 
@@ -104,9 +104,9 @@ class Fetcher:
         try:
             data = await self._block(cid, title, buffer_s, size_bytes, urgent=True, shun=shun)
         except BaseException:
-            _tell(own, title, cid, here=False)
+            tell(own, title, cid, here=False)
             raise
-        _tell(own, title, cid, here=True)
+        tell(own, title, cid, here=True)
         return data
 
     def prefetch(self, cids: Iterable[Cid], *, title: str = "") -> None:
@@ -226,7 +226,7 @@ class Fetcher:
                     await self._block(cid, title, None, 0, urgent=False)
                     here = True
                 finally:
-                    _tell(own, title, cid, here=here)
+                    tell(own, title, cid, here=here)
         except FarcastError as error:
             log.debug("prefetch: %s", error)
         finally:
@@ -397,8 +397,3 @@ class Fetcher:
 def _nothing_barred(cid: Cid, title: str) -> bool:
     del cid, title
     return False
-
-
-def _tell(nearby: Nearby | None, title: str, cid: Cid, *, here: bool) -> None:
-    if nearby is not None:
-        nearby.found(title, cid, here=here)

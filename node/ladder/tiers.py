@@ -10,6 +10,7 @@ from ...protocol.directory import Endpoint, RelayRecord
 from ...protocol.identity import peer_id
 from ...protocol.keyring import Keyring
 from ...protocol.ports import BlockDialer, Dialer, Reply, Source, TierName
+from ..overlay import is_overlay
 
 FETCH_TIMEOUT_S = 30.0
 
@@ -28,14 +29,24 @@ def origin_sources(keyring: Keyring | None, tier: TierName = TierName.RELAY) -> 
     return [Source(tier, "origin", address(endpoint), keyring.box) for endpoint in proven]
 
 
-def relay_sources(records: Sequence[RelayRecord], now_ms: int) -> list[Source]:
-    """Return the relays of a directory whose records still hold, by the endpoint that proves their key."""
+def relay_sources(records: Sequence[RelayRecord], now_ms: int, *, overlay: bool = False) -> list[Source]:
+    """Return the relays of a directory whose records still hold, by the endpoint that proves their key.
+
+    With ``overlay``, where this box is in the overlay, by their address there too.
+    """
     return [
-        Source(TierName.RELAY, peer_id(record.relay), address(endpoints[0]), record.relay)
+        Source(TierName.RELAY, peer_id(record.relay), address(endpoint), record.relay)
         for record in records
         if record.expires_ms > now_ms
-        and (endpoints := [endpoint for endpoint in record.endpoints if not endpoint.web])
+        for endpoint in _dialled(record.endpoints, overlay=overlay)
     ]
+
+
+def _dialled(endpoints: Sequence[Endpoint], *, overlay: bool) -> list[Endpoint]:
+    """Return the first address that proves the key, and the first in the overlay."""
+    proven = [endpoint for endpoint in endpoints if not endpoint.web]
+    beyond = [endpoint for endpoint in proven if is_overlay(endpoint.host)]
+    return [one for one in proven if one not in beyond][:1] + (beyond[:1] if overlay else [])
 
 
 class WebTier:

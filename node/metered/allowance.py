@@ -51,6 +51,16 @@ class Allowance:
         self._held_bytes = 0
 
     @property
+    def day(self) -> int:
+        """The day whose budget this is (UTC, since 1970)."""
+        return self._day
+
+    @property
+    def kept_bytes(self) -> int:
+        """What of a day is kept for checkpoint and pulses."""
+        return min(self.daily_bytes // FIRST_SHARE, FIRST_MOST_BYTES)
+
+    @property
     def used_bytes(self) -> int:
         """What today has cost, with what is under way."""
         return self.spent_bytes + self._held_bytes
@@ -78,8 +88,11 @@ class Allowance:
 
     def left_bytes(self, *, first: bool) -> int:
         """Return how much may still be spent; ``first`` for checkpoint and pulses."""
-        kept = 0 if first else min(self.daily_bytes // FIRST_SHARE, FIRST_MOST_BYTES)
-        return max(self.daily_bytes - kept - self.used_bytes, 0)
+        return max(self.unspent_bytes(first=first) - self._held_bytes, 0)
+
+    def unspent_bytes(self, *, first: bool) -> int:
+        """Return the same as if nothing were under way: most of what is set aside comes back."""
+        return max(self.daily_bytes - (0 if first else self.kept_bytes) - self.spent_bytes, 0)
 
     def hold(self, size_bytes: int, *, first: bool) -> bool:
         """Set aside what something may cost at most; False where that is more than is left."""

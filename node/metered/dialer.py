@@ -14,6 +14,8 @@ REQUEST_BYTES = 1_200
 """Of head, handshake and acknowledgements, both ways."""
 LEAST_ANSWER_BYTES = 4 << 10
 """Where there is no room for the answer to a small request, nothing is asked."""
+BLOCK_WAIT_S = 5.0
+"""For blocks under way, near the end of a day's budget."""
 WIRE_SHARE = 16
 """One byte in so many goes into the headers of TCP, UDP and IP."""
 
@@ -23,6 +25,7 @@ class MeteredDialer(HttpDialer):
 
     def __init__(self, ration: Ration, **settings: Any) -> None:  # noqa: ANN401 - as HttpDialer
         super().__init__(**settings)
+        self.bulk.races = False  # a block that two carriers bring is paid for twice
         self.ration = ration
 
     async def request(
@@ -35,28 +38,37 @@ class MeteredDialer(HttpDialer):
         headers: dict[str, str] | None = None,
         limit_bytes: int = 4 << 20,
         timeout_s: float = 10.0,
+        arrived: Callable[[int], None] | None = None,
     ) -> Reply:
         """Make one request as ``HttpDialer.request``; raises what ``Ration.take`` does too."""
-        sent = on_wire(len(body) + len(path))
-        room_bytes = (self.ration.room_bytes - sent - REQUEST_BYTES) * WIRE_SHARE // (WIRE_SHARE + 1)
-        limit_bytes = min(limit_bytes, max(room_bytes, LEAST_ANSWER_BYTES))
-        held = sent + on_wire(limit_bytes)
-        await self.ration.take(held, first=True)
-        spent = sent
+        sent, here = on_wire(len(body) + len(path)), 0
+
+        def heard(more_bytes: int) -> None:
+            nonlocal here
+            here += more_bytes
+            if arrived is not None:
+                arrived(more_bytes)
+
+        held = await self.ration.take(
+            sent + on_wire(limit_bytes),
+            first=True,
+            least_bytes=sent + on_wire(min(limit_bytes, LEAST_ANSWER_BYTES)),
+            wait_s=timeout_s,
+        )
+        room_bytes = (held - sent - REQUEST_BYTES) * WIRE_SHARE // (WIRE_SHARE + 1)
         try:
-            reply = await super().request(
+            return await super().request(
                 source,
                 method,
                 path,
                 body=body,
                 headers=headers,
-                limit_bytes=limit_bytes,
+                limit_bytes=min(limit_bytes, room_bytes + 1),
                 timeout_s=timeout_s,
+                arrived=heard,
             )
-            spent += on_wire(len(reply.body)) - REQUEST_BYTES
-            return reply
         finally:
-            self.ration.settle(held, spent, first=True)
+            await self.ration.settle(held, sent + on_wire(here) - REQUEST_BYTES, first=True)
 
     async def get_block(
         self,
@@ -66,23 +78,24 @@ class MeteredDialer(HttpDialer):
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
         arrived: Callable[[int], None] | None = None,
+        moved: Callable[[int], None] | None = None,
     ) -> bytes:
         """Fetch a block as ``HttpDialer.get_block``; raises what ``Ration.take`` does too."""
         here = 0
 
-        def heard(total_bytes: int) -> None:
+        def heard(more_bytes: int) -> None:
             nonlocal here
-            here = max(here, total_bytes)
-            if arrived is not None:
-                arrived(total_bytes)
+            here += more_bytes
+            if moved is not None:
+                moved(more_bytes)
 
-        await self.ration.take(BLOCK_COST_BYTES, first=False)
+        await self.ration.take(BLOCK_COST_BYTES, first=False, wait_s=min(timeout_s, BLOCK_WAIT_S))
         try:
-            data = await super().get_block(source, cid, headers=headers, timeout_s=timeout_s, arrived=heard)
-            here = max(here, len(data))
-            return data
+            return await super().get_block(
+                source, cid, headers=headers, timeout_s=timeout_s, arrived=arrived, moved=heard
+            )
         finally:
-            self.ration.settle(BLOCK_COST_BYTES, on_wire(here), first=False)
+            await self.ration.settle(BLOCK_COST_BYTES, on_wire(here), first=False)
 
 
 def on_wire(size_bytes: int) -> int:

@@ -13,16 +13,20 @@ function sentenceIn(text) {
   } catch { return ""; }
 }
 
+function waiting(why) { return `${why} It goes on by itself as soon as something answers.`; }
+
 export class Engine {
   constructor(video, { source, cmcd, title, sid, start }) {
     this.video = video;
     this.source = source;
     this.start = start;
+    this.trouble = "";
     this.onFault = () => {};
     this.onTracks = () => {};
     this.hls = null;
     this.timer = 0;
     this.healed = false;
+    this.told = "";
     video.addEventListener("playing", () => { this.healed = false; this.clear(); });
     if (window.Hls?.isSupported()) { this.feed(cmcd, title, sid); }
     else { this.native = new Native(this, new URL(source, location.href).href.replace(/[^/]*$/, "")); }
@@ -77,8 +81,7 @@ export class Engine {
       return;
     }
     if (!said && !fatal) { return; }
-    const why = said || "This box does not answer: is farcast still running?";
-    this.tell(`${why} It goes on by itself as soon as something answers.`, again);
+    this.tell(waiting(said || this.trouble || "This box does not answer: is farcast still running?"), again);
     if (fatal) {
       clearTimeout(this.timer);
       this.timer = setTimeout(() => watched(again), AGAIN_MS);
@@ -90,11 +93,23 @@ export class Engine {
     this.hls.startLoad(this.video.currentTime || -1);
   }
 
-  tell(sentence, again) { this.told = true; this.onFault(sentence, again); }
+  /** What the gateway says of a part it has promised and has not got; the picture may run on meanwhile. */
+  waits(trouble) {
+    this.trouble = trouble;
+    const sentence = waiting(trouble);
+    if (trouble && this.dry && this.told !== sentence) { // said once: an alert is read out each time it is written
+      this.tell(sentence, () => { this.told = ""; if (this.hls) { this.again({}); } else { this.native.again(); } });
+    }
+  }
+
+  get dry() { return !this.video.paused && this.video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA; }
+
+  tell(sentence, again) { this.told = sentence; this.onFault(sentence, again); }
 
   clear() {
     clearTimeout(this.timer);
-    if (this.told) { this.told = false; this.onFault("", null); }
+    this.trouble = "";
+    if (this.told) { this.told = ""; this.onFault("", null); }
   }
 
   // -- languages

@@ -1,4 +1,5 @@
-// How the film comes, while it plays and is looked at: which tier each segment came from, buffer, verified blocks.
+// How the film comes, while it plays and is looked at: which tier each segment came from, buffer, verified
+// blocks, and why the next part is not here.
 
 const LOOK_MS = 2000;
 const TIERS = {
@@ -8,7 +9,7 @@ const TIERS = {
 
 export class Live {
   constructor(video, address) {
-    Object.assign(this, { video, address, timer: 0, on: false });
+    Object.assign(this, { video, address, timer: 0, on: false, onTrouble: () => {} });
     for (const id of ["source", "map", "legend", "buffer", "verified", "rejected"]) { this[id] = document.getElementById(id); }
     document.addEventListener("visibilitychange", () => { if (this.on && !document.hidden) { this.look(); } });
   }
@@ -25,11 +26,12 @@ export class Live {
     try {
       const answer = await fetch(this.address);
       if (answer.ok) { this.show(await answer.json()); }
-    } catch { /* the box is gone; the player says so */ }
+    } catch { this.onTrouble(""); /* the box is gone; the player says so */ }
     if (this.on && !document.hidden) { this.timer = setTimeout(() => this.look(), LOOK_MS); }
   }
 
-  show({ segments, verified_blocks: verified, rejected_blocks: rejected }) {
+  show({ segments, verified_blocks: verified, rejected_blocks: rejected, trouble }) {
+    this.onTrouble(trouble);
     const { buffered, currentTime } = this.video;
     let ahead = 0;
     for (let at = 0; at < buffered.length; at += 1) {

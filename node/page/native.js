@@ -18,10 +18,10 @@ export class Native {
     setInterval(() => this.look(), LOOK_MS);
   }
 
-  /** A request is over: one that brought nothing has no status, and counts until the same brings something. */
-  note({ name, responseStatus, initiatorType, startTime }, folder) {
+  /** A request is over: one that brought nothing has no status or no body, and counts until the same brings something. */
+  note({ name, responseStatus, decodedBodySize, initiatorType, startTime }, folder) {
     if (initiatorType !== "video" || startTime < this.since || !name.startsWith(folder) || !PART.test(name)) { return; }
-    if (responseStatus === 0 || responseStatus >= 400) { this.missing = name; }
+    if (responseStatus === 0 || responseStatus >= 400 || !decodedBodySize) { this.missing = name; }
     else if (name === this.missing) { this.missing = ""; }
   }
 
@@ -50,9 +50,10 @@ export class Native {
     this.asking = true;
     await new Promise((done) => { setTimeout(done, ENOUGH_MS); }); // the list of requests is written a little later
     const answer = await fetch(this.missing || this.engine.source, { headers: { range: "bytes=0-0" } }).catch(() => null);
-    const text = answer && !answer.ok ? await answer.text() : "";
+    const text = await answer?.text().catch(() => null); // null: the gateway promised it, and it never came
+    const here = answer?.ok && text !== null;
     this.asking = false;
-    if (!answer?.ok) { this.engine.refused(answer?.status ?? 0, text, true, () => this.fail()); }
+    if (!here) { this.engine.refused(answer && !answer.ok ? answer.status : 0, text ?? "", true, () => this.fail()); }
     else if (this.missing) { this.again(); }
     else if (this.failed) { this.engine.tell("This browser does not play the film. Open it in VLC: the button is below.", () => location.reload()); }
   }

@@ -33,12 +33,14 @@ engine.onFault = (sentence, again) => {
   fault.append(sentence, button);
 };
 engine.onTracks = () => controls.offer();
+live.onTrouble = (sentence) => engine.waits(sentence);
 
 const words = { playing: "Playing", waiting: "Waiting for the next part", pause: "Paused", ended: "The end" };
 for (const [event, text] of Object.entries(words)) {
   video.addEventListener(event, () => { line.textContent = text; });
 }
 video.addEventListener("playing", () => { fault.replaceChildren(); live.begin(); });
+video.addEventListener("waiting", () => live.begin());
 for (const event of ["pause", "ended"]) { video.addEventListener(event, () => { live.rest(); place.note(); }); }
 
 if (Number(position) > 0) {

@@ -34,6 +34,7 @@ from ..http.ranges import Span, parse_range
 from ..ladder.fetch import Fetcher
 from ..pulses.heartbeat import Evidence, Heartbeat
 from .film import ReadFile, whole
+from .headstart import HEAD_S, LEAD, HeadStart, Opening
 from .sessions import Client, Session, Sessions, Sighting
 from .timeline import PLAYLIST_LIMIT_BYTES, Slot, Timelines
 from .trail import Trail
@@ -48,6 +49,8 @@ PLAYLISTS = (".m3u8", ".mpd")
 AHEAD = 3
 PREFETCH_TASKS = 16
 TICK_S = 0.5
+TOLD_S = 3.0
+"""A part later than this is told of; what a tier's fault costs is over by then."""
 
 Fetch = Callable[[Cid], Awaitable[bytes]]
 
@@ -63,8 +66,8 @@ class Titles(Protocol):
         """Return a title's manifest, fetching it if need be."""
         ...
 
-    async def plan(self, title: str, path: str, fetch: Fetch) -> FilePlan:
-        """Return the blocks of one file of a title; raises ``RefusedError`` 404."""
+    async def plan(self, title: str, path: str, fetch: Fetch, *, unseen: bool = False) -> FilePlan:
+        """Return the blocks of one file of a title, of one block ``unseen``; raises ``RefusedError`` 404."""
         ...
 
 
@@ -89,9 +92,14 @@ class Gateway:
         interval_s: float = INTERVAL_S,
         clock: Callable[[], float] = time.monotonic,
         unlocker: Unlocker | None = None,
+        head_s: float = HEAD_S,
     ) -> None:
-        """Serve ``titles`` through ``fetcher``; ``clock`` gives monotonic seconds."""
+        """Serve ``titles`` through ``fetcher``; ``clock`` gives monotonic seconds.
+
+        The head of a segment leaves after ``head_s`` even where its bytes are not here yet.
+        """
         self._unlocker = unlocker
+        self._headstart = HeadStart(head_s)
         self._titles = titles
         self._fetcher = fetcher
         self._store = store
@@ -100,7 +108,7 @@ class Gateway:
         self._timelines = Timelines()
         self._sessions = Sessions(registry, interval_s=interval_s)
         self._tick_s = min(TICK_S, interval_s / 10)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._bytes = Counter("farcast_node_gateway_bytes", "Bytes given to players.", registry=registry)
         self._unread = Counter(
             "farcast_node_player_reports_unread",
@@ -120,8 +128,8 @@ class Gateway:
         """``GET /watch/{title}/{path}``: a file of a title, whole or one range.
 
         Raises:
-            RefusedError: 404 for an unknown title or file, 504 where no tier brings the first block,
-                403 where a title needs a ticket that is not here.
+            RefusedError: 404 for an unknown title or file, 504 where no tier brings the first block (of
+                a segment: within a second), 403 where a title needs a ticket that is not here.
 
         """
         title, path = exchange.match["title"], exchange.match["path"]
@@ -153,12 +161,17 @@ class Gateway:
             return Answer(416, headers)
         if exchange.method == "HEAD":
             return Answer(200, headers, _nothing())
-        if session is not None and slot is not None:
-            await self.pace(session, slot)
         whole = span or Span(0, plan.size)
-        body = await self._body(
-            request, plan, whole, lambda: self._hear_delivered(session, title, slot, plan, whole), clear
-        )
+
+        def opening() -> Opening:
+            return self._body(
+                request, plan, whole, lambda: self._hear_delivered(session, title, slot, plan, whole), clear
+            )
+
+        if session is not None and slot is not None:
+            body = await self.begin(session, slot, opening, whole)
+        else:
+            body = await opening()
         if span is None:
             return Answer(200, headers, body)
         last = span.first + span.length - 1
@@ -190,6 +203,14 @@ class Gateway:
         """Return which ways a player's last segments came; None where nobody plays ``title`` now."""
         return self._sessions.trail(title, sid)
 
+    def trouble(self, title: str, sid: str = "") -> str:
+        """Return in a sentence what a player has waited for in vain for 3 s; empty where nothing is."""
+        trail = self._sessions.trail(title, sid)
+        waits_s = trail.waits_s(self._clock()) if trail else 0.0
+        if waits_s < TOLD_S:
+            return ""
+        return "No tier delivers the next part now; `farcast doctor` says which are reachable."
+
     # -- players
 
     def seat(
@@ -215,6 +236,35 @@ class Gateway:
             if not wait_s:
                 return
             await asyncio.sleep(min(wait_s, TICK_S, deadline - now))
+
+    async def begin(
+        self, session: Session, slot: Slot, opening: Callable[[], Opening], span: Span, again_ms: int = 0
+    ) -> AsyncIterator[bytes]:
+        """Open the body of a segment, or a ``span`` of it, once it may go out; its head may leave before."""
+        await self.pace(session, slot, again_ms)
+        session.trail.asked(slot.track, self._clock())
+        lead = b"" if span.first or span.length <= len(LEAD) else LEAD
+        try:
+            body = await self._headstart.body(opening(), lead)
+        except asyncio.CancelledError:
+            session.trail.came(slot.track)
+            raise
+        return self._awaited(session, slot, body)
+
+    async def _awaited(
+        self, session: Session, slot: Slot, body: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        """Stream a segment; one that was cut short is waited for still, one nobody wants any more is not."""
+        lacking = False
+        try:
+            async for chunk in body:
+                yield chunk
+        except FarcastError:
+            lacking = True
+            raise
+        finally:
+            if not lacking:
+                session.trail.came(slot.track)
 
     def heard(self, session: Session, title: str, sighting: Sighting) -> None:
         """Hear that a segment went out to its end."""
@@ -262,6 +312,7 @@ class Gateway:
 
     async def close(self) -> None:
         """End every session, sign its last pulse, and stop prefetching."""
+        await self._headstart.close()
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
@@ -299,7 +350,7 @@ class Gateway:
 
     async def _plan(self, request: _Request) -> FilePlan:
         try:
-            return await self._titles.plan(request.title, request.path, request.fetch)
+            return await self._titles.plan(request.title, request.path, request.fetch, unseen=True)
         except UnreachableError as error:
             raise _no_tier(request, error) from error
         except RefusedError as error:
@@ -323,12 +374,16 @@ class Gateway:
         """Return what stretch of media a file is; a playlist that cannot be read never stops a film."""
         try:
             manifest = await self._titles.learn(request.title, request.fetch)
-            return await self._timelines.slot(
+            slot = await self._timelines.slot(
                 manifest, request.path, lambda path: self._read(request._replace(path=path))
             )
         except RemoteError as error:
             log.info("%s", error)
             return None
+        after = self._timelines.after(manifest.root_cid, request.path)
+        if after and len(self._tasks) < PREFETCH_TASKS:  # without its nodes it could be given no head
+            self._spawn(self._plan_ahead(request._replace(path=after, report=Report())))
+        return slot
 
     async def _body(
         self,
@@ -423,12 +478,16 @@ class Gateway:
             self._spawn(self._prefetch(request._replace(path=path, report=Report())))
 
     async def _prefetch(self, request: _Request) -> None:
+        plan = await self._plan_ahead(request)
+        if plan is not None:
+            self._fetcher.prefetch([leaf.cid for leaf in plan.leaves], title=request.title)
+
+    async def _plan_ahead(self, request: _Request) -> FilePlan | None:
         try:
-            plan = await self._plan(request)
+            return await self._plan(request)
         except FarcastError as error:
             log.debug("prefetch: %s", error)
-            return
-        self._fetcher.prefetch([leaf.cid for leaf in plan.leaves], title=request.title)
+            return None
 
     def _is_known(self, title: str) -> bool:
         try:
@@ -437,8 +496,8 @@ class Gateway:
             return False
         return True
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, work: Coroutine[object, object, object]) -> None:
+        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -136,13 +136,10 @@ class Television:
         if not span.length:
             return Answer(416, {**headers, "content-range": f"bytes */{size}", "content-length": "0"})
         inner = Span(offset + span.first, span.length)
-        first = _place(showing.film, inner.first)
-        await self._gateway.pace(showing.session, showing.film.parts[first].slot, showing.again_ms)
-        try:
-            await self._part(showing, first)  # so that failing still has an answer
-        except UnreachableError as error:
-            raise _no_tier(showing.title, error) from error
-        body = self._stream(showing, inner)
+        slot = showing.film.parts[_place(showing.film, inner.first)].slot
+        body = await self._gateway.begin(
+            showing.session, slot, lambda: self._body(showing, inner), span, showing.again_ms
+        )
         if wanted is None:
             return Answer(200, headers, body)
         last = span.first + span.length - 1
@@ -151,6 +148,14 @@ class Television:
             "content-length": str(span.length),
         }
         return Answer(206, headers, body)
+
+    async def _body(self, showing: _Showing, span: Span) -> AsyncIterator[bytes]:
+        """Make the first part, so that failing still has an answer, and return the rest as a stream."""
+        try:
+            await self._part(showing, _place(showing.film, span.first))
+        except UnreachableError as error:
+            raise _no_tier(showing.title, error) from error
+        return self._stream(showing, span)
 
     async def _stream(self, showing: _Showing, span: Span) -> AsyncIterator[bytes]:
         film, end = showing.film, span.first + span.length

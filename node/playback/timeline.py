@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 from ...protocol.cid import Cid
@@ -62,6 +63,11 @@ class Timelines:
     def __init__(self) -> None:
         self._slots: OrderedDict[Cid, dict[str, Slot]] = OrderedDict()
         self._read: dict[Cid, set[str]] = {}
+        self._next: dict[Cid, dict[str, str]] = {}
+
+    def after(self, root: Cid, path: str) -> str:
+        """Return the segment that follows one in its playlist, as far as that was read; empty for none."""
+        return self._next.get(root, {}).get(path, "")
 
     async def slot(self, manifest: Manifest, path: str, read: ReadFile) -> Slot | None:
         """Return the place of a file in its film, None for a file that is no media segment.
@@ -76,6 +82,7 @@ class Timelines:
         while len(self._slots) > TITLES_KEPT:
             gone, _ = self._slots.popitem(last=False)
             self._read.pop(gone, None)
+            self._next.pop(gone, None)
         done = self._read.setdefault(root, set())
         if path in slots:
             return slots[path]
@@ -88,6 +95,8 @@ class Timelines:
                 text = data.decode()
             except UnicodeDecodeError as error:
                 raise RemoteError(f"{rendition.path} is no text", reason="bad_playlist") from error
-            slots.update(parse_media(text, rendition.path, rendition.kind, index))
+            found = parse_media(text, rendition.path, rendition.kind, index)
+            slots.update(found)
+            self._next.setdefault(root, {}).update(pairwise(found))
             done.add(rendition.path)
         return slots.get(path)

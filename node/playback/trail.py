@@ -1,4 +1,4 @@
-"""The trail of a player: which tier each of its last segments came from, for the map on the page."""
+"""The trail of a player: which tier each of its last segments came from, and what it waits for now."""
 
 from __future__ import annotations
 
@@ -27,11 +27,24 @@ class Step(NamedTuple):
 
 
 class Trail:
-    """The last 60 segments of each track, and how many verified blocks went out in all."""
+    """The last 60 segments of each track, the count of verified blocks, and since when the player waits."""
 
     def __init__(self) -> None:
         self._tracks: dict[str, deque[Step]] = {}
+        self._asked_at: dict[str, float] = {}
         self.blocks = 0
+
+    def asked(self, track: str, now: float) -> None:
+        """Note that a segment is to be brought now: the player waits."""
+        self._asked_at.setdefault(track, now)
+
+    def came(self, track: str) -> None:
+        """Note that one of this track went out, or is not wanted any more."""
+        self._asked_at.pop(track, None)
+
+    def waits_s(self, now: float) -> float:
+        """Return for how long the player has waited for a segment, 0 where it has all it asked for."""
+        return max((now - at for at in self._asked_at.values()), default=0.0)
 
     def add(self, track: str, start_ms: int, arrivals: Iterable[Arrival | None], now: float) -> None:
         """Note a segment that went out whole; one arrival for each of its blocks, None: held for long."""

@@ -15,6 +15,7 @@ from ...protocol.directory import Endpoint, RelayRecord
 from ...protocol.keyring import Keyring
 from ...protocol.ports import TierName
 from ..ladder.tiers import address
+from ..overlay import is_overlay
 
 HERE = "here"
 """The pathway of the site itself: its addresses stay relative, whatever name it was asked by."""
@@ -99,7 +100,8 @@ def _base(endpoints: Sequence[Endpoint], *, https: bool) -> str:
         if endpoint.web:
             where = address(endpoint)
             return f"https://{where.removesuffix(f':{_HTTPS_PORT}')}"
-    return "" if https or not endpoints else f"http://{address(endpoints[0])}"
+    open_to_all = [endpoint for endpoint in endpoints if not is_overlay(endpoint.host)]
+    return "" if https or not open_to_all else f"http://{address(open_to_all[0])}"
 
 
 def _name(kind: str, base: str) -> str:

@@ -141,6 +141,17 @@ class Bursary:
         answer = EarningsAnswer(1, self._treasury.rules.currency, parts)
         return {**earnings_json(answer), "payees": max(len(one.payees) for one in found)}
 
+    def viewed(self) -> dict[str, int]:
+        """Return the counted milliseconds of each title, in this month and the newest settled one."""
+        found: dict[str, int] = {}
+        if self._treasury.log_size():
+            for month in self.book.months(now_ms := self._clock_ms()):
+                once: dict[str, int] = {}
+                for payee in self.book.of(month, now_ms, wait=False).payees.values():
+                    once |= {one.title: one.viewed_ms for one in payee.titles}
+                found = {title: found.get(title, 0) + once.get(title, 0) for title in {*found, *once}}
+        return found
+
     def refresh(self) -> None:
         """Bring the metrics of earnings up to date."""
         now_ms = self._clock_ms()

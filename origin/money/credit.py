@@ -15,6 +15,8 @@ from typing import NamedTuple
 from ...protocol.pulse import RETURN, START, SWITCH
 from ...protocol.rules import Rules
 
+_OPENING = (START, RETURN)
+
 
 class Fact(NamedTuple):
     """One authentic pulse as the rules see it; ``code`` is set where it cannot count at all.
@@ -47,28 +49,36 @@ class Credit(NamedTuple):
     cuts: tuple[tuple[str, int], ...]
 
 
-class _Stretch(NamedTuple):
-    """Where a chain of pulses stands since its last gap.
+class _Session:
+    """One title's open session: what it has earned, and when the title was last said to play."""
+
+    __slots__ = ("earned_ms", "played_ms")
+
+    def __init__(self, time_ms: int) -> None:
+        self.earned_ms = 0
+        self.played_ms = time_ms
+
+
+class _Stretch:
+    """Where a chain of pulses stands since its last gap; one object for a whole chain, moved on by each.
 
     ``mark_ms`` is the latest own time reached: going back and over it again earns nothing. Playback
     since ``start_ms`` has claimed ``earned_ms``; ``sessions`` holds each title's open session, for
     its cap.
     """
 
-    tid: bytes
-    cum_ms: int
-    time_ms: int
-    mark_ms: int
-    start_ms: int
-    earned_ms: int
-    sessions: dict[bytes, _Session]
+    __slots__ = ("cum_ms", "earned_ms", "mark_ms", "sessions", "start_ms", "tid", "time_ms")
 
+    def __init__(self, time_ms: int, mark_ms: int) -> None:
+        self.tid = b""
+        self.cum_ms = self.earned_ms = self.start_ms = 0
+        self.time_ms, self.mark_ms = time_ms, mark_ms
+        self.sessions: dict[bytes, _Session] = {}
 
-class _Session(NamedTuple):
-    """One title's open session: what it has earned, and when the title was last said to play."""
-
-    earned_ms: int
-    played_ms: int
+    def begin(self) -> None:
+        """Let a new stretch begin at the latest own time reached."""
+        self.start_ms, self.earned_ms = self.mark_ms, 0
+        self.sessions = {}
 
 
 class Before(NamedTuple):
@@ -91,7 +101,7 @@ def credit_run(facts: Iterable[Fact], before: Before | None, rules: Rules) -> li
 
     ``before`` is where the device's earlier tickets ended, more than a gap ago.
     """
-    stretch = None if before is None else _Stretch(b"", 0, before.time_ms, before.mark_ms, 0, 0, {})
+    stretch = None if before is None else _Stretch(before.time_ms, before.mark_ms)
     return _device(list(facts), stretch, rules)
 
 
@@ -185,54 +195,65 @@ def _beside(
 
 
 def _chain(facts: list[Fact], stretch: _Stretch | None, rules: Rules) -> tuple[list[Credit], _Stretch | None]:
-    """Walk one ticket's pulses in order of their numbers."""
+    """Walk one ticket's pulses in order of their numbers; moves ``stretch`` on."""
     found: list[Credit] = []
     for fact in facts:
         code = fact.code or ("future" if fact.at_ms - fact.received_ms > rules.live_window_ms else "")
         if code:
             found.append(Credit(fact, 0, ((code, fact.delta_ms),)))
-            continue
-        item, stretch = _pulse(fact, stretch, rules)
-        found.append(item)
+        elif stretch is None:
+            stretch = _Stretch(time_of(fact, rules), fact.at_ms)
+            stretch.begin()
+            found.append(_pulse(fact, stretch, ("start", rules.slack_ms), rules))
+        else:
+            found.append(_pulse(fact, stretch, None, rules))
     return found, stretch
 
 
-def _pulse(fact: Fact, before: _Stretch | None, rules: Rules) -> tuple[Credit, _Stretch]:
-    """Judge one pulse against those before it.
+def _pulse(fact: Fact, stretch: _Stretch, limit: tuple[str, int] | None, rules: Rules) -> Credit:
+    """Judge one pulse against those before it, and move their stretch on; ``limit`` is the first pulse's.
 
     A start or return opens a session of its title once nothing of it played for ``gap_ms``; the wall
     clock runs on through all of them, so several players of one device claim no second twice.
     """
-    time_ms = time_of(fact, rules)
-    mark_ms = fact.at_ms if before is None else max(before.mark_ms, fact.at_ms)
-    cum_before = before.cum_ms if before is not None and before.tid == fact.tid else 0
-    limits: list[tuple[str, int]] = [("sum", max(0, fact.cum_ms - cum_before))]
-    if before is None or time_ms - before.time_ms > rules.gap_ms:
-        limits.append(("start", rules.slack_ms) if before is None else ("gap", 0))
-        stretch = _Stretch(fact.tid, fact.cum_ms, time_ms, mark_ms, mark_ms, 0, {})
+    _, _, tid, _, _, _, at_ms, received_ms, cum_ms, ms, state, manifest, _, _ = fact
+    time_ms = received_ms if received_ms - at_ms <= rules.live_window_ms else at_ms
+    stretch.mark_ms = max(stretch.mark_ms, at_ms)
+    if limit is None and time_ms - stretch.time_ms > rules.gap_ms:
+        limit = ("gap", 0)
+        stretch.begin()
+    if limit is None:
+        wall_ms = stretch.mark_ms - stretch.start_ms - stretch.earned_ms + rules.slack_ms
     else:
-        limits.append(("wall", max(0, mark_ms - before.start_ms - before.earned_ms + rules.slack_ms)))
-        stretch = _Stretch(
-            fact.tid, fact.cum_ms, time_ms, mark_ms, before.start_ms, before.earned_ms, before.sessions
-        )
-    session = stretch.sessions.get(fact.manifest, _Session(0, time_ms))
-    opened = fact.state in (START, RETURN)
-    if opened and not (rules.breaks_sessions and time_ms - session.played_ms <= rules.gap_ms):
-        session = _Session(0, time_ms)
-    limits.append(("session_cap", rules.session_cap_ms - session.earned_ms))
-    ms, cuts = fact.delta_ms, list[tuple[str, int]]()
+        wall_ms = limit[1]
+    summed_ms = cum_ms - stretch.cum_ms if stretch.tid == tid else cum_ms
+    stretch.tid, stretch.cum_ms, stretch.time_ms = tid, cum_ms, time_ms
+    session = stretch.sessions.get(manifest)
+    if session is None or (
+        state in _OPENING and not (rules.breaks_sessions and time_ms - session.played_ms <= rules.gap_ms)
+    ):
+        session = stretch.sessions[manifest] = _Session(time_ms)
+    left_ms = rules.session_cap_ms - session.earned_ms
+    # what claims time plays, counted or cut: a session that is over its cap takes no break by it
+    if ms and time_ms > session.played_ms:
+        session.played_ms = time_ms
+    cuts: tuple[tuple[str, int], ...] = ()
+    if ms > summed_ms or ms > wall_ms or ms > left_ms:
+        code = "wall" if limit is None else limit[0]
+        ms, cuts = _cut(ms, (("sum", max(0, summed_ms)), (code, max(0, wall_ms)), ("session_cap", left_ms)))
+    stretch.earned_ms += ms
+    session.earned_ms = 0 if state == SWITCH and not rules.breaks_sessions else session.earned_ms + ms
+    return Credit(fact, ms, cuts)
+
+
+def _cut(ms: int, limits: Iterable[tuple[str, int]]) -> tuple[int, tuple[tuple[str, int], ...]]:
+    """Cut a claim to each limit in turn; returns what is left of it, and what went by which."""
+    cuts: list[tuple[str, int]] = []
     for code, limit_ms in limits:
         if ms > limit_ms:
             cuts.append((code, ms - limit_ms))
             ms = limit_ms
-    session_ms = session.earned_ms + ms
-    if fact.state == SWITCH and not rules.breaks_sessions:
-        session_ms = 0
-    # what claims time plays, counted or cut: a session that is over its cap takes no break by it
-    played_ms = max(session.played_ms, time_ms) if fact.delta_ms else session.played_ms
-    sessions = {**stretch.sessions, fact.manifest: _Session(session_ms, played_ms)}
-    earned_ms = stretch.earned_ms + ms
-    return Credit(fact, ms, tuple(cuts)), stretch._replace(earned_ms=earned_ms, sessions=sessions)
+    return ms, tuple(cuts)
 
 
 def cap_days(credits_: list[Credit], rules: Rules) -> list[Credit]:

@@ -223,6 +223,7 @@ FULL_TITLES = """
     SELECT account, day, manifest, any_value(t.kbytes) AS room FROM brought b JOIN titles t USING (manifest)
     GROUP BY ALL HAVING sum(b.kbytes) > any_value(t.kbytes)
 """
+ANY_FULL = "SELECT count(*) FROM full_titles"
 BY_RELAY = """
     SELECT relay, day, sum(kbytes)::BIGINT
     FROM brought ANTI JOIN full_titles USING (account, day, manifest) GROUP BY ALL
@@ -266,6 +267,21 @@ def bodies(scope: Scope, then: int, tickets: str) -> str:
                 AS then_late,
             relay1, kbytes1, relay2, kbytes2, relay3, kbytes3, relay4, kbytes4
         FROM pulses p JOIN ({tickets}) t USING (ticket) LEFT JOIN copied c USING (ticket, seq)
+        WHERE p.kind <> {AGAIN} AND {scope.sql("p")}
+        ORDER BY t.account, t.device, t.run
+    """
+
+
+def hard_bodies(scope: Scope) -> str:
+    """Return the bodies of hard runs as ``bodies`` does, but for who brought them.
+
+    The ``earlier`` copies are at hand there, and half of the columns are not read.
+    """
+    return f"""
+        SELECT t.account, t.device, t.run, t.prev_time, t.prev_at, t.tid, t.day, seq, p.at_ms, p.cum_ms,
+            p.delta_ms, p.state, p.manifest, least(p.late_ms, coalesce(e.late_ms, p.late_ms)) AS late_ms,
+            NULL AS then_late
+        FROM pulses p JOIN hard t USING (ticket) LEFT JOIN earlier e USING (ticket, seq)
         WHERE p.kind <> {AGAIN} AND {scope.sql("p")}
         ORDER BY t.account, t.device, t.run
     """

@@ -221,9 +221,10 @@ class Tally:
         for number, gap_ms, gaps, start_ms, starts in run(steps.CUT).fetchall():
             total.lose(names[int(number)], "gap", gap_ms, gaps)
             total.lose(names[int(number)], "start", start_ms, starts)
-        for number, day, kbytes in chain(
-            run(steps.BY_RELAY).fetchall(), run(steps.capped_relays(scope)).fetchall()
-        ):
+        brought = run(steps.BY_RELAY).fetchall()
+        if run(steps.ANY_FULL).fetchone() != (0,):  # it reads every pulse once more
+            brought += run(steps.capped_relays(scope)).fetchall()
+        for number, day, kbytes in brought:
             total.kbytes[self._relays[number - 1], day] += kbytes
         for credits_ in self._hard(scope, rules):
             total.add(_within(credits_, days))
@@ -235,7 +236,7 @@ class Tally:
 
     def _hard(self, scope: Scope, rules: Rules) -> Iterator[list[Credit]]:
         """Yield the credits of each account's hard runs."""
-        for _, rows in self._bodies(scope, 0, "SELECT * FROM hard"):
+        for _, rows in self._bodies(steps.hard_bodies(scope)):
             credits_: list[Credit] = []
             for _, of_run in groupby(rows, key=lambda row: (row.device, row.run)):
                 run = list(of_run)
@@ -263,7 +264,8 @@ class Tally:
         for scope in self._scopes(range(days.start - 1, days.stop), size):
             self._db.execute(steps.changed(scope, since))
             groups = (
-                self._both(list(rows)) for _, rows in self._bodies(scope, then, steps.changed_tickets(scope))
+                self._both(list(rows))
+                for _, rows in self._bodies(steps.bodies(scope, then, steps.changed_tickets(scope)))
             )
             odd = self._odd(scope, "SELECT account FROM changed WHERE strange", (then, size))
             for before, after in chain(groups, ((pair[0], pair[1]) for pair in odd)):
@@ -279,8 +281,8 @@ class Tally:
         then = [self._fact(row, row.then_late, items_) for row, items_ in items if row.then_late is not None]
         return then, [self._fact(row, row.late, items_) for row, items_ in items]
 
-    def _bodies(self, scope: Scope, then: int, tickets: str) -> Iterator[tuple[bytes, Iterator[_Row]]]:
-        cursor = self._db.execute(steps.bodies(scope, then, tickets))  # nothing else is asked meanwhile
+    def _bodies(self, query: str) -> Iterator[tuple[bytes, Iterator[_Row]]]:
+        cursor = self._db.execute(query)  # nothing else is asked meanwhile
 
         def rows() -> Iterator[_Row]:
             while found := cursor.fetchmany(_FETCH):

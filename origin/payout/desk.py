@@ -24,10 +24,10 @@ from .order import REASON_CHARS, Order
 from .orderbook import OrderBook
 from .payees import Payees, Wishes
 from .paymaster import Paymaster, PayRules, Planned
+from .payouttally import STATES, PayoutTally
 from .payservice import PayService, Place
 from .sepa import SUFFIX, SepaFiles
 from .statusfile import SIZE_LIMIT_BYTES, Word, read_status
-from .tally import STATES, Tally
 from .terms import Standing
 
 FOLDER = "payouts"
@@ -55,7 +55,7 @@ class PayoutDesk:
         self.payees = Payees(accounts, frozenset(self._methods))
         money = settings.money
         self._rules = PayRules(money.payout_min_cents, money.withholding, money.payout_day)
-        self._tally = Tally(registry)
+        self._tally = PayoutTally(registry)
         self._opening = threading.Lock()
         self._paymaster: Paymaster | None = None
 

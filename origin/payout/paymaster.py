@@ -18,7 +18,7 @@ from ...protocol.errors import FarcastError, LocalError
 from .method import Errand, Method, Methods
 from .order import Order, Verdict
 from .orderbook import Event, OrderBook
-from .tally import Tally
+from .payouttally import PayoutTally
 from .terms import Standing, Terms, standing, tax_points, withheld
 
 DRAIN_LIMIT = 10_000
@@ -59,7 +59,7 @@ class Paymaster:
         terms: Callable[[], Mapping[str, Terms]],
         methods: Methods,
         rules: PayRules,
-        tally: Tally,
+        tally: PayoutTally,
     ) -> None:
         self.book = book
         self._terms = terms

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from itertools import islice
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 from ...protocol.batch import MAX_PULSES, Reject, SealRecord, TidAck
@@ -198,10 +199,11 @@ class Admission:
             else:
                 stretches.setdefault(item.pulse.tid, []).append((index, item, dossier))
         for some in stretches.values():
-            brought = [item for _, item, _ in some]
-            if len(some) == 1 or not self._take_together(round_, some[0][2], brought, verdict):
+            if len(some) == 1 or not self._take_together(
+                round_, some[0][2], [item for _, item, _ in some], verdict
+            ):
                 others += some
-        return verdicts, sorted(others, key=lambda one: one[0])
+        return verdicts, sorted(others, key=itemgetter(0))
 
     def _take_together(self, round_: Round, dossier: Dossier, items: Sequence[Opened], verdict: str) -> bool:
         """Take in pulses of one ticket about which there is nothing to decide; False for none of them."""

@@ -7,6 +7,8 @@ than the ticket (the account's day, holds, unknown titles) comes with the month.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...protocol.batch import Reject, SealRecord
 from ...protocol.errors import RemoteError
 from ...protocol.ports import TierName
@@ -30,7 +32,7 @@ def records_of(dossier: Dossier, office: TicketOffice, rules: Rules) -> list[Sea
     tail = dossier.tail
     if tail is not None and tail.pulse.seq < first:
         held.append(tail)  # what the first delta is measured from
-    judged = _judged([_fact(dossier, one, holder, key) for one in held], rules)
+    judged = _judged(_facts(dossier, held, holder, key), rules)
     sessions: list[list[Credit]] = []
     before, before_ms = None, 0
     for item in judged:
@@ -76,29 +78,24 @@ def _judged(facts: list[Fact], rules: Rules) -> list[Credit]:
     return sorted(cap_days(judged, rules), key=lambda item: (item.fact.seq, item.fact.name))
 
 
-def _fact(dossier: Dossier, held: Opened, holder: Holder, key: bytes) -> Fact:
-    pulse, name = held.pulse, held.name
-    seq = pulse.seq
-    code = "" if seq not in dossier.others or dossier.counts(seq, name) else "equivocation"
-    viewing = _NOTHING
-    try:
-        viewing = open_viewing(pulse, key)
-    except RemoteError as error:
-        code = error.reason if error.reason == "bad_box" else "bad_viewing"
-    first = dossier.names.get(seq) == name
-    return Fact(
-        holder.account,
-        holder.device,
-        pulse.tid,
-        dossier.ticket.day,
-        seq,
-        name,
-        pulse.at_ms,
-        dossier.stamps[seq] if first else dossier.stamps_of(seq, name, held.stamp_ms),
-        pulse.cum_ms,
-        pulse.delta_ms,
-        viewing.state,
-        viewing.manifest,
-        tuple([(item.relay, item.kbytes) for item in viewing.served if item.tier == TierName.RELAY]),
-        code,
-    )
+def _facts(dossier: Dossier, held: Sequence[Opened], holder: Holder, key: bytes) -> list[Fact]:
+    account, device, day, tid = holder.account, holder.device, dossier.ticket.day, dossier.ticket.tid
+    names, stamps, others = dossier.names, dossier.stamps, dossier.others
+    facts: list[Fact] = []
+    for one in held:
+        pulse, name = one.pulse, one.name
+        seq = pulse.seq
+        code = "" if seq not in others or dossier.counts(seq, name) else "equivocation"
+        try:
+            viewing = open_viewing(pulse, key)
+        except RemoteError as error:
+            viewing, code = _NOTHING, error.reason if error.reason == "bad_box" else "bad_viewing"
+        stamp_ms = stamps[seq] if names.get(seq) == name else dossier.stamps_of(seq, name, one.stamp_ms)
+        served = [(item.relay, item.kbytes) for item in viewing.served if item.tier == TierName.RELAY]
+        facts.append(
+            Fact(
+                account, device, tid, day, seq, name, pulse.at_ms, stamp_ms, pulse.cum_ms, pulse.delta_ms,
+                viewing.state, viewing.manifest, tuple(served), code,
+            )
+        )  # fmt: skip
+    return facts

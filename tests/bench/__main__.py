@@ -25,6 +25,7 @@ BENCHES = (
     "sim",
     "swarm",
     "discovery",
+    "oneway",
 )  # fmt: skip
 BUILD = Path("build")
 

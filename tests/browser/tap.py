@@ -18,6 +18,8 @@ from farcast.tests.browser.messages import Head, Messages
 
 MEDIA = (".m4s", ".mp4")
 _HOST = re.compile(rb"\r\nhost:[^\r]*", re.IGNORECASE)
+LEAD_BYTES = 1
+"""What the gateway knows of a segment without having it is no service."""
 _DONE = frozenset({"200", "206"})
 
 
@@ -143,8 +145,9 @@ class Tap:
                     asked.status = piece.head.words[1]
                     asked.offset = _offset(piece.head) if asked.status == "206" else 0
                 elif asked.status in _DONE:
-                    asked.first_at_s = asked.first_at_s or time.monotonic()
                     asked.size_bytes += len(piece.data)
+                    if asked.size_bytes > LEAD_BYTES:
+                        asked.first_at_s = asked.first_at_s or time.monotonic()
                     asked.digest.update(piece.data)
                 if piece.is_last:
                     asked.done_at_s = time.monotonic()

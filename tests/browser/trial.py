@@ -15,6 +15,7 @@ from farcast.tests.browser.desktop import PROGRAMS, desktop
 from farcast.tests.browser.house import House
 from farcast.tests.browser.line import Fault
 from farcast.tests.browser.matrix import LOST, Case, Loss
+from farcast.tests.browser.plain import numbered, plain_server
 from farcast.tests.browser.screen import MASTER, SCREENS, Screen, missing, needs_dash, screen
 from farcast.tests.browser.seen import Moment, Player, Seen
 from farcast.tests.browser.tap import Asked
@@ -35,6 +36,8 @@ LATE_S = 0.2
 WASTE_PERCENT, WASTE_BYTES = 3, 4 << 20
 OUTAGE_S, RESUME_S = 14.0, 6.0
 SEGMENT_S = 2.0
+STILL_S = 4.0
+"""A picture that has not moved for so long has come as far as it comes."""
 STEP_S = 0.1
 WEB_TIERS = ("cdn", "relay", "mesh")
 SURVIVORS = {Loss.CDN: ("relay", "mesh"), Loss.WAN: ("mesh",), Loss.ALL_BUT_SATELLITE: ("satellite",)}
@@ -145,7 +148,7 @@ class Trial:
             self.bay.late_s = 0.0
             await asyncio.to_thread(self.bay.switch, self.bay.lines, Fault.HANG)
             await asyncio.sleep(OUTAGE_S)
-            dry, held_s = await player.now(), self._delivered_s()
+            dry, held_s, held = await player.now(), self._delivered_s(), self._delivered()
             await asyncio.to_thread(self.bay.restore)
             back_s, resumed = time.monotonic(), dry
             while resumed.position_s < dry.position_s + 1 and time.monotonic() < back_s + 2 * RESUME_S:
@@ -153,14 +156,21 @@ class Trial:
                 resumed = await player.now()
             took_s = time.monotonic() - back_s - 1  # a second of it was played
             seen = await player.seen()
-            broken = self._unverified()
+            broken, yardstick = self._unverified(), ""
+            # one that stops before the end of what it was given does so with any server, or it is our fault
             if dry.position_s < min(held_s, moment.position_s + OUTAGE_S) - 1:
-                broken.append(f"stopped at {dry.position_s:.1f} s, but {held_s:.1f} s were there")
+                plain_s = await self._plainly(held)
+                yardstick = f", with a plain server at {plain_s:.1f} s"
+                if dry.position_s < min(plain_s, moment.position_s + OUTAGE_S) - 1:
+                    broken.append(
+                        f"stopped at {dry.position_s:.1f} s, but {held_s:.1f} s were there{yardstick}"
+                    )
             if resumed.position_s < dry.position_s + 1:
                 broken.append(f"did not go on within {2 * RESUME_S:.0f} s, errors {seen.errors}")
             elif took_s > RESUME_S + self.bay.late_s:
                 broken.append(f"went on only after {took_s:.1f} s")
-            figures = f"stopped at {dry.position_s:.1f} of {held_s:.1f} s held, went on {took_s:.1f} s later"
+            figures = f"stopped at {dry.position_s:.1f} of {held_s:.1f} s held{yardstick}"
+            figures += f", went on {took_s:.1f} s later"
             return Outcome(
                 f"{self.player_name} all tiers gone and back",
                 figures,
@@ -226,14 +236,31 @@ class Trial:
             await asyncio.sleep(STEP_S)
         return await player.now()
 
-    def _delivered_s(self) -> float:
-        """Return up to where in the film its pictures and its sound were given to the player whole."""
+    def _delivered(self) -> dict[str, int]:
+        """Return how many segments from the first of pictures and sound were given to the player whole."""
         names = {one.name(self.house.title) for one in self.asked if one.is_media and one.done_at_s}
         numbers: dict[str, set[int]] = {"v": set()}
-        for name in names:
-            if name[-9:-4].isdigit():
-                numbers.setdefault(name[0], set()).add(int(name[-9:-4]))
-        return SEGMENT_S * min(next(n for n in count() if n not in some) for some in numbers.values())
+        for track, number in filter(None, map(numbered, names)):
+            numbers.setdefault(track, set()).add(number)
+        return {track: next(n for n in count() if n not in some) for track, some in numbers.items()}
+
+    def _delivered_s(self) -> float:
+        """Return up to where in the film its pictures and its sound were given to the player whole."""
+        return SEGMENT_S * min(self._delivered().values())
+
+    async def _plainly(self, held: dict[str, int]) -> float:
+        """Return how far the same player comes with a plain server that has so much and then hangs."""
+        with plain_server(self.house.published_folder, held) as url:
+            async with opened(self.player_name) as player:
+                await player.play(f"{url}/{MASTER}")
+                place, moved_s = 0.0, time.monotonic()
+                deadline = moved_s + READY_TIMEOUT_S + OUTAGE_S
+                while time.monotonic() < min(deadline, moved_s + (STILL_S if place else READY_TIMEOUT_S)):
+                    await asyncio.sleep(STEP_S)
+                    moment = await player.now()
+                    if moment.position_s != place:
+                        place, moved_s = moment.position_s, time.monotonic()
+                return place
 
     def _sent_bytes(self) -> int:
         return sum(line.sent_bytes for name, line in self.bay.lines.items() if name != "origin")

@@ -1152,8 +1152,22 @@ STICK_INDEX = array(
         4_096,
     ),
 )
-BUNDLE_KIND = one_of("trust", "checkpoint", "entries", "directory", "beacon", "ack", "block")
+BUNDLE_KIND = one_of("trust", "checkpoint", "entries", "directory", "beacon", "ack", "block", "timetable")
 BUNDLE = array(v=V1, items=many(array(kind=BUNDLE_KIND, name=text(300), data=blob(0, MAX_BUNDLE)), 65_536))
+
+TIMETABLE = array(
+    v=V1,
+    at_ms=COUNT,
+    rate_bps=COUNT,
+    turns=many(array(title=TITLE, begins_s=U32, whole_s=U32), 64),
+)
+SYMBOL_ASK = array(
+    v=V1,
+    number=U64,
+    symbol_bytes=number(64, 1_408),
+    held=blob(0, 65_536),
+    most=number(1, 800),
+)
 
 LABEL = text(40, "(?s:.+)")
 MONTH = text(7, "[0-9]{4}-(0[1-9]|1[0-2])")
@@ -1292,6 +1306,8 @@ PLAIN: dict[str, tuple[Check, int]] = {
     "lacking": (LACKING, 524_288),
     "bundle": (BUNDLE, MAX_BUNDLE),
     "stick-index": (STICK_INDEX, 2 << 20),
+    "timetable": (TIMETABLE, 8_192),
+    "symbol-ask": (SYMBOL_ASK, 81_920),
     "viewing": (VIEWING, 174),
     "device-request": (array(v=V1, token=TOKEN, device=KEY), MAX_ENROL),
     "device-answer": (array(v=V1, device=U16), MAX_ENROL),
@@ -1411,9 +1427,13 @@ def _evidence_rules(m: Fields) -> None:
         refuse("bodies that do not contradict each other")
 
 
-def _generation_rules(m: Fields) -> None:
+def _symbol_rules(m: Fields) -> None:
     if cast("int", m["symbol_bytes"]) % 64:
         refuse("symbols that are not a multiple of 64 bytes")
+
+
+def _generation_rules(m: Fields) -> None:
+    _symbol_rules(m)
     if m["number"] != int.from_bytes(cast("bytes", m["digest"])[:8], "big"):
         refuse("the number is not that of the digest")
     if -(-cast("int", m["length"]) // cast("int", m["symbol_bytes"])) > 56_403:
@@ -1436,6 +1456,7 @@ EXTRA: dict[str, Callable[[Fields], None]] = {
     "digest": _digest_rules,
     "lacking": _digest_rules,
     "stick-index": _stick_rules,
+    "symbol-ask": _symbol_rules,
 }
 
 

@@ -45,9 +45,13 @@ class Wire:
 
     def start(self, end: int, script: str, *words: str) -> subprocess.Popen[str]:
         """Run a test file as a program at one end."""
+        return self.spawn(end, sys.executable, script, *words)
+
+    def spawn(self, end: int, *words: str) -> subprocess.Popen[str]:
+        """Run any program at one end."""
         root = Path(__file__).resolve().parents[2]
         program = subprocess.Popen(
-            [self._ip, "netns", "exec", self.names[end], sys.executable, script, *words],
+            [self._ip, "netns", "exec", self.names[end], *words],
             env={**os.environ, "PYTHONPATH": str(root / ".src")},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -22,6 +22,7 @@ from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.generation import Item, origin_id
 from farcast.protocol.identity import Identity
 from farcast.satellite.antenna import Antenna
+from farcast.satellite.programme import Show
 from farcast.satellite.uplink import Uplink
 
 CATALOG = Identity(b"c" * 32)
@@ -82,7 +83,7 @@ async def send(folder: Path) -> None:
         clock_ms=clock_ms,
         registry=CollectorRegistry(),
     )
-    await uplink.update([Item("checkpoint", "", b"note")], [("film", list(blocks))])
+    await uplink.update([Item("checkpoint", "", b"note")], [Show("film", list(blocks))])
     await uplink.run()
 
 
@@ -102,6 +103,7 @@ async def receive(folder: Path) -> None:
         on_block=lambda _cid, _size: None,
         clock_ms=clock_ms,
         registry=registry,
+        folder=folder / "carousel",
     )
     listening = asyncio.ensure_future(antenna.run())
     blocks = film()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from farcast.node.ffmpeg import find_ffmpeg
 from farcast.node.http.exchange import Answer, Exchange, Router
+from farcast.node.http.ranges import negotiate
 from farcast.protocol.errors import RefusedError
 
 FILM_S = 24
@@ -54,12 +55,18 @@ LIVE: dict[str, Any] = {
         {"at_ms": at * 2_000, "tier": tier, "ms": 38}
         for at, tier in enumerate(WAYS)
     ],
+    "trouble": "",
 }  # fmt: skip
+TROUBLE = "No tier delivers the next part now; `farcast doctor` says which are reachable."
 
 
 @dataclass
 class Cinema:
-    """The desk behind the pages, changed by hand, and the film's files; ``fault`` refuses its segments."""
+    """The desk behind the pages, changed by hand, and the film's files.
+
+    ``fault`` refuses its segments; ``promised`` sends the head of each, and the body once it is set, unless
+    the answer is cut short by then: after ``cut_s``.
+    """
 
     folder: Path
     facts: dict[str, Any] = field(default_factory=lambda: dict(STATUS))
@@ -69,6 +76,8 @@ class Cinema:
     marked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     address: str = ""
     fault: RefusedError | None = None
+    promised: asyncio.Event | None = None
+    cut_s: float = 60.0
     places: list[bytes] = field(default_factory=list[bytes])
 
     def lan(self) -> str:
@@ -140,11 +149,24 @@ class Cinema:
             raise self.fault
         data = await asyncio.to_thread((self.folder / path).read_bytes)
         kind = TYPES.get(path.rsplit(".", 1)[-1], "video/iso.segment")
-        return Answer(200, {"content-type": kind, "accept-ranges": "bytes"}, data)
+        answer = Answer(200, {"content-type": kind, "accept-ranges": "bytes"}, data)
+        if self.promised is None or not path.endswith(".m4s"):
+            return answer
+        answer = negotiate(answer, exchange.method, exchange.headers)
+        assert isinstance(answer.body, bytes)
+        headers = {**answer.headers, "content-length": str(len(answer.body))}
+        return Answer(answer.status, headers, self._late(answer.body))
+
+    async def _late(self, data: bytes) -> AsyncIterator[bytes]:
+        assert self.promised is not None
+        async with asyncio.timeout(self.cut_s):
+            await self.promised.wait()
+        yield data
 
     async def _live(self, exchange: Exchange) -> Answer:
         del exchange
-        return Answer.json(LIVE)
+        waits = self.promised is not None and not self.promised.is_set()
+        return Answer.json({**LIVE, "trouble": TROUBLE if waits else ""})
 
     async def _place(self, exchange: Exchange) -> Answer:
         self.places.append(await exchange.read(4_096))

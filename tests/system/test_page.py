@@ -25,7 +25,7 @@ from farcast.node.page import Page, assets, viewerpage
 from farcast.node.page.assets import there
 from farcast.protocol.errors import RefusedError
 from farcast.tests.system.chromium import Tab
-from farcast.tests.system.pagehouse import LIVE, PULSES, TITLE, Cinema, shoot
+from farcast.tests.system.pagehouse import LIVE, PULSES, TITLE, TROUBLE, Cinema, shoot
 from farcast.tests.wire.street import Box, Street, draw, side_by_side, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -334,6 +334,35 @@ async def test_what_the_gateway_refuses_is_a_sentence_and_playback_goes_on_by_it
     await tab.evaluate("document.getElementById('begin').click()")
     cinema.fault = None
     await tab.until(f"{VIDEO}.currentTime > 0.5", 15)
+    assert await tab.evaluate("document.getElementById('fault').textContent") == ""
+
+
+@pytest.mark.parametrize("end", ["comes", "is cut short"])
+@pytest.mark.parametrize("engine", ["hls.js", "the browser's own"])
+async def test_a_part_that_is_promised_and_not_here_is_told_of_and_playback_goes_on_by_itself(
+    base: str, cinema: Cinema, tab: Tab, request: pytest.FixtureRequest, engine: str, end: str
+) -> None:
+    """The gateway has sent a head alone: nothing failed yet, or it fails without a word."""
+    begun = engine != "hls.js"  # which holds all of so short a film at once
+    request.getfixturevalue("no_hls_js" if begun else "hls_js")
+    promised, cut_s = asyncio.Event(), 60.0 if end == "comes" else 1.0
+    if begun:
+        await native(tab, f"{base}/play/harbour")
+        await tab.until(f"{VIDEO}.currentTime > 0.3", 15)
+        await tab.evaluate(f"{VIDEO}.playbackRate = 4")
+    cinema.promised, cinema.cut_s = promised, cut_s
+    if not begun:
+        await tab.go(f"{base}/play/harbour")
+        await tab.evaluate("document.getElementById('begin').click()")
+    await tab.until("document.getElementById('fault').textContent.length > 20", 25)
+    words = await tab.evaluate("document.getElementById('fault').textContent")
+    assert words.startswith(f"{TROUBLE} It goes on by itself")
+    place = float(await tab.evaluate(f"{VIDEO}.currentTime"))
+    assert (place > 0.3) == begun
+    if end != "comes":
+        await asyncio.sleep(2 * cut_s)
+    promised.set()
+    await tab.until(f"{VIDEO}.currentTime > {place + 1}", 20)
     assert await tab.evaluate("document.getElementById('fault').textContent") == ""
 
 

@@ -42,6 +42,8 @@ from farcast.protocol import (
     pulse,
     statement,
     stick,
+    symbols,
+    timetable,
     unixfs,
 )
 from farcast.protocol import digest as digests
@@ -1039,6 +1041,27 @@ def _carousel(book: Book) -> None:
         book.bad(f"bundle: {how}", "bundle", spoilt, reason)
     book.bad("bundle: an unknown kind", "bundle", encode([1, [["film", "", b""]]]), "malformed")
     book.bad("bundle: a name of 301 letters", "bundle", encode([1, [["block", "b" * 301, b""]]]), "malformed")
+    turns = [timetable.Turn("big-buck-bunny", 0, 181), timetable.Turn("coast", 181, 2**32 - 1)]
+    book.unsigned("timetable", "timetable", timetable.Timetable(1, T0, 2_000_000, turns))
+    told = [Item("timetable", "", timetable.pack_timetable(timetable.Timetable(1, T0, 2_000_000, turns)))]
+    book.good("bundle of a timetable", "bundle", pack_bundle(told), {"v": 1, "items": told})
+    many = timetable.Timetable(1, T0, 2_000_000, turns[:1] * 65)
+    book.bad("timetable: 65 turns", "timetable", encode(many), "malformed")
+    book.bad(
+        "timetable: a title in capitals", "timetable", encode([1, T0, 1, [["Coast", 0, 1]]]), "malformed"
+    )
+    book.bad("timetable: 8,193 bytes", "timetable", 8_193, "too_large")
+    ask = symbols.SymbolAsk(1, 2**64 - 1, 1_280, b"\xff\x01", 800)
+    book.unsigned("ask for symbols", "symbol-ask", ask)
+    for field, value in (("most", 801), ("most", 0), ("symbol_bytes", 100)):
+        spoilt = encode(_with(ask, **{field: value}))
+        book.bad(f"ask for symbols: {field} {value}", "symbol-ask", spoilt, "malformed")
+    book.bad(
+        "ask for symbols: 65,537 bytes held",
+        "symbol-ask",
+        encode(_with(ask, held=bytes(65_537))),
+        "malformed",
+    )
     descriptor = describe(bundle, ORIGIN, 128, T0 + 600_000)
     book.signed("generation", "generation", catalog, descriptor, **given)
     large = (56_404).to_bytes(8, "big") + bytes(24)

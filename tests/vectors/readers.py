@@ -29,6 +29,8 @@ from farcast.protocol import (
     pulse,
     statement,
     stick,
+    symbols,
+    timetable,
     unixfs,
 )
 from farcast.protocol.beacon import open_beacon
@@ -323,6 +325,8 @@ READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "keyring": _unsigned(open_keyring),
     "post": _unsigned(lambda data: decode(batch.PulsePost, data, limit_bytes=batch.BATCH_LIMIT_BYTES)),
     "bundle": _bundle,
+    "timetable": _unsigned(timetable.read_timetable),
+    "symbol-ask": _unsigned(symbols.read_ask),
     "viewing": _unsigned(lambda data: decode(pulse.Viewing, data)),
     "device-request": _unsigned(enrol.open_device_request),
     "device-answer": _unsigned(enrol.open_device_answer),

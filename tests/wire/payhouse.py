@@ -25,10 +25,10 @@ from farcast.origin.payout.method import Method
 from farcast.origin.payout.order import HOUR_MS, Order
 from farcast.origin.payout.orderbook import OrderBook
 from farcast.origin.payout.paymaster import Paymaster, PayRules
+from farcast.origin.payout.payouttally import PayoutTally
 from farcast.origin.payout.payservice import PayService
 from farcast.origin.payout.payservice import Place as ProviderPlace
 from farcast.origin.payout.sepa import SepaFiles
-from farcast.origin.payout.tally import Tally
 from farcast.origin.payout.terms import Terms
 from farcast.protocol.errors import UsageError
 
@@ -70,7 +70,11 @@ class PayHouse:
         }
         self.terms = dict(TERMS)
         self.paymaster = Paymaster(
-            self.book, lambda: self.terms, self.methods, PayRules(5_000, RATES, 5), Tally(CollectorRegistry())
+            self.book,
+            lambda: self.terms,
+            self.methods,
+            PayRules(5_000, RATES, 5),
+            PayoutTally(CollectorRegistry()),
         )
 
     def clock_ms(self) -> int:

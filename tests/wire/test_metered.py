@@ -62,6 +62,8 @@ def test_a_days_budget_is_a_hard_stop_and_a_restart_gives_nothing(tmp_path: Path
         assert play(viewer, SEGMENTS - 1).status == 503
         assert viewer.api("/api/status")["metered"]["used_bytes"] >= used
         assert sum(meter.sent_bytes.values()) == sent, "no block was asked for"
+        until(lambda: viewer.api("/api/status")["verdict"].startswith("Today's bytes are used up"), 15)
+        assert viewer.metric("farcast_node_metered_refusals_total", kind="first") == 0, "these come first"
     finally:
         street.close()
         meter.close()

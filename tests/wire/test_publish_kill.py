@@ -14,10 +14,10 @@ import pytest
 
 from farcast.node.ffmpeg import find_ffmpeg
 
-FILM_S = 800
-"""Four slices of four minutes, the last of them not full."""
+FILM_S = 500
+"""Three slices of four minutes, the last of them not full."""
 KILLS = 3
-DEADLINE_S = 120.0
+DEADLINE_S = 200.0
 ROOT = Path(__file__).resolve().parents[2]
 
 

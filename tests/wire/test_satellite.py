@@ -21,6 +21,7 @@ from farcast.protocol.identity import Identity
 from farcast.protocol.ports import Source, TierName
 from farcast.satellite import multicast
 from farcast.satellite.antenna import Antenna
+from farcast.satellite.programme import Show
 from farcast.satellite.tier import SatelliteTier
 from farcast.satellite.uplink import Uplink
 from farcast.tests.wire.services import running, until
@@ -82,7 +83,7 @@ class Studio:
                 clock_ms=clock_ms,
                 registry=self.registry,
             )
-            await uplink.update(head, [("film", self.cids)])
+            await uplink.update(head, [Show("film", self.cids)])
             async with running(uplink.run()):
                 yield uplink
 
@@ -90,7 +91,9 @@ class Studio:
 class Dish:
     """A receiver with what it heard."""
 
-    def __init__(self, store: DiskStore, port: int, keys: list[bytes], *, interface: str = LOOPBACK) -> None:
+    def __init__(
+        self, store: DiskStore, port: int, keys: list[bytes], folder: Path, *, interface: str = LOOPBACK
+    ) -> None:
         self.items: dict[tuple[str, str], bytes] = {}
         self.keys = keys
         self.registry = CollectorRegistry()
@@ -105,6 +108,7 @@ class Dish:
             on_block=lambda _cid, _size: None,
             clock_ms=clock_ms,
             registry=self.registry,
+            folder=folder,
         )
         self.tier = SatelliteTier(self.antenna)
 
@@ -130,7 +134,7 @@ async def forward_with_loss(from_port: int, to_port: int, loss: float) -> None:
 async def test_a_film_and_its_head_arrive_through_20_percent_loss_and_no_return_path(tmp_path: Path) -> None:
     studio, port = Studio(tmp_path / "origin", free_port()), free_port()
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, port, [CATALOG.key])
+        dish = Dish(store, port, [CATALOG.key], tmp_path / "sky")
         async with (
             running(dish.antenna.run(), forward_with_loss(studio.port, port, 0.2)),
             studio.on_air(),
@@ -148,7 +152,7 @@ async def test_a_film_and_its_head_arrive_through_20_percent_loss_and_no_return_
 async def test_the_tier_waits_for_a_block_and_gives_it_the_moment_it_falls(tmp_path: Path) -> None:
     studio = Studio(tmp_path / "origin", free_port())
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, studio.port, [CATALOG.key])
+        dish = Dish(store, studio.port, [CATALOG.key], tmp_path / "sky")
         assert dish.tier.sources() == ()
         source = Source(TierName.SATELLITE, "carousel", "")
         async with running(dish.antenna.run()):
@@ -165,7 +169,7 @@ async def test_the_tier_waits_for_a_block_and_gives_it_the_moment_it_falls(tmp_p
 async def test_a_block_dropped_from_the_store_comes_again_when_it_is_waited_for(tmp_path: Path) -> None:
     studio = Studio(tmp_path / "origin", free_port())
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, studio.port, [CATALOG.key])
+        dish = Dish(store, studio.port, [CATALOG.key], tmp_path / "sky")
         async with running(dish.antenna.run()), studio.on_air():
             await until(lambda: all(store.has(cid) for cid in studio.cids))
             (path, _) = store.path(studio.cids[0]) or ("", 0)
@@ -179,7 +183,7 @@ async def test_a_block_dropped_from_the_store_comes_again_when_it_is_waited_for(
 async def test_before_the_keys_are_known_the_head_comes_and_no_block_is_stored(tmp_path: Path) -> None:
     studio = Studio(tmp_path / "origin", free_port())
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, studio.port, [])
+        dish = Dish(store, studio.port, [], tmp_path / "sky")
         async with running(dish.antenna.run()), studio.on_air():
             await until(
                 lambda: len(dish.items) == 2 and dish.count("rejected_packets", reason="not_vouched") > 0
@@ -204,7 +208,7 @@ async def meddle(from_port: int, to_port: int) -> None:
 async def test_noise_foreign_and_poisoned_packets_are_counted_and_the_film_arrives(tmp_path: Path) -> None:
     studio, port = Studio(tmp_path / "origin", free_port(), rate_bps=20_000_000), free_port()
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, port, [CATALOG.key])
+        dish = Dish(store, port, [CATALOG.key], tmp_path / "sky")
         async with (
             running(
                 dish.antenna.run(),
@@ -222,10 +226,10 @@ async def test_noise_foreign_and_poisoned_packets_are_counted_and_the_film_arriv
 async def test_the_programme_changes_while_on_air_and_pausing_silences_it(tmp_path: Path) -> None:
     studio = Studio(tmp_path / "origin", free_port())
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, studio.port, [CATALOG.key])
+        dish = Dish(store, studio.port, [CATALOG.key], tmp_path / "sky")
         async with running(dish.antenna.run()), studio.on_air() as uplink:
             await until(lambda: len(dish.items) == 2)
-            await uplink.update([*HEAD, Item("beacon", "7", b"tick")], [("film", studio.cids)])
+            await uplink.update([*HEAD, Item("beacon", "7", b"tick")], [Show("film", studio.cids)])
             await until(lambda: ("beacon", "7") in dish.items)
             uplink.pause()
             await asyncio.sleep(0.3)
@@ -239,6 +243,55 @@ async def test_the_programme_changes_while_on_air_and_pausing_silences_it(tmp_pa
 
 async def test_an_interface_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     with disk(tmp_path / "node") as store:
-        dish = Dish(store, free_port(), [], interface="nowhere0")
+        dish = Dish(store, free_port(), [], tmp_path / "sky", interface="nowhere0")
         with pytest.raises(UsageError, match="nowhere0"):
             await dish.antenna.run()
+
+
+async def test_the_rate_on_a_real_socket_is_exact_within_two_percent(tmp_path: Path) -> None:
+    studio, rate_bps = Studio(tmp_path / "origin", free_port(), rate_bps=6_000_000), 6_000_000
+    loop = asyncio.get_running_loop()
+    shares: list[float] = []
+    with multicast.receiver(GROUP, studio.port, LOOPBACK) as ear:
+        async with studio.on_air():
+            await loop.sock_recv(ear, 2_048)
+            for _ in range(3):  # a busy machine may be late at an end of one span, not of three
+                began, size = time.monotonic(), 0
+                while (passed := time.monotonic() - began) < 3.0:
+                    size += len(await loop.sock_recv(ear, 2_048))
+                shares.append(size * 8 / passed / rate_bps)
+                if abs(shares[-1] - 1) <= 0.02:
+                    break
+    assert min(abs(share - 1) for share in shares) <= 0.02, shares
+
+
+async def test_what_was_heard_before_a_restart_counts_after_it(tmp_path: Path) -> None:
+    studio = Studio(tmp_path / "origin", free_port(), rate_bps=16_000_000)
+    with disk(tmp_path / "node") as store:
+        first = Dish(store, studio.port, [CATALOG.key], tmp_path / "sky")
+        second = Dish(store, studio.port, [CATALOG.key], tmp_path / "sky")
+        async with studio.on_air() as uplink:
+            async with running(first.antenna.run()):
+                await until(lambda: first.antenna.sky().stored_bytes > 1_500_000)
+                uplink.pause()
+                await asyncio.sleep(0.2)
+                kept = first.antenna.sky().stored_bytes
+            async with running(second.antenna.run()):
+                await until(lambda: second.antenna.sky().stored_bytes == kept)
+                uplink.resume()
+                await until(lambda: all(store.has(cid) for cid in studio.cids))
+                await until(lambda: second.antenna.sky().stored_bytes < 200_000)
+        assert second.count("received_bytes") < 0.75 * sum(map(len, studio.blocks))
+
+
+async def test_a_dish_knows_what_comes_next(tmp_path: Path) -> None:
+    studio = Studio(tmp_path / "origin", free_port())
+    with disk(tmp_path / "node") as store:
+        dish = Dish(store, studio.port, [CATALOG.key], tmp_path / "sky")
+        async with running(dish.antenna.run()), studio.on_air():
+            await until(lambda: bool(dish.antenna.sky().coming))
+            sky = dish.antenna.sky()
+            assert sky.heard
+            assert sky.rate_bps == 40_000_000
+            assert [(one.title, one.begins_in_s) for one in sky.coming] == [("film", 0)]
+            assert all(kind != "timetable" for kind, _ in dish.items)

@@ -72,7 +72,7 @@ def film(
         lines = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-TARGETDURATION:2", '#EXT-X-MAP:URI="init.mp4"']
         for segment in names:
             lines += [f"#EXTINF:{SEGMENT_S:.6f},", segment]
-        inside = {segment: random.randbytes(size) for segment in names}
+        inside = {segment: b"\0" + random.randbytes(size)[1:] for segment in names}
         inside["init.mp4"] = random.randbytes(700)
         inside["index.m3u8"] = "\n".join([*lines, "#EXT-X-ENDLIST", ""]).encode()
         folders[name] = _folder(reel, _sealed(name, inside, *sealed) if sealed else inside)

@@ -93,13 +93,14 @@ async def test_a_metered_node_says_what_today_has_cost(root: bytes, tmp_path: Pa
         ration = viewer.box.ration
         assert ration is not None
         await ration.take(12_000_000, first=False)
-        ration.settle(12_000_000, 12_000_000, first=False)
+        await ration.settle(12_000_000, 12_000_000, first=False)
         assert viewer.desk.status()["metered"] == {"used_bytes": 12_000_000, "daily_bytes": 500_000_000}
         assert ration.sentence() == "12 of 500 MB today"
         assert not viewer.fetcher.spent()
         paid = [viewer.fetcher._ways[tier] for tier in (TierName.CDN, TierName.RELAY)]
         assert [way.cost for way in paid] == [Cost.METERED] * 2
         await ration.take(467_000_000, first=False)
+        await ration.settle(467_000_000, 467_000_000, first=False)
         assert "today's 500 MB of this link are used up" in viewer.fetcher.spent()
         assert [way.tier.sources() for way in paid] == [()] * 2
 

@@ -31,6 +31,7 @@ from farcast.protocol.unixfs import (
     folder,
     leaves,
     listing,
+    locate,
     parse,
     resolve,
 )
@@ -126,6 +127,7 @@ def test_a_sharded_folder_is_listed_and_walked(golden: Any, inputs: ModuleType) 
     assert {entry.name for entry in entries} == inputs.SHARDED.keys()
     for entry in entries:
         assert resolve(root, [entry.name], blocks.get) == entry.cid
+        assert locate(root, [entry.name], blocks.get)[1:] == (entry.cid, entry.tsize)
     with pytest.raises(RemoteError, match="not in the hamt") as caught:
         resolve(root, ["leaf 61"], blocks.get)
     assert caught.value.reason == "not_found"
@@ -160,22 +162,22 @@ def test_chunks_named_by_their_reader_make_the_same_file(data: bytes, chunk: int
     blocks: Blocks = {}
     for start in range(0, len(data), chunk):
         piece = data[start : start + chunk]
-        if len(piece) == chunk:
-            assert writer.is_even
-            blocks[Cid.of(RAW, memoryview(piece))] = piece
-            blocks.update(writer.chunk(Cid.of(RAW, piece)))
-        else:
-            blocks.update(writer.push(piece))
+        blocks[Cid.of(RAW, memoryview(piece))] = piece
+        blocks.update(writer.chunk(Cid.of(RAW, piece), len(piece)))
     last, entry = writer.finish()
     assert ({**blocks, **dict(last)}, entry) == write(data, chunk, width)
 
 
-def test_a_chunk_within_another_is_refused() -> None:
-    writer = FileWriter()
-    writer.push(b"a")
-    assert not writer.is_even
-    with pytest.raises(LocalError, match="within another"):
-        writer.chunk(Cid.of(RAW, bytes(CHUNK_BYTES)))
+def test_a_chunk_where_none_begins_is_refused() -> None:
+    within, after = FileWriter(), FileWriter()
+    within.push(b"a")
+    after.chunk(Cid.of(RAW, b"a"), 1)
+    for writer, size_bytes in ((within, CHUNK_BYTES), (after, CHUNK_BYTES), (FileWriter(), CHUNK_BYTES + 1)):
+        with pytest.raises(LocalError, match="no chunk of") as caught:
+            writer.chunk(Cid.of(RAW, bytes(size_bytes)), size_bytes)
+        assert caught.value.reason == "uneven"
+    with pytest.raises(LocalError, match="after the last chunk"):
+        after.push(b"b")
 
 
 def tree_bytes(cid: Cid, blocks: Blocks) -> int:

@@ -43,3 +43,11 @@ def test_nodes_come_to_the_endpoint_that_proves_a_relays_key_never_to_its_front(
     [source] = relay_sources(records, 5)
     assert (source.address, source.key) == ("r.example:7433", RELAY.key)
     assert relay_sources(records, 10) == []
+
+
+def test_an_address_in_the_overlay_is_one_more_and_only_for_who_is_there() -> None:
+    plain, far = Endpoint("r.example", 7433, web=False), Endpoint("203:f00::1", 7433, web=False)
+    records = [RelayRecord(1, RELAY.key, endpoints, "", 0, 10) for endpoints in ([far, plain], [far])]
+    assert [source.address for source in relay_sources(records, 5)] == ["r.example:7433"]
+    there = [source.address for source in relay_sources(records, 5, overlay=True)]
+    assert there == ["r.example:7433", *["[203:f00::1]:7433"] * 2]

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
+from farcast.node.overlay import Overlay
 from farcast.node.portmap.lease import Lease, Wish
 from farcast.node.settings import Settings
 from farcast.protocol.directory import Endpoint
@@ -35,10 +37,10 @@ class Router:
         self.mapped.discard(wish)
 
 
-def outside(router: Router, changes: list[str], **network: object) -> Outside:
+def outside(router: Router, changes: list[str], listens: str = "", /, **network: object) -> Outside:
     found = Settings.load(None, {})
     settings = msgspec.structs.replace(found.network, **network)
-    loaded = replace(found, network=settings)
+    loaded = replace(found, network=settings, listen=msgspec.structs.replace(found.listen, host=listens))
     result = Outside(
         lambda: loaded, lambda: 7_433, lambda: changes.append("changed"), CollectorRegistry(),
         ways=lambda: [router],
@@ -57,6 +59,36 @@ async def test_a_mapped_address_is_published_and_given_back() -> None:
         assert found.trouble == ""
     assert router.mapped == set()
     assert "changed" in changes
+
+
+class Placed(Overlay):
+    """A place in the overlay, whatever this machine has."""
+
+    @property
+    def addresses(self) -> list[str]:
+        """This box's addresses there."""
+        return ["203:f00::1"]
+
+
+def told(network: Mapping[str, object], listens: str) -> list[Endpoint]:
+    """Return what a box in the overlay announces."""
+    found = outside(Router("11.22.33.44"), [], listens, **network)
+    found.overlay = Placed()
+    return found.endpoints()
+
+
+def test_an_address_in_the_overlay_is_announced_too_unless_that_is_off() -> None:
+    far = Endpoint("203:f00::1", 7_433, False)
+    named = [Endpoint(f"r{number}.example", 7_433, False) for number in range(9)]
+    assert told({"map_ports": False}, "127.0.0.1") == [Endpoint("192.168.1.9", 7_433, False)]
+    for network, expected in (
+        ({"announce": ["r0.example:7433"]}, [named[0], far]),
+        ({"announce": [f"r{number}.example:7433" for number in range(9)]}, [*named[:7], far]),
+        ({"map_ports": False}, [far]),
+        ({"map_ports": False, "overlay": False}, [Endpoint("192.168.1.9", 7_433, False)]),
+        ({"allow_private": True}, [Endpoint("192.168.1.9", 7_433, False), far]),
+    ):
+        assert told(network, "::") == expected
 
 
 async def test_an_address_that_changes_is_told() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import pairwise
+from math import exp, lgamma, log
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farcast.protocol.generation import parse_packet
-from farcast.satellite.carousel import Carousel, Planned, cycle_packets
+from farcast.satellite.carousel import WINDOWS, Carousel, cycle_packets
+from farcast.satellite.rota import Feature, Planned
 
 ORIGIN = b"o" * 8
 
@@ -19,19 +20,25 @@ def planned(number: int, symbols: int, symbol_bytes: int = 1_280) -> Planned:
     return Planned(number, f"g{number}", symbols * symbol_bytes, symbols, symbol_bytes)
 
 
+def shows(plans: list[Planned]) -> list[Feature]:
+    """Each generation as a title of its own."""
+    return [Feature(plan.label, (plan,)) for plan in plans]
+
+
 def feed(carousel: Carousel, plans: dict[int, Planned]) -> None:
-    for number in carousel.wanted():
+    for number, window in carousel.wanted():
         plan = plans[number]
-        count = plan.symbols + carousel.repair(plan.symbols)
-        symbols = [index.to_bytes(4, "big") + bytes(plan.symbol_bytes) for index in range(count)]
-        carousel.supply(number, symbols, b"d" * 145)
+        count = carousel.cycle_symbols(plan.symbols)
+        ids = range(window * count, (window + 1) * count)
+        symbols = [index.to_bytes(4, "big") + bytes(plan.symbol_bytes) for index in ids]
+        carousel.supply((number, window), symbols, b"d" * 145)
 
 
 def on_air(
     head: list[Planned], titles: list[Planned], rate_bps: int = 1_000_000, loss: float = 0.2
 ) -> Carousel:
     carousel = Carousel(ORIGIN, rate_bps, loss)
-    carousel.update(head, titles)
+    carousel.update(head, shows(titles))
     feed(carousel, {plan.number: plan for plan in (*head, *titles)})
     return carousel
 
@@ -70,9 +77,29 @@ def test_asking_at_wake_at_sends_at_once_and_earlier_sends_nothing() -> None:
     assert len(carousel.take(due + 0.0001)) == 1
 
 
-@pytest.mark.parametrize(("loss", "expected"), [(0.0, 30), (0.1, 145), (0.2, 288), (0.5, 1_060)])
-def test_planned_loss_sets_the_repair(loss: float, expected: int) -> None:
-    assert Carousel(ORIGIN, 1_000, loss).repair(1_000) == expected
+def falling_short(sent: int, needed: int, loss: float) -> float:
+    """The probability that fewer than ``needed`` of ``sent`` symbols arrive, exactly."""
+    return sum(
+        exp(
+            lgamma(sent + 1) - lgamma(lost + 1) - lgamma(sent - lost + 1)
+            + lost * log(loss) + (sent - lost) * log(1 - loss)
+        )
+        for lost in range(sent - needed + 1, sent + 1)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.2, 0.3, 0.5])
+@pytest.mark.parametrize("symbols", [10, 200, 820, 6_250, 15_625])
+def test_a_cycle_falls_short_less_than_once_in_a_million_and_wastes_little(symbols: int, loss: float) -> None:
+    sent = Carousel(ORIGIN, 1_000, loss).cycle_symbols(symbols)
+    assert falling_short(sent, symbols + 2, loss) < 2e-6
+    assert sent >= symbols * 1.03 / (1 - loss)
+    if symbols >= 6_250:
+        assert sent <= symbols * 1.05 / (1 - loss)
+
+
+def test_without_a_planned_loss_a_cycle_has_three_percent_to_spare() -> None:
+    assert Carousel(ORIGIN, 1_000, 0.0).cycle_symbols(1_000) == 1_030
 
 
 @pytest.mark.parametrize(("rate_bps", "loss"), [(0, 0.1), (1_000, -0.1), (1_000, 1.0)])
@@ -81,14 +108,14 @@ def test_an_impossible_carousel_is_refused(rate_bps: int, loss: float) -> None:
         Carousel(ORIGIN, rate_bps, loss)
 
 
-def test_a_cycle_holds_every_symbol_once_and_starts_again() -> None:
+def test_a_cycle_holds_every_symbol_once_and_the_next_other_symbols() -> None:
     plan = planned(1, 200)
     carousel = on_air([], [plan], rate_bps=10_000_000)
-    count = 200 + carousel.repair(200)
-    packets = [parse_packet(data) for data in run(carousel, {1: plan}, 2)][: 2 * cycle_packets(count)]
-    symbols = Counter(packet.body[:4] for packet in packets if not packet.is_descriptor)
-    assert set(symbols.values()) == {2}
-    assert len(symbols) == count
+    count = carousel.cycle_symbols(200)
+    cycles = WINDOWS + 1
+    packets = [parse_packet(data) for data in run(carousel, {1: plan}, 2)][: cycles * cycle_packets(count)]
+    ids = [int.from_bytes(packet.body[:4], "big") for packet in packets if not packet.is_descriptor]
+    assert ids == [*range(WINDOWS * count), *range(count)]
 
 
 def test_every_64th_packet_and_the_first_is_the_descriptor() -> None:
@@ -128,9 +155,9 @@ def test_the_head_never_takes_more_than_a_quarter_from_the_titles() -> None:
 def test_a_generation_that_stays_keeps_its_place_through_an_update() -> None:
     old, title, new = planned(1, 20), planned(2, 500), planned(3, 20)
     plans = {1: old, 2: title, 3: new}
-    carousel = on_air([old], [title])
+    carousel = on_air([old], [title], loss=0.0)
     before = [parse_packet(data) for data in run(carousel, plans, 1)]
-    carousel.update([new], [title])
+    carousel.update([new], shows([title]))
     feed(carousel, plans)
     after = [parse_packet(data) for now in (1.15, 1.3, 1.45) for data in carousel.take(now)]
     last = [packet for packet in before if packet.number == 2 and not packet.is_descriptor][-1]
@@ -142,13 +169,14 @@ def test_a_generation_that_stays_keeps_its_place_through_an_update() -> None:
 def test_a_title_whose_symbols_are_late_does_not_hold_the_head_up() -> None:
     head, title = planned(1, 20), planned(2, 500)
     carousel = Carousel(ORIGIN, 1_000_000, 0.2)
-    carousel.update([head], [title])
-    carousel.supply(1, [bytes(1_284)] * 26, b"d" * 145)
+    carousel.update([head], shows([title]))
+    carousel.supply((1, 0), [bytes(1_284)] * carousel.cycle_symbols(20), b"d" * 145)
     carousel.take(0.0)
     packets = [parse_packet(data) for data in carousel.take(0.1)]
     assert packets
     assert {packet.number for packet in packets} == {1}
-    assert carousel.wanted() == [2]
+    assert (2, 0) in carousel.wanted()
+    assert (1, 0) not in carousel.wanted()
 
 
 def test_only_the_generation_on_air_and_the_next_are_held() -> None:
@@ -207,14 +235,14 @@ def test_a_renewed_descriptor_is_the_one_sent() -> None:
 def test_a_new_head_is_sent_at_once_even_after_a_time_without_titles() -> None:
     old, title, new = planned(1, 20), planned(2, 500), planned(3, 4)
     plans = {1: old, 2: title, 3: new}
-    carousel = on_air([old], [])
+    carousel = on_air([old], [], loss=0.0)
     run(carousel, plans, 3)
-    carousel.update([old], [title])
+    carousel.update([old], shows([title]))
     feed(carousel, plans)
     carousel.take(3.1)
-    carousel.update([new], [title])
+    carousel.update([new], shows([title]))
     feed(carousel, plans)
     packets = [parse_packet(data) for data in carousel.take(3.2)]
-    cycle = cycle_packets(4 + carousel.repair(4))
+    cycle = cycle_packets(carousel.cycle_symbols(4))
     assert [packet.number for packet in packets[:cycle]] == [3] * cycle
     assert packets[cycle].number == 2

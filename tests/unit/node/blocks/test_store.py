@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import mmap
 import os
 import sqlite3
 import tempfile
@@ -204,11 +206,11 @@ def test_a_batch_larger_than_the_quota_evicts_what_it_brought_itself(store: Disk
 def test_a_disk_that_fails_to_keep_a_batch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, registry = open_store(tmp_path)
 
-    def fails(files: BlockFiles, name: str) -> bool:
-        del files, name
-        return False
+    def fails(fd: int) -> None:
+        del fd
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(BlockFiles, "sync_file", fails)
+    monkeypatch.setattr("os.fsync", fails)
     with pytest.raises(LocalError, match="does not keep") as caught, store.batch() as batch:
         batch.put(*block(1))
     assert caught.value.reason == "disk_failed"
@@ -218,6 +220,81 @@ def test_a_disk_that_fails_to_keep_a_batch_is_named(tmp_path: Path, monkeypatch:
     assert files_under(tmp_path) == set()
     assert store._reserved == 0
     monkeypatch.undo()
+    store.close()
+
+
+def test_a_batch_whose_folders_the_disk_fails_to_keep_never_says_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = open_store(tmp_path)
+
+    def fails(files: BlockFiles, name: str) -> bool:
+        del files
+        return Path(name).name != block(2)[0].digest[:1].hex()
+
+    monkeypatch.setattr(BlockFiles, "sync_file", fails)
+    batch = store.batch()
+    batch.put(*block(1))
+    batch.put(*block(2))
+    with pytest.raises(LocalError, match="does not keep"), batch:
+        pass
+    store._index.flush()
+    assert {key for key, _ in store._index.unsettled()} == {block(number)[0].encode() for number in (1, 2)}
+    monkeypatch.undo()
+    store.close()
+    again, _ = open_store(tmp_path)
+    assert {again.get(block(number)[0]) for number in (1, 2)} == {block(number)[1] for number in (1, 2)}
+    again.close()
+
+
+def test_a_batch_that_failed_once_takes_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _ = open_store(tmp_path, 10_000 * KB)
+    batch = store.batch()
+
+    def fails(files: BlockFiles, draft: str, cid: Cid) -> None:
+        del files, draft, cid
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def put_all() -> None:
+        with batch:
+            for number in range(GROUP_BLOCKS - 1):
+                batch.put(*block(number))
+            for number in (500, 501):  # the first of them fills a group, whose names find no room
+                with pytest.raises(StoreFullError):
+                    batch.put(*block(number))
+
+    monkeypatch.setattr(BlockFiles, "admit", fails)
+    with pytest.raises(StoreFullError):
+        put_all()
+    assert store.held_blocks == 0
+    assert store._reserved == 0
+    assert files_under(tmp_path) == set()
+    store.close()
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 4_095, 4_096, 4_097, 1 << 20, (1 << 20) + 1, 2 << 20])
+@pytest.mark.parametrize("works", [True, False])
+def test_a_look_at_a_buffer_is_written_whole_past_the_cache_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size_bytes: int, *, works: bool
+) -> None:
+    store, _ = open_store(tmp_path, 10 << 20)
+    buffer = mmap.mmap(-1, (2 << 20) + mmap.PAGESIZE)
+    buffer[:] = os.urandom(len(buffer))
+    view = memoryview(buffer)[0 if works else 7 :][:size_bytes]  # no disk takes it from an odd address
+    direct: list[int] = []
+    control = fcntl.fcntl
+
+    def note(fd: int, command: int, flags: int) -> int:
+        direct.append(flags)
+        return control(fd, command, flags)
+
+    monkeypatch.setattr(fcntl, "fcntl", note)
+    cid = Cid.of(RAW, view)
+    with store.batch() as batch:
+        assert batch.put(cid, view)
+    assert store.get(cid) == bytes(view)
+    assert store.size(cid) == size_bytes
+    assert direct == ([os.O_DIRECT, 0] if size_bytes >= mmap.PAGESIZE else [])
     store.close()
 
 
@@ -492,11 +569,11 @@ def test_a_write_that_finds_the_disk_full_evicts_and_tries_once_more(
         store.put(*block(number))
     write, left = BlockFiles.write, [1]
 
-    def full(files: BlockFiles, data: bytes) -> str:
+    def full(files: BlockFiles, data: bytes, *, durable: bool) -> str:
         if left[0]:
             left[0] -= 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(files, data)
+        return write(files, data, durable=durable)
 
     monkeypatch.setattr(BlockFiles, "write", full)
     assert store.put(*block(100))

@@ -53,6 +53,17 @@ async def test_a_title_listed_with_anothers_manifest_is_never_played(shelf: Shel
         shelf.library.manifest("other")
 
 
+async def test_a_file_of_one_block_may_be_planned_before_that_is_here(tmp_path: Path) -> None:
+    full, bare = Shelf(tmp_path / "full"), Shelf(tmp_path / "bare")
+    for path in ("a0/seg-00001.m4s", "v0/seg-00001.m4s", "a0/init.mp4"):
+        plan = await full.library.plan("film", path, full.fetch)
+        for leaf in plan.leaves:
+            bare.store.drop(leaf.cid)
+        assert await bare.library.plan("film", path, bare.fetch, unseen=True) == plan
+    for shelf in (full, bare):
+        shelf.store.close()
+
+
 async def test_a_manifest_of_a_stranger_is_the_origins_fault_not_the_players(shelf: Shelf) -> None:
     true = open_manifest(shelf.reel.blocks[shelf.library.entry("film").cid])
     forged = msgspec.structs.replace(true, title="forged", publisher=STRANGER.key)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from farcast.node.metered.allowance import DAY_MS
+from farcast.node.metered.allowance import DAY_MS, FIRST_SHARE
 from farcast.node.metered.dialer import MeteredDialer, on_wire
-from farcast.node.metered.ration import BLOCK_COST_BYTES, KEEP_S, Ration
+from farcast.node.metered.ration import BLOCK_COST_BYTES, GRANT_LEAST_BYTES, KEEP_S, Ration
 from farcast.node.settings import Settings
 from farcast.protocol.errors import LocalError, RefusedError, UsageError
 
@@ -39,7 +40,7 @@ def ration(path: Path, clock: Clock, daily_bytes: int = DAILY) -> Ration:
 
 async def spend(one: Ration, size_bytes: int) -> None:
     await one.take(size_bytes, first=True)
-    one.settle(size_bytes, size_bytes, first=True)
+    await one.settle(size_bytes, size_bytes, first=True)
 
 
 async def test_a_box_that_dies_at_any_moment_never_spends_more_than_a_day_has(tmp_path: Path) -> None:
@@ -86,6 +87,54 @@ async def test_a_file_that_is_damaged_is_a_day_used_up_and_the_next_one_is_not(t
     await spend(one, 1)
     await one.close()
     assert ration(path, clock).facts["used_bytes"] == 1
+
+
+async def test_what_a_long_answer_might_have_cost_is_not_lost_where_the_box_dies(tmp_path: Path) -> None:
+    clock, path, daily = Clock(), tmp_path / "metered.json", 8_000_000
+    one = ration(path, clock, daily)
+    for _ in range(40):  # as blocks do, until there is room for none
+        with suppress(RefusedError):
+            await one.take(BLOCK_COST_BYTES, first=False)
+            await one.settle(BLOCK_COST_BYTES, 600_000, first=False)
+    assert one.exhausted
+    room = await one.take(daily, first=True, least_bytes=1)  # an answer may be as long as the room is
+    assert room > daily // FIRST_SHARE
+    await one.settle(room, 2_000, first=True)
+    again = ration(path, clock, daily)  # the first one is dead
+    left = await again.take(daily, first=True, least_bytes=1)
+    assert left >= room - 2_000 - 2 * GRANT_LEAST_BYTES
+
+
+async def test_a_request_waits_for_what_others_hold_and_is_refused_only_for_what_was_spent(
+    tmp_path: Path,
+) -> None:
+    one = ration(tmp_path / "metered.json", Clock(), 1_000_000)
+    await one.take(900_000, first=True)
+    with pytest.raises(RefusedError):
+        await one.take(200_000, first=True, wait_s=0.01)
+    second = asyncio.ensure_future(one.take(200_000, first=True, wait_s=30.0))
+    await asyncio.sleep(0)
+    assert not second.done()
+    await one.settle(900_000, 5_000, first=True)
+    await second
+    third = asyncio.ensure_future(one.take(900_000, first=True, wait_s=30.0))
+    await asyncio.sleep(0)
+    await one.settle(200_000, 200_000, first=True)
+    with pytest.raises(RefusedError):
+        await third
+
+
+async def test_a_grant_written_while_the_day_ends_is_not_the_next_days(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "metered.json"
+    one = ration(path, clock)
+    taking = asyncio.ensure_future(one.take(100_000, first=True))
+    await asyncio.sleep(0)  # it is being written
+    clock.seconds += DAY_MS / 1_000
+    assert one.facts["used_bytes"] == 0
+    await taking
+    await one.settle(100_000, 100_000, first=True)
+    await spend(one, 50_000)
+    assert ration(path, clock).facts["used_bytes"] >= 150_000
 
 
 async def test_where_the_count_cannot_be_kept_nothing_is_spent(tmp_path: Path) -> None:

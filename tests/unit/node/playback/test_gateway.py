@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +16,8 @@ from farcast.node.blocks.store import DiskStore
 from farcast.node.http.exchange import Answer, Exchange, Hosts, Router
 from farcast.node.ladder.fetch import Fetcher
 from farcast.node.ladder.ladder import Ladder
-from farcast.node.playback.gateway import Gateway
+from farcast.node.playback.gateway import TOLD_S, Gateway
+from farcast.node.playback.headstart import HEAD_S
 from farcast.node.pulses.heartbeat import Heartbeat
 from farcast.node.pulses.spool import DiskSpool
 from farcast.node.pulses.wallet import Wallet
@@ -25,7 +26,7 @@ from farcast.origin.pulses.witness import NOT_MADE, SOUND, Sample, judge
 from farcast.protocol.beacon import Beacon
 from farcast.protocol.catalog import Entry
 from farcast.protocol.cid import RAW, Cid
-from farcast.protocol.errors import UnreachableError
+from farcast.protocol.errors import RefusedError, UnreachableError
 from farcast.protocol.identity import Identity
 from farcast.protocol.manifest import open_manifest
 from farcast.protocol.ports import TierName
@@ -52,7 +53,7 @@ class Reply:
 class Rig:
     """One viewer's box without sockets; its clock is moved by hand where a test wants to."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, head_s: float = HEAD_S) -> None:
         self.registry = CollectorRegistry()
         self.reel = film()
         self.store = DiskStore(home, 100_000_000, self.registry)
@@ -63,6 +64,7 @@ class Rig:
         self.wallet = Wallet(home / "wallet.db")
         self.now = 100.0
         self.beacon: Beacon | None = None
+        self.head = Answer(0)
         heartbeat = Heartbeat(
             self.spool, self.wallet, self.registry,
             digest=lambda title: self.library.entry(title).cid.digest,
@@ -72,7 +74,7 @@ class Rig:
         self.heartbeat = heartbeat
         self.gateway = Gateway(
             self.library, self.fetcher, self.store, heartbeat, self.registry, interval_s=5.0,
-            clock=lambda: self.now,
+            clock=lambda: self.now, head_s=head_s,
         )  # fmt: skip
         self.router = Router(Hosts(["localhost"]), token="t0ken")
         self.gateway.add_to(self.router)
@@ -92,6 +94,7 @@ class Rig:
             method, f"/{under}{target}", fields, peer="127.0.0.1", secure=False, reader=read
         )
         answer = await self.router.handle(exchange)
+        self.head = answer
         if method == "HEAD" or not isinstance(answer.body, AsyncIterator):
             return Reply(answer, answer.body if isinstance(answer.body, bytes) else b"")
         data = b"".join([chunk async for chunk in answer.body])
@@ -130,9 +133,22 @@ def damage(path: Path) -> None:
     path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    deadline = asyncio.get_running_loop().time() + 10
+    while not holds():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.005)
+
+
+async def settled(r: Rig) -> None:
+    """Let what is known in advance of the next segment arrive."""
+    await until(lambda: r.library.planned("film", MEDIA) is not None)
+
+
 @asynccontextmanager
-async def rig(home: Path) -> AsyncGenerator[Rig]:
-    made = Rig(home)
+async def rig(home: Path, head_s: float = HEAD_S) -> AsyncGenerator[Rig]:
+    made = Rig(home, head_s)
     try:
         yield made
     finally:
@@ -200,6 +216,51 @@ async def test_a_block_no_tier_brings_is_a_504_before_the_headers(tmp_path: Path
         assert b"no_tier" in reply.body
         assert reply.headers["retry-after"] == "2"
         assert (await r.watch("v0/index.m3u8")).status == 200, "what the store holds still plays"
+
+
+@pytest.mark.parametrize("wanted", ["", "bytes=19990-20010"])
+async def test_a_segment_that_is_late_has_its_head_first_and_then_the_same_bytes(
+    tmp_path: Path, wanted: str
+) -> None:
+    async with rig(tmp_path, head_s=0.02) as r:
+        await r.watch("v0/seg-00002.m4s")
+        await settled(r)
+        r.cdn.delay_s = 0.2
+        fields = {"range": wanted} if wanted else {}
+        asking = asyncio.ensure_future(r.watch(MEDIA, **fields))
+        r.head = Answer(0)
+        await until(lambda: bool(r.head.status))
+        assert not asking.done(), "the head is here and the bytes are not"
+        head, late = r.head, await asking
+        r.cdn.delay_s = 0.001
+        known = await r.watch(MEDIA, **fields)
+        assert (late.status, late.body) == (known.status, known.body) == (head.status, known.body)
+        assert head.headers == known.headers
+        assert r.gateway.trail("film") is not None
+
+
+async def test_a_segment_that_never_comes_is_told_of_and_cut_short_and_a_playlist_is_a_504(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path, head_s=0.02) as r:
+        await r.watch("v0/seg-00002.m4s")
+        await settled(r)
+        r.cdn.fault = "hang"
+        asking = asyncio.ensure_future(r.watch(MEDIA))
+        r.head = Answer(0)
+        await until(lambda: bool(r.head.status))
+        assert not r.gateway.trouble("film")
+        r.now += TOLD_S
+        assert r.gateway.trouble("film").startswith("No tier delivers the next part now")
+        with pytest.raises(RefusedError) as refused:
+            await asking
+        assert (refused.value.status, refused.value.reason) == (504, "no_tier")
+        assert r.gateway.trouble("film"), "the page asks after it has failed"
+        assert (await r.watch("a0/index.m3u8")).status == 504
+        r.cdn.fault = ""
+        await asyncio.sleep(0.6)  # the ladder asks again after a back-off
+        assert (await r.watch(MEDIA)).body == r.reel.files[MEDIA]
+        assert not r.gateway.trouble("film")
 
 
 async def test_a_block_missing_in_the_middle_ends_the_answer_abnormally(tmp_path: Path) -> None:

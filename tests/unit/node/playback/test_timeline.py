@@ -53,6 +53,16 @@ async def test_a_first_seek_into_a_later_folder_of_a_long_film_is_understood() -
     assert folder.read_paths == ["v240/index.m3u8"]
 
 
+async def test_what_follows_is_known_once_its_playlist_was_read() -> None:
+    lines, folder = Timelines(), Folder()
+    root, first = FILM.root_cid, "v240/seg-00000.m4s"
+    assert lines.after(root, first) == ""
+    await lines.slot(FILM, first, folder.read)
+    assert lines.after(root, first) == "v240/part-1/seg-00001.m4s"
+    assert lines.after(root, "v240/part-1/seg-00001.m4s") == ""
+    assert lines.after(root, "audio/seg-00000.m4s") == ""
+
+
 async def test_texts_and_pictures_to_seek_by_are_no_media() -> None:
     lines, folder = Timelines(), Folder()
     for path in ("text/en.vtt", "text/en.m3u8", "storyboard.vtt", "storyboard/00000.jpg", "poster.jpg"):

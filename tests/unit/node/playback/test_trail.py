@@ -30,3 +30,16 @@ def test_the_last_sixty_are_kept_of_the_picture_and_of_the_sound_only_without_on
     assert [step.start_ms for step in trail.steps()] == [n * 2_000 for n in range(20, STEPS_KEPT + 20)]
     trail.add("video", 6_000, [None], 0.0)
     assert trail.steps() == [Step(6_000, "here", 0)]
+
+
+def test_a_player_waits_from_its_first_question_until_one_of_that_track_came() -> None:
+    trail = Trail()
+    assert trail.waits_s(100.0) == 0
+    trail.asked("video", 100.0)
+    trail.asked("audio", 101.0)
+    trail.asked("video", 104.0)  # asked again: it has waited all the while
+    assert trail.waits_s(105.0) == 5
+    trail.came("video")
+    assert trail.waits_s(106.0) == 5, "the sound is not here"
+    trail.came("audio")
+    assert trail.waits_s(999.0) == 0

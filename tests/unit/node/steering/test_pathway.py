@@ -72,6 +72,13 @@ def test_an_expired_record_is_no_way() -> None:
     assert bases(pathways(Site(BOX, is_origin=True), "film", None, [old], NOW_MS, https=True)) == [""]
 
 
+def test_an_address_in_the_overlay_is_no_way_for_a_browser() -> None:
+    far, site = Endpoint("203:f00::1", 7433, web=False), Site(BOX, is_origin=True)
+    for endpoints, expected in (((far, PLAIN), ["http://relay.example:7433", ""]), ((far,), [""])):
+        found = pathways(site, "film", None, [record(1, *endpoints)], NOW_MS, https=False)
+        assert bases(found) == expected
+
+
 def test_another_address_is_another_pathway() -> None:
     site = Site(BOX, is_origin=True)
     (one, _), (other, _) = (

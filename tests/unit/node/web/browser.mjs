@@ -35,7 +35,7 @@ async function fetch(url, { method = "GET", body = "", headers = {} } = {}) {
 }
 const globals = {
   fetch, addEventListener: (name, act) => { on[name] = act; }, indexedDB: { open: database },
-  importScripts() {}, skipWaiting() {}, clients: {}, location: { origin: "https://site.example" },
+  skipWaiting() {}, clients: {}, location: { origin: "https://site.example" },
   Date: class extends Date { static now() { return now; } },
 };
 new Function(...Object.keys(globals), given.scripts.join("\n"))(...Object.values(globals));

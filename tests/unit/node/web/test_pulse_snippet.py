@@ -45,7 +45,6 @@ NOW_MS = 1_800_000_000_000
 TODAY = NOW_MS // DAY_MS
 BOX, TICKETS, PUBLISHER = (Identity(letter * 32) for letter in (b"o", b"t", b"p"))
 TOKEN = "T" * 22
-SCRIPTS = ("sw.js", "account.js", "pulse.js")
 HTTP = {"/v1/devices", "/v1/tickets", "/v1/pulses"}
 
 Need = Callable[..., str]
@@ -181,7 +180,7 @@ def opened(node: str, folder: Path, origin: Origin) -> Generator[Browser]:
     given = folder / "given.json"
     sources = [{"tier": 2, "relay": "ab" * 16, "url": ""}]
     film = {"manifest": CID.digest.hex(), "publishers": [PUBLISHER.key.hex()], "sources": sources}
-    scripts = [web.lean((Path(web.__file__).parent / name).read_text()) for name in SCRIPTS]
+    scripts = [web.sent((Path(web.__file__).parent / "sw.js").read_text())]
     given.write_text(json.dumps({"film": film, "block": BLOCK.hex(), "now": NOW_MS, "scripts": scripts}))
     with subprocess.Popen(
         [node, str(Path(__file__).with_name("browser.mjs")), str(given)],

@@ -13,7 +13,7 @@ from .orderbook import Sum
 STATES = ("reserved", "sent", "unknown", "paid", "failed")
 
 
-class Tally(Collector):
+class PayoutTally(Collector):
     """Shows the sums it was given last."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
