@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -86,6 +87,10 @@ class Homes:
         found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{")) and label in line]
         return sum(float(line.rsplit(" ", 1)[1]) for line in found)
 
+    def has_tickets(self, host: int) -> bool:
+        """Whether what is watched at a box can be signed for."""
+        return self.metric(host, "farcast_node_tickets") > 0
+
     def gone(self) -> int:
         """Return how many packets have left for beyond the LAN since the uplink went."""
         words = self.switch.words(GATEWAY, "nft", "--json", "list", "counter", "ip", "lab", "gone")
@@ -127,7 +132,7 @@ def test_cut_off_from_the_world_neighbours_list_play_keep_and_earn(switch: Switc
         for host, link in zip((HERE, THERE), links, strict=True):
             homes.command(host, "join", link)
             homes.run(host)
-            until(lambda host=host: homes.metric(host, "farcast_node_tickets") > 0, 60)
+            until(partial(homes.has_tickets, host), 60)
         homes.command(THERE, "keep", "show")
 
         origin.process.kill()
