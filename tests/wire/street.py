@@ -245,13 +245,14 @@ class Street:
         *arguments: str,
         settings: Mapping[str, str] | None = None,
         shift_s: int = 0,
+        within: Sequence[str] = (),
     ) -> Box:
-        """Start a box in its home, and wait until it listens."""
+        """Start a box in its home, ``within`` words that start it elsewhere, and wait until it listens."""
         home, out, log = self.home(name), self.folder / f"{name}.out", self.folder / f"{name}.log"
         start = ["-c", _SHIFTED, str(shift_s)] if shift_s else ["-m", "farcast"]
         with out.open("ab") as stdout, log.open("ab") as stderr:
             process = subprocess.Popen(
-                [sys.executable, *start, *arguments, "--home", str(home)],
+                [*within, sys.executable, *start, *arguments, "--home", str(home)],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
