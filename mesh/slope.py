@@ -29,7 +29,7 @@ class Slope:
         found = 0 if reaches else min(min(neighbours, default=NO_WAY) + 1, NO_WAY)
         if found > self.hops:
             self._held_until = now + HOLD_S
-        if found and now < self._held_until:
+        if found > 1 and now < self._held_until:  # a neighbour that says 0 has it from nobody: no circle
             found = NO_WAY
         self.hops = found
         return found

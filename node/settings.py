@@ -136,6 +136,7 @@ class Mesh(Table, frozen=True):
     group: Line
     port: Port
     zeroconf: bool
+    share: bool
 
 
 class Satellite(Table, frozen=True):

@@ -188,8 +188,8 @@ class Viewer:
             kept=lambda cid, size: self.fetcher.pushed(cid, size, TierName.MESH),
         )
         self.nearby = Nearby(self.layouts, self.sharer, self._alone)
-        self.fetcher.nearby = self.nearby if settings.mesh.enabled else None
-        share = self._share if settings.mesh.enabled else None
+        self.fetcher.nearby = self.nearby if settings.mesh.enabled and settings.mesh.share else None
+        share = self._share if self.fetcher.nearby is not None else None
         self.keeper = Keeper(box.store, self.library, self.fetcher, share=share)
 
     def _add_ferry(self, takedown: Takedown) -> None:

@@ -58,6 +58,7 @@ class Cast:
             "FARCAST_LISTEN_HOST": "127.0.0.1",
             "FARCAST_ADMIN_PORT": "0",
             "FARCAST_MESH_PORT": str(free_port()),
+            "FARCAST_MESH_SHARE": "false",  # else a neighbour that has the film leaves nothing to the others
             "FARCAST_SATELLITE_PORT": str(free_port()),
             "FARCAST_SATELLITE_INTERFACE": "127.0.0.1",
             "FARCAST_HEARTBEAT_INTERVAL_S": str(HEARTBEAT_S),
