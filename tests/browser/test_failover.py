@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 Note = Callable[[str, object], None]
 """pytest's ``record_property``."""
-ENOUGH = 8
+ENOUGH = 21
 """Starts that a 95th percentile is taken of at least."""
 
 
