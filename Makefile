@@ -11,9 +11,8 @@ BESIDE := $(patsubst %,tests/%.py,lab/test_full_disk lab/test_portmap lab/test_s
   system/test_offgrid system/test_page system/test_relay_page system/test_television system/test_tracks)
 WIRE   := tests/wire $(BESIDE)
 SERVED := $(patsubst %,tests/system/test_%.py,browser http http3 metrics players)
-# What measures: one by one, and first at the processor: the others take what it leaves (SCHED_IDLE).
+# What measures: one by one and alone.
 REAL   := tests/lab tests/system tests/browser $(addprefix --ignore=,$(BESIDE) $(SERVED))
-ASIDE  := $(if $(shell command -v chrt),chrt --idle 0)
 STATIC := lint types pyright floors packages
 
 .PHONY: help setup page lock demo test measuring waiting served real again check $(STATIC) bench soak vectors clean
@@ -47,18 +46,18 @@ lock: ## pin every dependency again
 demo: $(READY) ## the whole system on this machine: one film, four tiers, pulses, settlement
 	$(BIN)/farcast demo $(ARGS)
 
-test: $(READY) ## the tests: those that measure one by one, beside them those that only wait
+test: $(READY) ## the tests: those that wait two at a time, those that measure one by one
 	$(BIN)/pytest -n auto --dist loadfile $(PURE) $(ARGS)
-	$(MAKE) --jobs 2 --output-sync --keep-going measuring waiting served
+	$(MAKE) --keep-going waiting served measuring
 
 measuring:
 	$(MAKE) real NAME=$@ WHERE="$(REAL)"
 
 waiting:
-	$(ASIDE) $(MAKE) real NAME=$@ WHERE="-n 2 --dist loadfile --no-loadscope-reorder $(WIRE)"
+	$(MAKE) real NAME=$@ WHERE="-n 2 --dist loadfile --no-loadscope-reorder $(WIRE)"
 
 served:
-	$(ASIDE) $(MAKE) real NAME=$@ WHERE="$(SERVED)"
+	$(MAKE) real NAME=$@ WHERE="$(SERVED)"
 
 real: # each with a cache of its own, so that a second try knows what failed at its first
 	$(BIN)/pytest -p no:randomly --durations 25 -o cache_dir=.pytest_cache/$(NAME) $(WHERE) $(ARGS) || $(MAKE) again CODE=$$?
