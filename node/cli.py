@@ -163,7 +163,8 @@ def keep(
 
             time.sleep(0.5)
             found = call_admin(path, "GET", f"/api/titles/{title}/keep")
-        report("kept", 1.0)
+        if not found["error"]:
+            report("kept", 1.0)
     if found["error"]:
         message = f"{title} is not whole yet: {found['error']}; `farcast keep {title}` goes on from here"
         raise LocalError(message, reason="not_whole")
