@@ -214,6 +214,7 @@ class Ingest:
         """Let ``make`` fill a part's work folder, unless the part is there and whole."""
         if part.is_dir():
             if (part / SIZES).is_file() and (part / SIZES).read_text() == _sizes(part):
+                shutil.rmtree(_work(part), ignore_errors=True)  # killed between the rename and this
                 return
             shutil.rmtree(part)
         work = _work(part)

@@ -87,15 +87,15 @@ def front(tmp_path_factory: pytest.TempPathFactory, need: Need) -> Generator[Fro
         street.must("origin", "init", "--endpoint", f"127.0.0.1:{port}", *told, "--home", home)
         books = office(home)
         keyring = books.keys.keyring
-        shared = random.randbytes(MIB)
+        shared = b"\0" + random.randbytes(MIB - 1)
         segments: dict[str, bytes] = {}
         for at in range(23):
-            segments[f"v0/seg-{at:05d}.m4s"] = random.randbytes(MIB)
+            segments[f"v0/seg-{at:05d}.m4s"] = b"\0" + random.randbytes(MIB - 1)
         film = stock(books, "film", {**segments, "v0/seg-00023.m4s": shared})
         gone: dict[str, Stocked] = {}
         for title in ("one", "two", "three"):
             files = {"master.m3u8": f"#EXTM3U\n# {title}\n".encode()}
-            files |= {"v0/seg-00000.m4s": random.randbytes(3 * MIB), "v0/seg-00001.m4s": shared}
+            files |= {"v0/seg-00000.m4s": b"\0" + random.randbytes(3 * MIB - 1), "v0/seg-00001.m4s": shared}
             gone[title] = stock(books, title, files)
         books.close()
         lines = zones(

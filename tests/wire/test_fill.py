@@ -63,14 +63,14 @@ def supply(tmp_path_factory: pytest.TempPathFactory) -> Generator[Supply]:
     port, relay_port = free_port(), free_port()
     meter = Meter(port)
     home, random = street.home("origin"), Random(3)
-    files = {f"v0/seg-{at:05d}.m4s": random.randbytes(4 * MIB) for at in range(SEGMENTS)}
+    files = {f"v0/seg-{at:05d}.m4s": b"\0" + random.randbytes(4 * MIB - 1) for at in range(SEGMENTS)}
     files["v0/index.m3u8"] = b"#EXTM3U\n"
     files["master.m3u8"] = b"#EXTM3U\n"
     try:
         street.must("origin", "init", "--endpoint", f"127.0.0.1:{port}", "--cdn", meter.url, "--home", home)
         books = office(home)
         film = stock(books, "film", files)
-        torn = stock(books, "torn", {"v0/seg-00000.m4s": random.randbytes(4 * MIB)})
+        torn = stock(books, "torn", {"v0/seg-00000.m4s": b"\0" + random.randbytes(4 * MIB - 1)})
         books.shelf.store.drop(torn.leaves["v0/seg-00000.m4s"][2])
         books.close()
         listen = {"FARCAST_LISTEN_PORT": str(port), "FARCAST_NETWORK_ANNOUNCE": f"127.0.0.1:{port}"}

@@ -52,7 +52,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Generator[House]:
         films = {
             title: stock(
                 books, title,
-                {f"v0/seg-{at:05d}.m4s": random.randbytes(MIB // 2) for at in range(SEGMENTS)}
+                {f"v0/seg-{at:05d}.m4s": b"\0" + random.randbytes(MIB // 2 - 1) for at in range(SEGMENTS)}
                 | {"master.m3u8": b"#EXTM3U\n"},
             )
             for title in ("watched", "wanted", "kept")

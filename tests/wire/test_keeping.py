@@ -59,7 +59,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Generator[House]:
         street.must("origin", "init", "--endpoint", f"127.0.0.1:{port}", "--cdn", meter.url, "--home", home)
         books = office(home)
         films = {
-            title: {SEGMENT.format(at): random.randbytes(SEGMENT_BYTES) for at in range(SEGMENTS)}
+            title: {SEGMENT.format(at): b"\0" + random.randbytes(SEGMENT_BYTES - 1) for at in range(SEGMENTS)}
             | {"v0/index.m3u8": _playlist(), "master.m3u8": b"#EXTM3U\n"}
             for title in ("kept", "watched", "gone")
         }

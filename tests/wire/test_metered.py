@@ -32,7 +32,7 @@ def test_a_days_budget_is_a_hard_stop_and_a_restart_gives_nothing(tmp_path: Path
     try:
         street.must("origin", "init", "--endpoint", f"127.0.0.1:{port}", "--cdn", meter.url, "--home", home)
         books = office(home)
-        film = {f"v0/seg-{at:05d}.m4s": random.randbytes(SEGMENT_BYTES) for at in range(SEGMENTS)}
+        film = {f"v0/seg-{at:05d}.m4s": b"\0" + random.randbytes(SEGMENT_BYTES - 1) for at in range(SEGMENTS)}
         long = stock(books, "long", {**film, "v0/index.m3u8": b"#EXTM3U\n", "master.m3u8": b"#EXTM3U\n"})
         stock(books, "short", {"master.m3u8": b"#EXTM3U\n"})
         books.close()

@@ -48,7 +48,9 @@ def village(tmp_path_factory: pytest.TempPathFactory) -> Generator[Village]:
         )
         books = office(home)
         films = {
-            title: {f"v0/seg-{at:05d}.m4s": random.randbytes(SEGMENT_BYTES) for at in range(SEGMENTS)}
+            title: {
+                f"v0/seg-{at:05d}.m4s": b"\0" + random.randbytes(SEGMENT_BYTES - 1) for at in range(SEGMENTS)
+            }
             | {"v0/index.m3u8": b"#EXTM3U\n", "master.m3u8": b"#EXTM3U\n"}
             for title in ("sea", "hills", "dunes")
         }

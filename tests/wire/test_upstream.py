@@ -45,7 +45,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Generator[Ring]:
     """Bring them up, each knowing the others from the signed directory."""
     street, port, random = Street(tmp_path_factory.mktemp("ring")), free_port(), Random(5)
     meter, home = Meter(port), street.home("origin")
-    files = {f"v0/seg-{at:05d}.m4s": random.randbytes(2 * MIB) for at in range(SEGMENTS)}
+    files = {f"v0/seg-{at:05d}.m4s": b"\0" + random.randbytes(2 * MIB - 1) for at in range(SEGMENTS)}
     try:
         place = f"127.0.0.1:{port}"
         street.must("origin", "init", "--endpoint", place, "--cdn", meter.url, "--home", home)
