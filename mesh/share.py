@@ -110,6 +110,7 @@ class Share:
         for place, cid in enumerate(self.layout.cids):  # what came by other ways meanwhile
             if not self.swarm.has(place) and self._store.has(cid):
                 self.swarm.fetched(place, self.moved_at)
+        self.swarm.retry(self.moved_at)
         self.swarm.want(self.moved_at, everything=True)
         if fetch is not None:
             self.swarm.uplink(self._loop.time(), up=True)
@@ -122,6 +123,8 @@ class Share:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(1.0):
                         await self._turned.wait()
+                self.swarm.tick(self._loop.time())
+                self.pump()
         finally:
             self.wanted = False
             self.swarm.want(self._loop.time(), everything=False)

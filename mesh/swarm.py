@@ -261,6 +261,12 @@ class Swarm:
             self._give_back(block)
         self._plan(now)
 
+    def retry(self, now: float) -> None:
+        """Hear that what could not be kept or fetched may be tried again: there may be room now."""
+        self._spared.clear()
+        self._turns.stale = True
+        self.uplink(now, up=False)  # with its jobs, and with how long it was to be left alone
+
     def fetched(self, block: int, now: float) -> None:
         """Hear that a block came by the uplink or by any other way, verified, and is here."""
         self.verified(block, now)
