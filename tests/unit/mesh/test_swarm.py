@@ -170,6 +170,18 @@ def test_a_claim_that_is_not_kept_is_taken_over() -> None:
     assert [ask.peer for ask in asks] == [SOURCE]
 
 
+def test_what_the_uplink_did_not_bring_is_left_alone_until_it_is_asked_for_anew() -> None:
+    swarm = Swarm(b"o" * 32, [100])
+    swarm.want(0.0, everything=True)
+    swarm.uplink(0.0, up=True)
+    assert Fetch(0) in swarm.take()
+    swarm.failed(0, 0.0)
+    assert Fetch(0) not in swarm.take()
+    swarm.retry(0.1)
+    swarm.uplink(0.1, up=True)
+    assert Fetch(0) in swarm.take()
+
+
 def test_only_what_is_needed_is_brought_while_not_all_is_wanted() -> None:
     swarm = Swarm(OWN, [MIB] * 8)
     swarm.want(0.0, everything=False)
