@@ -123,8 +123,6 @@ class Share:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(1.0):
                         await self._turned.wait()
-                self.swarm.tick(self._loop.time())
-                self.pump()
         finally:
             self.wanted = False
             self.swarm.want(self._loop.time(), everything=False)

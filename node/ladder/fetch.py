@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -19,7 +19,7 @@ from ...protocol.ports import BlockStore, Cost, Tier, TierName
 from ...protocol.pulse import Served
 from .flight import Cancel, Effect, GiveUp, Start, Switched
 from .ladder import Ladder
-from .nearby import Nearby, tell
+from .nearby import Nearby
 from .supply import Arrival, Failover, Supply
 from .way import Way
 
@@ -76,7 +76,7 @@ class Fetcher:
         self._listed_at = float("-inf")
         self._closed = False
         self.nearby: Nearby | None = None
-        self.barred: Callable[[Cid, str], bool] = _nothing_barred
+        self.barred: Callable[[Cid, str], bool] = lambda _cid, _title: False
         """Says which blocks of a title may not be kept any more, even where they are on their way."""
         self.spent: Callable[[], str] = str
         """Says in a sentence why what costs may not be asked for now; empty where it may."""
@@ -100,14 +100,8 @@ class Fetcher:
             UnreachableError: no tier delivered it before the ladder's deadline.
 
         """
-        own = None if alone else await self._seek(cid, title, buffer_s)
-        try:
-            data = await self._block(cid, title, buffer_s, size_bytes, urgent=True, shun=shun)
-        except BaseException:
-            tell(own, title, cid, here=False)
-            raise
-        tell(own, title, cid, here=True)
-        return data
+        bring = partial(self._block, cid, title, buffer_s, size_bytes, urgent=True, shun=shun)
+        return await (bring() if alone else self._shared(cid, title, buffer_s, bring))
 
     def prefetch(self, cids: Iterable[Cid], *, title: str = "") -> None:
         """Bring blocks into the store in the background, without hedging; more than 32 are left out."""
@@ -172,6 +166,19 @@ class Fetcher:
 
     # -- one block
 
+    async def _shared(
+        self, cid: Cid, title: str, buffer_s: float | None, bring: Callable[[], Awaitable[bytes]]
+    ) -> bytes:
+        """Let those who share a title come first, then ``bring`` a block; they hear what became of it."""
+        own, here = await self._seek(cid, title, buffer_s), False
+        try:
+            data = await bring()
+            here = True
+            return data
+        finally:
+            if own is not None:
+                own.found(title, cid, here=here)
+
     async def _block(
         self,
         cid: Cid,
@@ -221,12 +228,7 @@ class Fetcher:
     async def _prefetch(self, cid: Cid, title: str) -> None:
         try:
             async with self._prefetches:
-                own, here = await self._seek(cid, title, None), False
-                try:
-                    await self._block(cid, title, None, 0, urgent=False)
-                    here = True
-                finally:
-                    tell(own, title, cid, here=here)
+                await self._shared(cid, title, None, partial(self._block, cid, title, None, 0, urgent=False))
         except FarcastError as error:
             log.debug("prefetch: %s", error)
         finally:
@@ -392,8 +394,3 @@ class Fetcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _nothing_barred(cid: Cid, title: str) -> bool:
-    del cid, title
-    return False

@@ -17,9 +17,3 @@ class Nearby(Protocol):
     def found(self, title: str, cid: Cid, *, here: bool) -> None:
         """Hear that this box fetched a block itself, or could not."""
         ...
-
-
-def tell(nearby: Nearby | None, title: str, cid: Cid, *, here: bool) -> None:
-    """Tell those near, if any, that this box fetched a block itself, or could not."""
-    if nearby is not None:
-        nearby.found(title, cid, here=here)
