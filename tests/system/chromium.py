@@ -87,6 +87,16 @@ class Tab:
             assert time.monotonic() < deadline, f"{timeout_s:g} s passed until {expression}"
             await asyncio.sleep(0.05)
 
+    async def narrow(self, bytes_per_s: float) -> None:
+        """Let so much reach the page each second; -1 lets everything."""
+        await self.call(
+            "Network.emulateNetworkConditions",
+            offline=False,
+            latency=0,
+            downloadThroughput=bytes_per_s,
+            uploadThroughput=-1,
+        )
+
     async def cover(self) -> None:
         """Open another tab before this one."""
         session, self._session = self._session, ""  # a target is the browser's affair, not the tab's

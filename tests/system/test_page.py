@@ -533,15 +533,17 @@ async def test_a_real_film_changes_tiers_on_the_map_is_gone_on_with_kept_and_tol
     del hls_js
     _, origin, viewer = node
     url = f"{viewer.url}/play/harbour"
+    await tab.narrow(200_000)  # a player fetches a film as small as this whole before the CDN can be lost
     await begin(tab, url)
     await tab.until("document.getElementById('source').textContent.startsWith('From the CDN')", 10)
-    os.kill(origin.process.pid, signal.SIGSTOP)  # at once: a player fetches a film as small as this whole
+    os.kill(origin.process.pid, signal.SIGSTOP)
     try:
         tiers = "document.getElementById('map').getAttribute('aria-label')"
         await tab.until(f"{tiers}.includes('from a relay')", 15)
         assert "from the CDN" in await tab.evaluate(tiers)
     finally:
         os.kill(origin.process.pid, signal.SIGCONT)
+    await tab.narrow(-1)
     assert (await tab.evaluate(OPTIONS.format("sound")))[1:] == ["Deutsch"]
     assert await tab.evaluate(OPTIONS.format("subtitles")) == ["No subtitles", "Deutsch"]
     await press(tab, "c")
