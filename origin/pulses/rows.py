@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TextIO
 
 from ...protocol.errors import RemoteError
-from ...protocol.merkle import leaf_hash
 from ...protocol.ports import TierName
 from ...protocol.pulse import Viewing, open_viewing, pulse_hash, read_pulse
 from ...protocol.ticket import TicketOffice
@@ -114,7 +113,7 @@ class Rows:
         frame = open_frame(entry.payload)
         number, place = self.end, entry.place
         frames.write(
-            f"{number},{frame.at_ms},{place.segment},{place.offset},{leaf_hash(entry.payload).hex()}\n"
+            f"{number},{frame.at_ms},{place.segment},{place.offset},{entry.leaf.hex()}\n"
         )
         for ticket in tickets(frame):
             if ticket.tid not in self._brought:

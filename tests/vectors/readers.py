@@ -295,6 +295,11 @@ def _sealed_file(data: bytes, given: Given) -> Read:
     return {"iv": protection.iv_of(key_id, path), "clear": clear}, again
 
 
+def _parcel(data: bytes) -> Message:
+    batch.open_parcel(data)
+    return decode(batch.Parcel, data)
+
+
 def _evidence(data: bytes, given: Given) -> Message:
     evidence.open_evidence(data, [given["key"]])
     return decode(evidence.Evidence, decode(Signed, data).body)
@@ -305,6 +310,7 @@ READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "ticket": _ticket,
     "pulse": _pulse,
     "batch": _signed(lambda data, _: batch.open_batch(data)),
+    "parcel": _unsigned(_parcel),
     "receipt": _signed(lambda data, _: batch.open_receipt(data)),
     "ack": _signed(lambda data, given: batch.open_ack(data, [given["key"]])),
     "seal": _signed(lambda data, given: unseal("seal", batch.SealRecord, data, given["key"])),
