@@ -118,6 +118,13 @@ class Dossier:
             unproven = unproven + [Reject(seq, code) for seq, code in sorted(self.rejects.items())]
         return TidAck(self.ticket.tid, upto, extra, unproven)
 
+    def is_free(self, seqs: Sequence[int]) -> bool:
+        """Say whether nothing stands under any of these numbers, and each is there once."""
+        first, count = seqs[0], len(seqs)
+        if first == self.upto + 1 > len(self.names) and seqs == list(range(first, first + count)):
+            return True  # the usual case: they follow all there are
+        return self.names.keys().isdisjoint(seqs) and len(set(seqs)) == count
+
     # -- what comes
 
     def put(self, item: Opened) -> None:
@@ -131,24 +138,32 @@ class Dossier:
         if seq == self.upto + 1:
             self._reach()
 
-    def put_all(self, seqs: Sequence[int], items: Sequence[Opened]) -> None:
-        """Put the first bodies under their numbers."""
-        names = [item.name for item in items]
+    def put_all(self, seqs: Sequence[int], names: Sequence[bytes], items: Sequence[Opened]) -> None:
+        """Put the first bodies under their numbers; none of them was rejected before."""
+        dense = len(self.names) == self.upto
         self.names.update(zip(seqs, names, strict=True))
         self.stamps.update(zip(seqs, [item.stamp_ms for item in items], strict=True))
         self.open.update(zip(names, items, strict=True))
-        for seq in seqs if self.rejects else ():
-            self.rejects.pop(seq, None)
-        if self.upto + 1 in self.names:
+        if dense and len(self.names) == max(seqs):
+            self.upto = len(self.names)
+        elif self.upto + 1 in self.names:
             self._reach()
 
     def wait(self, seqs: Sequence[int], items: Sequence[Opened]) -> None:
         """Note that what was put is not proven yet."""
         names, waiting, runs = self.names, self.waiting, self.runs
         waiting.update(seqs)
+        last = first = 0  # of the run that goes on
         for seq, item in zip(seqs, items, strict=True):
-            if seq - 1 in waiting and names[seq - 1] == item.pulse.prev:
-                runs[seq] = runs.pop(seq - 1, seq - 1)
+            if seq - 1 not in waiting or names[seq - 1] != item.pulse.prev:
+                continue
+            if seq - 1 != last:
+                if last:
+                    runs[last] = first
+                first = runs.pop(seq - 1, seq - 1)
+            last = seq
+        if last:
+            runs[last] = first
 
     def go_on(self, seqs: Sequence[int], items: Sequence[Opened]) -> bool:
         """Say whether each of these names the one before it, which is here or among them."""
