@@ -46,7 +46,7 @@ from .frame import (
     tickets,
 )
 from .judging import Round
-from .opened import Opened, open_pulses
+from .opened import Opened, open_pulses, stretch
 from .register import Register
 from .sealing import ended, records_of
 
@@ -215,21 +215,20 @@ class Admission:
 
     def _take_together(self, round_: Round, dossier: Dossier, items: Sequence[Opened], verdict: str) -> bool:
         """Take in pulses of one ticket about which there is nothing to decide; False for none of them."""
-        register, waits = self.register, verdict == PENDING
-        seqs, names = [item.pulse.seq for item in items], [item.name for item in items]
+        register, waits, brought = self.register, verdict == PENDING, stretch(items)
         if (
             dossier.unproven
             or dossier.rejects
-            or not dossier.is_free(seqs)
-            or (dossier.links and not dossier.links.keys().isdisjoint(names))
-            or not (waits or (not dossier.waiting and dossier.go_on(seqs, items)))
-            or any(register.refusal(dossier, item.pulse, round_.now_ms) for item in _extremes(items))
+            or not dossier.is_free(brought)
+            or (dossier.links and not dossier.links.keys().isdisjoint(brought.names))
+            or not (waits or (not dossier.waiting and dossier.goes_on(brought)))
+            or register.refuses_any(dossier, items, round_.now_ms)
         ):
             return False
         round_.opens(dossier, items)
-        dossier.put_all(seqs, names, items)
+        dossier.put_all(brought)
         if waits:
-            dossier.wait(seqs, items)
+            dossier.wait_all(brought)
         return True
 
     def _take_one(self, round_: Round, dossier: Dossier, item: Opened, verdict: str) -> bool:
@@ -249,7 +248,7 @@ class Admission:
         round_.opens(dossier, (item,))
         dossier.put(item)
         if verdict == PENDING:
-            dossier.wait((seq,), (item,))
+            dossier.wait(pulse)
         return True
 
     def _over(self, dossier: Dossier, now_ms: int, silent_ms: int) -> bool:
@@ -275,21 +274,13 @@ class Admission:
             register.charged[item.carrier] += 1
         elif verdict == PENDING:
             dossier.put(item)
-            dossier.wait((seq,), (item,))
+            dossier.wait(item.pulse)
         elif verdict in (STORED, EQUIVOCATION):
             dossier.rejects.pop(seq, None)
             dossier.keep(item)
         elif seq not in dossier.names:
             dossier.rejects[seq] = verdict
         register.opened(item.pulse.tid, len(dossier.open) - before, now_ms)
-
-
-def _extremes(items: Sequence[Opened]) -> Sequence[Opened]:
-    """Return those that are refused if any is: a reason to refuse a time is one for all before or behind."""
-    if len(items) <= 2 or len({item.pulse.beacon for item in items}) > 1:  # noqa: PLR2004 - two ends
-        return items
-    times = [item.pulse.at_ms for item in items]
-    return items[times.index(min(times))], items[times.index(max(times))]
 
 
 _UNPROVEN = frozenset({"malformed", "not_canonical", "too_large", "no_ticket", "bad_signature"})
