@@ -24,7 +24,6 @@ MAX_PULSES = 4_096
 BATCH_LIMIT_BYTES = 4 << 20
 PAGE = 64
 """Pulses to a leaf of a batch's tree: a hash for each would cost the origin more than reading them."""
-_PARCEL_HEAD = b"\x92"
 _BIN_SIZES = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 """How many bytes tell the length of a bin, by its first byte (msgpack specification)."""
 
@@ -129,12 +128,17 @@ def pulses_root(pulses: Sequence[bytes]) -> bytes:
     return root_of(encode(pulses[start : start + PAGE]) for start in range(0, len(pulses), PAGE))
 
 
+def is_parcel(data: bytes) -> bool:
+    """Say whether bytes begin as a parcel does, an array of two; a post is an array of three."""
+    return data[:1] == b"\x92"
+
+
 def batch_hash(data: bytes) -> bytes:
     """Return the name of a batch or post as sent: SHA-256 of the batch's envelope or of the post.
 
-    A parcel is told by its first byte; the envelope's root names the pulses behind it.
+    The envelope's root names the pulses beside it.
     """
-    return sha256(_envelope(data) if data[:1] == _PARCEL_HEAD else data).digest()
+    return sha256(_envelope(data) if is_parcel(data) else data).digest()
 
 
 def seal_parcel(batch: Batch, pulses: list[bytes], carrier: Identity) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter
 
-from ...protocol.batch import BATCH_LIMIT_BYTES, PulsePost, open_parcel, seal_receipt
+from ...protocol.batch import BATCH_LIMIT_BYTES, PulsePost, is_parcel, open_parcel, seal_receipt
 from ...protocol.codec import decode, encode
 from ...protocol.digest import ANSWER_LIMIT_BYTES, DIGEST_LIMIT_BYTES, MAX_ACKS, Lacking, open_digest
 from ...protocol.errors import RefusedError, RemoteError
@@ -27,9 +27,6 @@ from .spool import DiskSpool
 MEDIA_TYPE = "application/vnd.farcast+msgpack"
 ACKS_BYTES = ANSWER_LIMIT_BYTES // 2
 """Of acks in one answer; the others come with the next."""
-
-_SIGNED_ENVELOPE = b"\x92"
-"""A batch is a signed envelope, an array of two; a post of pulses is an array of three."""
 
 
 class Reception:
@@ -73,7 +70,7 @@ class Reception:
     async def handle(self, exchange: Exchange) -> Answer:
         """Answer ``POST /v1/pulses`` with 202 and a signed receipt."""
         data = await exchange.read(BATCH_LIMIT_BYTES)
-        take = self.carry if data.startswith(_SIGNED_ENVELOPE) else self.take
+        take = self.carry if is_parcel(data) else self.take
         receipt = await asyncio.to_thread(take, data)
         return Answer(202, {"content-type": MEDIA_TYPE}, receipt)
 
