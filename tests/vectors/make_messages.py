@@ -926,8 +926,8 @@ def _way_back(book: Book) -> None:
         ("number 0", {"number": 0}, chain, "bad_batch"),
     )
     for how, change, some_pulses, reason in parcels:
-        sealed = relay.seal("batch", _with(first, **change))
-        book.bad(f"parcel: {how}", "parcel", encode(batches.Parcel(sealed, some_pulses)), reason)
+        inner = relay.seal("batch", _with(first, **change))
+        book.bad(f"parcel: {how}", "parcel", encode(batches.Parcel(inner, some_pulses)), reason)
     forged = WHO["lan"].seal("batch", first)
     book.bad("parcel: another signer", "parcel", encode(batches.Parcel(forged, chain)), "bad_signature")
     receipt = batches.Receipt(1, relay.key, root, 3, T0 + 700_000)
