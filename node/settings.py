@@ -139,6 +139,16 @@ class Mesh(Table, frozen=True):
     share: bool
 
 
+class Hints(Table, frozen=True):
+    """``[hints]``: untrusted news between boxes, and what carries it."""
+
+    by: Literal["none", "http", "p2p"]
+    host: Line
+    port: Port
+    peers: Lines
+    python: Line
+
+
 class Satellite(Table, frozen=True):
     """``[satellite]``: receiving the carousel."""
 
@@ -309,6 +319,7 @@ class Settings:
     metered: Metered
     web: Web
     mesh: Mesh
+    hints: Hints
     satellite: Satellite
     uplink: Uplink
     heartbeat: Heartbeat
@@ -411,6 +422,11 @@ class Settings:
             raise newest["network.interfaces"].refused(expected)
         if not all(_is_network(text) for text in self.mesh.networks):
             raise newest["mesh.networks"].refused("networks, such as '192.168.1.0/24'")
+        if self.hints.host and not _is_address(self.hints.host):
+            raise newest["hints.host"].refused("an address such as '0.0.0.0', or nothing")
+        if not all(_GOSSIP_PEER.fullmatch(text) for text in self.hints.peers):
+            expected = "multiaddrs such as '/ip4/192.0.2.7/tcp/7436/p2p/12D3KooW...'"
+            raise newest["hints.peers"].refused(expected)
 
     def _check_contract(self, newest: Mapping[str, _Entry]) -> None:
         contract = self.contract
@@ -439,6 +455,7 @@ TABLES: Mapping[str, type[Table]] = {
     "metered": Metered,
     "web": Web,
     "mesh": Mesh,
+    "hints": Hints,
     "satellite": Satellite,
     "uplink": Uplink,
     "heartbeat": Heartbeat,
@@ -464,6 +481,9 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
 _SECRETS = frozenset({"token", "ledger"})
 _PREFIX = "FARCAST_"
 SLOWEST_RATE_BPS, SMALLEST_VOLUME_BYTES = 64_000, 10_000_000
+_GOSSIP_PEER = re.compile(
+    r"/(ip4/[0-9.]{7,15}|ip6/[0-9A-Fa-f:.]{2,45}|dns[46]?/[\w.-]{1,120})/tcp/[0-9]{1,5}/p2p/12D3KooW[1-9A-HJ-NP-Za-km-z]{44}"
+)
 _HOURS = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]\s*-\s*(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)")
 _CARRIED = re.compile(r"(\*|12D3KooW[1-9A-HJ-NP-Za-km-z]{44})(\s*=\s*[0-9.]+\s*([kKmMgGtT]?[iI]?[bB])?)?")
 _PLACE = re.compile(r"https://[^/:\s]+(:[0-9]{1,5})?|([^/:\s]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}")

@@ -46,6 +46,7 @@ from .duty import Greeting
 from .earnings import EarningsAsker
 from .ferry import Ferry, Parts
 from .ferrydesk import FerryDesk
+from .hints import Hinting
 from .home import Home
 from .household import Household
 from .http.dial import HttpDialer
@@ -104,6 +105,7 @@ class Viewer:
         self._digests: dict[str, bytes] = {}
         self.replica = Replica(home.path / "catalog", self._keyring)
         self.library = Library(self.replica, box.store, self._keyring)
+        self._add_hints()
         self.discovery: Discovery | None = None
         self.antenna: Antenna | None = None
         ladder = Ladder(_tuning(settings))
@@ -171,6 +173,16 @@ class Viewer:
         self.desk.lan = lambda: self.household.url
         self._add_routes()
         self._add_work()
+
+    def _add_hints(self) -> None:
+        """Hear of news from neighbours at once, and tell them."""
+        box = self.box
+        self.hints = Hinting(
+            box, self.trust.origin_id, dialer=self.lan_dialer, peers=self._neighbours,
+            gossipers=lambda: [*self._relays(), *self._origin()], welcomes=box.links.on_link,
+        )  # fmt: skip
+        self.hints.tell(self.replica.checkpoint)
+        self._relay_records = self.hints.listen(self.replica)
 
     def _add_sharing(self) -> None:
         """Let titles go round the LAN, and keep them with or without neighbours."""
@@ -246,7 +258,7 @@ class Viewer:
         return known_origin(self.trust)
 
     def _relays(self) -> list[Source]:
-        return relay_sources(self.replica.relays(), clock_ms(), overlay=self.box.dialer.overlay.here)
+        return relay_sources(self._relay_records(), clock_ms(), overlay=self.box.dialer.overlay.here)
 
     def _neighbours(self) -> list[Source]:
         return self.discovery.neighbours() if self.discovery else []

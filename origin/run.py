@@ -15,10 +15,11 @@ from ..node.catalog.denyfiles import DenyFiles
 from ..node.catalog.embargo import Embargo
 from ..node.catalog.library import Library
 from ..node.duty import Greeting
+from ..node.hints import Hinting
 from ..node.home import Home
 from ..node.http.exchange import Answer, Exchange
 from ..node.http.nonces import NonceBook
-from ..node.ladder.tiers import address
+from ..node.ladder.tiers import address, relay_sources
 from ..node.page import Sheet
 from ..node.routes import PublicRoutes
 from ..node.settings import Settings
@@ -27,6 +28,8 @@ from ..node.steering.listing import Listing
 from ..node.web.site import WebSite
 from ..protocol.cid import Cid
 from ..protocol.errors import LocalError, RefusedError, UsageError
+from ..protocol.generation import origin_id
+from ..protocol.ports import Source
 from .admin import OriginAdmin
 from .airing import described as on_air
 from .broadcast import Broadcast
@@ -101,6 +104,11 @@ class OriginBox:
         if settings.uplink.enabled:
             self.broadcast = broadcast = Broadcast(self, clock_ms)
             self.office.on_air = lambda: broadcast.facts
+        self.listing = Listing(self.service.directory, lambda: self.office.keys.keyring.catalog[0])
+        self.hints = Hinting(
+            box, origin_id(self.keys.box.key), dialer=box.dialer, peers=self._relays, gossipers=self._relays
+        )
+        self.hints.tell(self.service.checkpoint)
         self._hosts = box.public.allowed
         box.public.allowed = self._answers_for
         self._add_routes()
@@ -188,13 +196,15 @@ class OriginBox:
 
     def _add_web(self) -> None:
         """Serve players without a node."""
-        listing = Listing(self.service.directory, lambda: self.office.keys.keyring.catalog[0])
         web = WebSite(
-            self.box, self.library, self.held, lambda: self.office.keys.keyring, listing.records,
+            self.box, self.library, self.held, lambda: self.office.keys.keyring, self.listing.records,
             is_origin=True,
         )  # fmt: skip
         web.add_routes(self.embargo.guard)
-        self.box.every("listing", LISTING_S, listing.follow)
+
+    def _relays(self) -> list[Source]:
+        """Return the listed relays, for hints."""
+        return relay_sources(self.listing.records(), clock_ms())
 
     async def _pulses(self, exchange: Exchange) -> Answer:
         """``GET /api/origin/pulses``: what the intake has counted."""
@@ -241,6 +251,7 @@ class OriginBox:
 
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
+        self.box.every("listing", LISTING_S, self.listing.follow)
         self.box.every("seal", SEAL_S, self.service.seal)
         self.box.every("inspection", LOOK_S, self._inspect)
         self.box.every("edges", TICK_S, self._tend_edges)

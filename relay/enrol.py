@@ -72,6 +72,8 @@ class Enrolment:
         """What the box wanted published at the last renewal."""
         self.trouble = ""
         """Why the origin did not take the newest record, empty where it did or did not answer."""
+        self.record = b""
+        """The signed record the origin took last, for others to be told."""
         self.listed = False
         """Whether the origin's directory has it, as of the last answer."""
         self.faults: list[Fault] = []
@@ -121,7 +123,8 @@ class Enrolment:
         """
         now_ms = self._clock_ms()
         record = RelayRecord(1, self._identity.key, endpoints, self._payee, now_ms, now_ms + RECORD_TTL_MS)
-        body = encode(RelayRequest(2, token, self._identity.seal("record", record), wish))
+        sealed = self._identity.seal("record", record)
+        body = encode(RelayRequest(2, token, sealed, wish))
         failure: Exception = UnreachableError(
             "no address of the origin is known; run `farcast relay join` first"
         )
@@ -139,6 +142,7 @@ class Enrolment:
                 self.trouble = str(error)
                 raise
             self.trouble = ""
+            self.record = sealed if wish == "listed" else b""
             return answer
         raise failure
 

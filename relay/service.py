@@ -18,6 +18,7 @@ from ..node.catalog.takedown import SWEEP_S, Takedown
 from ..node.catalog.trust import Trust
 from ..node.duty import Greeting
 from ..node.earnings import EarningsAsker
+from ..node.hints import Hinting
 from ..node.home import Home
 from ..node.ladder.fetch import Fetcher
 from ..node.ladder.stream import Streams
@@ -81,8 +82,14 @@ class RelayService:
         self.warden.turned = self.membership.wake
         self.replica = Replica(home.path / "catalog", keyring)
         self.library = Library(self.replica, box.store, keyring)
+        self.hints = Hinting(
+            box, self.trust.origin_id, dialer=box.dialer, peers=self._others,
+            gossipers=lambda: [*self._others(), *self._origin()],
+        )  # fmt: skip
+        self.hints.tell(self.replica.checkpoint, lambda: self.membership.enrolment.record)
+        self.relay_records = self.hints.listen(self.replica, own=box.identity.key)
         self.upstream = Upstream(
-            box.dialer, box.identity.key, keyring, self.replica.relays, self._origin, clock_ms,
+            box.dialer, box.identity.key, keyring, self.relay_records, self._origin, clock_ms,
             peers=settings.fill.peers,
         )  # fmt: skip
         self.fetcher = Fetcher(
@@ -185,7 +192,7 @@ class RelayService:
 
     def _others(self) -> list[Source]:
         """Return the other relays, for what is on its way home while the origin cannot be reached."""
-        found = relay_sources(self.replica.relays(), clock_ms(), overlay=self.box.dialer.overlay.here)
+        found = relay_sources(self.relay_records(), clock_ms(), overlay=self.box.dialer.overlay.here)
         return [source for source in found if source.key != self.box.identity.key]
 
     def endpoints(self) -> list[Endpoint]:
@@ -285,4 +292,5 @@ class RelayService:
         self.larder.change(Carried(settings.contract.publishers))
         self.gateways.change(settings.ipfs.pin_from)
         self.membership.wake()
+        self.hints.again()
         self.box.wake("larder")

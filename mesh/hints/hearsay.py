@@ -54,7 +54,7 @@ class Heard(NamedTuple):
 
 
 class _Doubts(NamedTuple):
-    count: int
+    number: int
     until: float
 
 
@@ -116,9 +116,9 @@ class Hearsay:
         """Note that what ``teller`` told was no news at all; True where it is not listened to from now on."""
         rules = self._rules
         known = self._doubts.pop(teller, None)
-        count = known.count + 1 if known is not None and known.until > now else 1
-        if count < rules.doubts:
-            self._doubts[teller] = _Doubts(count, now + rules.doubt_s)
+        number = known.number + 1 if known is not None and known.until > now else 1
+        if number < rules.doubts:
+            self._doubts[teller] = _Doubts(number, now + rules.doubt_s)
             _shrink(self._doubts, rules.tellers_limit)
             return False
         self._muted.pop(teller, None)

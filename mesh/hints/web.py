@@ -31,7 +31,7 @@ class WebCarrier:
         pick: Callable[[Sequence[Source], int], Sequence[Source]],
         registry: CollectorRegistry,
     ) -> None:
-        """``pick(peers, count)`` returns so many different ones; it is where the randomness comes from."""
+        """``pick(peers, limit)`` returns so many of them at most; it is where the randomness comes from."""
         self._dialer = dialer
         self._peers = peers
         self._pick = pick
@@ -45,7 +45,7 @@ class WebCarrier:
     async def tell(self, hints: Sequence[bytes]) -> None:
         """Post the hints; who does not answer is left alone."""
         peers = self._peers()
-        chosen = self._pick(peers, min(FANOUT, len(peers)))
+        chosen = self._pick(peers, FANOUT)
         async with asyncio.TaskGroup() as tasks:
             for source in chosen:
                 tasks.create_task(self._post(source, hints))

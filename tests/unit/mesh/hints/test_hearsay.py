@@ -161,7 +161,7 @@ def test_nothing_grows_past_its_bound_and_nobody_gets_more_than_a_share(
         assert len(core._waiting["head"]) <= SMALL.waiting_limit
         assert len(core._outgoing) <= SMALL.waiting_limit
         assert len(core._seen) <= SMALL.seen_limit
-        assert max(map(len, (core._tellers, core._doubts, core._muted))) <= SMALL.tellers_limit
+        assert max(len(core._tellers), len(core._doubts), len(core._muted)) <= SMALL.tellers_limit
     for way in ("http", "gossip"):
         times = [at for at, its_way, _ in taken if its_way == way]
         _within(times, SMALL.way_burst, SMALL.way_per_s)

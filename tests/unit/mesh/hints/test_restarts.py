@@ -42,12 +42,11 @@ def test_the_operator_begins_it_anew() -> None:
     policy = Restarts()
     live(policy, [0.0] * LIMITS.starts)
     policy.again()
-    assert policy.state == "waiting"
     assert policy.start_at is not None
     assert policy.start_at < 15.0
     policy.started(20.0)
     policy.again()
-    assert policy.state == "running"
+    assert policy.start_at is None
 
 
 def test_what_cannot_start_at_all_is_tried_only_when_told() -> None:
@@ -57,7 +56,7 @@ def test_what_cannot_start_at_all_is_tried_only_when_told() -> None:
     assert policy.state == "off"
     assert policy.start_at == float("inf")
     policy.again()
-    assert policy.state == "waiting"
+    assert policy.start_at == float("-inf")
 
 
 def test_one_that_lived_long_comes_back_soon() -> None:
