@@ -42,7 +42,7 @@ class HintDesk:
             raise RefusedError(message, status=429, retry_after_s=MUTED_RETRY_S, reason="muted")
         data = await exchange.read(POST_LIMIT_BYTES)
         try:
-            hints = open_post(data)
+            hints = open_post(data).hints
         except RemoteError:
             self._grapevine.doubt(way, teller)
             raise

@@ -62,9 +62,9 @@ def open_hint(data: bytes) -> Hint:
     return decode(Hint, data, limit_bytes=HINT_LIMIT_BYTES)
 
 
-def open_post(data: bytes) -> list[bytes]:
-    """Return the encoded hints of a post; raises ``RemoteError`` as ``open_hint``."""
-    return decode(HintPost, data, limit_bytes=POST_LIMIT_BYTES).hints
+def open_post(data: bytes) -> HintPost:
+    """Decode a post, not the hints in it; raises ``RemoteError`` as ``open_hint``."""
+    return decode(HintPost, data, limit_bytes=POST_LIMIT_BYTES)
 
 
 def open_place(data: bytes) -> GossipPlace:

@@ -130,7 +130,7 @@ class Gossip:
 
     def facts(self) -> dict[str, object]:
         """Return what a status shows of it."""
-        return {"state": self.state, "peers": self._peers, "why": self.why}
+        return {"state": self.state, "pid": self.pid, "peers": self._peers, "why": self.why}
 
     def again(self) -> None:
         """Start it at once where it is off or waits: the operator says so."""

@@ -1120,6 +1120,9 @@ SPAN = array(first=SEQ, last=SEQ)
 HELD = array(tid=BIN16, spans=many(SPAN, MAX_SEQ // 2), twins=many(SEQ, MAX_SEQ))
 DIGEST = array(v=V1, held=many(HELD, 256))
 LACKING = array(v=V1, held=many(HELD, 256), acks=many(BIN, 64))
+HINT = array(v=V1, net=BIN8, topic=one_of("head", "relay"), news=blob(1, 1_024))
+HINT_POST = array(v=V1, hints=many(blob(0, 1_088), 8, 1))
+GOSSIP_PLACE = array(v=V1, port=number(1, 65_535), key=KEY)
 EVIDENCE = array(v=V1, ticket=blob(0, 1_024), pulses=many(blob(0, 1_024), 4, 2))
 SEAL = array(v=V1, tid=BIN16, first=ANY_SEQ, last=ANY_SEQ, counted_ms=COUNT, codes=CODED)
 PRESENCE = array(
@@ -1304,6 +1307,9 @@ PLAIN: dict[str, tuple[Check, int]] = {
     "post": (POST, MAX_MESSAGE),
     "digest": (DIGEST, 65_536),
     "lacking": (LACKING, 524_288),
+    "hint": (HINT, 1_088),
+    "hint-post": (HINT_POST, 8_744),
+    "gossip-place": (GOSSIP_PLACE, 1_088),
     "bundle": (BUNDLE, MAX_BUNDLE),
     "stick-index": (STICK_INDEX, 2 << 20),
     "timetable": (TIMETABLE, 8_192),
