@@ -99,6 +99,7 @@ class Desk:
             "waits": self._waits(),
             "metered": viewer.box.ration.facts if viewer.box.ration else None,
             "satellite": forecast(viewer.antenna, viewer.library),
+            "hints": viewer.hints.facts(),
         }
 
     def pulses(self) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class RelayDesk:
             "tiers": relay.fetcher.status()["tiers"],
             "pulses_waiting": box.spool.waiting().count,
             "earnings": relay.payslip.facts(),
+            "hints": relay.hints.facts(),
             "version": _version(),
         }
 

@@ -15,7 +15,7 @@ from .apart import apart, resolve
 from .finding import Finding, State, bad, verdict
 from .patient import Patient, examine, find_home
 from .pullzone import check_pull_zones
-from .reach import Origin, check_listener, check_running
+from .reach import Origin, check_hints, check_listener, check_running
 
 DEADLINE_S = 5.0
 MACHINE: dict[str, Callable[[Patient], Finding]] = {
@@ -79,6 +79,7 @@ async def diagnose(patient: Patient, *, clock: Callable[[], float] = time) -> Di
     checks |= {
         "box": check_running(patient),
         "listener": check_listener(patient),
+        "hints": check_hints(patient),
         "origin": origin.check_origin(),
         "udp": origin.check_udp(),
         "clock": origin.check_clock(),

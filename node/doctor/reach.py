@@ -32,6 +32,16 @@ Resolve = Callable[[str, int], Awaitable[list[tuple[int, tuple[str, int]]]]]
 """Resolves a name to (family, socket address), off the event loop and not in its executor."""
 
 
+class _Gossip(msgspec.Struct):
+    state: str
+    peers: int
+    why: str
+
+
+class _Hints(msgspec.Struct):
+    gossip: _Gossip | None
+
+
 class Probed(NamedTuple):
     """How one way to the origin answered: its trouble, and the date it sent."""
 
@@ -237,6 +247,32 @@ async def check_running(patient: Patient) -> Finding:
     if said and not said.startswith(_WELL):
         return warning(name, f"the box runs and says: {said}", f"`{run.removesuffix('run')}status` says more")
     return ok(name, f"the box runs as process {patient.pid} and answers")
+
+
+async def check_hints(patient: Patient) -> Finding:
+    """Say what carries hints, and how the gossip process of a running box is."""
+    name, by = "hints", patient.settings.hints.by
+    if patient.standalone:
+        return ok(name, "a standalone relay tells and hears no news")
+    if by == "none":
+        return ok(name, "hints are off: this box looks for news at its own pace")
+    if by == "http":
+        return ok(name, "hints go by HTTP")
+    if not patient.running:
+        return ok(name, "hints go by HTTP, and by gossip once the box runs")
+    try:
+        found = msgspec.json.decode((await _get(f"{patient.url}/api/hints", b"", {})).body, type=_Hints)
+    except (RemoteError, msgspec.MsgspecError):
+        return warning(name, "how the gossip process is could not be asked", "look at `box` first")
+    if found.gossip is None or found.gossip.state == "up":
+        peers = found.gossip.peers if found.gossip else 0
+        return ok(name, f"hints go by HTTP and by gossip with {peers} peers")
+    why = f": {found.gossip.why}" if found.gossip.why else ""
+    return warning(
+        name,
+        f"the gossip process is {found.gossip.state}{why}; hints go by HTTP alone",
+        f'mend that and send SIGHUP to process {patient.pid}, or set [hints] by = "http"',
+    )
 
 
 async def _ask_tls(where: str, key: bytes, host: str) -> str:
