@@ -19,13 +19,13 @@ from ..protocol.hint import HINT_LIMIT_BYTES, PATH, GossipPlace, open_place
 from ..protocol.identity import peer_id
 from ..protocol.ports import Dialer, Source
 from .box import Box, clock_ms
-from .catalog.replica import Replica
+from .catalog.replica import Heads, Replica
 from .hintdesk import HintDesk
 from .http.address import HostPort, parse_address
 from .http.exchange import Answer, Exchange
 from .http.names import Names
 from .http.problem import expect
-from .news import LOOK_S, News, Teller
+from .news import LOOK_S, News, Own, Teller
 
 CONTACTS = 3
 CONTACT_TIMEOUT_S = 5.0
@@ -66,10 +66,17 @@ class Hinting:
             self._add_gossip(net)
         HintDesk(self.grapevine, welcomes, self._place).add_to(box.public)
 
-    def tell(self, checkpoint: Callable[[], bytes | None], record: Callable[[], bytes] = bytes) -> None:
-        """Tell others of this box's newest checkpoint, and of its own record where it is a relay."""
+    def tell(
+        self,
+        heads: Heads,
+        own: Callable[[], Own | None] = lambda: None,
+        listed: Callable[[], Sequence[RelayRecord]] = tuple,
+    ) -> None:
+        """Tell others when the catalog of ``heads`` has grown, and where a relay is, as ``Teller`` has it."""
         if self.grapevine.carriers:
-            self._box.every("telling", LOOK_S, Teller(self.grapevine, checkpoint, record).look)
+            teller = Teller(self.grapevine, heads)
+            teller.own, teller.listed = own, listed
+            self._box.every("telling", LOOK_S, teller.look)
 
     def listen(self, replica: Replica, *, own: bytes = b"") -> Callable[[], Sequence[RelayRecord]]:
         """Listen for news of the origin that ``replica`` follows; returns where its relays are by now."""

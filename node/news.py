@@ -7,8 +7,8 @@ record is the relay's own and of use only where the origin lists that relay.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -16,47 +16,47 @@ from ..protocol.directory import Endpoint, RelayRecord, open_record
 from ..protocol.errors import FarcastError, RemoteError
 from ..protocol.identity import peer_id
 from ..protocol.ports import Dialer, Hints, Source, TierName, Told
-from .catalog.replica import Replica
+from .catalog.replica import Heads, Replica
 from .ladder.tiers import address
-from .whereabouts import NEWS, TO_PROVE, Whereabouts
+from .whereabouts import NEWS, TO_PROVE, Whereabouts, worth_telling
 
 LOOK_S = 1.0
 """How often it is looked whether this box has news to tell."""
-REPEAT_S = 1_800.0
-"""How often a relay says again where it is: for those who were not there the last time."""
 CHASE_S = (1.0, 3.0, 10.0)
 """How long until it is looked again for a head that is known to exist: who was asked may not have it yet."""
 MEET_TIMEOUT_S = 5.0
 
 
-class Teller:
-    """Tells this box's news: its newest head, and where a relay is."""
+class Own(NamedTuple):
+    """A relay's own record, and its signed envelope."""
 
-    def __init__(
-        self,
-        hints: Hints,
-        checkpoint: Callable[[], bytes | None],
-        record: Callable[[], bytes] = bytes,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """``checkpoint`` and ``record`` return what is newest here; empty or None where there is none."""
+    record: RelayRecord
+    signed: bytes
+
+
+class Teller:
+    """Tells this box's news: a head of more entries, and where a relay is now if others cannot know."""
+
+    def __init__(self, hints: Hints, heads: Heads) -> None:
         self._hints = hints
-        self._checkpoint = checkpoint
-        self._record = record
-        self._clock = clock
-        self._told_head: bytes | None = None
-        self._told_record = b""
-        self._repeat_at = float("-inf")
+        self._heads = heads
+        self._told_size = 0
+        self.own: Callable[[], Own | None] = lambda: None
+        """A relay's newest record, as it is and signed."""
+        self.listed: Callable[[], Sequence[RelayRecord]] = tuple
+        """The relays the directory lists."""
+        self._told: RelayRecord | None = None
 
     async def look(self) -> None:
         """Tell what has changed since the last look."""
-        note, record = self._checkpoint(), self._record()
-        if note and note != self._told_head:
-            self._told_head = note
+        size, note = self._heads.catalog.size, self._heads.checkpoint()
+        if note and size > self._told_size:
+            self._told_size = size
             await self._hints.publish("head", note)
-        if record and (record != self._told_record or self._clock() >= self._repeat_at):
-            self._told_record, self._repeat_at = record, self._clock() + REPEAT_S
-            await self._hints.publish("relay", record)
+        own = self.own()
+        if own is not None and worth_telling(own.record, self.listed(), self._told):
+            self._told = own.record
+            await self._hints.publish("relay", own.signed)
 
 
 class News:

@@ -181,7 +181,7 @@ class Viewer:
             box, self.trust.origin_id, dialer=self.lan_dialer, peers=self._neighbours,
             gossipers=lambda: [*self._relays(), *self._origin()], welcomes=box.links.on_link,
         )  # fmt: skip
-        self.hints.tell(self.replica.checkpoint)
+        self.hints.tell(self.replica)
         self._relay_records = self.hints.listen(self.replica)
 
     def _add_sharing(self) -> None:

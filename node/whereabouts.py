@@ -19,10 +19,30 @@ LIFE_MS = 48 * 3_600_000
 """A record says where a relay is for a day or two; one that says more is not believed."""
 TRY_MS = 600_000
 """How often a relay's new addresses are tried at most."""
+STALE_MS = 12 * 3_600_000
+"""A directory's record that much older than its relay's newest: the origin is away."""
+RETELL_MS = 6 * 3_600_000
 RELAYS_KEPT = 1_000
 CANDIDATES_KEPT = 32
 
 NEWS, TO_PROVE = "news", "to_prove"
+
+
+def worth_telling(own: RelayRecord, listed: Sequence[RelayRecord], told: RelayRecord | None) -> bool:
+    """Say whether a relay's newest record is news to those who have the directory ``listed``.
+
+    It is where the relay has moved, or the origin is away so long that its listed record runs out;
+    ``told`` is the record it told last. A relay that is where everybody knows it to be says nothing.
+    """
+    vouched = next((one for one in listed if one.relay == own.relay), None)
+    if vouched is None or own.created_ms <= vouched.created_ms:
+        return False
+    moved = own.endpoints != vouched.endpoints
+    if not moved and own.created_ms - vouched.created_ms < STALE_MS:
+        return False
+    if told is None or own.created_ms - told.created_ms >= RETELL_MS:
+        return True
+    return moved and own.endpoints != told.endpoints
 
 
 class Whereabouts:

@@ -108,7 +108,7 @@ class OriginBox:
         self.hints = Hinting(
             box, origin_id(self.keys.box.key), dialer=box.dialer, peers=self._relays, gossipers=self._relays
         )
-        self.hints.tell(self.service.checkpoint)
+        self.hints.tell(self.service)
         self._hosts = box.public.allowed
         box.public.allowed = self._answers_for
         self._add_routes()

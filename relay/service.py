@@ -86,7 +86,7 @@ class RelayService:
             box, self.trust.origin_id, dialer=box.dialer, peers=self._others,
             gossipers=lambda: [*self._others(), *self._origin()],
         )  # fmt: skip
-        self.hints.tell(self.replica.checkpoint, lambda: self.membership.enrolment.record)
+        self.hints.tell(self.replica, lambda: self.membership.enrolment.own, self.replica.relays)
         self.relay_records = self.hints.listen(self.replica, own=box.identity.key)
         self.upstream = Upstream(
             box.dialer, box.identity.key, keyring, self.relay_records, self._origin, clock_ms,

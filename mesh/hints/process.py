@@ -39,7 +39,7 @@ from .pipe import (
 )
 
 TOPIC = "/farcast/hints/1/"
-ALIVE_S = 5.0
+LOOK_S, ALIVE_S = 0.5, 5.0
 DIALS_AT_ONCE = 4
 DIAL_S = 10.0
 CONNECTIONS = 64
@@ -152,9 +152,13 @@ class Process:
                 await self._say(Heard(bytes(message.data), author))
 
     async def _be_alive(self, host: Any) -> None:  # noqa: ANN401 - likewise
+        said, said_at = -1, 0.0
         while True:
-            await self._say(Alive(len(host.get_connected_peers())))
-            await self._trio.sleep(ALIVE_S)
+            peers, now = len(host.get_connected_peers()), self._trio.current_time()
+            if peers != said or now - said_at >= ALIVE_S:
+                said, said_at = peers, now
+                await self._say(Alive(peers))
+            await self._trio.sleep(LOOK_S)
 
     async def _say(self, message: ToBox) -> None:
         await self._link.send(pack(message))

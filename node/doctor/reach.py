@@ -27,6 +27,11 @@ FAST_S, WRONG_S = 10.0, 120.0
 """Seconds a clock may be off before it is worth a word, and before pulses are refused."""
 _PATH = "/healthz"
 _WELL = ("Ready", "Serving")
+_HINTS = {
+    "none": "hints are off: this box looks for news at its own pace",
+    "http": "hints go by HTTP",
+    "p2p": "hints go by HTTP, and by gossip while the box runs",
+}
 
 Resolve = Callable[[str, int], Awaitable[list[tuple[int, tuple[str, int]]]]]
 """Resolves a name to (family, socket address), off the event loop and not in its executor."""
@@ -251,26 +256,20 @@ async def check_running(patient: Patient) -> Finding:
 
 async def check_hints(patient: Patient) -> Finding:
     """Say what carries hints, and how the gossip process of a running box is."""
-    name, by = "hints", patient.settings.hints.by
-    if patient.standalone:
-        return ok(name, "a standalone relay tells and hears no news")
-    if by == "none":
-        return ok(name, "hints are off: this box looks for news at its own pace")
-    if by == "http":
-        return ok(name, "hints go by HTTP")
-    if not patient.running:
-        return ok(name, "hints go by HTTP, and by gossip once the box runs")
+    name = "hints"
+    if not patient.running or patient.settings.hints.by != "p2p" or patient.standalone:
+        return ok(name, _HINTS[patient.settings.hints.by])
     try:
         found = msgspec.json.decode((await _get(f"{patient.url}/api/hints", b"", {})).body, type=_Hints)
     except (RemoteError, msgspec.MsgspecError):
         return warning(name, "how the gossip process is could not be asked", "look at `box` first")
-    if found.gossip is None or found.gossip.state == "up":
-        peers = found.gossip.peers if found.gossip else 0
-        return ok(name, f"hints go by HTTP and by gossip with {peers} peers")
-    why = f": {found.gossip.why}" if found.gossip.why else ""
+    gossip = found.gossip
+    if gossip is None or gossip.state in ("up", "starting"):
+        return ok(name, f"hints go by HTTP and by gossip with {gossip.peers if gossip else 0} peers")
+    why = f": {gossip.why}" if gossip.why else ""
     return warning(
         name,
-        f"the gossip process is {found.gossip.state}{why}; hints go by HTTP alone",
+        f"the gossip process is {gossip.state}{why}; hints go by HTTP alone",
         f'mend that and send SIGHUP to process {patient.pid}, or set [hints] by = "http"',
     )
 

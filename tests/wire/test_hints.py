@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -100,22 +101,28 @@ def village(tmp_path_factory: pytest.TempPathFactory, need: Need) -> Generator[V
         film = draw(folder / "film.mp4", *FILM)
         street.must("origin", "publish", film, "--preset", "ultrafast", "--draft", "--home", home)
         origin = street.start("origin", "origin", "run", settings=listen(port))
-        link = street.must("origin", "invite", "--relay", "--home", home)["link"]
-        settings = {**HOUR, **listen(free_port())}
-        joined = street.run("relay", "join", link, "--home", street.home("relay"), settings=settings)
-        assert joined.code == 0, joined
-        relay = street.start("relay", "relay", "run", settings=settings)
-        until(lambda: relay.api("/api/status")["standing"] == "approved", PATIENCE_S)
-        street.must(
-            "join", street.must("origin", "invite", "--home", home)["link"], "--home", street.home("viewer")
-        )
-        viewer = street.start("viewer", "run", settings=HOUR)
+        with ThreadPoolExecutor(2) as pool:
+            relay, viewer = pool.submit(_relay, street), pool.submit(_viewer, street)
         net = origin_id(parse_peer_id(made["peer_id"]))
-        village = Village(street, str(python), origin, relay, viewer, net)
+        village = Village(street, str(python), origin, relay.result(), viewer.result(), net)
         until(village.all_up, PATIENCE_S)
         yield village
     finally:
         street.close()
+
+
+def _relay(street: Street) -> Box:
+    link = street.must("origin", "invite", "--relay", "--home", street.home("origin"))["link"]
+    settings = {**HOUR, **listen(free_port())}
+    joined = street.run("relay", "join", link, "--home", street.home("relay"), settings=settings)
+    assert joined.code == 0, joined
+    return street.start("relay", "relay", "run", settings=settings)
+
+
+def _viewer(street: Street) -> Box:
+    link = street.must("origin", "invite", "--home", street.home("origin"))["link"]
+    street.must("join", link, "--home", street.home("viewer"))
+    return street.start("viewer", "run", settings=HOUR)
 
 
 def test_a_new_head_is_everywhere_long_before_anybody_would_look(village: Village) -> None:
@@ -136,6 +143,15 @@ def test_the_boxes_find_each_others_gossip_by_http(village: Village) -> None:
     place = open_place(answer.body)
     assert place.port
     assert ask(f"127.0.0.1:{village.viewer.port}", "GET", "/v1/hints").status == 404  # a node listens nowhere
+
+
+def test_status_and_doctor_say_what_carries_hints(village: Village) -> None:
+    assert village.viewer.api("/api/status")["hints"]["by"] == "p2p"
+    assert village.relay.api("/api/status")["hints"]["gossip"]["state"] == "up"
+    found = village.street.run("doctor", "--home", village.relay.home, "--json").json["checks"]
+    hints = next(one for one in found if one["name"] == "hints")
+    assert hints["state"] == "ok"
+    assert "by gossip with" in hints["sentence"]
 
 
 def test_a_plaintext_session_is_refused(village: Village) -> None:
