@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -49,7 +49,7 @@ FRAME_BURST, FRAME_PER_S = 256, 64.0
 AT_ONCE = 32
 PEERS_WANTED = 3
 CONTACT_FIRST_S, CONTACT_LAST_S = 2.0, 300.0
-STDERR_BYTES = 2_048
+STDERR_BYTES, WORDS_S = 2_048, 1.0
 PASSED = ("PATH", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
 """Of this process's environment: there may be secrets in the rest."""
 
@@ -169,38 +169,42 @@ class Gossip:
 
     async def _live(self) -> str:
         """Run the process once; returns why it ended."""
-        ours, theirs = pair()
         self._judged.clear()
         self._verdict, self.why, self._said_at = "", "", self._clock()
         self._frames = Bucket(FRAME_BURST, FRAME_PER_S)
-        try:
-            process = await self._spawn(theirs.fileno())
-        except OSError as error:
-            ours.close()
-            self.why = f"{self._place.python or sys.executable} cannot be run: {error.strerror}"
-            return "missing"
-        finally:
-            theirs.close()
+        ours, theirs = pair()
+        with closing(ours):
+            try:
+                process = await self._spawn(theirs.fileno())
+            except OSError as error:
+                self.why = f"{self._place.python or sys.executable} cannot be run: {error.strerror}"
+                return "missing"
+            finally:
+                theirs.close()
+            await self._attend(process, ours)
+        return self._reason(process.returncode or 0)
+
+    async def _attend(self, process: asyncio.subprocess.Process, ours: socket.socket) -> None:
+        """Hear the process until it ends, or is judged; then it is dead and its last word heard."""
         loop = asyncio.get_running_loop()
         self._link, self.pid = ours, process.pid
         loop.add_reader(ours.fileno(), self._read, ours)
         ending, judging = loop.create_task(process.wait()), loop.create_task(self._judged.wait())
-        beside = (self._watch(), self._meet(), self._note_words(process))
-        work: list[asyncio.Task[object]] = [ending, judging, *map(loop.create_task, beside)]
+        noting = loop.create_task(self._note_words(process))
+        beside = [loop.create_task(one) for one in (self._watch(), self._meet())]
         try:
             await asyncio.wait((ending, judging), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in work:
-                task.cancel()
             loop.remove_reader(ours.fileno())
             if process.returncode is None:
                 with suppress(ProcessLookupError):
                     process.kill()
             await process.wait()
+            await asyncio.wait((noting,), timeout=WORDS_S)
+            for task in (ending, judging, noting, *beside):
+                task.cancel()
             self._read_all(ours)  # its last word
             self._link, self._up, self._peers, self.pid = None, None, 0, 0
-            ours.close()
-        return self._reason(process.returncode or 0)
 
     async def _spawn(self, descriptor: int) -> asyncio.subprocess.Process:
         place = self._place

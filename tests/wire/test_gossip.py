@@ -25,7 +25,7 @@ _BEGINNING = f"""#!{sys.executable}
 import os, socket, sys, time
 link = socket.socket(fileno=int(sys.argv[4]))
 """
-DYING = "sys.exit(1)\n"
+DYING = "sys.exit('its last words')\n"
 MUTE = "time.sleep(600)\n"
 BABBLING = "link.send(b'\\x93\\xa5heard\\xc1'); time.sleep(600)\n"
 OLD = "link.send(b'\\x94\\xa2up\\x63\\x00\\xc4\\x20' + bytes(32)); time.sleep(600)\n"
@@ -53,9 +53,12 @@ class Bench:
         path.write_text(_BEGINNING + program)
         path.chmod(0o700)
         self.gossip = Gossip(
-            NET, Place(str(path), "", 0), lambda *one: self.heard.append(one), self.nobody, self.registry,
-            limits=limits,
+            NET, Place(str(path), "", 0), self.hear, self.nobody, self.registry, limits=limits
         )  # fmt: skip
+
+    def hear(self, data: bytes, way: str, teller: str) -> None:
+        """Remember what came."""
+        self.heard.append((data, way, teller))
 
     async def nobody(self) -> list[str]:
         """Know nobody to dial."""
@@ -89,6 +92,13 @@ async def test_what_cannot_be_used_is_ended_counted_and_off_after_its_starts(
         assert len(bench.heard) <= 2 * FAST.starts * shell.FRAME_BURST * 2
 
 
+async def test_its_last_words_say_why(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, DYING)
+    async with running(bench.gossip.run()):
+        await until(lambda: bench.gossip.state == "off", 60)
+        assert bench.gossip.why == "its last words"
+
+
 async def test_a_process_that_says_nothing_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shell, "STARTING_S", 0.2)
     monkeypatch.setattr(shell, "WATCH_S", 0.05)
@@ -104,7 +114,7 @@ async def test_where_nothing_can_be_run_it_is_off_until_told(tmp_path: Path) -> 
     if find_spec("libp2p") is None:  # as the lock has it
         cases.append(("", "farcast[p2p]"))
     for python, words in cases:
-        gossip = Gossip(NET, Place(python, "", 0), bench.heard.append, bench.nobody, registry)
+        gossip = Gossip(NET, Place(python, "", 0), bench.hear, bench.nobody, registry)
         registry = CollectorRegistry()
         async with running(gossip.run()):
             await until(lambda one=gossip: one.state == "off", 60)  # type: ignore[misc]

@@ -205,7 +205,7 @@ def asked(box: Box) -> Iterator[Pulse]:
 
 def _back(village: Village, before: int) -> bool:
     found = village.gossip(village.relay)
-    return found["state"] == "up" and found["pid"] != before and found["peers"] > 0
+    return bool(found["state"] == "up" and found["pid"] != before and found["peers"])
 
 
 def test_a_hostile_frame_ends_the_process_and_nothing_else(village: Village) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -85,7 +85,7 @@ class Ear:
     def __init__(self) -> None:
         self.told: list[Hint] = []
 
-    async def tell(self, hints: list[bytes]) -> None:  # type: ignore[override]
+    async def tell(self, hints: Sequence[bytes]) -> None:
         """Remember."""
         self.told += map(open_hint, hints)
 
