@@ -17,7 +17,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from ...protocol.errors import RemoteError
 from ...protocol.hint import HINT_LIMIT_BYTES, open_hint
@@ -29,7 +29,6 @@ from .pipe import (
     Dial,
     Down,
     Heard,
-    Shun,
     Tell,
     ToBox,
     ToProcess,
@@ -128,7 +127,7 @@ class Process:
                 if self._dialling < DIALS_AT_ONCE:
                     self._dialling += 1
                     nursery.start_soon(self._dial, host, message)
-            elif isinstance(message, Shun) and self._shunned < SHUNNED_KEPT:
+            elif self._shunned < SHUNNED_KEPT:
                 self._shunned += 1
                 pubsub.add_to_blacklist(importlib.import_module("libp2p.peer.id").ID(message.peer))
 
@@ -229,8 +228,10 @@ def _end(link: socket.socket, reason: str, why: str, code: int) -> None:
 
 
 def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup) and error.exceptions:
-        error = error.exceptions[0]
+    """Return what is at the bottom of exception groups within groups."""
+    while isinstance(error, BaseExceptionGroup):
+        inner: tuple[BaseException, ...] = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        error = inner[0]
     return error
 
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -191,7 +191,7 @@ class Pulse:
 
 
 @contextmanager
-def asked(box: Box) -> Iterator[Pulse]:
+def asked(box: Box) -> Generator[Pulse]:
     """Ask ``box`` all the while, by its public port."""
     pulse = Pulse(f"127.0.0.1:{box.port}")
     thread = threading.Thread(target=pulse.run)

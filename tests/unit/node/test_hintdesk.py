@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """The hint desk: whom it lets in, and what it answers to what is no post."""
 
 from __future__ import annotations

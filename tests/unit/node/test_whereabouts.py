@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """Relays say where they are by now; only listed ones, only newer records, new addresses only once met."""
 
 from __future__ import annotations

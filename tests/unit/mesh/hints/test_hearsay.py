@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """What others tell is bounded in number, size, rate and age, whoever tells it; what is told is too."""
 
 from __future__ import annotations
