@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import signal
 import socket
@@ -107,7 +108,8 @@ class Hinting:
         self.grapevine.carriers.append(gossip)
 
         async def run() -> None:
-            if box.home.role != "relay":  # which reads its settings again, and says so itself
+            # a relay reads its settings again, and says so itself; on a terminal SIGHUP is its end
+            if box.home.role != "relay" and not os.isatty(0):
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gossip.again)
             await gossip.run()
 
