@@ -242,6 +242,8 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
         ["tier", "sources", "blocks", "bytes", "rejected"],
         [(t["name"], t["sources"], t["blocks"], t["bytes"], t["rejected"]) for t in found["tiers"]],
     )
+    if found["dish"] is not None:
+        console.say(str(found["dish"]["sentence"]))
     sky = found["satellite"]
     if sky is not None and sky["coming"]:
         first = sky["coming"][0]

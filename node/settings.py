@@ -120,6 +120,7 @@ class Metered(Table, frozen=True):
     """``[metered]``: an uplink whose every byte is paid for."""
 
     daily_bytes: Annotated[int, Meta(ge=0, le=2**53 - 1)]
+    dish: Line
 
 
 class Web(Table, frozen=True):
@@ -381,6 +382,9 @@ class Settings:
         self._check_networks(newest)
         if not all(_PLACE.fullmatch(text) for text in self.network.announce):
             raise newest["network.announce"].refused("'HOST:PORT' or 'https://HOST' entries")
+        dish = self.metered.dish
+        if dish and (not _PLACE.fullmatch(dish) or dish.startswith("https:")):
+            raise newest["metered.dish"].refused("HOST:PORT, of a Starlink dish '192.168.100.1:9200'")
         self._check_contract(newest)
         self._check_money(newest)
         for name, group in (("mesh.group", self.mesh.group), ("satellite.group", self.satellite.group)):

@@ -42,6 +42,8 @@ from .catalog.replica import Replica
 from .catalog.takedown import SWEEP_S, Takedown
 from .catalog.trust import Trust
 from .desk import Desk
+from .dish.dish import LOOK_S as DISH_LOOK_S
+from .dish.dish import Dish
 from .duty import Greeting
 from .earnings import EarningsAsker
 from .ferry import Ferry, Parts
@@ -111,6 +113,7 @@ class Viewer:
         if box.ration is not None:
             box.ration.proven_ms = lambda: self.replica.signed_ms
             self.fetcher.spent = box.ration.refusal
+        self.dish = _dish(box)
         self.wallet = Wallet(home.path / "wallet.db")
         self.heartbeat = Heartbeat(
             box.spool,
@@ -431,6 +434,8 @@ class Viewer:
         box.every("tickets", RENEW_S, self._renew)
         box.every("keep", RENEW_S, self.keeper.resume)
         box.every("keys", RENEW_S, self._renew_keys)
+        if self.dish is not None:
+            box.every("dish", DISH_LOOK_S, self.dish.look)
         box.serve("offers", self._digest_offers)
         box.serve("viewing", self.gateway.run)
         if self.antenna is not None:
@@ -505,6 +510,17 @@ def _carousel_code() -> RaptorQ | None:
         return RaptorQ()
     except UsageError as error:
         log.warning("no satellite: %s; [satellite] enabled = false silences this", error)
+        return None
+
+
+def _dish(box: Box) -> Dish | None:
+    """Return the dish that is set, None with a warning where its package is not installed."""
+    if not box.settings.metered.dish:
+        return None
+    try:
+        return Dish(box.settings.metered.dish, box.registry)
+    except UsageError as error:
+        log.warning("the dish is not asked: %s", error)
         return None
 
 
