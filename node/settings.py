@@ -25,6 +25,7 @@ from msgspec import Meta
 from ..protocol.errors import UsageError
 from .home import not_a_folder
 from .settingvalue import convert, expectation, shown
+from .yggdrasil import is_place
 
 FILE = "settings.toml"
 Origin = Literal["default", "file", "environment"]
@@ -112,6 +113,7 @@ class Network(Table, frozen=True):
     announce: Lines
     interfaces: Lines
     overlay: bool
+    yggdrasil: Line
     direct: bool
     plain_blocks: bool
 
@@ -382,9 +384,6 @@ class Settings:
         self._check_networks(newest)
         if not all(_PLACE.fullmatch(text) for text in self.network.announce):
             raise newest["network.announce"].refused("'HOST:PORT' or 'https://HOST' entries")
-        dish = self.metered.dish
-        if dish and (not _PLACE.fullmatch(dish) or dish.startswith("https:")):
-            raise newest["metered.dish"].refused("HOST:PORT, of a Starlink dish '192.168.100.1:9200'")
         self._check_contract(newest)
         self._check_money(newest)
         for name, group in (("mesh.group", self.mesh.group), ("satellite.group", self.satellite.group)):
@@ -415,6 +414,11 @@ class Settings:
             raise newest["network.interfaces"].refused(expected)
         if not all(_is_network(text) for text in self.mesh.networks):
             raise newest["mesh.networks"].refused("networks, such as '192.168.1.0/24'")
+        if self.network.yggdrasil and not is_place(self.network.yggdrasil):
+            raise newest["network.yggdrasil"].refused("'unix:///PATH' or 'tcp://localhost:9001'")
+        dish = self.metered.dish
+        if dish and (not _PLACE.fullmatch(dish) or dish.startswith("https:")):
+            raise newest["metered.dish"].refused("HOST:PORT, of a Starlink dish '192.168.100.1:9200'")
 
     def _check_contract(self, newest: Mapping[str, _Entry]) -> None:
         contract = self.contract
