@@ -100,6 +100,7 @@ class Desk:
             "waits": self._waits(),
             "metered": viewer.box.ration.facts if viewer.box.ration else None,
             "dish": standing.facts if standing else None,
+            "radio": viewer.radio.facts if viewer.radio else None,
             "satellite": forecast(viewer.antenna, viewer.library),
         }
 

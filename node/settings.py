@@ -125,6 +125,16 @@ class Metered(Table, frozen=True):
     dish: Line
 
 
+class Reticulum(Table, frozen=True):
+    """``[reticulum]``: news by radio, where a box has Reticulum beside it."""
+
+    enabled: bool
+    python: Line
+    config: Line
+    rate_bps: Annotated[int, Meta(ge=100, le=1_000_000_000)]
+    share_percent: Annotated[int, Meta(ge=1, le=100)]
+
+
 class Web(Table, frozen=True):
     """``[web]``: the player page of origin and relays, for browsers without a node."""
 
@@ -310,6 +320,7 @@ class Settings:
     spool: Spool
     network: Network
     metered: Metered
+    reticulum: Reticulum
     web: Web
     mesh: Mesh
     satellite: Satellite
@@ -445,6 +456,7 @@ TABLES: Mapping[str, type[Table]] = {
     "spool": Spool,
     "network": Network,
     "metered": Metered,
+    "reticulum": Reticulum,
     "web": Web,
     "mesh": Mesh,
     "satellite": Satellite,

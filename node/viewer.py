@@ -77,6 +77,7 @@ from .pulses.reception import Reception
 from .pulses.sealdesk import SealDesk
 from .pulses.verdicts import Verdicts, Way
 from .pulses.wallet import Wallet
+from .radio import Body, Radio
 from .routes import PublicRoutes
 from .settings import Settings
 
@@ -194,6 +195,26 @@ class Viewer:
         self.fetcher.nearby = self.nearby if settings.mesh.enabled and settings.mesh.share else None
         share = self._share if self.fetcher.nearby is not None else None
         self.keeper = Keeper(box.store, self.library, self.fetcher, share=share)
+
+    def _radio(self) -> Radio:
+        """Hear by radio of a newer catalog, and tell what this box carries for others."""
+        box, replica = self.box, self.replica
+        body = Body(
+            box.identity,
+            self.trust.origin_id,
+            replica,
+            self._keyring,
+            box.spool.open_batches,
+            lambda key: any(key == record.relay for record in replica.relays()),
+            clock_ms,
+        )
+        return Radio(
+            body,
+            box.settings.reticulum,
+            box.registry,
+            look=lambda: box.wake("follow"),
+            advance=lambda note: replica.advance(note, replica.catalog.size, []),
+        )
 
     def _add_ferry(self, takedown: Takedown) -> None:
         """Let titles, trust and pulses travel by stick."""
@@ -413,6 +434,7 @@ class Viewer:
 
     def _add_work(self) -> None:
         box, settings = self.box, self.box.settings
+        self.radio = self._radio() if settings.reticulum.enabled else None
         for closer in (
             self.ferrydesk.close,
             self.gateway.close,
@@ -438,6 +460,8 @@ class Viewer:
             box.every("dish", DISH_LOOK_S, self.dish.look)
         box.serve("offers", self._digest_offers)
         box.serve("viewing", self.gateway.run)
+        if self.radio is not None:
+            box.serve("radio", self.radio.run)
         if self.antenna is not None:
             box.serve("satellite", self.antenna.run)
         if settings.mesh.enabled:

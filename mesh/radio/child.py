@@ -155,9 +155,11 @@ class Child:
                 self._judge(error.reason)
 
     async def _watch(self) -> None:
-        while self._clock() - self._said_at < (SILENT_S if self.spoke else STARTING_S):
+        while True:
             await asyncio.sleep(WATCH_S)
-        self._judge("silent")
+            if self._clock() - self._said_at > (SILENT_S if self.spoke else STARTING_S):
+                self._judge("silent")
+                return
 
     def _judge(self, reason: str) -> None:
         """End it for a reason that is not empty; what it said itself, or else the first one, counts."""

@@ -29,7 +29,7 @@ def configured(folder: Path, interface: str, port: int) -> Path:
 
 
 class Air:
-    """Carries what comes to ``port`` on to ``beyond`` and back, at ``bps`` each way; use as ``async with``."""
+    """Carries what comes to ``port`` to ``beyond`` and back, at ``bps`` each way; use as ``async with``."""
 
     def __init__(self, beyond: int, bps: int) -> None:
         self.beyond, self.bps = beyond, bps
