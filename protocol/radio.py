@@ -14,7 +14,7 @@ from .batch import MAX_PULSES, Batch, batch_hash
 from .codec import Message, decode
 from .errors import RemoteError
 from .identity import Identity, Signed, open_unverified, peer_id, verify
-from .manifest import Count, Key
+from .manifest import Key
 from .note import COMPACT_BYTES, Checkpoint, expand, key_id, open_note
 from .pulse import Hash
 
@@ -33,7 +33,7 @@ class Waybill(Message, frozen=True):
 
     v: Literal[1]
     carrier: Key
-    number: Count
+    number: Annotated[int, Meta(ge=1, le=2**53 - 1)]
     batch: Hash
     pulses: Annotated[int, Meta(ge=1, le=MAX_PULSES)]
 

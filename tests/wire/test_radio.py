@@ -32,7 +32,7 @@ BPS = 1_000
 NET = b"net of 8"
 RELAY, NODE, STRANGER = (Identity(letter * 32) for letter in (b"r", b"n", b"s"))
 ANN = Viewer(1)
-PULSES = ANN.watch(b"m" * 32, 20)
+PULSES = ANN.watch(b"m" * 32, 20)[:20]
 BATCHES = [batch(RELAY, [ANN], PULSES, [1_000] * 20, number) for number in (1, 2)]
 WAIT_S = 90.0
 
@@ -80,8 +80,8 @@ async def test_a_head_and_waybills_cross_a_kilobit_a_second_and_are_verified_as_
 ) -> None:
     port = free_port()
     async with Air(port, BPS) as air:
-        relay = Box(tmp_path / "relay", RELAY, 5, BATCHES, configured(tmp_path / "r", SERVER, port))
-        node = Box(tmp_path / "node", NODE, 3, [], configured(tmp_path / "n", CLIENT, air.port))
+        relay = Box(tmp_path / "relay", RELAY, 5, BATCHES, configured(tmp_path / "r", CLIENT, air.port))
+        node = Box(tmp_path / "node", NODE, 3, [], configured(tmp_path / "n", SERVER, port))
         running = [asyncio.ensure_future(box.radio.run()) for box in (relay, node)]
         try:
             await until(lambda: node.heard.get("news", 0) >= 3, "a head and two waybills")

@@ -27,7 +27,7 @@ POINT = Checkpoint(NAME, 20_000, b"r" * 32, 1_795_791_600_000)
 NOTE = seal(POINT, NAME, CATALOG)
 HEAD = head_datagram(compact(NOTE, NAME, CATALOG.key))
 ANN = Viewer(1)
-BATCH = batch(RELAY, [ANN], ANN.watch(b"m" * 32, 20), [1_000] * 20, 3)
+BATCH = batch(RELAY, [ANN], ANN.watch(b"m" * 32, 20)[:20], [1_000] * 20, 3)
 WAYBILL = waybill_datagram(BATCH, RELAY)
 
 
