@@ -24,7 +24,7 @@ FIRST_S, LAST_S = 1.0, 600.0
 STEADY_S = 120.0
 IMPOSSIBLE_S = 3_600.0
 STARTING_S, SILENT_S = 60.0, 30.0
-WATCH_S = 1.0
+WATCH_S, ENDING_S = 1.0, 2.0
 FRAMES_PER_S = 64
 """A child that says more than so many messages in a second is broken."""
 PASSED = ("PATH", "LANG", "HOME", "TMPDIR", "XDG_CONFIG_HOME", "LD_LIBRARY_PATH")
@@ -108,6 +108,10 @@ class Child:
         work = [asyncio.ensure_future(one) for one in (process.wait(), self._judged.wait(), self._watch())]
         try:
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            loop.remove_reader(ours.fileno())
+            if self._reason == "closed":  # its end of the pipe goes first when a process ends
+                await asyncio.wait(work[:1], timeout=ENDING_S)
+            code = process.returncode
         finally:
             for task in work:
                 task.cancel()
@@ -118,8 +122,9 @@ class Child:
             self._read(ours)  # its last word
             self._link, self.pid, self.spoke = None, 0, False
             ours.close()
-        code = process.returncode or 0
-        return self._reason or ("killed" if code == -signal.SIGKILL else "crash")
+        if code is None or self._reason not in ("", "closed"):
+            return self._reason
+        return "killed" if code == -signal.SIGKILL else "crash"
 
     async def _spawn(self, descriptor: int) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
