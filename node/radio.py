@@ -170,8 +170,10 @@ class Radio:
     async def _freshen(self) -> None:
         note, self._fresher = self._fresher, None
         if note is not None and self._advance is not None:
-            with suppress(FarcastError):  # it was verified, so it is no news any more
+            try:
                 await asyncio.to_thread(self._advance, note)
+            except FarcastError as error:
+                self._heard.labels(error.reason).inc()
 
     def _own_waybills(self) -> list[bytes]:
         batches = self._body.open_batches()[:OWN_LIMIT]
