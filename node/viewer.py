@@ -196,6 +196,9 @@ class Viewer:
         share = self._share if self.fetcher.nearby is not None else None
         self.keeper = Keeper(box.store, self.library, self.fetcher, share=share)
 
+    def _is_relay(self, key: bytes) -> bool:
+        return any(key == record.relay for record in self.replica.relays())
+
     def _radio(self) -> Radio:
         """Hear by radio of a newer catalog, and tell what this box carries for others."""
         box, replica = self.box, self.replica
@@ -205,7 +208,7 @@ class Viewer:
             replica,
             self._keyring,
             box.spool.open_batches,
-            lambda key: any(key == record.relay for record in replica.relays()),
+            self._is_relay,
             clock_ms,
         )
         return Radio(

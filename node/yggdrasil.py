@@ -160,5 +160,7 @@ def _peers(response: dict[str, msgspec.Raw]) -> int | None:
         raw = response.get("peers", msgspec.Raw(b"[]"))
         if bytes(raw).startswith(b"{"):
             return max(len(msgspec.json.decode(raw, type=dict[str, msgspec.Raw])) - 1, 0)
-        return sum(one.up for one in msgspec.json.decode(raw, type=list[_Peer] | None) or [])
+        if bytes(raw) == b"null":
+            return 0
+        return sum(one.up for one in msgspec.json.decode(raw, type=list[_Peer]))
     return None

@@ -262,6 +262,9 @@ class RelayService:
         if self.radio is not None:
             box.serve("radio", self.radio.run)
 
+    def _is_relay(self, key: bytes) -> bool:
+        return any(key == record.relay for record in self.replica.relays())
+
     def _radio(self) -> Radio:
         """Tell by radio what waits here, and hear of a newer catalog."""
         box, replica = self.box, self.replica
@@ -271,7 +274,7 @@ class RelayService:
             replica,
             lambda: self.trust.keyring,
             box.spool.open_batches,
-            lambda key: any(key == record.relay for record in replica.relays()),
+            self._is_relay,
             clock_ms,
         )
         return Radio(

@@ -109,7 +109,7 @@ class Child:
         try:
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
             loop.remove_reader(ours.fileno())
-            if self._reason == "closed":  # its end of the pipe goes first when a process ends
+            if self._hung_up:  # its end of the pipe goes first when a process ends
                 await asyncio.wait(work[:1], timeout=ENDING_S)
             code = process.returncode
         finally:
@@ -125,6 +125,10 @@ class Child:
         if code is None or self._reason not in ("", "closed"):
             return self._reason
         return "killed" if code == -signal.SIGKILL else "crash"
+
+    @property
+    def _hung_up(self) -> bool:
+        return self._reason == "closed"
 
     async def _spawn(self, descriptor: int) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

@@ -1027,12 +1027,13 @@ def _nearby(book: Book) -> None:
     book.bad("presence: 161 bytes", "presence", 161, "too_large")
     waybill = Waybill(1, lan.key, 2, b"w" * 32, 20)
     book.signed("waybill", "waybill", lan, waybill)
-    for how, change in {
+    changes = {
         "batch 0": {"number": 0},
         "a hash of 31 bytes": {"batch": bytes(31)},
         "no pulses": {"pulses": 0},
         "4,097 pulses": {"pulses": 4_097},
-    }.items():
+    }
+    for how, change in changes.items():
         book.bad(f"waybill: {how}", "waybill", lan.seal("waybill", _with(waybill, **change)), "malformed")
     book.bad("waybill: 161 bytes", "waybill", 161, "too_large")
 

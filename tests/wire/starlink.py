@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 grpc: Any = import_module("grpc")  # none of these has type stubs
 reflection: Any = import_module("grpc_reflection.v1alpha.reflection")
@@ -122,7 +122,7 @@ class DishServer:
         self._server = grpc.server(ThreadPoolExecutor(4))
         handler = grpc.unary_unary_rpc_method_handler(
             self._handle, request_deserializer=self._request.FromString,
-            response_serializer=lambda answer: answer.SerializeToString(),
+            response_serializer=self._response.SerializeToString,
         )  # fmt: skip
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, {"Handle": handler}),)
@@ -144,7 +144,7 @@ class DishServer:
         for name, value in self.says.items():
             if isinstance(value, dict):
                 getattr(status, name).SetInParent()
-                for inner, said in value.items():
+                for inner, said in cast("dict[str, Any]", value).items():
                     setattr(getattr(status, name), inner, said)
             else:
                 setattr(status, name, value)

@@ -64,7 +64,7 @@ class Box:
         self.batches = batches
         body = Body(
             identity, NET, self.replica, lambda: RING, lambda: [*enumerate(self.batches, 1)],
-            lambda key: key == RELAY.key, lambda: time.time_ns() // 1_000_000,
+            RELAY.key.__eq__, lambda: time.time_ns() // 1_000_000,
         )  # fmt: skip
         settings = Reticulum(True, "", str(config), BPS, 100)
         self.radio = Radio(body, settings, self.registry, look=lambda: self.looks.append("look"))

@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """What a box makes of what it hears by radio: it looks sooner, is known to be fresh, or counts a refusal."""
 
 from __future__ import annotations
@@ -29,9 +30,7 @@ class Listener:
         entries, notes = heads(3)
         self.replica.advance(notes[-1], 0, entries)
         self.registry = CollectorRegistry()
-        body = Body(
-            NODE, b"net of 8", self.replica, lambda: ring, tuple, lambda key: key == RELAY.key, lambda: 7
-        )
+        body = Body(NODE, b"net of 8", self.replica, lambda: ring, tuple, RELAY.key.__eq__, lambda: 7)
         self.radio = Radio(
             body,
             Settings.load(None, {}).reticulum,

@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """An admin socket is asked within a second and 256 KiB, and understood whichever version answers."""
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from farcast.node.overlay import Overlay
 from farcast.node.settings import Settings
 from farcast.node.yggdrasil import LIMIT_BYTES, Told, _address, _decoded, _Failure, _peers, ask, is_place
 
+ONE_PEER: list[dict[str, str]] = [{}]
 KEY = "35b798af37ade5e62614b42f080d630db101fe1459ac5e133d61c2982b54f952"
 OWN = "203:f00::1"
 SELF = {"build_version": "0.4.7", "key": KEY, "address": OWN, "coords": [1], "subnet": "303:f00::/64"}
@@ -75,6 +77,27 @@ def answers(**bodies: object) -> Callable[[str], bytes]:
     return says
 
 
+def always(answer: bytes) -> Callable[[str], bytes]:
+    """Return what says the same to everything."""
+
+    def says(request: str) -> bytes:
+        del request
+        return answer
+
+    return says
+
+
+def is_own(host: str) -> bool:
+    """Say whether this machine can listen there, as the tests want it."""
+    return host == OWN
+
+
+def is_nowhere(host: str) -> bool:
+    """Say that it can listen nowhere."""
+    del host
+    return False
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Generator[Callable[[Callable[[str], bytes]], str]]:
     """Return what makes an admin socket and says where it is."""
@@ -115,11 +138,11 @@ def test_it_answers_over_tcp_too_and_need_not_name_its_peers() -> None:
 @pytest.mark.parametrize(
     ("says", "reason", "sentence"),
     [
-        (lambda _: b"HTTP/1.1 400 Bad Request\r\n\r\n", "malformed", "is no Yggdrasil"),
-        (lambda _: b'{"status":"success","response":{"x":' + b"[" * 5_000, "malformed", "is no Yggdrasil"),
+        (always(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "malformed", "is no Yggdrasil"),
+        (always(b'{"status":"success","response":{"x":' + b"[" * 5_000), "malformed", "is no Yggdrasil"),
         (answers(getself={"key": KEY}), "malformed", "tells no address"),
         (answers(), "refused", "refused to tell"),
-        (lambda _: b" " * (LIMIT_BYTES + 1), "oversized", "has no end"),
+        (always(b" " * (LIMIT_BYTES + 1)), "oversized", "has no end"),
     ],
 )
 def test_what_is_none_is_one_sentence(
@@ -179,9 +202,9 @@ def test_what_no_place_is(text: str) -> None:
 def test_an_address_counts_where_this_machine_can_listen_at_it(
     serve: Callable[[Callable[[str], bytes]], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry, place = CollectorRegistry(), serve(answers(getself=SELF, getpeers={"peers": [{}]}))
+    registry, place = CollectorRegistry(), serve(answers(getself=SELF, getpeers={"peers": ONE_PEER}))
     for mine in (False, True):
-        monkeypatch.setattr(yggdrasil, "bindable", lambda host, mine=mine: mine and host == OWN)
+        monkeypatch.setattr(yggdrasil, "bindable", is_own if mine else is_nowhere)
         overlay = Overlay()
         overlay.ask_at(place, registry if mine else None)
         overlay.settle()
@@ -198,10 +221,10 @@ def test_the_doctor_says_what_is_wrong_with_yggdrasil(
         seen = check_overlay(Patient(tmp_path, "relay", settings, None, None, None, [], "", 0, 0))
         return seen.state.label, seen.sentence
 
-    place = serve(answers(getself=SELF, getpeers={"peers": [{}]}))
+    place = serve(answers(getself=SELF, getpeers={"peers": ONE_PEER}))
     lonely = serve(answers(getself=SELF, getpeers={"peers": []}))
     assert "does not have that address" in found(place)[1], "it runs without an interface, or elsewhere"
-    monkeypatch.setattr(yggdrasil, "bindable", lambda host: host == OWN)
+    monkeypatch.setattr(yggdrasil, "bindable", is_own)
     assert found(place) == ("ok", f"this relay is reached at {OWN} in Yggdrasil too")
     assert found(lonely)[0] == "warning"
     assert "has no peers, so it reaches nobody" in found(lonely)[1]

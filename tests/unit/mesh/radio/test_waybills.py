@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """What carriers say waits with them is bounded whoever speaks, and gone once it has arrived."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """Whatever comes over a channel is an answer or one refusal, and never more than a little of it is taken."""
 
 from __future__ import annotations
