@@ -111,6 +111,22 @@ async def test_a_metered_node_says_what_today_has_cost(root: bytes, tmp_path: Pa
         assert [way.tier.sources() for way in paid] == [()] * 2
 
 
+async def test_a_node_with_a_radio_says_what_it_heard(root: bytes, tmp_path: Path) -> None:
+    home = tmp_path / "node"
+    await join(home, "node", Settings.load(home, {}), root)
+    async with started(home) as viewer:
+        assert viewer.desk.status()["radio"] is None
+    (home / "settings.toml").write_text("[reticulum]\nenabled = true\n")
+    async with started(home) as viewer:
+        assert viewer.radio is not None
+        viewer.radio.hear(b"whatever")
+        assert viewer.desk.status()["radio"] == {"up": False, "why": "", "behind": 0, "waiting": []}
+        counted = viewer.box.registry.get_sample_value(
+            "farcast_node_radio_heard_total", {"result": "no_keys"}
+        )
+        assert counted == 1, "the origin's keys are not here yet"
+
+
 async def test_page_and_status_say_why_the_dish_carries_nothing(root: bytes, tmp_path: Path) -> None:
     server, home = DishServer(), tmp_path / "node"
     try:
