@@ -25,6 +25,7 @@ from msgspec import Meta
 from ..protocol.errors import UsageError
 from .home import not_a_folder
 from .settingvalue import convert, expectation, shown
+from .yggdrasil import is_place
 
 FILE = "settings.toml"
 Origin = Literal["default", "file", "environment"]
@@ -112,6 +113,7 @@ class Network(Table, frozen=True):
     announce: Lines
     interfaces: Lines
     overlay: bool
+    yggdrasil: Line
     direct: bool
     plain_blocks: bool
 
@@ -120,6 +122,17 @@ class Metered(Table, frozen=True):
     """``[metered]``: an uplink whose every byte is paid for."""
 
     daily_bytes: Annotated[int, Meta(ge=0, le=2**53 - 1)]
+    dish: Line
+
+
+class Reticulum(Table, frozen=True):
+    """``[reticulum]``: news by radio, where a box has Reticulum beside it."""
+
+    enabled: bool
+    python: Line
+    config: Line
+    rate_bps: Annotated[int, Meta(ge=100, le=1_000_000_000)]
+    share_percent: Annotated[int, Meta(ge=1, le=100)]
 
 
 class Web(Table, frozen=True):
@@ -317,6 +330,7 @@ class Settings:
     spool: Spool
     network: Network
     metered: Metered
+    reticulum: Reticulum
     web: Web
     mesh: Mesh
     hints: Hints
@@ -427,6 +441,11 @@ class Settings:
         if not all(_GOSSIP_PEER.fullmatch(text) for text in self.hints.peers):
             expected = "multiaddrs such as '/ip4/192.0.2.7/tcp/7436/p2p/12D3KooW...'"
             raise newest["hints.peers"].refused(expected)
+        if self.network.yggdrasil and not is_place(self.network.yggdrasil):
+            raise newest["network.yggdrasil"].refused("'unix:///PATH' or 'tcp://localhost:9001'")
+        dish = self.metered.dish
+        if dish and (not _PLACE.fullmatch(dish) or dish.startswith("https:")):
+            raise newest["metered.dish"].refused("HOST:PORT, of a Starlink dish '192.168.100.1:9200'")
 
     def _check_contract(self, newest: Mapping[str, _Entry]) -> None:
         contract = self.contract
@@ -453,6 +472,7 @@ TABLES: Mapping[str, type[Table]] = {
     "spool": Spool,
     "network": Network,
     "metered": Metered,
+    "reticulum": Reticulum,
     "web": Web,
     "mesh": Mesh,
     "hints": Hints,

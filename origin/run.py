@@ -21,11 +21,13 @@ from ..node.http.exchange import Answer, Exchange
 from ..node.http.nonces import NonceBook
 from ..node.ladder.tiers import address, relay_sources
 from ..node.page import Sheet
+from ..node.radio import Body, Radio
 from ..node.routes import PublicRoutes
 from ..node.settings import Settings
 from ..node.steering.health import LOOK_S as LISTING_S
 from ..node.steering.listing import Listing
 from ..node.web.site import WebSite
+from ..protocol.batch import batch_hash
 from ..protocol.cid import Cid
 from ..protocol.errors import LocalError, RefusedError, UsageError
 from ..protocol.generation import origin_id
@@ -42,6 +44,7 @@ from .keys import Keys
 from .money.clerk import Clerk
 from .money.ledgerwatch import LOOK_S as LEDGER_LOOK_S
 from .office import Office
+from .pulses.frame import Frame
 from .pulses.inspection import LOOK_S, Inspection
 from .pulses.witness import Sample
 from .routing import Routing
@@ -68,7 +71,8 @@ class OriginBox:
             treasury.tickets, Sample(self.keys.ticket_secret), self.office.log.beacon, shelf.manifest_of,
             box.store.get, box.registry,
         )  # fmt: skip
-        treasury.watch = self.inspection.hear
+        treasury.watch = self._stored
+        self.radio: Radio | None = None
         self.intake = treasury.intake
         self.service = OriginService(
             self.office.keys,
@@ -109,6 +113,9 @@ class OriginBox:
             box, origin_id(self.keys.box.key), dialer=box.dialer, peers=self._relays, gossipers=self._relays
         )
         self.hints.tell(self.service)
+        if settings.reticulum.enabled:
+            self.radio = radio = self._radio()
+            self.office.by_radio = lambda: radio.facts
         self._hosts = box.public.allowed
         box.public.allowed = self._answers_for
         self._add_routes()
@@ -266,3 +273,24 @@ class OriginBox:
         if self.broadcast is not None:
             self.box.every("programme", self.broadcast.REFRESH_S, self.broadcast.refresh)
             self.box.serve("carousel", self.broadcast.uplink.run)
+        if self.radio is not None:
+            self.box.serve("radio", self.radio.run)
+
+    def _radio(self) -> Radio:
+        """Tell the catalog's head by radio, and hear what waits where."""
+        body = Body(
+            self.keys.box,
+            origin_id(self.keys.box.key),
+            self.service,
+            lambda: self.office.keys.keyring,
+            tuple,
+            self.office.roster.is_relay,
+            clock_ms,
+        )
+        return Radio(body, self.box.settings.reticulum, self.box.registry)
+
+    def _stored(self, frame: Frame) -> None:
+        """Hear of what the intake stored."""
+        self.inspection.hear(frame)
+        if self.radio is not None and self.office.serving and frame.carrier:
+            self.radio.arrived(batch_hash(frame.data))

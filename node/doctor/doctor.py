@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ...protocol.errors import FarcastError, LocalError
 from . import lanprobe, machine
 from .apart import apart, resolve
+from .dish import check_dish
 from .finding import Finding, State, bad, verdict
 from .patient import Patient, examine, find_home
 from .pullzone import check_pull_zones
@@ -86,6 +87,8 @@ async def diagnose(patient: Patient, *, clock: Callable[[], float] = time) -> Di
     }
     if patient.keyring is not None and patient.keyring.cdn:
         checks["cdn"] = check_pull_zones(patient)
+    if patient.role == "node" and patient.settings.metered.dish:
+        checks["dish"] = check_dish(patient)
     try:
         findings = await asyncio.gather(*(_bounded(name, check) for name, check in checks.items()))
     finally:

@@ -1125,6 +1125,7 @@ HINT_POST = array(v=V1, hints=many(blob(0, 1_088), 8, 1))
 GOSSIP_PLACE = array(v=V1, port=number(1, 65_535), key=KEY)
 EVIDENCE = array(v=V1, ticket=blob(0, 1_024), pulses=many(blob(0, 1_024), 4, 2))
 SEAL = array(v=V1, tid=BIN16, first=ANY_SEQ, last=ANY_SEQ, counted_ms=COUNT, codes=CODED)
+WAYBILL = array(v=V1, carrier=KEY, number=number(1, 2**53 - 1), batch=HASH, pulses=number(1, MAX_ITEMS))
 PRESENCE = array(
     v=number(2, 2),
     net=BIN8,
@@ -1290,6 +1291,7 @@ SIGNED: dict[str, tuple[Check, str, int]] = {
     "evidence": (EVIDENCE, "", 8_192),
     "beacon": (BEACON, "", 512),
     "presence": (PRESENCE, "key", 160),
+    "waybill": (WAYBILL, "carrier", 160),
     "record": (RECORD, "relay", MAX_MESSAGE),
     "rotation": (ROTATION, "new", MAX_MESSAGE),
     "directory": (DIRECTORY, "", MAX_MESSAGE),

@@ -63,6 +63,7 @@ from farcast.protocol.keyring import Keyring
 from farcast.protocol.manifest import Manifest, Payee, Protection, Rendition, Track, Window
 from farcast.protocol.note import Checkpoint
 from farcast.protocol.presence import Presence
+from farcast.protocol.radio import Waybill
 from farcast.protocol.request import RequestProof
 from farcast.protocol.rotation import open_rotation, seal_rotation
 from farcast.protocol.rules import Rules
@@ -1025,6 +1026,17 @@ def _nearby(book: Book) -> None:
     for how, change in changes.items():
         book.bad(f"presence: {how}", "presence", lan.seal("presence", _with(presence, **change)), "malformed")
     book.bad("presence: 161 bytes", "presence", 161, "too_large")
+    waybill = Waybill(1, lan.key, 2, b"w" * 32, 20)
+    book.signed("waybill", "waybill", lan, waybill)
+    changes = {
+        "batch 0": {"number": 0},
+        "a hash of 31 bytes": {"batch": bytes(31)},
+        "no pulses": {"pulses": 0},
+        "4,097 pulses": {"pulses": 4_097},
+    }
+    for how, change in changes.items():
+        book.bad(f"waybill: {how}", "waybill", lan.seal("waybill", _with(waybill, **change)), "malformed")
+    book.bad("waybill: 161 bytes", "waybill", 161, "too_large")
 
 
 def _carousel(book: Book) -> None:
