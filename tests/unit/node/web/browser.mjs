@@ -35,7 +35,8 @@ async function fetch(url, { method = "GET", body = "", headers = {} } = {}) {
 }
 const globals = {
   fetch, addEventListener: (name, act) => { on[name] = act; }, indexedDB: { open: database },
-  skipWaiting() {}, clients: {}, location: { origin: "https://site.example" },
+  skipWaiting() {}, clients: {}, location: { origin: "https://site.example", search: "?account" },
+  importScripts() {}, // all of them are given
   Date: class extends Date { static now() { return now; } },
 };
 new Function(...Object.keys(globals), given.scripts.join("\n"))(...Object.values(globals));
