@@ -1,6 +1,7 @@
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from farcast.node.catalog.join import join
+from farcast.node.demo.troupe import free_port
 from farcast.node.home import Home
 from farcast.node.http.exchange import Exchange
 from farcast.node.settings import Settings
@@ -148,3 +150,38 @@ async def test_a_node_that_joined_nobody_says_what_to_do(tmp_path: Path) -> None
     with pytest.raises(UsageError, match="farcast join LINK"):
         async with started(tmp_path / "node"):
             pass
+
+
+async def test_a_failure_in_the_mesh_does_not_end_it_for_good(
+    root: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The box starts the service again, and carrying is work of its own."""
+    home = tmp_path / "node"
+    await join(home, "node", Settings.load(home, {}), root)
+    ports = "[listen]\nport = 0\n[admin]\nport = 0\n"
+    (home / "settings.toml").write_text(f"{ports}[mesh]\nport = {free_port()}\nzeroconf = false\n")
+    async with started(home) as viewer:
+        await viewer._carry()  # before there is a mesh: nothing to do
+        await viewer.box._listen()
+        sharing = viewer.sharer.run
+
+        async def broken() -> None:
+            raise OSError("the link went away")
+
+        monkeypatch.setattr(viewer.sharer, "run", broken)
+        with pytest.raises(ExceptionGroup, match="unhandled errors"):
+            await viewer._mesh()
+        monkeypatch.setattr(viewer.sharer, "run", sharing)
+        mesh = asyncio.ensure_future(viewer._mesh())
+        try:
+            async with asyncio.timeout(30):
+                while viewer.discovery is None or not viewer.discovery._links:
+                    assert not mesh.done(), mesh.exception()
+                    await asyncio.sleep(0.01)
+            await viewer._carry()
+        finally:
+            mesh.cancel()
+            await asyncio.gather(mesh, return_exceptions=True)
+            for listener in (viewer.box.local_listener, viewer.box.listener):
+                assert listener is not None
+                await listener.close(0)
