@@ -79,6 +79,8 @@ from .settings import Settings
 
 log = logging.getLogger(__name__)
 
+ACKS_WAITING = 1_024
+"""Acks heard on the air that may wait to be applied: several rounds of what an origin sends."""
 CARRY_S = 2.0
 RENEW_S = 60.0
 WAYS_ASKED = 2
@@ -105,6 +107,7 @@ class Viewer:
         self.library = Library(self.replica, box.store, self._keyring)
         self.discovery: Discovery | None = None
         self.porter: Porter | None = None
+        self._acks_heard = asyncio.Queue[bytes](ACKS_WAITING)
         self.antenna: Antenna | None = None
         ladder = Ladder(_tuning(settings))
         self.fetcher = Fetcher(box.store, self._tiers(), box.registry, ladder=ladder, network=box.links.name)
@@ -288,16 +291,19 @@ class Viewer:
         return tiers
 
     def _heard(self, kind: str, name: str, data: bytes) -> None:
-        """Take one item from the carousel: acks at once, everything else through the follower."""
+        """Take one item from the carousel: acks one by one, everything else through the follower."""
         if kind == "ack":
-            asyncio.get_running_loop().run_in_executor(None, self._accept_heard, data)
+            with contextlib.suppress(asyncio.QueueFull):  # it comes round again
+                self._acks_heard.put_nowait(data)
         else:
             self.follower.offer(kind, name, data)
 
-    def _accept_heard(self, data: bytes) -> None:
-        """Apply an ack heard on the air; one that is no news or not ours to verify yet is counted."""
-        with contextlib.suppress(FarcastError):
-            self.acks.accept(data)
+    async def _accept_heard(self) -> None:
+        """Apply acks heard on the air; one that is no news or not ours to verify yet is counted."""
+        while True:
+            data = await self._acks_heard.get()
+            with contextlib.suppress(FarcastError):
+                await asyncio.to_thread(self.acks.accept, data)
 
     async def _fetch(self, cid: Cid) -> bytes:
         return await self.fetcher.block(cid)
@@ -435,6 +441,7 @@ class Viewer:
         box.serve("viewing", self.gateway.run)
         if self.antenna is not None:
             box.serve("satellite", self.antenna.run)
+            box.serve("heard", self._accept_heard)
         if settings.mesh.enabled:
             box.streams[ALPN] = self.sharer.accept
             box.serve("mesh", self._mesh)

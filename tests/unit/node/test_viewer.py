@@ -16,7 +16,7 @@ from farcast.node.demo.troupe import free_port
 from farcast.node.home import Home
 from farcast.node.http.exchange import Exchange
 from farcast.node.settings import Settings
-from farcast.node.viewer import Viewer
+from farcast.node.viewer import ACKS_WAITING, Viewer
 from farcast.origin.keys import init
 from farcast.protocol.directory import Endpoint
 from farcast.protocol.errors import UsageError
@@ -185,3 +185,25 @@ async def test_a_failure_in_the_mesh_does_not_end_it_for_good(
             for listener in (viewer.box.local_listener, viewer.box.listener):
                 assert listener is not None
                 await listener.close(0)
+
+
+async def test_acks_from_the_air_wait_in_bounds_and_a_bad_one_stops_none(root: bytes, tmp_path: Path) -> None:
+    home = tmp_path / "node"
+    await join(home, "node", Settings.load(home, {}), root)
+    async with started(home) as viewer:
+        for number in range(2 * ACKS_WAITING):
+            viewer._heard("ack", "0", b"no ack %d" % number)
+        assert viewer._acks_heard.qsize() == ACKS_WAITING
+        applying = asyncio.ensure_future(viewer._accept_heard())
+        async with asyncio.timeout(30):
+            while not viewer._acks_heard.empty():
+                await asyncio.sleep(0.01)
+        applying.cancel()
+        await asyncio.gather(applying, return_exceptions=True)
+        refused = sum(
+            sample.value
+            for metric in viewer.box.registry.collect()
+            if metric.name == "farcast_node_acks"
+            for sample in metric.samples
+        )
+        assert refused >= ACKS_WAITING - 1
