@@ -107,7 +107,6 @@ class Viewer:
         self.library = Library(self.replica, box.store, self._keyring)
         self.discovery: Discovery | None = None
         self.porter: Porter | None = None
-        self._acks_heard = asyncio.Queue[bytes](ACKS_WAITING)
         self.antenna: Antenna | None = None
         ladder = Ladder(_tuning(settings))
         self.fetcher = Fetcher(box.store, self._tiers(), box.registry, ladder=ladder, network=box.links.name)
@@ -416,6 +415,7 @@ class Viewer:
 
     def _add_work(self) -> None:
         box, settings = self.box, self.box.settings
+        self._acks_heard = asyncio.Queue[bytes](ACKS_WAITING)
         for closer in (
             self.ferrydesk.close,
             self.gateway.close,

@@ -176,7 +176,7 @@ class Browser:
 
 
 @contextmanager
-def opened(node: str, folder: Path, origin: Origin, scripts: list[str]) -> Generator[Browser]:
+def opened(node: str, folder: Path, origin: Origin, scripts: dict[str, str]) -> Generator[Browser]:
     given = folder / "given.json"
     sources = [{"tier": 2, "relay": "ab" * 16, "url": ""}]
     film = {"manifest": CID.digest.hex(), "publishers": [PUBLISHER.key.hex()], "sources": sources}
@@ -200,7 +200,8 @@ def origin() -> Origin:
 
 @pytest.fixture(params=FORMS)
 def browser(request: pytest.FixtureRequest, need: Need, tmp_path: Path, origin: Origin) -> Generator[Browser]:
-    scripts = texts(request.param, "sw.js", "account.js")
+    names = ("sw.js", "account.js")
+    scripts = dict(zip(names, texts(request.param, *names), strict=True))
     with opened(need("node"), tmp_path, origin, scripts) as found:
         yield found
 
