@@ -200,7 +200,7 @@ def origin() -> Origin:
 
 @pytest.fixture(params=FORMS)
 def browser(request: pytest.FixtureRequest, need: Need, tmp_path: Path, origin: Origin) -> Generator[Browser]:
-    names = ("sw.js", "account.js")
+    names = ["sw.js", "account.js"]
     scripts = dict(zip(names, texts(request.param, *names), strict=True))
     with opened(need("node"), tmp_path, origin, scripts) as found:
         yield found
