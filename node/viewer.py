@@ -22,12 +22,11 @@ from ..protocol.errors import FarcastError, RefusedError, UnreachableError, Usag
 from ..protocol.identity import Identity
 from ..protocol.keyring import Keyring
 from ..protocol.ports import Source, Tier, TierName
-from ..protocol.presence import NO_WAY
 from ..protocol.protection import KEYS_PATH
 from ..protocol.sharing import ALPN
 from ..protocol.ticket import DAY_MS, TicketGrant
 from ..satellite.antenna import Antenna
-from ..satellite.borrower import Borrower
+from ..satellite.borrower import PAUSE_S, Borrower
 from ..satellite.fec import RaptorQ
 from ..satellite.tier import SatelliteTier
 from .box import Box, clock_ms
@@ -42,10 +41,13 @@ from .catalog.replica import Replica
 from .catalog.takedown import SWEEP_S, Takedown
 from .catalog.trust import Trust
 from .desk import Desk
+from .dish.dish import LOOK_S as DISH_LOOK_S
+from .dish.dish import Dish
 from .duty import Greeting
 from .earnings import EarningsAsker
 from .ferry import Ferry, Parts
 from .ferrydesk import FerryDesk
+from .hints import Hinting
 from .home import Home
 from .household import Household
 from .http.dial import HttpDialer
@@ -75,11 +77,14 @@ from .pulses.reception import Reception
 from .pulses.sealdesk import SealDesk
 from .pulses.verdicts import Verdicts, Way
 from .pulses.wallet import Wallet
+from .radio import Body, Radio
 from .routes import PublicRoutes
 from .settings import Settings
 
 log = logging.getLogger(__name__)
 
+ACKS_WAITING = 1_024
+"""Acks heard on the air that may wait to be applied: several rounds of what an origin sends."""
 CARRY_S = 2.0
 RENEW_S = 60.0
 WAYS_ASKED = 2
@@ -104,13 +109,16 @@ class Viewer:
         self._digests: dict[str, bytes] = {}
         self.replica = Replica(home.path / "catalog", self._keyring)
         self.library = Library(self.replica, box.store, self._keyring)
+        self._add_hints()
         self.discovery: Discovery | None = None
+        self.porter: Porter | None = None
         self.antenna: Antenna | None = None
         ladder = Ladder(_tuning(settings))
         self.fetcher = Fetcher(box.store, self._tiers(), box.registry, ladder=ladder, network=box.links.name)
         if box.ration is not None:
             box.ration.proven_ms = lambda: self.replica.signed_ms
             self.fetcher.spent = box.ration.refusal
+        self.dish = _dish(box)
         self.wallet = Wallet(home.path / "wallet.db")
         self.heartbeat = Heartbeat(
             box.spool,
@@ -122,17 +130,7 @@ class Viewer:
             clock_ms=clock_ms,
             enabled=settings.heartbeat.enabled,
         )
-        self.acks = Acks(box.spool, self._keyring, box.registry)
-        self.acks.revoked = self.wallet.end_from
-        self.verdicts = Verdicts(box.spool, self._ways, self._keyring, clock_ms, box.registry)
-        self.seals = SealDesk(box.spool, box.dialer, self._upstream_of_seals, clock_ms, box.registry)
-        self.batcher = Batcher(
-            box.spool, box.identity, box.dialer, self._origin, self.acks, clock_ms, box.registry
-        )
-        self.courier = Courier(
-            box.spool, box.dialer, self.acks, self._relays, self._origin, self.batcher, clock_ms, box.registry
-        )
-        self.courier.allowed = settings.network.direct
+        self._add_ways_home()
         self.follower = Follower(
             self.replica, self.trust, self.library, anywhere, self._asked, self._fetch, box.registry
         )
@@ -172,6 +170,31 @@ class Viewer:
         self._add_routes()
         self._add_work()
 
+    def _add_ways_home(self) -> None:
+        """Bring pulses home, and what the origin says of them back."""
+        box = self.box
+        self.acks = Acks(box.spool, self._keyring, box.registry)
+        self.acks.revoked = self.wallet.end_from
+        self.verdicts = Verdicts(box.spool, self._ways, self._keyring, clock_ms, box.registry)
+        self.seals = SealDesk(box.spool, box.dialer, self._upstream_of_seals, clock_ms, box.registry)
+        self.batcher = Batcher(
+            box.spool, box.identity, box.dialer, self._origin, self.acks, clock_ms, box.registry
+        )
+        self.courier = Courier(
+            box.spool, box.dialer, self.acks, self._relays, self._origin, self.batcher, clock_ms, box.registry
+        )
+        self.courier.allowed = box.settings.network.direct
+
+    def _add_hints(self) -> None:
+        """Hear of news from neighbours at once, and tell them."""
+        box = self.box
+        self.hints = Hinting(
+            box, self.trust.origin_id, dialer=self.lan_dialer, peers=self._neighbours,
+            gossipers=lambda: [*self._relays(), *self._origin()], welcomes=box.links.on_link,
+        )  # fmt: skip
+        self.hints.tell(self.replica)
+        self._relay_records = self.hints.listen(self.replica)
+
     def _add_sharing(self) -> None:
         """Let titles go round the LAN, and keep them with or without neighbours."""
         box, settings = self.box, self.box.settings
@@ -191,6 +214,29 @@ class Viewer:
         self.fetcher.nearby = self.nearby if settings.mesh.enabled and settings.mesh.share else None
         share = self._share if self.fetcher.nearby is not None else None
         self.keeper = Keeper(box.store, self.library, self.fetcher, share=share)
+
+    def _is_relay(self, key: bytes) -> bool:
+        return any(key == record.relay for record in self.replica.relays())
+
+    def _radio(self) -> Radio:
+        """Hear by radio of a newer catalog, and tell what this box carries for others."""
+        box, replica = self.box, self.replica
+        body = Body(
+            box.identity,
+            self.trust.origin_id,
+            replica,
+            self._keyring,
+            box.spool.open_batches,
+            self._is_relay,
+            clock_ms,
+        )
+        return Radio(
+            body,
+            box.settings.reticulum,
+            box.registry,
+            look=lambda: box.wake("follow"),
+            advance=lambda note: replica.advance(note, replica.catalog.size, []),
+        )
 
     def _add_ferry(self, takedown: Takedown) -> None:
         """Let titles, trust and pulses travel by stick."""
@@ -246,7 +292,7 @@ class Viewer:
         return known_origin(self.trust)
 
     def _relays(self) -> list[Source]:
-        return relay_sources(self.replica.relays(), clock_ms(), overlay=self.box.dialer.overlay.here)
+        return relay_sources(self._relay_records(), clock_ms(), overlay=self.box.dialer.overlay.here)
 
     def _neighbours(self) -> list[Source]:
         return self.discovery.neighbours() if self.discovery else []
@@ -288,16 +334,19 @@ class Viewer:
         return tiers
 
     def _heard(self, kind: str, name: str, data: bytes) -> None:
-        """Take one item from the carousel: acks at once, everything else through the follower."""
+        """Take one item from the carousel: acks one by one, everything else through the follower."""
         if kind == "ack":
-            asyncio.get_running_loop().run_in_executor(None, self._accept_heard, data)
+            with contextlib.suppress(asyncio.QueueFull):  # it comes round again
+                self._acks_heard.put_nowait(data)
         else:
             self.follower.offer(kind, name, data)
 
-    def _accept_heard(self, data: bytes) -> None:
-        """Apply an ack heard on the air; one that is no news or not ours to verify yet is counted."""
-        with contextlib.suppress(FarcastError):
-            self.acks.accept(data)
+    async def _accept_heard(self) -> None:
+        """Apply acks heard on the air; one that is no news or not ours to verify yet is counted."""
+        while True:
+            data = await self._acks_heard.get()
+            with contextlib.suppress(FarcastError):
+                await asyncio.to_thread(self.acks.accept, data)
 
     async def _fetch(self, cid: Cid) -> bytes:
         return await self.fetcher.block(cid)
@@ -410,6 +459,8 @@ class Viewer:
 
     def _add_work(self) -> None:
         box, settings = self.box, self.box.settings
+        self.radio = self._radio() if settings.reticulum.enabled else None
+        self._acks_heard = asyncio.Queue[bytes](ACKS_WAITING)
         for closer in (
             self.ferrydesk.close,
             self.gateway.close,
@@ -431,13 +482,22 @@ class Viewer:
         box.every("tickets", RENEW_S, self._renew)
         box.every("keep", RENEW_S, self.keeper.resume)
         box.every("keys", RENEW_S, self._renew_keys)
+        if self.dish is not None:
+            box.every("dish", DISH_LOOK_S, self.dish.look)
         box.serve("offers", self._digest_offers)
         box.serve("viewing", self.gateway.run)
+        if self.radio is not None:
+            box.serve("radio", self.radio.run)
         if self.antenna is not None:
             box.serve("satellite", self.antenna.run)
+            box.serve("heard", self._accept_heard)
         if settings.mesh.enabled:
             box.streams[ALPN] = self.sharer.accept
             box.serve("mesh", self._mesh)
+            box.every("carry", CARRY_S, self._carry)
+            if self.antenna is not None:
+                borrower = Borrower(self.antenna, self.lan_dialer, self._neighbours, box.registry)
+                box.every("borrow", PAUSE_S, borrower.errand)
 
     async def _renew(self) -> None:
         keyring = self.trust.keyring
@@ -455,11 +515,18 @@ class Viewer:
             await self.follower.digest_offers()
 
     async def _mesh(self) -> None:
-        """Be present on the LAN and carry pulses; starts once the listener has its port."""
+        """Be present on the LAN and share; starts once the listener has its port."""
+        discovery = self.discovery or self._add_neighbours()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(discovery.run())
+            tasks.create_task(self.sharer.run())
+
+    def _add_neighbours(self) -> Discovery:
+        """Make what finds neighbours and what carries pulses to them, once: its metrics have their names."""
         box, settings = self.box, self.box.settings
         assert box.listener is not None
         trusted = Links(settings.network.interfaces, settings.mesh.networks)
-        self.discovery = Discovery(
+        self.discovery = discovery = Discovery(
             identity=box.listens_as,
             port=box.listener.port,
             net=self.trust.origin_id,
@@ -473,30 +540,23 @@ class Viewer:
             presence_port=settings.mesh.port,
             use_mdns=settings.mesh.zeroconf,
         )
-        porter = Porter(
+        self.porter = Porter(
             spool=box.spool,
             dialer=self.lan_dialer,
-            neighbours=self.discovery.known,
+            neighbours=discovery.known,
             has_uplink=lambda: self.courier.reachable,
-            hops=lambda: self.discovery.hops if self.discovery else NO_WAY,
+            hops=discovery.look,
             accept_ack=self.acks.accept,
             accept_beacon=self.replica.accept_beacon,
             clock_ms=clock_ms,
             registry=box.registry,
             own=box.listens_as.key,
         )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.discovery.run())
-            tasks.create_task(self.sharer.run())
-            tasks.create_task(self._carry(porter))
-            if self.antenna is not None:
-                borrower = Borrower(self.antenna, self.lan_dialer, self._neighbours, box.registry)
-                tasks.create_task(borrower.run())
+        return discovery
 
-    async def _carry(self, porter: Porter) -> None:
-        while True:
-            await porter.errand()
-            await asyncio.sleep(CARRY_S)
+    async def _carry(self) -> None:
+        if self.porter is not None:
+            await self.porter.errand()
 
 
 def _carousel_code() -> RaptorQ | None:
@@ -505,6 +565,17 @@ def _carousel_code() -> RaptorQ | None:
         return RaptorQ()
     except UsageError as error:
         log.warning("no satellite: %s; [satellite] enabled = false silences this", error)
+        return None
+
+
+def _dish(box: Box) -> Dish | None:
+    """Return the dish that is set, None with a warning where its package is not installed."""
+    if not box.settings.metered.dish:
+        return None
+    try:
+        return Dish(box.settings.metered.dish, box.registry)
+    except UsageError as error:
+        log.warning("the dish is not asked: %s", error)
         return None
 
 
