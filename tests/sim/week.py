@@ -97,7 +97,7 @@ class Treasury(Origin):
             self.verdicts.update(self._gate.batch(self._batch(others, by), self.now_ms).verdicts)
         for item in items:
             self.came_by.setdefault((item.tid, item.seq), by)
-        tids = [ack for tid in dict.fromkeys(p.tid for p in items) if (ack := self._gate.ack(tid))]
+        tids = [one for tid in dict.fromkeys(p.tid for p in items) if (one := self._gate.ack(tid))]
         number = self._number = self._number + 1
         ack = Ack(1, bytes(32), tids, "20760-0001", 10**6, number, bytes(32), self.now_ms)
         self.acks.append((number, encode(ack), tids))
@@ -252,12 +252,10 @@ class Week(Village):
     def __init__(self, seed: int, *, boxes: int = 12, days: int = 7) -> None:
         super().__init__(seed, boxes=boxes, uplinks=1, days=days)
         self.origin = self.treasury = Treasury()
-        self.openings = []
+        self.openings = list[tuple[float, Box]]()
         for day in range(days + DRAIN_DAYS):
-            start, door = (
-                day * DAY_S + self.random.uniform(0, DAY_S - 2 * HOUR_S),
-                self.random.choice(self.boxes),
-            )
+            start = day * DAY_S + self.random.uniform(0, DAY_S - 2 * HOUR_S)
+            door = self.random.choice(self.boxes)
             self.openings += [(start, door), (start + self.random.uniform(0, HOUR_S), door)]
         self.films = list[Film]()
         self.homes = [Home(box, self) for box in self.boxes]
@@ -330,7 +328,7 @@ class Week(Village):
         self._parts = {part.plan.number: part for part in (*heads, *parts)}
         self._carousel.update([part.plan for part in heads], features)
 
-    def _broadcast(self, now: float) -> None:
+    def _broadcast(self, now: int) -> None:
         for at in range(now, now + TICK_S, AIR_STEP_S):
             for number, window in self._carousel.wanted():
                 self._supply(number, window)

@@ -76,7 +76,7 @@ SHARED = {
 }
 ON_AIR = {
     "FARCAST_UPLINK_ENABLED": "true",
-    "FARCAST_UPLINK_RATE_BPS": "1500000",
+    "FARCAST_UPLINK_RATE_BPS": "600000",
     "FARCAST_UPLINK_GENERATION_BYTES": "8000000",
 }
 _LOST = (FarcastError, aiohttp.ClientError, OSError, TimeoutError)
