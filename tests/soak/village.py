@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -115,13 +116,12 @@ class Soak:
         async with asyncio.TaskGroup() as telling:
             teller = telling.create_task(self._tell_forever())
             async with asyncio.TaskGroup() as tasks:
-                watchers = [tasks.create_task(self._evenings(box)) for box in self.boxes]
                 tasks.create_task(self._uplinks())
                 tasks.create_task(self._publish_more())
                 for box, falls in zip(self.boxes, self._timetable.falls, strict=True):
+                    tasks.create_task(self._evenings(box))
                     tasks.create_task(self._fall(box, falls))
                 tasks.create_task(self._end(length_s))
-            del watchers
             await self._come_home()
             teller.cancel()
 
@@ -408,7 +408,9 @@ def _real(folder: Path, seed: int, length_s: float) -> tuple[list[str], list[str
         stack.close()
         for number, handler in before.items():
             signal.signal(number, handler)
-    _say(f"the village lived {time.monotonic() - began:.0f} s")
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = time.process_time() + children.ru_utime + children.ru_stime
+    _say(f"the village lived {time.monotonic() - began:.0f} s and took {cpu_s:.0f} s of CPU")
     return faults, table
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from farcast.node.admin import call_admin
 from farcast.node.demo.player import Playback, Player
 from farcast.node.demo.troupe import Troupe
+from farcast.protocol.errors import FarcastError
 
 from .place import Place
 
@@ -57,7 +59,8 @@ class Villager:
 
     async def fall(self) -> None:
         """Have it die without a word."""
-        await self.look()
+        with suppress(FarcastError, OSError):  # too busy to be asked: what it brought lately is not told
+            await self.look()
         self.up = False
         self.falls += 1
         await self.place.call(self._troupe.kill, self.name)
