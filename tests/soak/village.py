@@ -59,7 +59,7 @@ PAUSE_S = (1.0, 6.0)
 FILM_S = 12
 AT_ONCE = 3
 TELL_S, LOOK_S, POLL_S = 30.0, 5.0, 0.5
-JOIN_TIMEOUT_S, LAST_PLAYS_S, HOME_TIMEOUT_S = 120.0, 300.0, 240.0
+JOIN_TIMEOUT_S, LAST_PLAYS_S, HOME_TIMEOUT_S = 300.0, 300.0, 300.0
 QUIET_S = 6.0
 """As long as it takes a node to sign for the end of what was watched."""
 PEAK_MIB = 150.0

@@ -16,6 +16,9 @@ from farcast.protocol.errors import FarcastError
 
 from .place import Place
 
+START_TIMEOUT_S = 300.0
+"""Twelve boxes share the cores of one machine, whose others may come first."""
+
 
 class Film(NamedTuple):
     """A published title: its id, the segments of one playback, and each file's SHA-256 by path."""
@@ -53,7 +56,8 @@ class Villager:
 
     async def start(self, *words: str) -> None:
         """Start its process and wait until it listens; raises ``LocalError``."""
-        await self.place.call(self._troupe.box, self.name, words or ["run"], self.home, self._settings)
+        start, settings = words or ("run",), self._settings
+        await self.place.call(self._troupe.box, self.name, start, self.home, settings, START_TIMEOUT_S)
         self._told.clear()
         self.up = True
 
