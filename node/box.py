@@ -98,6 +98,7 @@ class Box:
             network=self.links.name,
             registry=self.registry,
         )
+        self.dialer.overlay.ask_at(settings.network.yggdrasil, self.registry)
         self.token = settings.admin.token or stored_token(home.path / "token")
         self.http_metrics = HttpMetrics(self.registry)
         self.public = Router(Hosts(_names(settings.network.announce)))

@@ -35,6 +35,7 @@ Kind = Literal[
     "settle",
     "evidence",
     "checkpoint",
+    "waybill",
 ]
 
 M = TypeVar("M", bound=Message)
