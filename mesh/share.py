@@ -17,8 +17,8 @@ from typing import NamedTuple
 from ..protocol.cid import Cid
 from ..protocol.errors import FarcastError, LocalError, RemoteError
 from ..protocol.ports import BlockStore, TierName
-from ..protocol.sharing import Kind, News, OneBlock, Wish
-from .moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Send, Tell, Withdraw
+from ..protocol.sharing import Kind, News, OneBlock, Referral, Wish
+from .moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Refer, Sake, Send, Tell, Withdraw
 from .partner import Unit
 from .sharelink import ShareLink
 from .sharetally import ShareTally
@@ -214,14 +214,17 @@ class Share:
             self.swarm.left(link.peer, self._loop.time())
             self.pump()
 
-    def heard(self, link: ShareLink, message: News | Wish | OneBlock, kind: int) -> None:
+    def heard(self, link: ShareLink, message: News | Wish | OneBlock | Referral, kind: int) -> None:
         """Take one word of a neighbour."""
         now, swarm = self._loop.time(), self.swarm
         match message:
             case News():
                 swarm.heard(link.peer, message.held, message.claimed, message.given_up, now)
             case Wish():
-                swarm.asked(link.peer, message.block, message.parts, now, urgent=message.urgent)
+                sake = Sake(message.sake)
+                swarm.asked(link.peer, message.block, message.parts, now, urgent=message.urgent, sake=sake)
+            case Referral():
+                swarm.referred(link.peer, message.block, message.key, now)
             case OneBlock() if kind == Kind.WITHDRAWAL:
                 swarm.withdrawn(link.peer, message.block, now)
             case OneBlock():
@@ -243,17 +246,16 @@ class Share:
             raise RemoteError("a piece that fits nowhere", reason="malformed")
         self._tally.received(len(data))
         wanted = self.swarm.wants(link.peer, unit)
-        pieces = link.units.get(unit, [])
         if wanted:
-            if end - len(data) != sum(map(len, pieces)):
+            came = link.units.setdefault(unit, bytearray())
+            if end - len(data) != len(came):
                 raise RemoteError("a piece out of its order", reason="malformed")
-            link.units[unit] = [*pieces, data]
+            came += data
         if end < size:
             return
-        pieces = link.units.pop(unit, [])
-        if wanted:
-            whole = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
-            self._parts.setdefault(block, {})[unit.part] = whole
+        whole = link.units.pop(unit, None)
+        if wanted and whole is not None:
+            self._parts.setdefault(block, {})[unit.part] = memoryview(whole)
         if self.swarm.arrived(link.peer, unit, self._loop.time()):
             self.moved_at = self._loop.time()
         self.pump()
@@ -328,10 +330,10 @@ class Share:
             case _:
                 pass
 
-    def _word(self, link: ShareLink, move: Ask | Withdraw | Tell | Lack | Cut) -> None:
+    def _word(self, link: ShareLink, move: Ask | Withdraw | Tell | Lack | Refer | Cut) -> None:
         match move:
-            case Ask(_, block, parts, urgent):
-                link.say(Kind.ASK, Wish(block, list(parts), urgent))
+            case Ask(_, block, parts, urgent, sake):
+                link.say(Kind.ASK, Wish(block, list(parts), urgent, sake))
             case Withdraw(_, block):
                 link.drop(block)
                 link.say(Kind.WITHDRAWAL, OneBlock(block))
@@ -339,6 +341,8 @@ class Share:
                 self.tell(link, held, claimed, given_up)
             case Lack(_, block):
                 link.say(Kind.LACK, OneBlock(block))
+            case Refer(_, block, to):
+                link.say(Kind.REFERRAL, Referral(block, to))
             case Cut(peer, reason):
                 self.links.pop(peer).abort(reason)
 

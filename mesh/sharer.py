@@ -29,6 +29,7 @@ from ..protocol.sharing import (
     Kind,
     News,
     OneBlock,
+    Referral,
     Refusal,
     Welcome,
     Wish,
@@ -47,11 +48,12 @@ SHARES_LIMIT = 64
 LINKS_LIMIT = 256
 KEPT_S = 60.0
 """How long a title stays ready for the next neighbour after the last one left."""
-_WORDS: dict[int, type[News | Wish | OneBlock]] = {
+_WORDS: dict[int, type[News | Wish | OneBlock | Referral]] = {
     Kind.NEWS: News,
     Kind.ASK: Wish,
     Kind.WITHDRAWAL: OneBlock,
     Kind.LACK: OneBlock,
+    Kind.REFERRAL: Referral,
 }
 
 Find = Callable[[bytes], Awaitable[Layout | None]]

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
-from farcast.mesh.moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Send, Tell, Withdraw
+from farcast.mesh.moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Refer, Send, Tell, Withdraw
 from farcast.mesh.partner import Unit
 from farcast.mesh.swarm import UNIT_BYTES, UPLINK, Swarm
 
@@ -67,11 +67,15 @@ class Node:
     def _do(self, move: Move) -> None:  # noqa: C901 - one case a move
         lan, now = self.lan, self.lan.now
         match move:
-            case Ask(peer, block, parts, urgent):
+            case Ask(peer, block, parts, urgent, sake):
                 self.asks.update(Unit(block, part) for part in parts)
                 lan.word(
-                    self, peer, lambda to: to.swarm.asked(self.key, block, parts, lan.now, urgent=urgent)
+                    self,
+                    peer,
+                    lambda to: to.swarm.asked(self.key, block, parts, lan.now, urgent=urgent, sake=sake),
                 )
+            case Refer(peer, block, given):
+                lan.word(self, peer, lambda to: to.swarm.referred(self.key, block, given, lan.now))
             case Withdraw(peer, block):
                 self.fetching.discard(block) if peer == UPLINK else None
                 lan.word(self, peer, lambda to: to.swarm.withdrawn(self.key, block, lan.now))
