@@ -138,7 +138,7 @@ class Share:
         it is fetches it, and no wait is longer than ``patience_s``.
         """
         place, now = self._places.get(cid), self._loop.time()
-        self.watched_until = now + WATCH_S
+        self.watch()
         if place is None or self.swarm.has(place) or not self.links:
             return False
         if not self.wanted:
@@ -178,6 +178,10 @@ class Share:
     def watched(self) -> bool:
         """Whether somebody here watches the title."""
         return self.watched_until > self._loop.time()
+
+    def watch(self) -> None:
+        """Note that somebody here watches the title now."""
+        self.watched_until = self._loop.time() + WATCH_S
 
     def part(self) -> None:
         """End the links that nobody needs: both have it all, or nobody here wants it any more."""

@@ -48,7 +48,7 @@ URGENT_PATIENCE_S = 0.3
 NEWS_S = 0.1
 """What is held now is told so much later, with more of it: who wants it asked for it when it was claimed."""
 YIELD_S = 0.15
-"""So long a box leaves the uplink to the one whose turn a block is."""
+"""So long a box leaves the uplink to each of those whose turn a block is before it is its own."""
 SUSPICIONS = 3
 UNASKED_LIMIT = 64
 BANNED_LIMIT = 1_024
@@ -457,6 +457,8 @@ class Swarm:
         if not partner.held[block]:
             partner.held[block] = 1
             partner.lacks -= 1
+            if block in partner.asked:
+                partner.heard_at = now  # it can send it from now on
             self._turns.stale |= not partner.lacks
         if self._open(block):
             self._offer(partner, block)
@@ -572,6 +574,7 @@ class Swarm:
                     one for one in ready if one.held[block] and one.key not in (job.giver, UPLINK)
                 )
                 late_s = 2 * self._partners[job.giver].pace_s
+                late_s += YIELD_S * self._turns.behind(block, self._receivers())
                 if better is None and not job.claimed and now - job.at >= late_s:
                     better = next((one for one in ready if not one.key), None)
                 if better is not None:
@@ -588,7 +591,7 @@ class Swarm:
         uplink = self._partners.get(UPLINK)
         if uplink is None or uplink not in ready:
             return
-        if self._turns.has(block, self._receivers()) or now >= since + YIELD_S:
+        if now >= since + YIELD_S * self._turns.behind(block, self._receivers()):
             self._assign(block, uplink, now, claimed=True, urgent=True)
 
     def _gather(self, ready: list[Partner], now: float) -> None:
