@@ -119,8 +119,13 @@ class Sharer:
         share = self._share(layout)
         for pair in [pair for pair in self._again if pair[0] == layout.digest]:
             del self._again[pair]
-        self._look.set()
-        await share.bring(fetch)
+        share.wanted = True
+        self._dial_all(layout.digest, share, asyncio.get_running_loop().time())
+        try:
+            await self._meet(layout.digest, HANDSHAKE_S)  # what one of them has is not fetched from outside
+            await share.bring(fetch)
+        finally:
+            share.wanted = False
 
     async def seek(self, layout: Layout, cid: Cid, patience_s: float) -> bool:
         """Wait for a block of a title being watched; as ``Share.seek``."""

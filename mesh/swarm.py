@@ -392,9 +392,8 @@ class Swarm:
 
     def tick(self, now: float) -> None:
         """Let go of those who do not keep their word."""
-        own_pace_s = self._own_pace_s(now)
         for partner in [*self._partners.values()]:
-            limit_s = max(CLAIM_LEAST_S, CLAIM_PACES * max(partner.pace_s, own_pace_s))
+            limit_s = max(CLAIM_LEAST_S, CLAIM_PACES * partner.pace_s)
             for block, since in [*partner.claims.items()]:
                 if since + limit_s > now:
                     break  # they stand in the order in which they were made
@@ -629,10 +628,14 @@ class Swarm:
 
     def _steal(self, ready: list[Partner], now: float) -> None:
         """With nothing left to ask for, take over what comes too slowly."""
+        own_pace_s = max(self._pace_s, STEAL_S)
         for block, job in [*self._jobs.items()]:
-            if now - job.at < STEAL_S or self._checking(block) or not job.giver:
+            if self._checking(block) or not job.giver:
                 continue
             giver = self._partners[job.giver]
+            crawls = block in giver.claims and giver.pace_s > SLOW_PACES * own_pace_s
+            if now - job.at < STEAL_S and not crawls:
+                continue
             others = [
                 one for one in ready if one.held[block] and one is not giver and one.has_room and one.key
             ]
@@ -657,16 +660,12 @@ class Swarm:
 
     def _due(self, block: int, giver: Partner, claim_at: float, now: float) -> bool:
         """Whether a claim is late enough for this box to take it over: one does so first, then all may."""
-        age_s, pace_s = now - claim_at, max(self._own_pace_s(now), STEAL_S)
+        age_s, pace_s = now - claim_at, max(self._pace_s, STEAL_S)
         slow = giver.pace_s > SLOW_PACES * pace_s and giver.pace_s - age_s > pace_s
         if not slow and age_s <= LATE_PACES * pace_s:
             return False
         thieves = [key for key in self._receivers() if key != giver.key]
         return thieves[block % len(thieves)] == self._own or age_s > 2 * LATE_PACES * pace_s
-
-    def _own_pace_s(self, now: float) -> float:
-        """Return how long a claim takes here, those under way included: where all are slow nobody is late."""
-        return max([self._pace_s, *(now - job.at for job in self._jobs.values() if job.claimed)])
 
     def _move(self, block: int, to: Partner, now: float) -> None:
         job = self._jobs.pop(block)
