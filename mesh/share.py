@@ -22,7 +22,7 @@ from .moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Refer, Sake, Send
 from .partner import Unit
 from .sharelink import ShareLink
 from .sharetally import ShareTally
-from .swarm import UNIT_BYTES, UPLINK, Swarm
+from .swarm import TICK_S, UNIT_BYTES, UPLINK, Swarm
 
 RECENT_BYTES = 16 << 20
 NEWS_PLACES = 1_024
@@ -89,6 +89,7 @@ class Share:
         self.watched_until = float("-inf")
         self._turned = asyncio.Event()  # all is here, or something is wrong
         self._pumping = False
+        self._slept_s = 0.0
         self.used_at = self.moved_at = self._loop.time()
 
     @property
@@ -109,11 +110,11 @@ class Share:
         self.moved_at = self._loop.time()
         for place, cid in enumerate(self.layout.cids):  # what came by other ways meanwhile
             if not self.swarm.has(place) and self._store.has(cid):
-                self.swarm.fetched(place, self.moved_at)
-        self.swarm.retry(self.moved_at)
-        self.swarm.want(self.moved_at, everything=True)
+                self.swarm.fetched(place, self._now())
+        self.swarm.retry(self._now())
+        self.swarm.want(self._now(), everything=True)
         if fetch is not None:
-            self.swarm.uplink(self._loop.time(), up=True)
+            self.swarm.uplink(self._now(), up=True)
         self.pump()
         try:
             while self.swarm.lacks:
@@ -125,8 +126,8 @@ class Share:
                         await self._turned.wait()
         finally:
             self.wanted = False
-            self.swarm.want(self._loop.time(), everything=False)
-            self.swarm.uplink(self._loop.time(), up=self.watched)
+            self.swarm.want(self._now(), everything=False)
+            self.swarm.uplink(self._now(), up=self.watched)
             for task in self._fetches.values():
                 task.cancel()
             self.pump()
@@ -137,7 +138,7 @@ class Share:
         Say ``found`` once it has. A neighbour that is bringing the block is waited for, the box whose turn
         it is fetches it, and no wait is longer than ``patience_s``.
         """
-        place, now = self._places.get(cid), self._loop.time()
+        place, now = self._places.get(cid), self._now()
         self.watch()
         if place is None or self.swarm.has(place) or not self.links:
             return False
@@ -153,17 +154,17 @@ class Share:
         except TimeoutError:
             return False
         except asyncio.CancelledError:
-            self.swarm.forgone(place, self._loop.time())  # it may have just become this box's
+            self.swarm.forgone(place, self._now())  # it may have just become this box's
             raise
         finally:
             sought.waiters -= 1
             if not sought.waiters and self._sought.get(place) is sought:
                 del self._sought[place]
-                self.swarm.need([*self._sought], self._loop.time())
+                self.swarm.need([*self._sought], self._now())
 
     def found(self, cid: Cid, *, here: bool) -> None:
         """Hear that this box fetched a block it was to fetch, or could not."""
-        place, now = self._places.get(cid), self._loop.time()
+        place, now = self._places.get(cid), self._now()
         if place is None:
             return
         here = here and self._store.has(cid)  # a full store hands it to the player alone
@@ -204,7 +205,7 @@ class Share:
 
     def join(self, link: ShareLink, held: Sequence[int]) -> bool:
         """Share with a neighbour whose key is proven; False where there is no room for it."""
-        if not self.swarm.joined(link.peer, held, self._loop.time()):
+        if not self.swarm.joined(link.peer, held, self._now()):
             return False
         self.links[link.peer] = link
         self.used_at = self._loop.time()
@@ -215,12 +216,12 @@ class Share:
         if self.links.get(link.peer) is link:
             del self.links[link.peer]
             self.used_at = self._loop.time()
-            self.swarm.left(link.peer, self._loop.time())
+            self.swarm.left(link.peer, self._now())
             self.pump()
 
     def heard(self, link: ShareLink, message: News | Wish | OneBlock | Referral, kind: int) -> None:
         """Take one word of a neighbour."""
-        now, swarm = self._loop.time(), self.swarm
+        now, swarm = self._now(), self.swarm
         match message:
             case News():
                 swarm.heard(link.peer, message.held, message.claimed, message.given_up, now)
@@ -260,7 +261,7 @@ class Share:
         whole = link.units.pop(unit, None)
         if wanted and whole is not None:
             self._parts.setdefault(block, {})[unit.part] = memoryview(whole)
-        if self.swarm.arrived(link.peer, unit, self._loop.time()):
+        if self.swarm.arrived(link.peer, unit, self._now()):
             self.moved_at = self._loop.time()
         self.pump()
 
@@ -275,7 +276,7 @@ class Share:
 
     def sent(self, link: ShareLink) -> None:
         """Go on with the next unit for a neighbour."""
-        self.swarm.sent(link.peer, self._loop.time())
+        self.swarm.sent(link.peer, self._now())
         self.pump()
 
     async def close(self) -> None:
@@ -307,11 +308,17 @@ class Share:
             self._turned.set()
         wake_at = self.swarm.wake_at
         if wake_at is not None and self._timer is None:
-            self._timer = self._loop.call_at(max(wake_at, self._loop.time()), self._tick)
+            due_at = max(wake_at + self._slept_s, self._loop.time())
+            self._timer = self._loop.call_at(due_at, self._tick, due_at)
 
-    def _tick(self) -> None:
+    def _now(self) -> float:
+        """Return the swarm's time: it stands still while this box waits for a processor."""
+        return self._loop.time() - self._slept_s
+
+    def _tick(self, due_at: float) -> None:
         self._timer = None
-        self.swarm.tick(self._loop.time())
+        self._slept_s += max(0.0, self._loop.time() - due_at - TICK_S)
+        self.swarm.tick(self._now())
         self.pump()
 
     def _do(self, move: Move) -> None:
@@ -373,7 +380,7 @@ class Share:
         if not self._barred(cid, self.layout.title):
             data = await asyncio.to_thread(self._store.get, cid)
         if data is None:
-            self.swarm.lost(unit.block, self._loop.time())
+            self.swarm.lost(unit.block, self._now())
             link.say(Kind.LACK, OneBlock(unit.block))
             self.sent(link)
             return
@@ -395,13 +402,13 @@ class Share:
         except FarcastError as error:
             self.problem = error
             self._fetches.pop(block, None)
-            self.swarm.failed(block, self._loop.time())
+            self.swarm.failed(block, self._now())
         else:
             self._fetches.pop(block, None)
             self.problem = None
             self.moved_at = self._loop.time()
             self._remember(block, data)
-            self.swarm.fetched(block, self._loop.time())
+            self.swarm.fetched(block, self._now())
             self._answer(block, here=True)
         self.pump()
 
@@ -414,16 +421,16 @@ class Share:
             self._tally.refused(error.reason)
             self._parts.pop(block, None)
             if error.reason == "hash_mismatch":
-                self.swarm.broken(block, self._loop.time())
+                self.swarm.broken(block, self._now())
             else:  # a full disk, or taken down meanwhile: nobody's fault, and no use asking again
                 self.problem = error
-                self.swarm.spare(block, self._loop.time())
+                self.swarm.spare(block, self._now())
         else:
             self._parts.pop(block, None)
             self._remember(block, data)
             if new:
                 self._kept(self.layout.cids[block], len(data))
-            self.swarm.verified(block, self._loop.time())
+            self.swarm.verified(block, self._now())
             self._answer(block, here=True)
         self.pump()
 

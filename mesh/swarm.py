@@ -653,7 +653,8 @@ class Swarm:
         rate_bytes_s = better.rate_bytes_s or giver.rate_bytes_s
         if not rate_bytes_s:
             return False
-        if better.seed and not giver.seed and giver.rate_bytes_s * SLOW_GIVER > better.rate_bytes_s:
+        known = 0 < giver.rate_bytes_s * SLOW_GIVER <= better.rate_bytes_s
+        if better.seed and not giver.seed and not known:
             return False  # whoever is as slow as all others costs the source no second copy
         left_s = giver.asked_bytes / giver.rate_bytes_s if giver.rate_bytes_s else STALL_S
         return left_s > STEAL_S + 2 * (better.asked_bytes + giver.asked[block]) / rate_bytes_s

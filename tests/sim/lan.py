@@ -16,7 +16,7 @@ from random import Random
 
 from farcast.mesh.moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Refer, Send, Tell, Withdraw
 from farcast.mesh.partner import Unit
-from farcast.mesh.swarm import UNIT_BYTES, UPLINK, Swarm
+from farcast.mesh.swarm import TICK_S, UNIT_BYTES, UPLINK, Swarm
 
 RATE_BYTES_S = 12_500_000
 WORD_S = 0.001
@@ -79,6 +79,12 @@ class Node:
         self.repeats: Counter[Unit] = Counter()
         self.cut: list[tuple[bytes, str]] = []
         self._ticking = False
+        self._slept_s = 0.0
+
+    @property
+    def now(self) -> float:
+        """The swarm's time: it stands still while the box waits for a processor."""
+        return self.lan.now - self._slept_s
 
     def pump(self) -> None:
         """Carry out what the swarm decided."""
@@ -91,12 +97,14 @@ class Node:
             moves = self.swarm.take()
         if self.swarm.wake_at is not None and not self._ticking:
             self._ticking = True
-            self.lan.run_at(self, self.swarm.wake_at, self._tick)
+            due_at = max(self.swarm.wake_at + self._slept_s, self.lan.now)
+            self.lan.run_at(self, due_at, lambda: self._tick(due_at))
 
-    def _tick(self) -> None:
+    def _tick(self, due_at: float) -> None:
         self._ticking = False
+        self._slept_s += max(0.0, self.lan.now - due_at - TICK_S)
         if self.alive:
-            self.swarm.tick(self.lan.now)
+            self.swarm.tick(self.now)
             self.pump()
 
     def _do(self, move: Move) -> None:  # noqa: C901 - one case a move
@@ -107,17 +115,17 @@ class Node:
                 lan.word(
                     self,
                     peer,
-                    lambda to: to.swarm.asked(self.key, block, parts, lan.now, urgent=urgent, sake=sake),
+                    lambda to: to.swarm.asked(self.key, block, parts, to.now, urgent=urgent, sake=sake),
                 )
             case Refer(peer, block, given):
-                lan.word(self, peer, lambda to: to.swarm.referred(self.key, block, given, lan.now))
+                lan.word(self, peer, lambda to: to.swarm.referred(self.key, block, given, to.now))
             case Withdraw(peer, block):
                 self.fetching.discard(block) if peer == UPLINK else None
-                lan.word(self, peer, lambda to: to.swarm.withdrawn(self.key, block, lan.now))
+                lan.word(self, peer, lambda to: to.swarm.withdrawn(self.key, block, to.now))
             case Tell(peer, held, claimed, given_up):
-                lan.word(self, peer, lambda to: to.swarm.heard(self.key, held, claimed, given_up, lan.now))
+                lan.word(self, peer, lambda to: to.swarm.heard(self.key, held, claimed, given_up, to.now))
             case Lack(peer, block):
-                lan.word(self, peer, lambda to: to.swarm.lacking(self.key, block, lan.now))
+                lan.word(self, peer, lambda to: to.swarm.lacking(self.key, block, to.now))
             case Send(peer, unit):
                 if not self.mute:
                     lan.carry(self, peer, unit)
@@ -136,14 +144,14 @@ class Node:
 
     def leave(self, key: bytes) -> None:
         """Hear that a connection ended."""
-        self.swarm.left(key, self.lan.now)
+        self.swarm.left(key, self.now)
 
     def _fetched(self, block: int) -> None:
         if self.alive and block in self.fetching:
             self.fetching.discard(block)
             self.wan_bytes += self.lan.sizes[block]
             self._arrived_whole(block)
-            self.swarm.fetched(block, self.lan.now)
+            self.swarm.fetched(block, self.now)
             self.pump()
 
     def _checked(self, block: int) -> None:
@@ -151,10 +159,10 @@ class Node:
             return
         if block in self.spoiled:
             self.spoiled.discard(block)
-            self.swarm.broken(block, self.lan.now)
+            self.swarm.broken(block, self.now)
         else:
             self._arrived_whole(block)
-            self.swarm.verified(block, self.lan.now)
+            self.swarm.verified(block, self.now)
         self.pump()
 
     def _arrived_whole(self, block: int) -> None:
@@ -162,7 +170,7 @@ class Node:
 
     def take(self, sender: Node, unit: Unit, *, bad: bool) -> None:
         """Take one unit off the link."""
-        if self.swarm.arrived(sender.key, unit, self.lan.now):
+        if self.swarm.arrived(sender.key, unit, self.now):
             if bad:
                 self.spoiled.add(unit.block)
         else:
@@ -206,12 +214,12 @@ class Lan:
         for other in [one for one in self.nodes.values() if one.alive]:
             for one, its in ((node, other), (other, node)):
                 marks = [block for block, mark in enumerate(its.swarm.held) if mark]
-                one.swarm.joined(its.key, marks, self.now)
-                one.swarm.heard(its.key, (), its.swarm.claims, (), self.now)
+                one.swarm.joined(its.key, marks, one.now)
+                one.swarm.heard(its.key, (), its.swarm.claims, (), one.now)
         self.nodes[key] = node
         node.wan = wan
         if wan:
-            node.swarm.uplink(self.now, up=True)
+            node.swarm.uplink(node.now, up=True)
         for each in self.nodes.values():
             each.pump()
         return node
@@ -263,7 +271,7 @@ class Lan:
 
     def _sent(self, sender: Node, to: bytes) -> None:
         if sender.alive:
-            sender.swarm.sent(to, self.now)
+            sender.swarm.sent(to, sender.now)
             sender.pump()
 
     def _send(self, sender: Node) -> None:

@@ -155,7 +155,7 @@ def test_what_a_player_needs_comes_first_while_the_swarm_fills() -> None:
     lan = Lan([MIB] * 64)
     _, (viewer, *_) = spread(lan, 4)
     wanted = [50, 51, 52, 53]
-    viewer.swarm.need(wanted, lan.now)
+    viewer.swarm.need(wanted, viewer.now)
     viewer.pump()
     assert lan.run(lan.whole, 60)
     assert max(viewer.arrivals[block] for block in wanted) < 0.25 * lan.now
@@ -170,7 +170,7 @@ def test_three_who_watch_one_film_cost_their_uplink_one_copy(apart_s: float, pau
 
     def watch(node: Node, place: int) -> None:
         if place < 24:
-            node.swarm.need(range(place, min(24, place + 3)), lan.now)
+            node.swarm.need(range(place, min(24, place + 3)), node.now)
             node.pump()
             lan.run_at(node, lan.now + 0.5, lambda: watch(node, place + 1))
 
