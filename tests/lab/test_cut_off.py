@@ -164,7 +164,6 @@ def test_cut_off_from_the_world_neighbours_list_play_keep_and_earn(switch: Switc
         )
         for far in ("cdn", "relay"):
             assert homes.metric(HERE, "farcast_node_tier_bytes_total", f'tier="{far}"') == 0
-        print("away", away)
         assert away == 0, "asked the world for what a neighbour has"
         for path, data in film.items():
             assert homes.get(HERE, f"{box.url}/watch/show/{path}") == data
