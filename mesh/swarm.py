@@ -47,8 +47,8 @@ SLOW_GIVER = 4.0
 URGENT_PATIENCE_S = 0.3
 NEWS_S = 0.1
 """What is held now is told so much later, with more of it: who wants it asked for it when it was claimed."""
-YIELD_S = 0.15
-"""So long a box leaves the uplink to each of those whose turn a block is before it is its own."""
+YIELD_S, YIELDS_LIMIT = 0.15, 2
+"""So long a box leaves the uplink to each whose turn a block is before it, and to so many at most."""
 SUSPICIONS = 3
 UNASKED_LIMIT = 64
 BANNED_LIMIT = 1_024
@@ -573,7 +573,7 @@ class Swarm:
                     one for one in ready if one.held[block] and one.key not in (job.giver, UPLINK)
                 )
                 late_s = 2 * self._partners[job.giver].pace_s
-                late_s += YIELD_S * self._turns.behind(block, self._receivers())
+                late_s += self._yield_s(block)
                 if better is None and not job.claimed and now - job.at >= late_s:
                     better = next((one for one in ready if not one.key), None)
                 if better is not None:
@@ -590,8 +590,12 @@ class Swarm:
         uplink = self._partners.get(UPLINK)
         if uplink is None or uplink not in ready:
             return
-        if now >= since + YIELD_S * self._turns.behind(block, self._receivers()):
+        if now >= since + self._yield_s(block):
             self._assign(block, uplink, now, claimed=True, urgent=True)
+
+    def _yield_s(self, block: int) -> float:
+        """Return how long this box leaves the uplink to those whose turn a block is before it is its own."""
+        return YIELD_S * min(self._turns.behind(block, self._receivers()), YIELDS_LIMIT)
 
     def _gather(self, ready: list[Partner], now: float) -> None:
         """Ask each partner for what it offers while it has room."""
