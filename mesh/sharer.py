@@ -2,6 +2,7 @@
 
 Nobody is told what this box wants but neighbours it dials, and they only one title at a time. Either end
 proves its key before a title is named to it: the dialled one by its certificate, the other by a signed hello.
+Over 400 lines because both sides of the handshake change the same few tables of links, dials and titles.
 """
 
 from __future__ import annotations
