@@ -18,7 +18,7 @@ import msgspec
 from farcast.origin.fraud.gate import Gate
 from farcast.origin.money.credit import Credit, credit
 from farcast.origin.pulses.evidence import Evidence
-from farcast.protocol.batch import Ack, Batch, PulsePost, pulses_root, seal_batch
+from farcast.protocol.batch import Ack, Batch, PulsePost, pulses_root, seal_parcel
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.codec import encode
 from farcast.protocol.generation import Item, describe, origin_id, seal_descriptor
@@ -118,9 +118,9 @@ class Treasury(Origin):
         tickets = list(dict.fromkeys(item.ticket for item in items))
         batch = Batch(
             1, carrier.key, self._batches[by], bytes(32), self.now_ms, self.now_ms, pulses_root(pulses),
-            tickets, pulses, [self.now_ms] * len(items),
+            tickets, [self.now_ms] * len(items),
         )  # fmt: skip
-        return seal_batch(batch, carrier)
+        return seal_parcel(batch, pulses, carrier)
 
 
 class Shelf:
