@@ -128,8 +128,8 @@ class Share:
             self.wanted = False
             self.swarm.want(self._now(), everything=False)
             self.swarm.uplink(self._now(), up=self.watched)
-            for task in self._fetches.values():
-                task.cancel()
+            while self._fetches:
+                self._fetches.popitem()[1].cancel()
             self.pump()
 
     async def seek(self, cid: Cid, patience_s: float) -> bool:
@@ -378,7 +378,8 @@ class Share:
         cid = self.layout.cids[unit.block]
         data = None
         if not self._barred(cid, self.layout.title):
-            data = await asyncio.to_thread(self._store.get, cid)
+            with suppress(FarcastError):
+                data = await asyncio.to_thread(self._store.get, cid)
         if data is None:
             self.swarm.lost(unit.block, self._now())
             link.say(Kind.LACK, OneBlock(unit.block))

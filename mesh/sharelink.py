@@ -193,16 +193,18 @@ class ShareLink(asyncio.BufferedProtocol):
         if self._pushing:
             return
         self._pushing = True
-        self._speak()
-        while self._transport is not None and not self._transport.is_closing() and not self._paused:
-            if self._outgoing:
-                block, offset, data = self._outgoing.popleft()
-                head = (len(data) + PIECE_HEAD_BYTES + 1).to_bytes(4, "big") + bytes((Kind.PIECE,))
-                head += block.to_bytes(4, "big") + offset.to_bytes(4, "big")
-                self._transport.write(b"".join((head, data)))
-            elif self._owing:
-                self._owing = False
-                self.ear.sent(self)
-            else:
-                break
-        self._pushing = False
+        try:
+            self._speak()
+            while self._transport is not None and not self._transport.is_closing() and not self._paused:
+                if self._outgoing:
+                    block, offset, data = self._outgoing.popleft()
+                    head = (len(data) + PIECE_HEAD_BYTES + 1).to_bytes(4, "big") + bytes((Kind.PIECE,))
+                    head += block.to_bytes(4, "big") + offset.to_bytes(4, "big")
+                    self._transport.write(b"".join((head, data)))
+                elif self._owing:
+                    self._owing = False
+                    self.ear.sent(self)
+                else:
+                    break
+        finally:
+            self._pushing = False
