@@ -81,6 +81,7 @@ class Box:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self.links = Links(settings.network.interfaces)
+        self.trusted = Links(settings.network.interfaces, settings.mesh.networks, tunnels=False)
         self.store = DiskStore(home.path, settings.store.quota_bytes, self.registry)
         self.spool = DiskSpool(
             home.path / "spool.db", self.registry, foreign_quota_bytes=settings.spool.foreign_quota_bytes
