@@ -45,7 +45,7 @@ from farcast.protocol.invite import Invite, format_invite, parse_invite
 from farcast.protocol.keyring import open_keyring
 from farcast.protocol.manifest import open_manifest
 from farcast.protocol.note import Checkpoint
-from farcast.protocol.presence import open_presence
+from farcast.protocol.presence import is_marked, open_presence, split_told, tell_presence
 from farcast.protocol.request import open_authorization
 from farcast.protocol.rotation import open_rotation
 from farcast.protocol.ticket import TicketOffice, open_ticket
@@ -295,6 +295,18 @@ def _sealed_file(data: bytes, given: Given) -> Read:
     return {"iv": protection.iv_of(key_id, path), "clear": clear}, again
 
 
+def _told(data: bytes, given: Given) -> Read:
+    mark, envelope = split_told(data)
+    try:
+        presence = open_presence(envelope)
+    except RemoteError as error:  # the mark decides first; here both are looked at
+        raise RemoteError(str(error), reason="bad_mark") from error
+    pair = Identity(given["seed"]).pair(presence.key)
+    if not is_marked(mark, envelope, pair):
+        raise RemoteError("somebody else's mark", reason="bad_mark")
+    return presence, tell_presence(_resealed(envelope, presence), pair)
+
+
 def _evidence(data: bytes, given: Given) -> Message:
     evidence.open_evidence(data, [given["key"]])
     return decode(evidence.Evidence, decode(Signed, data).body)
@@ -310,6 +322,7 @@ READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "seal": _signed(lambda data, given: unseal("seal", batch.SealRecord, data, given["key"])),
     "beacon": _signed(lambda data, given: open_beacon(data, given["key"])),
     "presence": _signed(lambda data, _: open_presence(data)),
+    "told": _told,
     "record": _signed(lambda data, _: open_record(data)),
     "rotation": _signed(lambda data, _: open_rotation(data)),
     "directory": _directory,
