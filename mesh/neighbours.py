@@ -26,6 +26,7 @@ MISSED_INTERVALS = 3
 NEIGHBOURS_LIMIT = 256
 PER_HOST_LIMIT = 16
 REMEMBERED_KEYS = 4_096
+ACQUAINTED_KEYS = 2 * NEIGHBOURS_LIMIT
 TWINS_S = 0.1
 """How far apart one presence may come by IPv4 and IPv6."""
 PROBE_S = 0.2
@@ -88,7 +89,7 @@ class Neighbours:
         self._rejected = rejected
         self._table: dict[bytes, Neighbour] = {}
         self._newest: OrderedDict[bytes, tuple[int, bytes]] = OrderedDict()
-        self._pairs: dict[bytes, bytes] = {}
+        self._pairs: OrderedDict[bytes, bytes] = OrderedDict()
         self._scrutiny = Scrutiny()
         self._probes: dict[bytes, _Probe] = {}
         self.forgeries = 0
@@ -189,9 +190,7 @@ class Neighbours:
         if presence.leaving:
             self._drop(presence.key)
         else:
-            if presence.key not in self._table:
-                self._pairs[presence.key] = self._own.pair(presence.key)
-                self._scrutiny.know(presence.key, now)
+            self._acquaint(presence.key, now)
             expires_at = now + MISSED_INTERVALS * presence.interval_s
             self._table[presence.key] = Neighbour(
                 presence.key, host, presence.port, presence.hops, expires_at, now, via
@@ -200,8 +199,17 @@ class Neighbours:
     def _drop(self, key: bytes) -> None:
         self._table.pop(key, None)
         self._probes.pop(key, None)
-        self._pairs.pop(key, None)
-        self._scrutiny.forget(key)
+
+    def _acquaint(self, key: bytes, now: float) -> None:
+        """Know the marks of a neighbour from now on; also for a while after it is gone, if only for a moment."""
+        if key not in self._pairs:
+            self._pairs[key] = self._own.pair(key)
+            self._scrutiny.know(key, now)
+        self._pairs.move_to_end(key)
+        if len(self._pairs) > ACQUAINTED_KEYS:
+            old = next(old for old in self._pairs if old not in self._table and old != key)
+            del self._pairs[old]
+            self._scrutiny.forget(old)
 
     def _interval_s(self) -> float:
         """Return the time between two asks of one neighbour: longer where there are very many."""

@@ -87,6 +87,7 @@ def test_whoever_forges_a_neighbours_address_crowds_it_out_neither_before_it_is_
     box.start()
     friend.start()
     box.until(lambda known: known == [THIRD])
+    friend.until(lambda known: known == [FIRST])
     forger.tell(f"spoof 10.99.9.3 10000 {seed}")
     time.sleep(MISSED_S)
     left = friend.tell("stop")

@@ -28,6 +28,8 @@ from farcast.protocol.presence import NO_WAY, Presence, seal_presence
 NET = b"n" * 8
 PRESENCE_PORT = 7434
 LOOK_S = 0.002
+AHEAD_MS = 3_600_000
+"""What is forged is newer than anything the true box will say here."""
 
 
 def forged(number: int, key: bytes = b"") -> bytes:
@@ -43,7 +45,8 @@ def packet(source: str, data: bytes) -> bytes:
     udp = struct.pack("!HHHH", PRESENCE_PORT, PRESENCE_PORT, 8 + len(data), 0) + data
     head = struct.pack(
         "!BBHHHBBH4s4s",
-        0x45, 0, 20 + len(udp), 0, 0, 1, socket.IPPROTO_UDP, 0, socket.inet_aton(source), socket.inet_aton(group),
+        0x45, 0, 20 + len(udp), 0, 0, 1, socket.IPPROTO_UDP, 0,
+        socket.inet_aton(source), socket.inet_aton(group),
     )  # fmt: skip
     return head + udp
 
@@ -116,7 +119,7 @@ class VoiceBox:
             await asyncio.sleep(LOOK_S)
 
     async def _forge(self, host: str, rate: int, key: bytes = b"", *, spoofs: bool = False) -> None:
-        began_ms = time.time_ns() // 1_000_000
+        began_ms = time.time_ns() // 1_000_000 + AHEAD_MS
         datagrams = [forged(began_ms + number, key) for number in range(2_000)]
         if spoofs:
             datagrams = [packet(host, data) for data in datagrams]
