@@ -201,7 +201,7 @@ class Neighbours:
         self._probes.pop(key, None)
 
     def _acquaint(self, key: bytes, now: float) -> None:
-        """Know the marks of a neighbour from now on; also for a while after it is gone, if only for a moment."""
+        """Know the marks of a neighbour from now on, and for a while after it is gone."""
         if key not in self._pairs:
             self._pairs[key] = self._own.pair(key)
             self._scrutiny.know(key, now)
