@@ -107,7 +107,7 @@ def test_cut_off_from_the_world_neighbours_list_play_keep_and_earn(switch: Switc
     street, random = Street(tmp_path), Random(7)
     street.settings |= {
         "FARCAST_NETWORK_INTERFACES": "",
-        "FARCAST_LISTEN_HOST": "0.0.0.0",  # noqa: S104 - in a namespace
+        "FARCAST_LISTEN_HOST": "",  # as it comes: every address
         "FARCAST_LISTEN_PORT": str(PORT),
         "FARCAST_SATELLITE_ENABLED": "false",
         "FARCAST_HEARTBEAT_INTERVAL_S": "1",
