@@ -102,8 +102,8 @@ class Neighbours:
 
         Returns the key of a sender that asks for our presence.
         """
-        mark, envelope = split_told(data)
         try:
+            mark, envelope = split_told(data)
             presence, signed = read_presence(envelope)
         except RemoteError as error:
             self._rejected(error.reason)

@@ -79,7 +79,14 @@ def tell_presence(envelope: bytes, pair: bytes) -> bytes:
 
 
 def split_told(data: bytes) -> tuple[bytes, bytes]:
-    """Return the mark of a datagram and the envelope; no mark where it is said to everybody."""
+    """Return the mark of a datagram and the envelope; no mark where it is said to everybody.
+
+    Raises:
+        RemoteError: ``too_large``.
+
+    """
+    if len(data) > PRESENCE_LIMIT_BYTES:
+        raise RemoteError(f"a presence of {len(data)} bytes", reason="too_large")
     if data[:1] != _TOLD:
         return b"", data
     return data[1 : 1 + MARK_BYTES], data[1 + MARK_BYTES :]

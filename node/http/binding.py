@@ -68,7 +68,8 @@ def _bind(
     host: str, port: int, kind: socket.SocketKind, setting: str, *, shared: bool = False
 ) -> socket.socket:
     every = not host or host == "::"
-    family = socket.AF_INET6 if (every and socket.has_dualstack_ipv6()) or ":" in host else socket.AF_INET
+    is_v6 = socket.has_dualstack_ipv6() if every else ":" in host
+    family = socket.AF_INET6 if is_v6 else socket.AF_INET
     sock = socket.socket(family, kind)
     try:
         sock.setblocking(False)

@@ -1538,6 +1538,8 @@ def pair(seed: bytes, key: bytes) -> bytes:
 
 
 def _told(data: bytes, given: Given) -> Field:
+    if len(data) > 160:
+        refuse("more than a datagram of presence has")
     mark, envelope = data[1:17], data[17:]
     presence, _ = open_envelope("presence", envelope)
     key = pair(cast("bytes", given["seed"]), cast("bytes", presence["key"]))

@@ -296,8 +296,8 @@ def _sealed_file(data: bytes, given: Given) -> Read:
 
 
 def _told(data: bytes, given: Given) -> Read:
-    mark, envelope = split_told(data)
     try:
+        mark, envelope = split_told(data)
         presence = open_presence(envelope)
     except RemoteError as error:  # the mark decides first; here both are looked at
         raise RemoteError(str(error), reason="bad_mark") from error

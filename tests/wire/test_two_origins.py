@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -92,8 +91,7 @@ def test_two_origins_on_one_lan_share_nothing_and_lose_nothing(tmp_path: Path) -
     street = Street(tmp_path)
     street.settings["FARCAST_HEARTBEAT_INTERVAL_S"] = "1"
     try:
-        with ThreadPoolExecutor(2) as pool:
-            houses = [*pool.map(partial(House, street), ("north", "south"), (1, 2))]
+        houses = [House(street, "north", 1), House(street, "south", 2)]
         for house in houses:
             until(house.has_tickets, WAIT_S)
         for house in houses:
