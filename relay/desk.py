@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ..node.http.exchange import Answer, Exchange, Router
@@ -149,6 +148,8 @@ class RelayDesk:
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # brings zip files and mail: for who asks
+
     try:
         return version("farcast")
     except PackageNotFoundError:

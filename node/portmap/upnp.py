@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from html import escape
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin, urlsplit
-from xml.etree import ElementTree as ET
-from xml.sax.saxutils import escape
 
 from ...protocol.errors import RefusedError, RemoteError
 from .lease import Carrier, Wish
+
+if TYPE_CHECKING:
+    from xml.etree import ElementTree as ET
 
 GROUP, PORT = "239.255.255.250", 1_900
 TARGETS = (
@@ -143,6 +145,8 @@ def read_answer(status: int, data: bytes, name: str = "") -> str:
 
 
 def _parse(data: bytes) -> ET.Element:
+    from xml.etree import ElementTree as ET  # half a megabyte that a box without such a router does not need
+
     # without a document type there are no entities to expand, the only known danger of small XML
     lower = data.lower()
     if b"<!doctype" in lower or b"<!entity" in lower or b"\0" in data or len(data) > DESCRIPTION_LIMIT_BYTES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from xml.sax.saxutils import escape, quoteattr
+from html import escape
 
 from ...protocol.errors import RemoteError
 from .pathway import Pathway
@@ -33,11 +33,11 @@ def derived(mpd: str, folder: str, ways: Sequence[Pathway], steering: str, first
     base = _BASE.search(between)
     below = base[1].strip() if base else ""
     places = "".join(
-        f"\n  <BaseURL serviceLocation={quoteattr(way.name)}>{escape(way.base + folder + below)}</BaseURL>"
+        f'\n  <BaseURL serviceLocation="{escape(way.name)}">{escape(way.base + folder + below)}</BaseURL>'
         for way in ways
     )
     tag = (
-        f'\n  <ContentSteering defaultServiceLocation={quoteattr(first)} queryBeforeStart="false">'
+        f'\n  <ContentSteering defaultServiceLocation="{escape(first)}" queryBeforeStart="false">'
         f"{escape(steering)}</ContentSteering>"
     )  # fmt: skip
     return mpd[: opened.end()] + places + _BASE.sub("", between) + tag + mpd[period.start() :]
