@@ -12,6 +12,7 @@ import pytest
 
 from farcast.node.demo.troupe import free_port
 from farcast.protocol.cid import Cid
+from farcast.tests.wire import street as module
 from farcast.tests.wire.pantry import Stocked, office, stock
 from farcast.tests.wire.street import Box, Street, ask, until
 
@@ -87,7 +88,10 @@ class House:
 
 
 @pytest.mark.timeout(300)
-def test_two_origins_on_one_lan_share_nothing_and_lose_nothing(tmp_path: Path) -> None:
+def test_two_origins_on_one_lan_share_nothing_and_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "START_TIMEOUT_S", WAIT_S)  # four boxes at once
     street = Street(tmp_path)
     street.settings["FARCAST_HEARTBEAT_INTERVAL_S"] = "1"
     try:

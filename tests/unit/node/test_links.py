@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import ifaddr
@@ -17,7 +18,8 @@ class _Ip(NamedTuple):
     is_IPv6: bool  # noqa: N815 - the name is ifaddr's
 
 
-class _Adapter(NamedTuple):
+@dataclass(frozen=True)
+class _Adapter:
     name: str
     index: int
     ips: list[_Ip]
