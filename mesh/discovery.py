@@ -41,9 +41,12 @@ log = logging.getLogger(__name__)
 
 
 class Mouth(NamedTuple):
-    """Where a presence came from, and by which link: what is told there its sender hears alone."""
+    """Where a presence came from, and by which of our addresses: what is told there its sender hears alone.
 
-    link: Link
+    Sockets are opened anew when the box's networks change, or one is late; the address stays.
+    """
+
+    own: str
     address: Address
 
 
@@ -171,8 +174,11 @@ class Discovery:
 
     def _tell_one(self, neighbour: Neighbour, data: bytes) -> None:
         mouth = neighbour.via
-        if isinstance(mouth, Mouth) and mouth.link in self._links:
-            self._put(partial(mouth.link.tell, self._neighbours.marked(data, neighbour.key), mouth.address))
+        for link in self._links:
+            if isinstance(mouth, Mouth) and link.host == mouth.own:
+                told = self._neighbours.marked(data, neighbour.key)
+                self._put(partial(link.tell, told, mouth.address))
+                return
 
     def _next_due(self, now: float) -> float:
         interval_s = ACTIVE_INTERVAL_S if self._is_active() else IDLE_INTERVAL_S
@@ -262,7 +268,7 @@ class Discovery:
     def _hear(self, link: Link, data: bytes, host: str, sender: Address, alone: bool) -> None:  # noqa: FBT001
         self._received.inc()
         now = time.monotonic()
-        asker = self._neighbours.receive(data, host, now, Mouth(link, sender), alone=alone)
+        asker = self._neighbours.receive(data, host, now, Mouth(link.host, sender), alone=alone)
         if asker is None:
             return
         self._answers = min(self._answers + (now - self._answered_at) * ANSWERS_PER_S, float(ANSWERS_PER_S))

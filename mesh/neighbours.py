@@ -121,7 +121,8 @@ class Neighbours:
             reason = "replay"
         if not reason:
             told = is_marked(mark, envelope, self._pairs.get(key, b""))
-            if not self._scrutiny.takes(key, host, now, told=told, alone=alone):
+            here = key in self._table
+            if not self._scrutiny.takes(key, host, now, here=here, told=told, alone=alone):
                 reason = "flood"
             elif not verify("presence", key, signed.body, signed.sig):
                 reason = "bad_signature"

@@ -107,15 +107,15 @@ class Scrutiny:
         """Count a key among the strangers again."""
         self._known.pop(key, None)
 
-    def takes(self, key: bytes, host: str, now: float, *, told: bool, alone: bool) -> bool:
+    def takes(self, key: bytes, host: str, now: float, *, here: bool, told: bool, alone: bool) -> bool:
         """Say whether there is time for the signature of a presence of ``key`` that came from ``host``.
 
-        ``told``: it carries the mark of a neighbour's words to this box; ``alone``: it was sent to this
-        box, not to the group.
+        ``here``: it is a neighbour now; ``told``: it carries the mark of who knows this box; ``alone``: it
+        was sent to this box, not to the group.
         """
         known = self._known.get(key)
-        if known is None:
-            return (self._alone if alone else self._group).take(host, now)
-        if told:
+        if known is not None and told:
             return known.told.take(now)
-        return known.said.take(now) and self._keys.take(now)
+        if known is not None and here:
+            return known.said.take(now) and self._keys.take(now)
+        return (self._alone if alone else self._group).take(host, now)
