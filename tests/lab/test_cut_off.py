@@ -46,6 +46,15 @@ body = sys.argv[2].encode() if sys.argv[2:] else None
 asked = u.Request(sys.argv[1], body, {"content-type": "application/cmcd"})
 sys.stdout.buffer.write(u.urlopen(asked, timeout=30).read())
 """
+KNOCK = """
+import socket, sys
+try:
+    sock = socket.create_connection((sys.argv[2], int(sys.argv[3])), 30, (sys.argv[1], 0))
+    sock.sendall(b"GET /readyz HTTP/1.1\\r\\nhost: 127.0.0.1\\r\\n\\r\\n")
+    print(len(sock.recv(99)))
+except ConnectionError:
+    print(0)
+"""
 
 
 @pytest.fixture
@@ -86,6 +95,18 @@ class Homes:
         lines = self.get(host, f"http://{box.local}/metrics").decode().splitlines()
         found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{")) and label in line]
         return sum(float(line.rsplit(" ", 1)[1]) for line in found)
+
+    def knock(self, host: int, source: str) -> int:
+        """Return how many bytes a box's public port answers the gateway, who asks by one of its addresses."""
+        words = (sys.executable, "-c", KNOCK, source, self.switch.addresses[host], str(PORT))
+        done = subprocess.run(self.switch.words(GATEWAY, *words), check=True, capture_output=True, timeout=60)
+        return int(done.stdout)
+
+    def check_port(self, host: int) -> None:
+        """Assert that a box answers who is on its link, and nobody else."""
+        assert self.knock(host, self.switch.addresses[GATEWAY]) > 0
+        assert self.knock(host, ORIGIN) == 0
+        assert self.metric(host, "farcast_node_http_refusals_total", 'reason="off_link"') == 1
 
     def has_tickets(self, host: int) -> bool:
         """Whether what is watched at a box can be signed for."""
@@ -134,6 +155,7 @@ def test_cut_off_from_the_world_neighbours_list_play_keep_and_earn(switch: Switc
             homes.run(host)
             until(partial(homes.has_tickets, host), 60)
         homes.command(THERE, "keep", "show")
+        homes.check_port(HERE)
 
         origin.process.kill()
         ip(switch, GATEWAY, "address", "del", f"{ORIGIN}/32", "dev", "lo")
