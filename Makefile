@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 UV     := $(BIN)/uv
 ARGS   ?=
+# Every extra but p2p, which holds other packages back and needs a compiler.
+EXTRAS := $(filter-out p2p,$(shell sed -n '/^\[project.optional/,/^\[project.scripts/s/^\([a-z0-9-]*\) = .*/\1/p' pyproject.toml))
 PURE   := tests/architecture tests/unit tests/interop tests/sim
 # What waits and looks at no clock: two at a time, each with an origin of its own; then those that share a demo.
 BESIDE := $(patsubst %,tests/%.py,lab/test_full_disk lab/test_portmap lab/test_sky lab/test_stick \
@@ -40,7 +42,7 @@ page: ## the page's front-end packages, where npm is there (the page works witho
 
 lock: ## pin every dependency again
 	test -x $(UV) || $(MAKE) setup
-	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras --group dev \
+	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 $(EXTRAS:%=--extra %) --group dev \
 	  --no-emit-index-url --no-annotate --no-header $(ARGS) pyproject.toml --output-file requirements.lock
 
 demo: $(READY) ## the whole system on this machine: one film, four tiers, pulses, settlement

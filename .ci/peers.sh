@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the real programs that interop tests talk to, pinned, outside the repository.
-# Usage: .ci/peers.sh kubo caddy helia players   (idempotent; prints the versions; needs Go, helia and players npm)
+# Usage: .ci/peers.sh kubo caddy helia players gossip   (idempotent; prints the versions; needs Go, helia and
+# players npm, gossip a C compiler and libgmp-dev)
 set -eu
 
 peers="${XDG_CACHE_HOME:-$HOME/.cache}/farcast-peers"
@@ -60,13 +61,29 @@ players() {
     done
 }
 
-[ $# -gt 0 ] || { echo "usage: $0 kubo caddy helia players" >&2; exit 2; }
+# An environment with the extra p2p and nothing of ours: .ci/p2p.lock is what uv's "pip compile --universal
+# --generate-hashes --python-version 3.11" makes of libp2p==0.8.1, msgspec, pynacl and prometheus-client.
+gossip() {
+    lock="$(dirname "$0")/p2p.lock"
+    folder="$peers/gossip"
+    if ! cmp -s "$lock" "$folder/done.lock" 2>/dev/null; then
+        python3 -m venv --clear "$folder" >&2
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" >&2
+        cp "$lock" "$folder/done.lock"
+    fi
+    printf '#!/bin/sh\nexec "%s/bin/python" "$@"\n' "$folder" >"$peers/p2p-python"
+    chmod +x "$peers/p2p-python"
+    "$peers/p2p-python" -c 'from importlib.metadata import version; print("libp2p", version("libp2p"))'
+}
+
+[ $# -gt 0 ] || { echo "usage: $0 kubo caddy helia players gossip" >&2; exit 2; }
 for peer in "$@"; do
     case "$peer" in
     kubo) kubo ;;
     caddy) caddy ;;
     helia) helia ;;
     players) players ;;
-    *) echo "peers.sh: unknown peer $peer; known: kubo, caddy, helia, players" >&2; exit 2 ;;
+    gossip) gossip ;;
+    *) echo "peers.sh: unknown peer $peer; known: kubo, caddy, helia, players, gossip" >&2; exit 2 ;;
     esac
 done

@@ -234,6 +234,8 @@ def import_stick(
 @guarded
 def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Say in one line how this node stands, then the numbers."""
+    from .radio import heard
+
     del debug
     found = call_admin(_home(home), "GET", "/api/status")
     console = Console(as_json=as_json)
@@ -242,6 +244,10 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
         ["tier", "sources", "blocks", "bytes", "rejected"],
         [(t["name"], t["sources"], t["blocks"], t["bytes"], t["rejected"]) for t in found["tiers"]],
     )
+    if found["dish"] is not None:
+        console.say(str(found["dish"]["sentence"]))
+    for line in heard(found["radio"]) if found["radio"] else []:
+        console.say(f"radio: {line}")
     sky = found["satellite"]
     if sky is not None and sky["coming"]:
         first = sky["coming"][0]

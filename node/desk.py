@@ -81,6 +81,7 @@ class Desk:
         viewer = self._viewer
         found = viewer.fetcher.status()
         store = viewer.box.store
+        standing = viewer.dish.standing if viewer.dish else None
         return {
             "verdict": self._verdict(),
             "role": "node",
@@ -98,7 +99,10 @@ class Desk:
             "direct": viewer.courier.allowed,
             "waits": self._waits(),
             "metered": viewer.box.ration.facts if viewer.box.ration else None,
+            "dish": standing.facts if standing else None,
+            "radio": viewer.radio.facts if viewer.radio else None,
             "satellite": forecast(viewer.antenna, viewer.library),
+            "hints": viewer.hints.facts(),
         }
 
     def pulses(self) -> dict[str, Any]:
@@ -258,8 +262,13 @@ class Desk:
         if shutil.disk_usage(viewer.box.home.path).free < SPARE_BYTES // 2:
             return "The disk is full: what is here plays, and nothing new is kept"
         if not viewer.courier.reachable and viewer.courier.allowed:
-            return "Offline: no relay or origin answers; neighbours and the satellite still serve"
+            return self._offline()
         return f"Plays, but nothing is counted: {why}" if (why := self._uncounted()) else ""
+
+    def _offline(self) -> str:
+        standing = self._viewer.dish.standing if self._viewer.dish else None
+        why = (standing.trouble if standing else "") or "no relay or origin answers"
+        return f"Offline: {why}; neighbours and the satellite still serve"
 
     def _uncounted(self) -> str:
         """Say why viewing does not count; empty where it does."""

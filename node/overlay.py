@@ -7,13 +7,19 @@ its end shows its key.
 
 from __future__ import annotations
 
+import threading
 import time
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 import ifaddr
+from prometheus_client import CollectorRegistry, Counter
+
+from . import yggdrasil
 
 NETWORK = IPv6Network("200::/7")
 REFRESH_S = 10.0
+ASK_S = 60.0
+"""Between two questions to the admin socket."""
 
 
 def is_overlay(host: str) -> bool:
@@ -26,11 +32,39 @@ def is_overlay(host: str) -> bool:
 
 
 class Overlay:
-    """Knows this box's own addresses there; looks again every ten seconds."""
+    """Knows this box's own addresses there; looks again every ten seconds.
+
+    They are those of its interfaces, and where ``ask_at`` says where Yggdrasil is asked, what that says of
+    itself where this machine can listen there: some systems do not let a program list its interfaces.
+    """
 
     def __init__(self) -> None:
         self._addresses: list[str] = []
-        self._read_at = float("-inf")
+        self._read_at = self._asked_at = float("-inf")
+        self._place: str | None = None
+        self._told = ""
+        self._answers: Counter | None = None
+        self._asking: threading.Thread | None = None
+
+    def ask_at(self, place: str, registry: CollectorRegistry | None = None) -> None:
+        """Ask the admin socket at ``place`` too, empty for the usual ones; in a thread, once a minute."""
+        self._place = place
+        if registry is not None:
+            self._answers = Counter(
+                "farcast_node_overlay_answers",
+                "Questions to Yggdrasil's admin socket, by what came of them.",
+                ["result"],
+                registry=registry,
+            )
+            for result in yggdrasil.RESULTS:
+                self._answers.labels(result)
+
+    def settle(self) -> None:
+        """Wait until the question under way is answered; blocks, a second at most."""
+        _ = self.addresses
+        if self._asking is not None:
+            self._asking.join(2 * yggdrasil.DEADLINE_S)
+            self._read_at = float("-inf")
 
     @property
     def addresses(self) -> list[str]:
@@ -39,12 +73,29 @@ class Overlay:
         if now - self._read_at >= REFRESH_S:
             self._read_at = now
             found = [ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv6]
-            self._addresses = [host for host in found if is_overlay(host)]
+            own = [host for host in found if is_overlay(host)]
+            if self._place is not None and now - self._asked_at >= ASK_S:
+                self._asked_at = now
+                self._asking = threading.Thread(target=self._ask, args=(self._place, bool(own)), daemon=True)
+                self._asking.start()
+            told = [self._told] if self._told else []
+            self._addresses = told + [host for host in own if host not in told]
         return list(self._addresses)
 
     def served(self, listens: str) -> list[str]:
         """Return those at which a listener answers whose host is ``listens``."""
-        return [host for host in self.addresses if listens in ("", "::", host)]
+        return self.serves(self.addresses, listens)
+
+    @staticmethod
+    def serves(addresses: list[str], listens: str) -> list[str]:
+        """Return those of ``addresses`` at which a listener answers whose host is ``listens``."""
+        return [host for host in addresses if listens in ("", "::", host)]
+
+    def _ask(self, place: str, evident: bool) -> None:  # noqa: FBT001 - of a thread
+        found = yggdrasil.ask(place, evident=evident)
+        self._told = found.address if is_overlay(found.address) and yggdrasil.bindable(found.address) else ""
+        if self._answers is not None:
+            self._answers.labels(found.reason).inc()
 
     @property
     def here(self) -> bool:

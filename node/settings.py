@@ -25,6 +25,7 @@ from msgspec import Meta
 from ..protocol.errors import UsageError
 from .home import not_a_folder
 from .settingvalue import convert, expectation, shown
+from .yggdrasil import is_place
 
 FILE = "settings.toml"
 Origin = Literal["default", "file", "environment"]
@@ -112,6 +113,7 @@ class Network(Table, frozen=True):
     announce: Lines
     interfaces: Lines
     overlay: bool
+    yggdrasil: Line
     direct: bool
     plain_blocks: bool
 
@@ -120,6 +122,17 @@ class Metered(Table, frozen=True):
     """``[metered]``: an uplink whose every byte is paid for."""
 
     daily_bytes: Annotated[int, Meta(ge=0, le=2**53 - 1)]
+    dish: Line
+
+
+class Reticulum(Table, frozen=True):
+    """``[reticulum]``: news by radio, where a box has Reticulum beside it."""
+
+    enabled: bool
+    python: Line
+    config: Line
+    rate_bps: Annotated[int, Meta(ge=100, le=1_000_000_000)]
+    share_percent: Annotated[int, Meta(ge=1, le=100)]
 
 
 class Web(Table, frozen=True):
@@ -137,6 +150,16 @@ class Mesh(Table, frozen=True):
     port: Port
     zeroconf: bool
     share: bool
+
+
+class Hints(Table, frozen=True):
+    """``[hints]``: untrusted news between boxes, and what carries it."""
+
+    by: Literal["none", "http", "p2p"]
+    host: Line
+    port: Port
+    peers: Lines
+    python: Line
 
 
 class Satellite(Table, frozen=True):
@@ -307,8 +330,10 @@ class Settings:
     spool: Spool
     network: Network
     metered: Metered
+    reticulum: Reticulum
     web: Web
     mesh: Mesh
+    hints: Hints
     satellite: Satellite
     uplink: Uplink
     heartbeat: Heartbeat
@@ -411,6 +436,16 @@ class Settings:
             raise newest["network.interfaces"].refused(expected)
         if not all(_is_network(text) for text in self.mesh.networks):
             raise newest["mesh.networks"].refused("networks, such as '192.168.1.0/24'")
+        if self.hints.host and not _is_address(self.hints.host):
+            raise newest["hints.host"].refused("an address such as '0.0.0.0', or nothing")
+        if not all(_GOSSIP_PEER.fullmatch(text) for text in self.hints.peers):
+            expected = "multiaddrs such as '/ip4/192.0.2.7/tcp/7436/p2p/12D3KooW...'"
+            raise newest["hints.peers"].refused(expected)
+        if self.network.yggdrasil and not is_place(self.network.yggdrasil):
+            raise newest["network.yggdrasil"].refused("'unix:///PATH' or 'tcp://localhost:9001'")
+        dish = self.metered.dish
+        if dish and (not _PLACE.fullmatch(dish) or dish.startswith("https:")):
+            raise newest["metered.dish"].refused("HOST:PORT, of a Starlink dish '192.168.100.1:9200'")
 
     def _check_contract(self, newest: Mapping[str, _Entry]) -> None:
         contract = self.contract
@@ -437,8 +472,10 @@ TABLES: Mapping[str, type[Table]] = {
     "spool": Spool,
     "network": Network,
     "metered": Metered,
+    "reticulum": Reticulum,
     "web": Web,
     "mesh": Mesh,
+    "hints": Hints,
     "satellite": Satellite,
     "uplink": Uplink,
     "heartbeat": Heartbeat,
@@ -464,6 +501,9 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
 _SECRETS = frozenset({"token", "ledger"})
 _PREFIX = "FARCAST_"
 SLOWEST_RATE_BPS, SMALLEST_VOLUME_BYTES = 64_000, 10_000_000
+_GOSSIP_PEER = re.compile(
+    r"/(ip4/[0-9.]{7,15}|ip6/[0-9A-Fa-f:.]{2,45}|dns[46]?/[\w.-]{1,120})/tcp/[0-9]{1,5}/p2p/12D3KooW[1-9A-HJ-NP-Za-km-z]{44}"
+)
 _HOURS = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]\s*-\s*(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)")
 _CARRIED = re.compile(r"(\*|12D3KooW[1-9A-HJ-NP-Za-km-z]{44})(\s*=\s*[0-9.]+\s*([kKmMgGtT]?[iI]?[bB])?)?")
 _PLACE = re.compile(r"https://[^/:\s]+(:[0-9]{1,5})?|([^/:\s]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}")

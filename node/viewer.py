@@ -42,10 +42,13 @@ from .catalog.replica import Replica
 from .catalog.takedown import SWEEP_S, Takedown
 from .catalog.trust import Trust
 from .desk import Desk
+from .dish.dish import LOOK_S as DISH_LOOK_S
+from .dish.dish import Dish
 from .duty import Greeting
 from .earnings import EarningsAsker
 from .ferry import Ferry, Parts
 from .ferrydesk import FerryDesk
+from .hints import Hinting
 from .home import Home
 from .household import Household
 from .http.dial import HttpDialer
@@ -74,6 +77,7 @@ from .pulses.reception import Reception
 from .pulses.sealdesk import SealDesk
 from .pulses.verdicts import Verdicts, Way
 from .pulses.wallet import Wallet
+from .radio import Body, Radio
 from .routes import PublicRoutes
 from .settings import Settings
 
@@ -104,6 +108,7 @@ class Viewer:
         self._digests: dict[str, bytes] = {}
         self.replica = Replica(home.path / "catalog", self._keyring)
         self.library = Library(self.replica, box.store, self._keyring)
+        self._add_hints()
         self.discovery: Discovery | None = None
         self.antenna: Antenna | None = None
         ladder = Ladder(_tuning(settings))
@@ -111,6 +116,7 @@ class Viewer:
         if box.ration is not None:
             box.ration.proven_ms = lambda: self.replica.signed_ms
             self.fetcher.spent = box.ration.refusal
+        self.dish = _dish(box)
         self.wallet = Wallet(home.path / "wallet.db")
         self.heartbeat = Heartbeat(
             box.spool,
@@ -122,17 +128,7 @@ class Viewer:
             clock_ms=clock_ms,
             enabled=settings.heartbeat.enabled,
         )
-        self.acks = Acks(box.spool, self._keyring, box.registry)
-        self.acks.revoked = self.wallet.end_from
-        self.verdicts = Verdicts(box.spool, self._ways, self._keyring, clock_ms, box.registry)
-        self.seals = SealDesk(box.spool, box.dialer, self._upstream_of_seals, clock_ms, box.registry)
-        self.batcher = Batcher(
-            box.spool, box.identity, box.dialer, self._origin, self.acks, clock_ms, box.registry
-        )
-        self.courier = Courier(
-            box.spool, box.dialer, self.acks, self._relays, self._origin, self.batcher, clock_ms, box.registry
-        )
-        self.courier.allowed = settings.network.direct
+        self._add_ways_home()
         self.follower = Follower(
             self.replica, self.trust, self.library, anywhere, self._asked, self._fetch, box.registry
         )
@@ -172,6 +168,31 @@ class Viewer:
         self._add_routes()
         self._add_work()
 
+    def _add_ways_home(self) -> None:
+        """Bring pulses home, and what the origin says of them back."""
+        box = self.box
+        self.acks = Acks(box.spool, self._keyring, box.registry)
+        self.acks.revoked = self.wallet.end_from
+        self.verdicts = Verdicts(box.spool, self._ways, self._keyring, clock_ms, box.registry)
+        self.seals = SealDesk(box.spool, box.dialer, self._upstream_of_seals, clock_ms, box.registry)
+        self.batcher = Batcher(
+            box.spool, box.identity, box.dialer, self._origin, self.acks, clock_ms, box.registry
+        )
+        self.courier = Courier(
+            box.spool, box.dialer, self.acks, self._relays, self._origin, self.batcher, clock_ms, box.registry
+        )
+        self.courier.allowed = box.settings.network.direct
+
+    def _add_hints(self) -> None:
+        """Hear of news from neighbours at once, and tell them."""
+        box = self.box
+        self.hints = Hinting(
+            box, self.trust.origin_id, dialer=self.lan_dialer, peers=self._neighbours,
+            gossipers=lambda: [*self._relays(), *self._origin()], welcomes=box.trusted,
+        )  # fmt: skip
+        self.hints.tell(self.replica)
+        self._relay_records = self.hints.listen(self.replica)
+
     def _add_sharing(self) -> None:
         """Let titles go round the LAN, and keep them with or without neighbours."""
         box, settings = self.box, self.box.settings
@@ -191,6 +212,29 @@ class Viewer:
         self.fetcher.nearby = self.nearby if settings.mesh.enabled and settings.mesh.share else None
         share = self._share if self.fetcher.nearby is not None else None
         self.keeper = Keeper(box.store, self.library, self.fetcher, share=share)
+
+    def _is_relay(self, key: bytes) -> bool:
+        return any(key == record.relay for record in self.replica.relays())
+
+    def _radio(self) -> Radio:
+        """Hear by radio of a newer catalog, and tell what this box carries for others."""
+        box, replica = self.box, self.replica
+        body = Body(
+            box.identity,
+            self.trust.origin_id,
+            replica,
+            self._keyring,
+            box.spool.open_batches,
+            self._is_relay,
+            clock_ms,
+        )
+        return Radio(
+            body,
+            box.settings.reticulum,
+            box.registry,
+            look=lambda: box.wake("follow"),
+            advance=lambda note: replica.advance(note, replica.catalog.size, []),
+        )
 
     def _add_ferry(self, takedown: Takedown) -> None:
         """Let titles, trust and pulses travel by stick."""
@@ -246,7 +290,7 @@ class Viewer:
         return known_origin(self.trust)
 
     def _relays(self) -> list[Source]:
-        return relay_sources(self.replica.relays(), clock_ms(), overlay=self.box.dialer.overlay.here)
+        return relay_sources(self._relay_records(), clock_ms(), overlay=self.box.dialer.overlay.here)
 
     def _neighbours(self) -> list[Source]:
         return self.discovery.neighbours() if self.discovery else []
@@ -410,6 +454,7 @@ class Viewer:
 
     def _add_work(self) -> None:
         box, settings = self.box, self.box.settings
+        self.radio = self._radio() if settings.reticulum.enabled else None
         for closer in (
             self.ferrydesk.close,
             self.gateway.close,
@@ -431,8 +476,12 @@ class Viewer:
         box.every("tickets", RENEW_S, self._renew)
         box.every("keep", RENEW_S, self.keeper.resume)
         box.every("keys", RENEW_S, self._renew_keys)
+        if self.dish is not None:
+            box.every("dish", DISH_LOOK_S, self.dish.look)
         box.serve("offers", self._digest_offers)
         box.serve("viewing", self.gateway.run)
+        if self.radio is not None:
+            box.serve("radio", self.radio.run)
         if self.antenna is not None:
             box.serve("satellite", self.antenna.run)
         if settings.mesh.enabled:
@@ -504,6 +553,17 @@ def _carousel_code() -> RaptorQ | None:
         return RaptorQ()
     except UsageError as error:
         log.warning("no satellite: %s; [satellite] enabled = false silences this", error)
+        return None
+
+
+def _dish(box: Box) -> Dish | None:
+    """Return the dish that is set, None with a warning where its package is not installed."""
+    if not box.settings.metered.dish:
+        return None
+    try:
+        return Dish(box.settings.metered.dish, box.registry)
+    except UsageError as error:
+        log.warning("the dish is not asked: %s", error)
         return None
 
 

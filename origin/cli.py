@@ -40,6 +40,7 @@ def run(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption
 @guarded
 def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Say how the origin stands, worst first."""
+    from ..node.radio import heard
     from .airing import described as on_air
     from .cdn.watch import described
 
@@ -58,6 +59,7 @@ def status(home: HomeOption = None, as_json: JsonOption = False, debug: DebugOpt
         f"  accounts  {found['accounts']}",
         f"  relays    {found['relays']['approved']} approved, {found['relays']['pending']} waiting",
         *([f"  on air    {line}" for line in on_air(found["air"])] if found["air"] else []),
+        *([f"  radio     {line}" for line in heard(found["radio"])] if found["radio"] else []),
         *([f"  holds     {found['holds']['holds']} wait for a decision"] if found["holds"] else []),
         f"  root      version {found['root']['version']}, {found['root']['threshold']}, "
         f"until {found['root']['expires']}",

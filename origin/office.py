@@ -103,6 +103,8 @@ class Office:
         self.backups = BackupDesk(home, self.keys, self.log, self.shelf, self.treasury, clock_ms)
         self.on_air: Callable[[], Result | None] = lambda: None
         """What the carousel sends, where this origin runs and has one."""
+        self.by_radio: Callable[[], Result | None] = lambda: None
+        """What is heard by radio, where this origin runs and has one."""
         self.serving = False
         """Whether this origin runs, so that relays can hear of a change at once."""
         self._actions: Actions = {
@@ -174,6 +176,7 @@ class Office:
                 "threshold": f"{root.threshold} of {root.keys}",
             },
             "air": self.on_air(),
+            "radio": self.by_radio(),
             "warnings": [*money.pop("money_warnings"), *warnings],
             **money,
         }

@@ -15,18 +15,23 @@ from ..node.catalog.denyfiles import DenyFiles
 from ..node.catalog.embargo import Embargo
 from ..node.catalog.library import Library
 from ..node.duty import Greeting
+from ..node.hints import Hinting
 from ..node.home import Home
 from ..node.http.exchange import Answer, Exchange
 from ..node.http.nonces import NonceBook
-from ..node.ladder.tiers import address
+from ..node.ladder.tiers import address, relay_sources
 from ..node.page import Sheet
+from ..node.radio import Body, Radio
 from ..node.routes import PublicRoutes
 from ..node.settings import Settings
 from ..node.steering.health import LOOK_S as LISTING_S
 from ..node.steering.listing import Listing
 from ..node.web.site import WebSite
+from ..protocol.batch import batch_hash
 from ..protocol.cid import Cid
 from ..protocol.errors import LocalError, RefusedError, UsageError
+from ..protocol.generation import origin_id
+from ..protocol.ports import Source
 from .admin import OriginAdmin
 from .airing import described as on_air
 from .broadcast import Broadcast
@@ -39,6 +44,7 @@ from .keys import Keys
 from .money.clerk import Clerk
 from .money.ledgerwatch import LOOK_S as LEDGER_LOOK_S
 from .office import Office
+from .pulses.frame import Frame
 from .pulses.inspection import LOOK_S, Inspection
 from .pulses.witness import Sample
 from .routing import Routing
@@ -65,7 +71,8 @@ class OriginBox:
             treasury.tickets, Sample(self.keys.ticket_secret), self.office.log.beacon, shelf.manifest_of,
             box.store.get, box.registry,
         )  # fmt: skip
-        treasury.watch = self.inspection.hear
+        treasury.watch = self._stored
+        self.radio: Radio | None = None
         self.intake = treasury.intake
         self.service = OriginService(
             self.office.keys,
@@ -101,6 +108,14 @@ class OriginBox:
         if settings.uplink.enabled:
             self.broadcast = broadcast = Broadcast(self, clock_ms)
             self.office.on_air = lambda: broadcast.facts
+        self.listing = Listing(self.service.directory, lambda: self.office.keys.keyring.catalog[0])
+        self.hints = Hinting(
+            box, origin_id(self.keys.box.key), dialer=box.dialer, peers=self._relays, gossipers=self._relays
+        )
+        self.hints.tell(self.service)
+        if settings.reticulum.enabled:
+            self.radio = radio = self._radio()
+            self.office.by_radio = lambda: radio.facts
         self._hosts = box.public.allowed
         box.public.allowed = self._answers_for
         self._add_routes()
@@ -188,13 +203,15 @@ class OriginBox:
 
     def _add_web(self) -> None:
         """Serve players without a node."""
-        listing = Listing(self.service.directory, lambda: self.office.keys.keyring.catalog[0])
         web = WebSite(
-            self.box, self.library, self.held, lambda: self.office.keys.keyring, listing.records,
+            self.box, self.library, self.held, lambda: self.office.keys.keyring, self.listing.records,
             is_origin=True,
         )  # fmt: skip
         web.add_routes(self.embargo.guard)
-        self.box.every("listing", LISTING_S, listing.follow)
+
+    def _relays(self) -> list[Source]:
+        """Return the listed relays, for hints."""
+        return relay_sources(self.listing.records(), clock_ms())
 
     async def _pulses(self, exchange: Exchange) -> Answer:
         """``GET /api/origin/pulses``: what the intake has counted."""
@@ -241,6 +258,7 @@ class OriginBox:
 
     def _add_work(self) -> None:
         self.box.every("tick", TICK_S, self.service.tick)
+        self.box.every("listing", LISTING_S, self.listing.follow)
         self.box.every("seal", SEAL_S, self.service.seal)
         self.box.every("inspection", LOOK_S, self._inspect)
         self.box.every("edges", TICK_S, self._tend_edges)
@@ -255,3 +273,24 @@ class OriginBox:
         if self.broadcast is not None:
             self.box.every("programme", self.broadcast.REFRESH_S, self.broadcast.refresh)
             self.box.serve("carousel", self.broadcast.uplink.run)
+        if self.radio is not None:
+            self.box.serve("radio", self.radio.run)
+
+    def _radio(self) -> Radio:
+        """Tell the catalog's head by radio, and hear what waits where."""
+        body = Body(
+            self.keys.box,
+            origin_id(self.keys.box.key),
+            self.service,
+            lambda: self.office.keys.keyring,
+            tuple,
+            self.office.roster.is_relay,
+            clock_ms,
+        )
+        return Radio(body, self.box.settings.reticulum, self.box.registry)
+
+    def _stored(self, frame: Frame) -> None:
+        """Hear of what the intake stored."""
+        self.inspection.hear(frame)
+        if self.radio is not None and self.office.serving and frame.carrier:
+            self.radio.arrived(batch_hash(frame.data))

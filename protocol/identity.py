@@ -37,6 +37,7 @@ Kind = Literal[
     "settle",
     "evidence",
     "checkpoint",
+    "waybill",
 ]
 
 M = TypeVar("M", bound=Message)

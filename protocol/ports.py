@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from .cid import Cid
 from .digest import Numbers
+from .hint import Topic
 
 
 class TierName(IntEnum):
@@ -243,13 +244,20 @@ class Spool(Protocol):
         ...
 
 
+class Told(NamedTuple):
+    """What somebody told; ``doubt`` is called where it does not verify, so that its teller loses credit."""
+
+    news: bytes
+    doubt: Callable[[], None]
+
+
 class Hints(Protocol):
     """Untrusted news: somebody says there is a newer checkpoint, or where somebody is."""
 
-    async def publish(self, topic: str, data: bytes) -> None:
-        """Tell whoever listens; best effort."""
+    async def publish(self, topic: Topic, news: bytes) -> None:
+        """Tell whoever listens; best effort, and never waits for anybody."""
         ...
 
-    def listen(self, topic: str) -> AsyncIterator[bytes]:
-        """Yield what others told; nothing in it is trusted."""
+    def listen(self, topic: Topic) -> AsyncIterator[Told]:
+        """Yield what others told; nothing in it is trusted. One listener a topic."""
         ...

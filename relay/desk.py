@@ -57,7 +57,9 @@ class RelayDesk:
             },
             "tiers": relay.fetcher.status()["tiers"],
             "pulses_waiting": box.spool.waiting().count,
+            "radio": relay.radio.facts if relay.radio else None,
             "earnings": relay.payslip.facts(),
+            "hints": relay.hints.facts(),
             "version": _version(),
         }
 

@@ -11,6 +11,7 @@ import msgspec
 from ..node.http.dial import HttpDialer
 from ..node.http.problem import expect
 from ..node.ladder.tiers import address
+from ..node.news import Own
 from ..protocol.codec import encode
 from ..protocol.directory import Endpoint, RelayRecord
 from ..protocol.enrol import Fault, RelayAnswer, RelayRequest, Wish, open_relay_answer
@@ -72,6 +73,8 @@ class Enrolment:
         """What the box wanted published at the last renewal."""
         self.trouble = ""
         """Why the origin did not take the newest record, empty where it did or did not answer."""
+        self.own: Own | None = None
+        """The newest record, whether or not the origin has it; None for a relay that wants no viewers."""
         self.listed = False
         """Whether the origin's directory has it, as of the last answer."""
         self.faults: list[Fault] = []
@@ -121,7 +124,9 @@ class Enrolment:
         """
         now_ms = self._clock_ms()
         record = RelayRecord(1, self._identity.key, endpoints, self._payee, now_ms, now_ms + RECORD_TTL_MS)
-        body = encode(RelayRequest(2, token, self._identity.seal("record", record), wish))
+        sealed = self._identity.seal("record", record)
+        self.own = Own(record, sealed) if wish == "listed" else None
+        body = encode(RelayRequest(2, token, sealed, wish))
         failure: Exception = UnreachableError(
             "no address of the origin is known; run `farcast relay join` first"
         )

@@ -95,7 +95,9 @@ async def join_as_relay(
 def outside_of(settings: Settings) -> Outside:
     """Return this box as it is found from outside, for a command; raises as ``listening_port``."""
     port = listening_port(settings) if not settings.network.announce else 0
-    return Outside(lambda: settings, lambda: port, lambda: None, CollectorRegistry())
+    outside = Outside(lambda: settings, lambda: port, lambda: None, CollectorRegistry())
+    outside.overlay.ask_at(settings.network.yggdrasil)
+    return outside
 
 
 def listening_port(settings: Settings) -> int:

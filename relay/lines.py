@@ -64,6 +64,10 @@ def status_lines(found: dict[str, Any]) -> list[str]:
     for row in found["holdings"]:
         budget = f" of {size(row['budget_bytes'])}" if row["budget_bytes"] is not None else ""
         lines.append(f"    {row['publisher']}  {row['titles']} titles, {size(row['bytes'])}{budget}")
+    gossip = found["hints"]["gossip"]
+    if gossip:
+        why = f": {gossip['why']}" if gossip["why"] and gossip["state"] != "up" else ""
+        lines.append(f"  gossip          {gossip['state']}, {gossip['peers']} peers{why}")
     damaged, rejected = int(failures["damaged_blocks"]), failures["rejected_blocks"]
     return [
         *lines,

@@ -31,7 +31,9 @@ class Membership:
         self._left = False
         self._heard_at = time.monotonic()
         self._retry_s, self._retry_at = RETRY_FIRST_S, float("inf")
-        self.outside = Outside(lambda: box.settings, self._port, self.wake, box.registry)
+        self.outside = Outside(
+            lambda: box.settings, self._port, self.wake, box.registry, overlay=box.dialer.overlay
+        )
         self.enrolment = Enrolment(
             box.identity, box.dialer, origin, self.outside.endpoints, read_payee(box.home.path), clock_ms,
             self.wish,

@@ -35,13 +35,14 @@ class Outside:
         registry: CollectorRegistry,
         *,
         ways: Callable[[], Sequence[Way]] | None = None,
+        overlay: Overlay | None = None,
     ) -> None:
         """``port`` is what the box listens on; ``ways`` are the protocols a router is asked by."""
         self._settings = settings
         self._port = port
         network = settings().network
         self._links = Links(network.interfaces)
-        self.overlay = Overlay()
+        self.overlay = overlay or Overlay()
         self.mapper: PortMapper | None = None
         if network.map_ports and not network.announce and not network.allow_private:
             self.mapper = PortMapper(port, ways or router_ways, changed, registry)
@@ -82,6 +83,7 @@ class Outside:
     @asynccontextmanager
     async def asked(self) -> AsyncGenerator[None]:
         """Have the port mapped inside the block, where a router does that; waits for its answer first."""
+        await asyncio.to_thread(self.overlay.settle)
         mapper = self.mapper
         if mapper is None:
             yield

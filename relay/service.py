@@ -18,6 +18,7 @@ from ..node.catalog.takedown import SWEEP_S, Takedown
 from ..node.catalog.trust import Trust
 from ..node.duty import Greeting
 from ..node.earnings import EarningsAsker
+from ..node.hints import Hinting
 from ..node.home import Home
 from ..node.ladder.fetch import Fetcher
 from ..node.ladder.stream import Streams
@@ -26,6 +27,7 @@ from ..node.pulses.acks import Acks
 from ..node.pulses.batcher import Batcher
 from ..node.pulses.reception import Reception
 from ..node.pulses.sealdesk import SealDesk
+from ..node.radio import Body, Radio
 from ..node.routes import PublicRoutes
 from ..node.settings import Settings
 from ..node.web.site import WebSite
@@ -81,8 +83,14 @@ class RelayService:
         self.warden.turned = self.membership.wake
         self.replica = Replica(home.path / "catalog", keyring)
         self.library = Library(self.replica, box.store, keyring)
+        self.hints = Hinting(
+            box, self.trust.origin_id, dialer=box.dialer, peers=self._others,
+            gossipers=lambda: [*self._others(), *self._origin()],
+        )  # fmt: skip
+        self.hints.tell(self.replica, lambda: self.membership.enrolment.own, self.replica.relays)
+        self.relay_records = self.hints.listen(self.replica, own=box.identity.key)
         self.upstream = Upstream(
-            box.dialer, box.identity.key, keyring, self.replica.relays, self._origin, clock_ms,
+            box.dialer, box.identity.key, keyring, self.relay_records, self._origin, clock_ms,
             peers=settings.fill.peers,
         )  # fmt: skip
         self.fetcher = Fetcher(
@@ -185,7 +193,7 @@ class RelayService:
 
     def _others(self) -> list[Source]:
         """Return the other relays, for what is on its way home while the origin cannot be reached."""
-        found = relay_sources(self.replica.relays(), clock_ms(), overlay=self.box.dialer.overlay.here)
+        found = relay_sources(self.relay_records(), clock_ms(), overlay=self.box.dialer.overlay.here)
         return [source for source in found if source.key != self.box.identity.key]
 
     def endpoints(self) -> list[Endpoint]:
@@ -257,6 +265,32 @@ class RelayService:
         box.every("sweep", SWEEP_S, self.embargo.sweep)
         box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("pins", RETRY_S, self.pinner.resume)
+        self.radio = self._radio() if settings.reticulum.enabled else None
+        if self.radio is not None:
+            box.serve("radio", self.radio.run)
+
+    def _is_relay(self, key: bytes) -> bool:
+        return any(key == record.relay for record in self.replica.relays())
+
+    def _radio(self) -> Radio:
+        """Tell by radio what waits here, and hear of a newer catalog."""
+        box, replica = self.box, self.replica
+        body = Body(
+            box.identity,
+            self.trust.origin_id,
+            replica,
+            lambda: self.trust.keyring,
+            box.spool.open_batches,
+            self._is_relay,
+            clock_ms,
+        )
+        return Radio(
+            body,
+            box.settings.reticulum,
+            box.registry,
+            look=lambda: box.wake("follow"),
+            advance=lambda note: replica.advance(note, replica.catalog.size, []),
+        )
 
     def _used(self) -> int:
         return self.box.http_metrics.sent_bytes() // USE_BYTES
@@ -285,4 +319,5 @@ class RelayService:
         self.larder.change(Carried(settings.contract.publishers))
         self.gateways.change(settings.ipfs.pin_from)
         self.membership.wake()
+        self.hints.again()
         self.box.wake("larder")

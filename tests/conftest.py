@@ -41,6 +41,7 @@ HOW_TO_INSTALL = {
     "nginx": "apt-get install nginx-light",
     "node": "apt-get install nodejs",
     "tc": "apt-get install iproute2",
+    "p2p-python": ".ci/peers.sh gossip",
     "promtool": "apt-get install prometheus",
     "varnishd": "apt-get install varnish",
     "vlc": "apt-get install vlc-bin vlc-plugin-base",

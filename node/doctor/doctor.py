@@ -12,10 +12,11 @@ from typing import NamedTuple
 from ...protocol.errors import FarcastError, LocalError
 from . import lanprobe, machine
 from .apart import apart, resolve
+from .dish import check_dish
 from .finding import Finding, State, bad, verdict
 from .patient import Patient, examine, find_home
 from .pullzone import check_pull_zones
-from .reach import Origin, check_listener, check_running
+from .reach import Origin, check_hints, check_listener, check_running
 
 DEADLINE_S = 5.0
 MACHINE: dict[str, Callable[[Patient], Finding]] = {
@@ -79,12 +80,15 @@ async def diagnose(patient: Patient, *, clock: Callable[[], float] = time) -> Di
     checks |= {
         "box": check_running(patient),
         "listener": check_listener(patient),
+        "hints": check_hints(patient),
         "origin": origin.check_origin(),
         "udp": origin.check_udp(),
         "clock": origin.check_clock(),
     }
     if patient.keyring is not None and patient.keyring.cdn:
         checks["cdn"] = check_pull_zones(patient)
+    if patient.role == "node" and patient.settings.metered.dish:
+        checks["dish"] = check_dish(patient)
     try:
         findings = await asyncio.gather(*(_bounded(name, check) for name, check in checks.items()))
     finally:

@@ -16,6 +16,7 @@ from pathlib import Path
 import ifaddr
 
 from ...protocol.errors import RemoteError
+from .. import yggdrasil
 from ..home import KEY_FILE, ROLE_FILE
 from ..http.address import is_public, parse_address
 from ..overlay import Overlay, is_overlay
@@ -149,19 +150,41 @@ def check_address(patient: Patient) -> Finding:
 
 
 def check_overlay(patient: Patient) -> Finding:
-    """Say whether a relay that has an Yggdrasil address is reached by it."""
-    name, overlay = "overlay", Overlay()
-    if not overlay.here:
-        return ok(name, "no Yggdrasil runs here; nothing needs it")
-    own = overlay.addresses[0]
-    if patient.role != "relay" or not patient.settings.network.overlay:
-        return ok(name, f"this machine is {own} in Yggdrasil")
-    if overlay.served(patient.settings.listen.host):
-        return ok(name, f"this relay is reached at {own} in Yggdrasil too")
+    """Say whether Yggdrasil runs here, reaches anybody, and leads to a relay."""
+    name, network = "overlay", patient.settings.network
+    own = Overlay().addresses
+    told = yggdrasil.ask(network.yggdrasil, evident=bool(own))
+    if is_overlay(told.address) and told.address not in own and yggdrasil.bindable(told.address):
+        own.insert(0, told.address)
+    if not own:
+        return _no_overlay(name, told)
+    said = f"this machine is {own[0]} in Yggdrasil"
+    if told.peers == 0:
+        mend = "name a peer in its configuration (Peers), or let MulticastInterfaces find some"
+        return warning(name, f"{said}, which has no peers, so it reaches nobody", mend)
+    note = f" ({told.trouble}; its interface tells enough)" if told.trouble else ""
+    if patient.role != "relay" or not network.overlay:
+        return ok(name, said + note)
+    if Overlay.serves(own, patient.settings.listen.host):
+        return ok(name, f"this relay is reached at {own[0]} in Yggdrasil too{note}")
     return warning(
         name,
-        f"this machine is {own} in Yggdrasil, but the relay listens on IPv4 alone",
+        f"{said}, but the relay listens on IPv4 alone",
         'set [listen] host = "::" to be reached there too, or [network] overlay = false',
+    )
+
+
+def _no_overlay(name: str, told: yggdrasil.Told) -> Finding:
+    """Say why this machine has no address in Yggdrasil."""
+    if told.trouble:
+        return warning(name, told.trouble, "add this user to that socket's group, or set [network] yggdrasil")
+    if not is_overlay(told.address):
+        return ok(name, "no Yggdrasil runs here; nothing needs it")
+    return warning(
+        name,
+        f"Yggdrasil runs as {told.address}, but this machine does not have that address, so nobody reaches "
+        "this box by it",
+        "let it make an interface (IfName in its configuration), or run it where the box runs",
     )
 
 

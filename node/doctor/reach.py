@@ -27,9 +27,24 @@ FAST_S, WRONG_S = 10.0, 120.0
 """Seconds a clock may be off before it is worth a word, and before pulses are refused."""
 _PATH = "/healthz"
 _WELL = ("Ready", "Serving")
+_HINTS = {
+    "none": "hints are off: this box looks for news at its own pace",
+    "http": "hints go by HTTP",
+    "p2p": "hints go by HTTP, and by gossip while the box runs",
+}
 
 Resolve = Callable[[str, int], Awaitable[list[tuple[int, tuple[str, int]]]]]
 """Resolves a name to (family, socket address), off the event loop and not in its executor."""
+
+
+class _Gossip(msgspec.Struct):
+    state: str
+    peers: int
+    why: str
+
+
+class _Hints(msgspec.Struct):
+    gossip: _Gossip | None
 
 
 class Probed(NamedTuple):
@@ -237,6 +252,26 @@ async def check_running(patient: Patient) -> Finding:
     if said and not said.startswith(_WELL):
         return warning(name, f"the box runs and says: {said}", f"`{run.removesuffix('run')}status` says more")
     return ok(name, f"the box runs as process {patient.pid} and answers")
+
+
+async def check_hints(patient: Patient) -> Finding:
+    """Say what carries hints, and how the gossip process of a running box is."""
+    name = "hints"
+    if not patient.running or patient.settings.hints.by != "p2p" or patient.standalone:
+        return ok(name, _HINTS[patient.settings.hints.by])
+    try:
+        found = msgspec.json.decode((await _get(f"{patient.url}/api/hints", b"", {})).body, type=_Hints)
+    except (RemoteError, msgspec.MsgspecError):
+        return warning(name, "how the gossip process is could not be asked", "look at `box` first")
+    gossip = found.gossip
+    if gossip is None or gossip.state in ("up", "starting"):
+        return ok(name, f"hints go by HTTP and by gossip with {gossip.peers if gossip else 0} peers")
+    why = f": {gossip.why}" if gossip.why else ""
+    return warning(
+        name,
+        f"the gossip process is {gossip.state}{why}; hints go by HTTP alone",
+        f'mend that and send SIGHUP to process {patient.pid}, or set [hints] by = "http"',
+    )
 
 
 async def _ask_tls(where: str, key: bytes, host: str) -> str:

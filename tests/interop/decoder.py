@@ -1120,8 +1120,12 @@ SPAN = array(first=SEQ, last=SEQ)
 HELD = array(tid=BIN16, spans=many(SPAN, MAX_SEQ // 2), twins=many(SEQ, MAX_SEQ))
 DIGEST = array(v=V1, held=many(HELD, 256))
 LACKING = array(v=V1, held=many(HELD, 256), acks=many(BIN, 64))
+HINT = array(v=V1, net=BIN8, topic=one_of("head", "relay"), news=blob(1, 1_024))
+HINT_POST = array(v=V1, hints=many(blob(0, 1_088), 8, 1))
+GOSSIP_PLACE = array(v=V1, port=number(1, 65_535), key=KEY)
 EVIDENCE = array(v=V1, ticket=blob(0, 1_024), pulses=many(blob(0, 1_024), 4, 2))
 SEAL = array(v=V1, tid=BIN16, first=ANY_SEQ, last=ANY_SEQ, counted_ms=COUNT, codes=CODED)
+WAYBILL = array(v=V1, carrier=KEY, number=number(1, 2**53 - 1), batch=HASH, pulses=number(1, MAX_ITEMS))
 PRESENCE = array(
     v=number(2, 2),
     net=BIN8,
@@ -1287,6 +1291,7 @@ SIGNED: dict[str, tuple[Check, str, int]] = {
     "evidence": (EVIDENCE, "", 8_192),
     "beacon": (BEACON, "", 512),
     "presence": (PRESENCE, "key", 160),
+    "waybill": (WAYBILL, "carrier", 160),
     "record": (RECORD, "relay", MAX_MESSAGE),
     "rotation": (ROTATION, "new", MAX_MESSAGE),
     "directory": (DIRECTORY, "", MAX_MESSAGE),
@@ -1304,6 +1309,9 @@ PLAIN: dict[str, tuple[Check, int]] = {
     "post": (POST, MAX_MESSAGE),
     "digest": (DIGEST, 65_536),
     "lacking": (LACKING, 524_288),
+    "hint": (HINT, 1_088),
+    "hint-post": (HINT_POST, 8_744),
+    "gossip-place": (GOSSIP_PLACE, 1_088),
     "bundle": (BUNDLE, MAX_BUNDLE),
     "stick-index": (STICK_INDEX, 2 << 20),
     "timetable": (TIMETABLE, 8_192),

@@ -56,12 +56,14 @@ from farcast.protocol.dagpb import Link
 from farcast.protocol.dagpb import encode as encode_node
 from farcast.protocol.directory import Directory, Endpoint, RelayRecord, seal_directory
 from farcast.protocol.generation import Item, describe, origin_id, pack_bundle, pack_packet, seal_descriptor
+from farcast.protocol.hint import HINT_LIMIT_BYTES, POST_LIMIT_BYTES, GossipPlace, Hint, HintPost
 from farcast.protocol.identity import Identity, Kind, Signed, peer_id
 from farcast.protocol.invite import Invite, format_invite
 from farcast.protocol.keyring import Keyring
 from farcast.protocol.manifest import Manifest, Payee, Protection, Rendition, Track, Window
 from farcast.protocol.note import Checkpoint
 from farcast.protocol.presence import Presence, tell_presence
+from farcast.protocol.radio import Waybill
 from farcast.protocol.request import RequestProof
 from farcast.protocol.rotation import open_rotation, seal_rotation
 from farcast.protocol.rules import Rules
@@ -1035,6 +1037,17 @@ def _nearby(book: Book) -> None:
     )
     for how, data in wrong:
         book.bad(f"told: {how}", "told", data, "bad_mark", **given)
+    waybill = Waybill(1, lan.key, 2, b"w" * 32, 20)
+    book.signed("waybill", "waybill", lan, waybill)
+    changes = {
+        "batch 0": {"number": 0},
+        "a hash of 31 bytes": {"batch": bytes(31)},
+        "no pulses": {"pulses": 0},
+        "4,097 pulses": {"pulses": 4_097},
+    }
+    for how, change in changes.items():
+        book.bad(f"waybill: {how}", "waybill", lan.seal("waybill", _with(waybill, **change)), "malformed")
+    book.bad("waybill: 161 bytes", "waybill", 161, "too_large")
 
 
 def _carousel(book: Book) -> None:
@@ -1256,6 +1269,33 @@ def _proofs(book: Book, ticket: TicketGrant, key_id: bytes) -> None:
     book.bad("ticket proof: of another ticket key", "ticket-proof", text, "wrong_key", **stranger)
 
 
+def _hints(book: Book) -> None:
+    head = Hint(1, ORIGIN, "head", b"a checkpoint note")
+    relay = _with(head, topic="relay", news=b"x" * 1_024)
+    told = [book.unsigned("hint: a head", "hint", head), book.unsigned("hint: a relay", "hint", relay)]
+    for how, spoilt in (
+        ("another topic", _with(head, topic="price")),
+        ("no news", _with(head, news=b"")),
+        ("1,025 bytes of news", _with(head, news=b"x" * 1_025)),
+        ("a short origin id", _with(head, net=ORIGIN[:7])),
+    ):
+        book.bad(f"hint: {how}", "hint", encode(spoilt), "malformed")
+    book.bad("hint: too long", "hint", HINT_LIMIT_BYTES + 1, "too_large")
+    post = HintPost(1, told)
+    book.unsigned("hint post", "hint-post", post)
+    for how, hints in (
+        ("no hint", []),
+        ("nine hints", [told[0]] * 9),
+        ("a long hint", [bytes(HINT_LIMIT_BYTES + 1)]),
+    ):
+        book.bad(f"hint post: {how}", "hint-post", encode(_with(post, hints=hints)), "malformed")
+    book.bad("hint post: too long", "hint-post", POST_LIMIT_BYTES + 1, "too_large")
+    place = GossipPlace(1, 7_436, WHO["lan"].key)
+    book.unsigned("gossip place", "gossip-place", place)
+    for how, port in (("port 0", 0), ("port 65536", 65_536)):
+        book.bad(f"gossip place: {how}", "gossip-place", encode(_with(place, port=port)), "malformed")
+
+
 def _sticks(book: Book) -> None:
     manifest = Cid.of(RAW, b"a manifest").encode()
     sea = stick.StickTitle("sea", manifest, 421, 252_000_000, 4)
@@ -1282,7 +1322,7 @@ def build() -> str:
     book = Book()
     parts = (
         _names, _content, _manifests, _catalog, _trust, _relays, _viewing, _way_back, _nearby, _carousel,
-        _report, _earnings, _keys, _sticks,
+        _report, _earnings, _keys, _sticks, _hints,
     )  # fmt: skip
     for part in parts:
         part(book)

@@ -23,6 +23,7 @@ from farcast.protocol import (
     enrol,
     evidence,
     generation,
+    hint,
     merkle,
     note,
     protection,
@@ -46,6 +47,7 @@ from farcast.protocol.keyring import open_keyring
 from farcast.protocol.manifest import open_manifest
 from farcast.protocol.note import Checkpoint
 from farcast.protocol.presence import is_marked, open_presence, split_told, tell_presence
+from farcast.protocol.radio import open_waybill
 from farcast.protocol.request import open_authorization
 from farcast.protocol.rotation import open_rotation
 from farcast.protocol.ticket import TicketOffice, open_ticket
@@ -323,6 +325,7 @@ READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "beacon": _signed(lambda data, given: open_beacon(data, given["key"])),
     "presence": _signed(lambda data, _: open_presence(data)),
     "told": _told,
+    "waybill": _signed(lambda data, _: open_waybill(data)),
     "record": _signed(lambda data, _: open_record(data)),
     "rotation": _signed(lambda data, _: open_rotation(data)),
     "directory": _directory,
@@ -331,6 +334,9 @@ READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "evidence": _signed(_evidence),
     "digest": _unsigned(digest.open_digest),
     "lacking": _unsigned(digest.open_lacking),
+    "hint": _unsigned(hint.open_hint),
+    "hint-post": _unsigned(hint.open_post),
+    "gossip-place": _unsigned(hint.open_place),
     "settle": _signed(lambda data, given: statement.open_head(data, [given["key"]])),
     "growth": _unsigned(lambda data: decode(statement.Consistency, data)),
     "entry": _unsigned(open_entry),

@@ -99,6 +99,10 @@ def test_variables_that_name_no_table_are_left_alone() -> None:
             "[mesh] group: expected an IPv4 multicast address such as '239.255.74.34', got '10.0.0.1'",
         ),
         ("[ladder]\nhedge_max_ms = 20", "[ladder] hedge_max_ms: expected at least hedge_min_ms (50), got 20"),
+        (
+            "[metered]\ndish = 'https://dish'",
+            "[metered] dish: expected HOST:PORT, of a Starlink dish '192.168.100.1:9200', got 'https://dish'",
+        ),
         ("[store]\nquota_bytes = '20 QB'", f"[store] quota_bytes: expected {SIZE_WORDS}, got '20 QB'"),
     ],
 )  # fmt: skip

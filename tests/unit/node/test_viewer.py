@@ -21,6 +21,7 @@ from farcast.protocol.errors import UsageError
 from farcast.protocol.ports import Cost, SpooledPulse, TierName
 from farcast.protocol.pulse import read_pulse
 from farcast.tests.unit.origin.mint import Viewer as Watcher
+from farcast.tests.wire.starlink import DishServer
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,11 @@ async def call(viewer: Viewer, method: str, path: str, body: object, *, status: 
     assert answer.status == status, answer.body
     assert isinstance(answer.body, bytes)
     return json.loads(answer.body or b"null")
+
+
+async def nothing(_: int) -> bytes:
+    """Return a request's body."""
+    return b""
 
 
 async def test_pulses_switched_off_stay_off_when_the_node_starts_again(root: bytes, tmp_path: Path) -> None:
@@ -103,6 +109,46 @@ async def test_a_metered_node_says_what_today_has_cost(root: bytes, tmp_path: Pa
         await ration.settle(467_000_000, 467_000_000, first=False)
         assert "today's 500 MB of this link are used up" in viewer.fetcher.spent()
         assert [way.tier.sources() for way in paid] == [()] * 2
+
+
+async def test_a_node_with_a_radio_says_what_it_heard(root: bytes, tmp_path: Path) -> None:
+    home = tmp_path / "node"
+    await join(home, "node", Settings.load(home, {}), root)
+    async with started(home) as viewer:
+        assert viewer.desk.status()["radio"] is None
+    (home / "settings.toml").write_text("[reticulum]\nenabled = true\n")
+    async with started(home) as viewer:
+        assert viewer.radio is not None
+        viewer.radio.hear(b"whatever")
+        assert viewer.desk.status()["radio"] == {"up": False, "why": "", "behind": 0, "waiting": []}
+        counted = viewer.box.registry.get_sample_value(
+            "farcast_node_radio_heard_total", {"result": "no_keys"}
+        )
+        assert counted == 1, "the origin's keys are not here yet"
+
+
+async def test_page_and_status_say_why_the_dish_carries_nothing(root: bytes, tmp_path: Path) -> None:
+    server, home = DishServer(), tmp_path / "node"
+    try:
+        await join(home, "node", Settings.load(home, {}), root)
+        (home / "settings.toml").write_text(f'[metered]\ndish = "127.0.0.1:{server.port}"\n')
+        async with started(home) as viewer:
+            assert viewer.desk.status()["dish"] is None, "nothing was told yet"
+            assert viewer.desk._offline().startswith("Offline: no relay or origin answers;")
+            server.says = {"outage": {"cause": 6}}
+            assert viewer.dish is not None
+            await viewer.dish.look()
+            assert viewer.desk.status()["dish"]["outage"] == "obstructed"
+            assert viewer.desk._offline().startswith("Offline: the Starlink dish is obstructed: ")
+            target, headers = f"/{viewer.box.token}/", {"host": "127.0.0.1"}
+            page = await viewer.box.local.handle(
+                Exchange.of("GET", target, headers, peer="127.0.0.1", secure=False, reader=nothing)
+            )
+            assert isinstance(page.body, bytes)
+            said = b"The Starlink dish is obstructed: something stands between it and the satellite."
+            assert said in page.body
+    finally:
+        server.close()
 
 
 async def test_the_desk_of_an_empty_catalog_says_no_clearly_and_changes_nothing(

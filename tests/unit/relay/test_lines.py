@@ -18,6 +18,7 @@ STATUS = {
     "failures": {"damaged_blocks": 1.0, "rejected_blocks": 2}, "pulses_waiting": 3, "version": "0.1.0",
     "earnings": {"currency": "EUR", "months": [{"month": "2026-11", "state": "provisional",
         "relays": [{"cents": 1_234, "acknowledged_gb": 617.25}]}]},
+    "hints": {"by": "http", "gossip": None},
 }  # fmt: skip
 
 
@@ -35,6 +36,14 @@ def test_the_verdict_is_first_and_every_number_is_there() -> None:
         "  earned          12.34 EUR provisional for 617.250 GB in 2026-11",
         "  version         0.1.0",
     ]
+
+
+def test_a_gossip_process_has_a_line_of_its_own() -> None:
+    gossip = {"state": "off", "pid": 0, "peers": 0, "why": "libp2p is not installed"}
+    lines = status_lines(STATUS | {"hints": {"by": "p2p", "gossip": gossip}})
+    assert "  gossip          off, 0 peers: libp2p is not installed" in lines
+    lines = status_lines(STATUS | {"hints": {"by": "p2p", "gossip": gossip | {"state": "up", "peers": 3}}})
+    assert "  gossip          up, 3 peers" in lines
 
 
 def test_without_a_limit_it_says_so() -> None:
