@@ -37,8 +37,9 @@ page: ## the page's front-end packages, where npm is there (the page works witho
 	  npm ci --prefix node/page --omit=dev --ignore-scripts --no-audit --no-fund --silent \
 	  && mkdir -p node/page/vendor \
 	  && cp node/page/node_modules/hls.js/dist/hls.min.js node/page/vendor/hls.min.js \
-	  && cp node/page/node_modules/hls.js/LICENSE node/page/vendor/hls.js.LICENSE; \
-	else echo "npm is not here: the page uses the browser's own HLS"; fi
+	  && cp node/page/node_modules/hls.js/LICENSE node/page/vendor/hls.js.LICENSE \
+	  && node node/page/minify.mjs; \
+	else echo "npm is not here: the page uses the browser's own HLS, and the web player's scripts are sent as written"; fi
 
 lock: ## pin every dependency again
 	test -x $(UV) || $(MAKE) setup

@@ -113,9 +113,11 @@ class Discovery:
         self._neighbours.tick(time.monotonic())
         return self._neighbours.known()
 
-    @property
-    def hops(self) -> int:
-        """Through how many neighbours a relay or the origin is reached now; ``NO_WAY`` for not at all."""
+    def look(self) -> int:
+        """Return through how many neighbours a relay or the origin is reached now; ``NO_WAY`` for none.
+
+        What is said is remembered: a way that got worse is not believed for a while.
+        """
         heard = (neighbour.hops for neighbour in self.known())
         return self._slope.look(heard, reaches=self._has_uplink(), now=time.monotonic())
 
@@ -148,7 +150,7 @@ class Discovery:
                 await self._relink(now)
                 started, asks = now, list(ASKS_AT_START)
                 quiet = self._neighbours.forgeries + CROWD
-            state = (self._is_active(), self.hops)
+            state = (self._is_active(), self.look())
             if asks and now >= started + asks[0]:
                 asks.pop(0)
                 asked = (now, self._say(ask=True))
@@ -229,7 +231,7 @@ class Discovery:
             self._at_ms,
             active=self._is_active(),
             ask=ask,
-            hops=self.hops,
+            hops=self.look(),
             leaving=leaving,
         )
         return seal_presence(presence, self._identity)

@@ -153,11 +153,11 @@ class Sharer:
         """End everything."""
         for link in [*self._links]:
             link.close("leaving")
-        for share in self._shares.values():
-            await share.close()
         for task in [*self._tasks]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for share in [*self._shares.values()]:
+            await share.close()
 
     # -- links
 
@@ -188,7 +188,8 @@ class Sharer:
         elif share is None and kind == Kind.WELCOME and link in self._told:
             self._welcomed(link, decode(Welcome, data, limit_bytes=FRAME_LIMIT_BYTES))
         elif share is None and kind == Kind.HELLO and link in self._greetings:
-            self._spawn(self._hello(link, decode(Hello, data, limit_bytes=FRAME_LIMIT_BYTES)))
+            hello = decode(Hello, data, limit_bytes=FRAME_LIMIT_BYTES)
+            self._spawn(self._hello(link, hello, self._greetings.pop(link)))
         else:
             raise RemoteError("a word out of its turn", reason="malformed")
 
@@ -249,8 +250,7 @@ class Sharer:
         now = set(share.swarm.claims)
         share.tell(link, fresh, sorted(now - claims), sorted(claims - now))
 
-    async def _hello(self, link: ShareLink, hello: Hello) -> None:
-        nonce = self._greetings.pop(link)
+    async def _hello(self, link: ShareLink, hello: Hello, nonce: bytes) -> None:
         try:
             proof = open_authorization(hello.proof)
         except RemoteError:

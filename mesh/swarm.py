@@ -306,6 +306,7 @@ class Swarm:
                     partner.here(Unit(block, part))
         self._drafts.pop(block, None)
         self._strict.discard(block)
+        self._spared.discard(block)
         self._urgent.pop(block, None)
         self._plan(now)
 
@@ -431,7 +432,7 @@ class Swarm:
         crowded = len(partner.claims) >= CLAIMS_LIMIT or partner.broken_claims >= BROKEN_CLAIMS
         if partner.held[block] or crowded:
             return
-        partner.claims[block] = now
+        partner.claims.setdefault(block, now)  # who says it again has no longer for it
         job = self._jobs.get(block)
         if job is not None and job.claimed and partner.key < self._own and not self._checking(block):
             self.yielded += 1

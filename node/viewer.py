@@ -22,12 +22,11 @@ from ..protocol.errors import FarcastError, RefusedError, UnreachableError, Usag
 from ..protocol.identity import Identity
 from ..protocol.keyring import Keyring
 from ..protocol.ports import Source, Tier, TierName
-from ..protocol.presence import NO_WAY
 from ..protocol.protection import KEYS_PATH
 from ..protocol.sharing import ALPN
 from ..protocol.ticket import DAY_MS, TicketGrant
 from ..satellite.antenna import Antenna
-from ..satellite.borrower import Borrower
+from ..satellite.borrower import PAUSE_S, Borrower
 from ..satellite.fec import RaptorQ
 from ..satellite.tier import SatelliteTier
 from .box import Box, clock_ms
@@ -83,6 +82,8 @@ from .settings import Settings
 
 log = logging.getLogger(__name__)
 
+ACKS_WAITING = 1_024
+"""Acks heard on the air that may wait to be applied: several rounds of what an origin sends."""
 CARRY_S = 2.0
 RENEW_S = 60.0
 WAYS_ASKED = 2
@@ -110,6 +111,7 @@ class Viewer:
         self.library = Library(self.replica, box.store, self._keyring)
         self._add_hints()
         self.discovery: Discovery | None = None
+        self.porter: Porter | None = None
         self.antenna: Antenna | None = None
         ladder = Ladder(_tuning(settings))
         self.fetcher = Fetcher(box.store, self._tiers(), box.registry, ladder=ladder, network=box.links.name)
@@ -332,16 +334,19 @@ class Viewer:
         return tiers
 
     def _heard(self, kind: str, name: str, data: bytes) -> None:
-        """Take one item from the carousel: acks at once, everything else through the follower."""
+        """Take one item from the carousel: acks one by one, everything else through the follower."""
         if kind == "ack":
-            asyncio.get_running_loop().run_in_executor(None, self._accept_heard, data)
+            with contextlib.suppress(asyncio.QueueFull):  # it comes round again
+                self._acks_heard.put_nowait(data)
         else:
             self.follower.offer(kind, name, data)
 
-    def _accept_heard(self, data: bytes) -> None:
-        """Apply an ack heard on the air; one that is no news or not ours to verify yet is counted."""
-        with contextlib.suppress(FarcastError):
-            self.acks.accept(data)
+    async def _accept_heard(self) -> None:
+        """Apply acks heard on the air; one that is no news or not ours to verify yet is counted."""
+        while True:
+            data = await self._acks_heard.get()
+            with contextlib.suppress(FarcastError):
+                await asyncio.to_thread(self.acks.accept, data)
 
     async def _fetch(self, cid: Cid) -> bytes:
         return await self.fetcher.block(cid)
@@ -455,6 +460,7 @@ class Viewer:
     def _add_work(self) -> None:
         box, settings = self.box, self.box.settings
         self.radio = self._radio() if settings.reticulum.enabled else None
+        self._acks_heard = asyncio.Queue[bytes](ACKS_WAITING)
         for closer in (
             self.ferrydesk.close,
             self.gateway.close,
@@ -484,9 +490,14 @@ class Viewer:
             box.serve("radio", self.radio.run)
         if self.antenna is not None:
             box.serve("satellite", self.antenna.run)
+            box.serve("heard", self._accept_heard)
         if settings.mesh.enabled:
             box.streams[ALPN] = self.sharer.accept
             box.serve("mesh", self._mesh)
+            box.every("carry", CARRY_S, self._carry)
+            if self.antenna is not None:
+                borrower = Borrower(self.antenna, self.lan_dialer, self._neighbours, box.registry)
+                box.every("borrow", PAUSE_S, borrower.errand)
 
     async def _renew(self) -> None:
         keyring = self.trust.keyring
@@ -504,10 +515,17 @@ class Viewer:
             await self.follower.digest_offers()
 
     async def _mesh(self) -> None:
-        """Be present on the LAN and carry pulses; starts once the listener has its port."""
+        """Be present on the LAN and share; starts once the listener has its port."""
+        discovery = self.discovery or self._add_neighbours()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(discovery.run())
+            tasks.create_task(self.sharer.run())
+
+    def _add_neighbours(self) -> Discovery:
+        """Make what finds neighbours and what carries pulses to them, once: its metrics have their names."""
         box, settings = self.box, self.box.settings
         assert box.listener is not None
-        self.discovery = Discovery(
+        self.discovery = discovery = Discovery(
             identity=box.listens_as,
             port=box.listener.port,
             net=self.trust.origin_id,
@@ -521,30 +539,23 @@ class Viewer:
             presence_port=settings.mesh.port,
             use_mdns=settings.mesh.zeroconf,
         )
-        porter = Porter(
+        self.porter = Porter(
             spool=box.spool,
             dialer=self.lan_dialer,
-            neighbours=self.discovery.known,
+            neighbours=discovery.known,
             has_uplink=lambda: self.courier.reachable,
-            hops=lambda: self.discovery.hops if self.discovery else NO_WAY,
+            hops=discovery.look,
             accept_ack=self.acks.accept,
             accept_beacon=self.replica.accept_beacon,
             clock_ms=clock_ms,
             registry=box.registry,
             own=box.listens_as.key,
         )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.discovery.run())
-            tasks.create_task(self.sharer.run())
-            tasks.create_task(self._carry(porter))
-            if self.antenna is not None:
-                borrower = Borrower(self.antenna, self.lan_dialer, self._neighbours, box.registry)
-                tasks.create_task(borrower.run())
+        return discovery
 
-    async def _carry(self, porter: Porter) -> None:
-        while True:
-            await porter.errand()
-            await asyncio.sleep(CARRY_S)
+    async def _carry(self) -> None:
+        if self.porter is not None:
+            await self.porter.errand()
 
 
 def _carousel_code() -> RaptorQ | None:

@@ -75,9 +75,10 @@ class Broadcast:
         for title, weight in by_priority(listed, self._clock_ms()):
             try:
                 blocks = await library.blocks(title, self._origin.held)
+                manifest = await self._origin.held(blocks[0])  # the library may know it by heart
             except FarcastError:
                 continue  # a title whose blocks are damaged must not take the others off the air
-            head.append(Item("block", str(blocks[0]), await self._origin.held(blocks[0])))
+            head.append(Item("block", str(blocks[0]), manifest))
             shows.append(Show(title, list(blocks), weight))
         await self.uplink.update(head, shows)
         loss = self._origin.box.settings.uplink.planned_loss_percent

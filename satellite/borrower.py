@@ -6,7 +6,6 @@ still sends it, and only boxes that discovery found on this link.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter
@@ -22,6 +21,7 @@ GAPS_AT_ONCE = 4
 NEIGHBOURS_ASKED = 8
 ROUNDS_LIMIT = 64
 PAUSE_S = 2.0
+"""Between two errands."""
 REQUEST_TIMEOUT_S = 5.0
 _OK, _NOT_FOUND = 200, 404
 
@@ -48,12 +48,6 @@ class Borrower:
         self._borrowed = Counter(
             "farcast_satellite_borrowed_symbols", "Symbols that neighbours gave.", registry=registry
         )
-
-    async def run(self) -> None:
-        """Run errands until cancelled."""
-        while True:
-            await self.errand()
-            await asyncio.sleep(PAUSE_S)
 
     async def errand(self) -> None:
         """Ask every neighbour once about the generations that lack least."""

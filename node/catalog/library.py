@@ -149,12 +149,13 @@ class Library:
             RefusedError: 404 for an unknown title, 502 past ``BLOCKS_PER_TITLE``; what ``fetch`` raises.
 
         """
+        named = self.entry(title).cid  # one folder may have several manifests, one after the other
         manifest = await self.learn(title, fetch)
-        known = self._blocks.get(manifest.root_cid)
+        known = self._blocks.get(named)
         if known is not None:
-            self._blocks.move_to_end(manifest.root_cid)
+            self._blocks.move_to_end(named)
             return known
-        found: dict[Cid, None] = {self.entry(title).cid: None}
+        found: dict[Cid, None] = {named: None}
         todo = [manifest.root_cid]
         while todo:
             cid = todo.pop()
@@ -166,10 +167,10 @@ class Library:
             if cid.codec == DAG_PB:
                 data = await asyncio.to_thread(self._store.get, cid) or await fetch(cid)
                 todo += [link.cid for link in reversed(parse(cid, data).links)]
-        self._blocks[manifest.root_cid] = tuple(found)
+        self._blocks[named] = blocks = tuple(found)
         if len(self._blocks) > TITLES_KEPT:
             self._blocks.popitem(last=False)
-        return self._blocks[manifest.root_cid]
+        return blocks
 
     def reached(self, title: str) -> tuple[Cid, ...]:
         """Return the blocks of a title as far as the folders held here lead; its root at least. Blocking.
@@ -179,7 +180,7 @@ class Library:
 
         """
         root = self.manifest(title).root_cid
-        known = self._blocks.get(root)
+        known = self._blocks.get(self.entry(title).cid)
         if known is not None:
             return known
         found: dict[Cid, None] = {}

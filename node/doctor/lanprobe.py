@@ -83,13 +83,16 @@ def check_firewall(patient: Patient) -> Finding:
         return ok(
             "firewall", "the rules of this machine's firewall were not looked at: that needs root and nft"
         )
-    done = subprocess.run(
-        [program, "list", "ruleset"],
-        capture_output=True,
-        timeout=RULES_S,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    try:
+        done = subprocess.run(
+            [program, "list", "ruleset"],
+            capture_output=True,
+            timeout=RULES_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ok("firewall", "the rules of this machine's firewall could not be read: nft does not answer")
     rules = done.stdout[:RULES_LIMIT_BYTES].decode("utf-8", "replace")
     return judge_filter(rules, port, patient.settings.mesh.port)
 

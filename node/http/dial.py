@@ -100,11 +100,15 @@ class HttpDialer:
                 ``limit_bytes``.
 
         """
-        call = Call(method, path, body, headers or {}, limit_bytes, arrived)
+        return await self._answer(
+            source, Call(method, path, body, headers or {}, limit_bytes, arrived), timeout_s
+        )
+
+    async def _answer(self, source: Source, call: Call, timeout_s: float) -> Reply:
         try:
             async with asyncio.timeout(timeout_s):
                 reply = await self._request(source, call)
-                self.carried(source.address, len(body), len(reply.body))
+                self.carried(source.address, len(call.body), len(reply.body))
                 return reply
         except TimeoutError as error:
             message = f"{source.name} at {source.address} was silent for {timeout_s:g} s"
@@ -118,23 +122,33 @@ class HttpDialer:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
         arrived: Callable[[int], None] | None = None,
-        moved: Callable[[int], None] | None = None,
     ) -> bytes:
         """Return the block ``cid`` from ``source``, by the carrier that has proved fastest there.
 
         Only the bytes a CID names can come back over plain TCP from a box with a key; from elsewhere they
         are the caller's to verify. ``headers`` that not everybody may read keep it off plain TCP.
-        ``arrived`` is told how many of its bytes are here, by whichever carrier is furthest; ``moved`` of
-        all bytes as they come, those that another carrier has brought before too.
+        ``arrived`` is told how many of its bytes are here, by whichever carrier is furthest.
 
         Raises:
             UnreachableError, RemoteError: as ``request``.
             RefusedError: any status but 200.
 
         """
+        return await self._bring(source, cid, dict(headers or {}), timeout_s, arrived)
+
+    async def _bring(
+        self,
+        source: Source,
+        cid: Cid,
+        headers: dict[str, str],
+        timeout_s: float,
+        arrived: Callable[[int], None] | None,
+        moved: Callable[[int], None] | None = None,
+    ) -> bytes:
+        """Return a block as ``get_block``; ``moved`` hears of all bytes, also those that came before."""
         try:
             async with asyncio.timeout(timeout_s):
-                reply = await self.bulk.get(source, cid, dict(headers or {}), arrived, moved)
+                reply = await self.bulk.get(source, cid, headers, arrived, moved)
         except TimeoutError as error:
             message = f"{source.name} at {source.address} did not bring {cid} within {timeout_s:g} s"
             raise UnreachableError(message, reason="timeout") from error

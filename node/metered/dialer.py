@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ...protocol.cid import Cid
 from ...protocol.ports import Reply, Source
+from ..http.bulk import Call
 from ..http.dial import HttpDialer
 from .ration import BLOCK_COST_BYTES, Ration
 
@@ -28,59 +29,39 @@ class MeteredDialer(HttpDialer):
         self.bulk.races = False  # a block that two carriers bring is paid for twice
         self.ration = ration
 
-    async def request(
-        self,
-        source: Source,
-        method: str,
-        path: str,
-        *,
-        body: bytes = b"",
-        headers: dict[str, str] | None = None,
-        limit_bytes: int = 4 << 20,
-        timeout_s: float = 10.0,
-        arrived: Callable[[int], None] | None = None,
-    ) -> Reply:
-        """Make one request as ``HttpDialer.request``; raises what ``Ration.take`` does too."""
-        sent, here = on_wire(len(body) + len(path)), 0
+    async def _answer(self, source: Source, call: Call, timeout_s: float) -> Reply:
+        """Make one request as ``HttpDialer``; raises what ``Ration.take`` does too."""
+        sent, here = on_wire(len(call.body) + len(call.path)), 0
 
         def heard(more_bytes: int) -> None:
             nonlocal here
             here += more_bytes
-            if arrived is not None:
-                arrived(more_bytes)
+            if call.arrived is not None:
+                call.arrived(more_bytes)
 
         held = await self.ration.take(
-            sent + on_wire(limit_bytes),
+            sent + on_wire(call.limit_bytes),
             first=True,
-            least_bytes=sent + on_wire(min(limit_bytes, LEAST_ANSWER_BYTES)),
+            least_bytes=sent + on_wire(min(call.limit_bytes, LEAST_ANSWER_BYTES)),
             wait_s=timeout_s,
         )
         room_bytes = (held - sent - REQUEST_BYTES) * WIRE_SHARE // (WIRE_SHARE + 1)
+        paid = call._replace(limit_bytes=min(call.limit_bytes, room_bytes + 1), arrived=heard)
         try:
-            return await super().request(
-                source,
-                method,
-                path,
-                body=body,
-                headers=headers,
-                limit_bytes=min(limit_bytes, room_bytes + 1),
-                timeout_s=timeout_s,
-                arrived=heard,
-            )
+            return await super()._answer(source, paid, timeout_s)
         finally:
             await self.ration.settle(held, sent + on_wire(here) - REQUEST_BYTES, first=True)
 
-    async def get_block(
+    async def _bring(
         self,
         source: Source,
         cid: Cid,
-        *,
-        headers: Mapping[str, str] | None = None,
-        timeout_s: float = 30.0,
-        arrived: Callable[[int], None] | None = None,
+        headers: dict[str, str],
+        timeout_s: float,
+        arrived: Callable[[int], None] | None,
         moved: Callable[[int], None] | None = None,
     ) -> bytes:
-        """Fetch a block as ``HttpDialer.get_block``; raises what ``Ration.take`` does too."""
+        """Fetch a block as ``HttpDialer``; raises what ``Ration.take`` does too."""
         here = 0
 
         def heard(more_bytes: int) -> None:
@@ -91,9 +72,7 @@ class MeteredDialer(HttpDialer):
 
         await self.ration.take(BLOCK_COST_BYTES, first=False, wait_s=min(timeout_s, BLOCK_WAIT_S))
         try:
-            return await super().get_block(
-                source, cid, headers=headers, timeout_s=timeout_s, arrived=arrived, moved=heard
-            )
+            return await super()._bring(source, cid, headers, timeout_s, arrived, heard)
         finally:
             await self.ration.settle(BLOCK_COST_BYTES, on_wire(here), first=False)
 

@@ -56,14 +56,14 @@ class Keeper:
         self._share = share
         self._work: dict[str, asyncio.Task[None]] = {}
         self._errors: dict[str, str] = {}
+        self._pinning = asyncio.Lock()
 
     async def keep(self, title: str) -> Kept:
         """Pin a title's blocks and start to fetch what is missing; raises ``RefusedError`` for no title."""
         blocks = await self._library.blocks(title, self._fetch(title))
-        await asyncio.to_thread(self._store.pin, self._label + title, blocks)
-        if title not in self._work or self._work[title].done():
-            self._errors.pop(title, None)
-            self._work[title] = asyncio.ensure_future(self._bring(title, blocks))
+        async with self._pinning:
+            await asyncio.to_thread(self._store.pin, self._label + title, blocks)
+        self._begin(title, blocks)
         return await self.progress(title)
 
     async def progress(self, title: str) -> Kept:
@@ -75,10 +75,12 @@ class Keeper:
 
     async def drop(self, title: str) -> Kept:
         """Unpin a title; its blocks stay until the room is needed."""
+        async with self._pinning:
+            await asyncio.to_thread(self._store.unpin, self._label + title)
         work = self._work.pop(title, None)
         if work is not None:
             work.cancel()
-        await asyncio.to_thread(self._store.unpin, self._label + title)
+        self._errors.pop(title, None)
         return await self.progress(title)
 
     async def resume(self) -> None:
@@ -88,11 +90,16 @@ class Keeper:
                 continue
             title = label.removeprefix(self._label)
             try:
-                state = await self.progress(title)
-                if state.held_blocks < state.blocks:
-                    await self.keep(title)
+                blocks = await self._library.blocks(title, self._fetch(title))
             except FarcastError:
                 continue  # its catalog entry is gone, or no tier is up: the next round tries again
+            if all(map(self._store.has, blocks)):
+                continue
+            async with self._pinning:
+                if label not in await asyncio.to_thread(self._store.pinned):
+                    continue  # dropped while its folders were fetched
+                await asyncio.to_thread(self._store.pin, label, blocks)
+                self._begin(title, blocks)
 
     def stays(self, cid: Cid) -> None:
         """Raise ``StoreFullError`` where a block just fetched is not here: no more is fetched in vain."""
@@ -105,6 +112,12 @@ class Keeper:
         for work in self._work.values():
             work.cancel()
         await asyncio.gather(*self._work.values(), return_exceptions=True)
+
+    def _begin(self, title: str, blocks: tuple[Cid, ...]) -> None:
+        """Fetch what is missing, unless that is under way."""
+        if title not in self._work or self._work[title].done():
+            self._errors.pop(title, None)
+            self._work[title] = asyncio.ensure_future(self._bring(title, blocks))
 
     def _fetch(self, title: str) -> Fetch:
         async def fetch(cid: Cid) -> bytes:

@@ -36,6 +36,7 @@ class Layouts:
         known = self._made.get(digest)
         if known is None:
             blocks = await self._library.blocks(title, fetch)
+            digest = blocks[0].digest  # another, where a new manifest was listed meanwhile
             known = Layout(title, digest, blocks, await asyncio.to_thread(self._sizes, blocks))
             self._made[digest] = known
             if len(self._made) > KEPT:

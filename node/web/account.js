@@ -4,21 +4,6 @@
 const fresh = () => crypto.subtle.generateKey("Ed25519", false, ["sign", "verify"]);
 const raw = async keys => new Uint8Array(await crypto.subtle.exportKey("raw", keys.publicKey));
 const alphabet = "base64url", base64 = data => data.toBase64({ alphabet, omitPadding: true });
-const envelope = async (keys, kind, body) =>
-  pack([body, new Uint8Array(await crypto.subtle.sign("Ed25519", keys.privateKey, join(domain(kind), body)))]);
-
-// Canonical msgpack of whole numbers, words, bytes and lists.
-function pack(value) {
-  const big = (number, size) => Array.from({ length: size }, (_, at) => number / 256 ** (size - 1 - at) & 255);
-  if (typeof value === "number") {
-    const size = [7, 8, 16, 32, 64].findIndex(bits => value < 2 ** bits);
-    return size ? join([203 + size], big(value, 1 << size - 1)) : [value];
-  }
-  const list = Array.isArray(value), word = typeof value === "string";
-  const data = list ? value.flatMap(one => [...pack(one)]) : word ? ascii(value) : value, size = (list ? value : data).length;
-  return join(list && size < 16 ? [144 + size] : word && size < 32 ? [160 + size]
-    : !list && size < 256 ? [word ? 217 : 196, size] : [list ? 220 : 197, ...big(size, 2)], data);
-}
 
 // Posts a request signed over a nonce of the site.
 async function ask(path, message, keys) {
@@ -38,24 +23,29 @@ async function enrol(token) {
   if (!await kv("device")) throw "this browser keeps no keys; leave its private mode";
 }
 
-// The day's ticket and how far it has signed; what no ack has answered goes over into the next day.
-async function purse(device, now) {
-  const held = await kv("purse"), day = Math.floor(now / 864e5);
-  if (held?.day === day) return held;
+// The day's ticket and how far it has signed, where this browser is enrolled; what no ack has answered goes
+// over into the next day.
+async function purse(now) {
+  const device = await kv("device"), held = device && await kv("purse"), day = Math.floor(now / 864e5);
+  if (!device || held?.day === day) return held;
   const session = await fresh(), [, [[ticket, key]]] = await ask("/v1/tickets", [1, [[day, await raw(session)]]], device);
-  const [body] = unpack(ticket), prev = await sha256(join(domain("ticket"), body));
+  const [body] = unpack(ticket), prev = await sha256(marked("ticket", body));
   const made = { day, session, ticket, key, prev, tid: unpack(body)[1], seq: 0, sum: 0, waiting: held?.waiting ?? [] };
   await kv("purse", made);
   return made;
 }
 
 // A content key (HLS AES-128): asked for with a proof of the day's ticket, where this browser has one.
+addEventListener("fetch", event => {
+  const { origin, pathname } = new URL(event.request.url);
+  if (origin === location.origin && pathname.startsWith("/v1/keys/")) event.respondWith(unlock(pathname));
+});
 async function unlock(path) {
-  const at = Date.now(), device = await kv("device"), held = device && await one(() => purse(device, at));
+  const now = Date.now(), held = await one(() => purse(now));
   if (!held) return fetch(path);
   const secret = await crypto.subtle.importKey("raw", held.key, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
-  const proof = await crypto.subtle.sign("HMAC", secret, ascii(`farcast/key/v1\0${path.split("/").pop()}\0${at}`));
-  return fetch(path, { headers: { authorization: `Farcast-Ticket ${base64(held.ticket)}.${at}.${base64(new Uint8Array(proof))}` } });
+  const proof = await crypto.subtle.sign("HMAC", secret, ascii(`farcast/key/v1\0${path.split("/").pop()}\0${now}`));
+  return fetch(path, { headers: { authorization: `Farcast-Ticket ${base64(held.ticket)}.${now}.${base64(new Uint8Array(proof))}` } });
 }
 
 // One after another, so that no two go on from the same place.
@@ -63,7 +53,10 @@ let turn = Promise.resolve();
 const one = act => turn = turn.catch(() => {}).then(act);
 
 // What a page says: an invitation's token, or what was watched.
-function hear({ data, source }) {
-  const tell = error => source.postMessage({ error });
-  return one(() => data.token ? enrol(data.token).then(() => tell(""), tell) : pulse(data));
+addEventListener("message", event => event.waitUntil(one(() => hear(event))));
+async function hear({ data, source }) {
+  const tell = error => source.postMessage({ error }), now = Date.now();
+  if (data.token) return enrol(data.token).then(() => tell(""), tell);
+  const held = await purse(now);
+  if (held) await pulse(held, now, ...data.watched);
 }

@@ -18,8 +18,7 @@ form.addEventListener("submit", async event => {
   if (!able) { show(); return; }
   if (!token) { say("This is no invitation link: it must have a token in it. Ask for a new one."); return; }
   say("Enrolling");
-  await worker.register("/web/sw.js");
-  const { active } = await worker.ready;
+  const { installing, waiting, active } = await worker.register("/web/sw.js?account");
   worker.addEventListener("message", ({ data }) => {
     if (data.error) { say(`Not enrolled: ${data.error}`); return; }
     localStorage.setItem("enrolled", "1");
@@ -27,7 +26,7 @@ form.addEventListener("submit", async event => {
     show();
   }, { once: true });
   worker.startMessages();
-  active.postMessage({ token });
+  (installing ?? waiting ?? active).postMessage({ token });
 });
 forget.addEventListener("click", () => {
   indexedDB.deleteDatabase("farcast");

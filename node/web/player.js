@@ -1,8 +1,8 @@
 "use strict";
 // The web player: checked by the Service Worker where there is one, else steered from server to server.
-const video = document.getElementById("video"), { title, account } = video.dataset, worker = navigator.serviceWorker;
+const video = document.getElementById("video"), { title } = video.dataset, worker = navigator.serviceWorker;
 const say = (text, line = "line") => { document.getElementById(line).textContent = text; };
-let hls, last, wall = 0, media = 0, told = -Infinity;
+let account, hls, last, wall = 0, media = 0, told = -Infinity;
 
 function begin(checked) {
   say(checked ? "Every block is checked in this browser." : "This browser cannot check what the servers send.", "check");
@@ -45,7 +45,7 @@ function tell() {
   if (!account || state === 2 && !delta) return;
   wall = media = due - delta;
   told = now;
-  worker?.controller?.postMessage({ title, state, delta, position: video.currentTime * 1e3 | 0, variant: hls?.levels[hls.currentLevel]?.attrs["STABLE-VARIANT-ID"] });
+  worker?.controller?.postMessage({ watched: [title, state, delta, video.currentTime * 1e3 | 0, hls?.levels[hls.currentLevel]?.attrs["STABLE-VARIANT-ID"]] });
 }
 
 const flush = () => { fold(); tell(); };
@@ -66,7 +66,8 @@ on("pagehide", flush, window);
 async function ready() {
   if (!worker || !Uint8Array.fromHex) return false;
   const control = new Promise(done => on("controllerchange", done, worker));
-  await worker.register("/web/sw.js");
+  account = localStorage.getItem("enrolled") ? "?account" : "";
+  await worker.register("/web/sw.js" + account);
   return worker.controller ?? control;
 }
 Promise.race([ready().catch(() => false), new Promise(done => setTimeout(done, 5e3))]).then(begin);

@@ -6,24 +6,26 @@ const TICK_MS = 250, LEAST_BYTES = 32768, BLOCK_BYTES = 2097152, PENALTY_MS = 1e
 const films = new Map(), nodes = new Map(), shunned = kv("shunned").then(found => found ?? {});
 const ascii = word => new TextEncoder().encode(word);
 const join = (...parts) => Uint8Array.from(parts.flatMap(part => [...part]));
-const domain = kind => ascii(`farcast/${kind}/v1\0`);
+const marked = (kind, body) => join(ascii(`farcast/${kind}/v1\0`), body); // what is signed and hashed
+const word = data => new TextDecoder().decode(data);
 const sha256 = async data => new Uint8Array(await crypto.subtle.digest("SHA-256", data));
 
-importScripts("account.js", "pulse.js");
-addEventListener("install", () => skipWaiting());
+importScripts("pulse.js");
+if (location.search) importScripts("account.js"); // a browser that is enrolled asks for "sw.js?account"
+skipWaiting();
 addEventListener("activate", event => event.waitUntil(clients.claim()));
-addEventListener("message", event => event.waitUntil(hear(event)));
 addEventListener("fetch", event => {
   const { origin, pathname } = new URL(event.request.url), [, where, title, ...path] = pathname.split("/");
-  const answer = origin === location.origin && (where === "watch" ? file(title, path) : title === "keys" && unlock(pathname));
-  if (answer) event.respondWith(answer.catch(error => new Response(error, { status: 502 })));
+  if (origin === location.origin && where === "watch") {
+    event.respondWith(file(title, path).catch(error => new Response(error, { status: 502 })));
+  }
 });
 
 async function file(title, path) {
   const film = await once(films, title, () => learn(title), path[0] === "master.m3u8");
   let cid = film.root;
   for (const name of path) {
-    cid = links(await node(film, cid)).find(link => link.name === name)?.cid;
+    cid = links(await node(film, cid)).find(link => word(link[2]) === name)?.[1];
     if (!cid) return new Response("", { status: 404 });
   }
   return new Response(new Blob(await leaves(film, cid)));
@@ -47,17 +49,17 @@ async function learn(title) {
   const [body, signature] = unpack(await block(film, Uint8Array.fromHex("01551220" + told.manifest)));
   const [, name, , publisher, , , , , root, , renditions] = unpack(body);
   const signed = name === title && told.publishers.includes(publisher.toHex()) && await crypto.subtle.verify(
-    "Ed25519", await crypto.subtle.importKey("raw", publisher, "Ed25519", false, ["verify"]), signature, join(domain("manifest"), body));
+    "Ed25519", await crypto.subtle.importKey("raw", publisher, "Ed25519", false, ["verify"]), signature, marked("manifest", body));
   if (!signed) throw "no publisher of this site signed this manifest";
   await kv(key, told);
   // a relay that was asked for a title's root knows from then on all that lies below
   for (const { tier, url } of told.sources) if (tier === 2) fetch(address(url, root)).then(answer => answer.text(), () => {});
-  return Object.assign(film, { root, renditions: renditions.map(([name]) => name) });
+  return { ...film, root, renditions };
 }
 
 async function leaves(film, cid) {
   if (cid[1] === 85) return [await block(film, cid)];
-  return (await Promise.all(links(await node(film, cid)).map(link => leaves(film, link.cid)))).flat();
+  return (await Promise.all(links(await node(film, cid)).map(link => leaves(film, link[1])))).flat();
 }
 
 // An inner block, kept: each file of a folder needs it.
@@ -67,44 +69,45 @@ const node = (film, cid) => once(nodes, text(cid), () => block(film, cid));
 async function block(film, cid) {
   const bad = await shunned, now = Date.now(), ban = ({ url }) => bad[url] > now ? bad[url] : 0;
   const waiting = [...film.sources].sort((one, other) => ban(one) - ban(other)), flights = new Set();
+  const stop = new AbortController(), { signal } = stop;
   return new Promise((done, fail) => {
-    let over, ticks = 0;
-    const end = () => {
-      over = true;
+    let ticks = 0;
+    const end = (settle = fail, found = "no server brings a block of this title") => {
       clearInterval(timer);
-      for (const flight of flights) flight.stop.abort();
+      stop.abort();
+      settle(found);
     };
     const next = () => {
-      if (waiting.length && ticks <= TICKS) ask(waiting.shift());
-      else if (!flights.size || ticks > TICKS) { end(); fail("no server brings a block of this title"); }
+      if (waiting.length) ask(waiting.shift());
+      else if (!flights.size) end();
     };
     const ask = async ({ url }) => {
-      const flight = { url, got: 0, seen: 0, stop: new AbortController() }, parts = [];
+      const flight = { url, got: 0, due: LEAST_BYTES }, parts = [];
       flights.add(flight);
       try {
-        const { ok, body } = await fetch(address(url, cid), { signal: flight.stop.signal, credentials: "omit", redirect: "error" });
+        const { ok, body } = await fetch(address(url, cid), { signal, credentials: "omit", redirect: "error" });
         const reader = ok && body.getReader();
         for (let read; !(read = await reader.read()).done && flight.got <= BLOCK_BYTES; flight.got += read.value.length) parts.push(read.value);
         const data = await new Blob(parts).bytes();
         if ((await sha256(data)).toHex() !== cid.slice(4).toHex()) throw "other bytes";
-        if (over) return;
+        if (signal.aborted) return;
         film.served[url] = (film.served[url] ?? 0) + data.length;
         flights.delete(flight);
         for (const slower of flights) if (slower.late) avoid(slower.url);
-        end();
-        done(data);
+        end(done, data);
       } catch {
         flights.delete(flight);
-        if (!over) { avoid(url); next(); }
+        if (!signal.aborted) { avoid(url); next(); }
       }
     };
     // late is who brought next to nothing since the last tick; while one makes way, nobody else is asked
     const timer = setInterval(() => {
       for (const flight of flights) {
-        flight.late = flight.got - flight.seen < LEAST_BYTES;
-        flight.seen = flight.got;
+        flight.late = flight.got < flight.due;
+        flight.due = flight.got + LEAST_BYTES;
       }
-      if (ticks++ > TICKS || [...flights].every(flight => flight.late)) next();
+      if (++ticks > TICKS) end();
+      else if ([...flights].every(flight => flight.late)) next();
     }, TICK_MS);
     next();
   });
@@ -117,13 +120,8 @@ async function avoid(url) {
   await kv("shunned", bad);
 }
 
-// The links of a dag-pb block (IPLD dag-pb specification).
-function links(data) {
-  return [...fields(data)].filter(([field]) => field === 2).map(([, link]) => {
-    const { 1: cid, 2: name } = Object.fromEntries(fields(link));
-    return { cid, name: new TextDecoder().decode(name) };
-  });
-}
+// The links of a dag-pb block (IPLD dag-pb specification): 1 is the CID, 2 the name.
+const links = data => [...fields(data)].filter(([field]) => field === 2).map(([, link]) => Object.fromEntries(fields(link)));
 
 function* fields(data) {
   let at = 0;
@@ -143,15 +141,9 @@ function address(url, cid) {
   return `${base}/ipfs/${text(cid)}?format=raw${token ? "&" + token : ""}`;
 }
 
-// A CID as text: multibase base32, lower case.
-function text(cid) {
-  let found = "b", bits = 0, value = 0;
-  for (const byte of [...cid, 0]) {
-    value = (value << 8 | byte) & 4095;
-    for (bits += 8; bits > 4;) found += "abcdefghijklmnopqrstuvwxyz234567"[value >> (bits -= 5) & 31];
-  }
-  return found.slice(0, 1 + Math.ceil(cid.length * 1.6));
-}
+// A CID as text: multibase base32, lower case. Ours have 36 bytes: 288 bits and 2 of padding are 58 digits.
+const text = cid => "b" + (BigInt("0x" + cid.toHex()) << 2n).toString(32).padStart(58, 0)
+  .replace(/./g, digit => ((digit = parseInt(digit, 32)) + (digit > 25 ? -24 : 10)).toString(36));
 
 // This site's table in IndexedDB: reads `key`, or writes `value` there. A browser that keeps nothing has nothing.
 function kv(key, value) {
@@ -174,12 +166,11 @@ function unpack(data) {
   const number = size => { let value = 0; while (size--) value = value * 256 + data[at++]; return value; };
   const some = size => data.subarray(at, at += size);
   const list = size => Array.from({ length: size }, read);
-  const word = size => new TextDecoder().decode(some(size));
   const read = () => {
     const type = number(1);
-    return type < 128 ? type : type < 160 ? list(type & 15) : type < 192 ? word(type & 31)
+    return type < 128 ? type : type < 160 ? list(type & 15) : type < 192 ? word(some(type & 31))
       : type < 196 ? type > 194 : type < 204 ? some(number(1 << type - 196)) : type < 212 ? number(1 << type - 204)
-      : type < 220 ? word(number(1 << type - 217)) : list(number(2 << type - 220));
+      : type < 220 ? word(some(number(1 << type - 217))) : list(number(2 << type - 220));
   };
   return read();
 }

@@ -30,7 +30,7 @@ from farcast.protocol.generation import Item, origin_id
 from farcast.protocol.identity import Identity
 from farcast.protocol.ports import Source, TierName
 from farcast.satellite.antenna import Antenna
-from farcast.satellite.borrower import Borrower
+from farcast.satellite.borrower import PAUSE_S, Borrower
 from farcast.satellite.programme import Show
 from farcast.satellite.uplink import Uplink
 from farcast.tests.lab.sky import ADDRESSES, CAROUSEL_PORT, OneWay, why_not
@@ -116,10 +116,17 @@ async def receive(folder: Path, end: int) -> None:
         say(began=True)
         await asyncio.to_thread(sys.stdin.readline)
         say(kept=antenna.sky().stored_bytes, blocks=store.held_blocks)
-        tasks.create_task(Borrower(antenna, dialer, lambda: [neighbour], registry).run())
+        tasks.create_task(borrow(Borrower(antenna, dialer, lambda: [neighbour], registry)))
         whole = [await antenna.wait_for(cid) == block for cid, block in film().items()]
         samples = {one.name: one.value for metric in registry.collect() for one in metric.samples}
         say(whole=whole, borrowed=samples["farcast_satellite_borrowed_symbols_total"])
+
+
+async def borrow(borrower: Borrower) -> None:
+    """Run errands as a box does."""
+    while True:
+        await borrower.errand()
+        await asyncio.sleep(PAUSE_S)
 
 
 def heard(program: subprocess.Popen[str]) -> dict[str, object]:

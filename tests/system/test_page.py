@@ -23,6 +23,7 @@ from farcast.node.http.locallistener import LocalListener
 from farcast.node.http.tally import HttpMetrics
 from farcast.node.page import Page, assets, viewerpage
 from farcast.node.page.assets import there
+from farcast.node.web.scripts import SCRIPTS
 from farcast.protocol.errors import RefusedError
 from farcast.tests.system.chromium import Tab
 from farcast.tests.system.pagehouse import LIVE, PULSES, TITLE, TROUBLE, Cinema, shoot
@@ -608,8 +609,9 @@ def test_the_wheel_holds_every_file_of_the_page_and_hls_js_with_its_licence(
         if one.suffix in (".js", ".css", ".j2", ".svg")
     }
     wanted |= {f"farcast/node/page/vendor/{name}" for name in ("hls.min.js", "hls.js.LICENSE")}
+    wanted |= {f"farcast/node/web/small/{name}{end}" for name in SCRIPTS for end in ("", ".map")}
     assert wanted <= names
-    assert not [name for name in names if "node_modules" in name]
+    assert not [name for name in names if "node_modules" in name or name.endswith(".mjs")]
     assert json.loads((page / "package-lock.json").read_text())["packages"]["node_modules/hls.js"][
         "integrity"
     ]

@@ -260,7 +260,7 @@ async def test_pulses_go_to_a_neighbour_and_the_ack_comes_back_and_prunes(
                 dialer=dialer,
                 neighbours=viewer.discovery.known,
                 has_uplink=lambda: viewer.uplink,
-                hops=lambda: viewer.discovery.hops,
+                hops=viewer.discovery.look,
                 accept_ack=accept_ack,
                 accept_beacon=accept_beacon,
                 clock_ms=lambda: 0,

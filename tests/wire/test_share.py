@@ -28,11 +28,12 @@ from farcast.node.ladder.fetch import Fetcher
 from farcast.node.playback.layouts import Layouts
 from farcast.node.playback.nearby import Nearby
 from farcast.protocol.cid import RAW, Cid
-from farcast.protocol.errors import FarcastError, UnreachableError
+from farcast.protocol.codec import encode
+from farcast.protocol.errors import FarcastError, RemoteError, UnreachableError
 from farcast.protocol.identity import Identity
 from farcast.protocol.ports import TierName
 from farcast.protocol.presence import NO_WAY
-from farcast.protocol.sharing import ALPN
+from farcast.protocol.sharing import ALPN, Hello, Kind
 from farcast.tests.unit.node.reel import FaultyTier
 from farcast.tests.wire.services import running, until
 
@@ -199,6 +200,19 @@ async def test_one_dialled_by_the_wrong_key_or_that_speaks_only_http_is_left(tmp
         bringing.cancel()
         await asyncio.gather(bringing, return_exceptions=True)
         assert other.count("share_links") == 0
+
+
+async def test_who_says_hello_twice_in_one_breath_is_heard_once(tmp_path: Path) -> None:
+    async with street(tmp_path, 1) as [box]:
+        link = box.sharer.accept(lambda: None)
+        box.sharer.opened(link)
+        hello = memoryview(encode(Hello(1, "no proof", FILM.digest, b"", [])))
+        box.sharer.said(link, Kind.HELLO, hello)
+        with pytest.raises(RemoteError, match="out of its turn"):
+            box.sharer.said(link, Kind.HELLO, hello)
+        assert await asyncio.gather(*box.sharer._tasks) == [None]
+        assert box.count("share_refusals_total", reason="bad_signature") == 1
+        box.sharer.closed(link, "closed")
 
 
 class _Known:

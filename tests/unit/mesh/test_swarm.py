@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from farcast.mesh.moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Send, Tell, Withdraw
 from farcast.mesh.partner import ASKED_LIMIT_BLOCKS, OWED_LIMIT_UNITS, Unit
-from farcast.mesh.swarm import SUSPICIONS, UNASKED_LIMIT, UNIT_BYTES, UPLINK, Swarm
+from farcast.mesh.swarm import BROKEN_CLAIMS, SUSPICIONS, UNASKED_LIMIT, UNIT_BYTES, UPLINK, Swarm
 
 MIB = 1 << 20
 OWN, SOURCE, OTHER = b"m" * 8, b"source", b"other"
@@ -154,6 +154,27 @@ def test_asking_for_what_is_not_here_for_nothing_there_is_or_for_too_much() -> N
         Cut(b"3", "malformed"),
         Cut(b"4", "greedy"),
     ]
+
+
+def test_a_claim_that_is_said_again_and_again_lasts_no_longer() -> None:
+    swarm = Swarm(OWN, [MIB])
+    swarm.joined(OTHER, [], 0.0)
+    swarm.joined(SOURCE, [0], 0.0)
+    swarm.heard(OTHER, [], [0], [], 0.0)
+    swarm.take()
+    for tenth in range(1, 200):
+        swarm.heard(OTHER, [], [0], [], tenth / 10)
+        swarm.tick(tenth / 10)
+    assert swarm._partners[OTHER].broken_claims >= BROKEN_CLAIMS
+
+
+def test_a_block_that_found_room_after_all_is_no_reason_to_give_up() -> None:
+    swarm = Swarm(OWN, [1_000] * 2)
+    swarm.joined(SOURCE, range(2), 0.0)
+    swarm.spare(0, 0.1)
+    swarm.fetched(0, 0.2)
+    assert swarm.lacks == 1
+    assert not swarm.hopeless
 
 
 def test_a_claim_that_is_not_kept_is_taken_over() -> None:

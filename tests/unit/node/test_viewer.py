@@ -1,6 +1,7 @@
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from farcast.node.catalog.join import join
+from farcast.node.demo.troupe import free_port
 from farcast.node.home import Home
 from farcast.node.http.exchange import Exchange
 from farcast.node.settings import Settings
-from farcast.node.viewer import Viewer
+from farcast.node.viewer import ACKS_WAITING, Viewer
 from farcast.origin.keys import init
 from farcast.protocol.directory import Endpoint
 from farcast.protocol.errors import UsageError
@@ -194,3 +196,60 @@ async def test_a_node_that_joined_nobody_says_what_to_do(tmp_path: Path) -> None
     with pytest.raises(UsageError, match="farcast join LINK"):
         async with started(tmp_path / "node"):
             pass
+
+
+async def test_a_failure_in_the_mesh_does_not_end_it_for_good(
+    root: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The box starts the service again, and carrying is work of its own."""
+    home = tmp_path / "node"
+    await join(home, "node", Settings.load(home, {}), root)
+    ports = "[listen]\nport = 0\n[admin]\nport = 0\n"
+    (home / "settings.toml").write_text(f"{ports}[mesh]\nport = {free_port()}\nzeroconf = false\n")
+    async with started(home) as viewer:
+        await viewer._carry()  # before there is a mesh: nothing to do
+        await viewer.box._listen()
+        sharing = viewer.sharer.run
+
+        async def broken() -> None:
+            raise OSError("the link went away")
+
+        monkeypatch.setattr(viewer.sharer, "run", broken)
+        with pytest.raises(ExceptionGroup, match="unhandled errors"):
+            await viewer._mesh()
+        monkeypatch.setattr(viewer.sharer, "run", sharing)
+        mesh = asyncio.ensure_future(viewer._mesh())
+        try:
+            async with asyncio.timeout(30):
+                while viewer.discovery is None or not viewer.discovery._links:
+                    assert not mesh.done(), mesh.exception()
+                    await asyncio.sleep(0.01)
+            await viewer._carry()
+        finally:
+            mesh.cancel()
+            await asyncio.gather(mesh, return_exceptions=True)
+            for listener in (viewer.box.local_listener, viewer.box.listener):
+                assert listener is not None
+                await listener.close(0)
+
+
+async def test_acks_from_the_air_wait_in_bounds_and_a_bad_one_stops_none(root: bytes, tmp_path: Path) -> None:
+    home = tmp_path / "node"
+    await join(home, "node", Settings.load(home, {}), root)
+    async with started(home) as viewer:
+        for number in range(2 * ACKS_WAITING):
+            viewer._heard("ack", "0", b"no ack %d" % number)
+        assert viewer._acks_heard.qsize() == ACKS_WAITING
+        applying = asyncio.ensure_future(viewer._accept_heard())
+        async with asyncio.timeout(30):
+            while not viewer._acks_heard.empty():  # noqa: ASYNC110 - what a thread empties
+                await asyncio.sleep(0.01)
+        applying.cancel()
+        await asyncio.gather(applying, return_exceptions=True)
+        refused = sum(
+            sample.value
+            for metric in viewer.box.registry.collect()
+            if metric.name == "farcast_node_acks"
+            for sample in metric.samples
+        )
+        assert refused >= ACKS_WAITING - 1

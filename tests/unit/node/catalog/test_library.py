@@ -12,7 +12,7 @@ from farcast.protocol.cid import Cid
 from farcast.protocol.errors import RefusedError
 from farcast.protocol.identity import Identity
 from farcast.protocol.manifest import open_manifest, seal_manifest
-from farcast.tests.unit.node.reel import Reel, film
+from farcast.tests.unit.node.reel import ORIGIN, Reel, film
 
 STRANGER = Identity(b"\x09" * 32)
 
@@ -51,6 +51,18 @@ async def test_a_title_listed_with_anothers_manifest_is_never_played(shelf: Shel
     assert shelf.library.planned("other", "master.m3u8") is None
     with pytest.raises(RefusedError):
         shelf.library.manifest("other")
+
+
+async def test_the_blocks_of_a_title_begin_with_the_manifest_listed_now(shelf: Shelf) -> None:
+    """A new manifest may name the folder that the one before it named: only words changed."""
+    first = await shelf.library.blocks("film", shelf.fetch)
+    true = open_manifest(shelf.reel.blocks[shelf.library.entry("film").cid])
+    renamed = msgspec.structs.replace(true, name="Film, with a better name", version=true.version + 1)
+    cid, data = seal_manifest(renamed, ORIGIN)
+    shelf.store.put(cid, data)
+    shelf.reel.catalog.append(Entry(1, "supersede", "film", cid.encode(), 0))
+    assert await shelf.library.blocks("film", shelf.fetch) == (cid, *first[1:])
+    assert shelf.library.reached("film")[0] == cid
 
 
 async def test_a_file_of_one_block_may_be_planned_before_that_is_here(tmp_path: Path) -> None:

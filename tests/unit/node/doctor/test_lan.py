@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farcast.node.doctor import lanprobe
 from farcast.node.doctor.finding import State
 from farcast.node.doctor.lan import Seen, judge_filter, judge_ipv6, judge_lan
+from farcast.node.doctor.patient import Patient
+from farcast.node.settings import Settings
 
 WELL = Seen("eth0", wireless=False, refused="", echoed=True, heard=2, known=3)
 
@@ -116,3 +122,16 @@ def test_a_filter_that_keeps_the_port_shut_is_found_and_what_cannot_be_told_is_n
 @given(st.text(alphabet="chain{} \n\tabdropinput;hook0123@-,.accept", max_size=400))
 def test_any_text_for_rules_is_read(text: str) -> None:
     judge_filter(text, 7_433, 7_434)
+
+
+def test_a_packet_filter_that_does_not_answer_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nft = tmp_path / "nft"
+    nft.write_text("#!/bin/sh\nexec sleep 60\n")
+    nft.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(lanprobe, "RULES_S", 0.05)
+    patient = Patient(tmp_path, "node", Settings.load(tmp_path, {}), None, None, None, [], "", 7433, 0)
+    assert "nft does not answer" in lanprobe.check_firewall(patient).sentence

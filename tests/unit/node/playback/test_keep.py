@@ -6,8 +6,10 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from farcast.node.blocks.store import DiskStore
+from farcast.node.catalog.library import Fetch
 from farcast.node.ladder.fetch import Fetcher
-from farcast.node.playback.keep import Keeper, Kept
+from farcast.node.playback.keep import LABEL, Keeper, Kept
+from farcast.protocol.cid import Cid
 from farcast.protocol.ports import TierName
 from farcast.tests.unit.node.reel import FaultyTier, film
 
@@ -45,3 +47,35 @@ async def test_a_full_disk_ends_the_keeping_with_a_sentence_and_nothing_more_is_
     assert found.held_blocks < found.blocks
     assert "free some disk" in found.error
     assert asked < found.blocks / 2, "what would not stay"
+
+
+async def test_a_title_dropped_while_keeping_goes_on_is_not_pinned_again(tmp_path: Path) -> None:
+    """Its folders may take long to come: the network is why the keeping stopped."""
+    registry, reel = CollectorRegistry(), film()
+    store = DiskStore(tmp_path, 100_000_000, registry)
+    tier = FaultyTier(TierName.CDN, reel.blocks, delay_s=0)
+    fetcher = Fetcher(store, [tier], registry)
+    library = reel.library(store)
+    keeper, looks, comes = Keeper(store, library, fetcher), asyncio.Event(), asyncio.Event()
+    blocks = library.blocks
+
+    async def slow(title: str, fetch: Fetch) -> tuple[Cid, ...]:
+        looks.set()
+        await comes.wait()
+        return await blocks(title, fetch)
+
+    try:
+        store.pin(f"{LABEL}film", await blocks("film", fetcher.block))
+        library.blocks = slow  # type: ignore[method-assign] # as where no tier is up
+        resuming = asyncio.ensure_future(keeper.resume())
+        await looks.wait()
+        dropping = asyncio.ensure_future(keeper.drop("film"))
+        while store.pinned():  # noqa: ASYNC110 - what another thread writes
+            await asyncio.sleep(0.01)
+        comes.set()
+        await asyncio.gather(resuming, dropping)
+        assert store.pinned() == {}
+    finally:
+        await keeper.close()
+        await fetcher.close()
+        store.close()

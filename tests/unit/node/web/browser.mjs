@@ -3,6 +3,7 @@
 import { webcrypto } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { runInThisContext } from "node:vm";
 
 const given = JSON.parse(readFileSync(process.argv[2], "utf8"));
 globalThis.crypto ??= webcrypto; // what browsers have and older releases of Node lack
@@ -34,11 +35,13 @@ async function fetch(url, { method = "GET", body = "", headers = {} } = {}) {
   return new Response(Buffer.from(answer.body, "hex"), answer);
 }
 const globals = {
-  fetch, addEventListener: (name, act) => { on[name] = act; }, indexedDB: { open: database },
-  skipWaiting() {}, clients: {}, location: { origin: "https://site.example" },
+  fetch, addEventListener: (name, act) => { (on[name] ??= []).push(act); }, indexedDB: { open: database },
+  skipWaiting() {}, clients: {}, location: { origin: "https://site.example", search: "?account" },
+  importScripts: name => runInThisContext(given.scripts[name]),
   Date: class extends Date { static now() { return now; } },
 };
-new Function(...Object.keys(globals), given.scripts.join("\n"))(...Object.values(globals));
+Object.assign(globalThis, globals);
+runInThisContext(given.scripts["sw.js"]); // as scripts of one worker: each sees what the others declare
 
 for await (const line of createInterface({ input: process.stdin })) {
   const said = JSON.parse(line);
@@ -46,11 +49,11 @@ for await (const line of createInterface({ input: process.stdin })) {
   if (said.now) now = said.now;
   if (said.message) {
     const source = { postMessage: told => write({ told: `${told.error}` }) };
-    on.message({ data: said.message, source, waitUntil: work => work.then(() => write({ done: true }), error => write({ done: `${error}` })) });
+    for (const act of on.message) act({ data: said.message, source, waitUntil: work => work.then(() => write({ done: true }), error => write({ done: `${error}` })) });
   }
   if (said.key) {
     let answer;
-    on.fetch({ request: { url: `https://site.example${said.key}` }, respondWith: found => { answer = found; } });
+    for (const act of on.fetch) act({ request: { url: `https://site.example${said.key}` }, respondWith: found => { answer = found; } });
     answer.then(async found => write({ key: Buffer.from(await found.arrayBuffer()).toString("hex") }));
   }
 }

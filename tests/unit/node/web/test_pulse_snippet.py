@@ -11,7 +11,6 @@ from typing import IO, Any, cast
 
 import pytest
 
-from farcast.node import web
 from farcast.node.http.exchange import Answer, Exchange
 from farcast.node.http.nonces import NonceBook
 from farcast.origin.pulses.admission import STORED, Admission, Arrival
@@ -40,6 +39,7 @@ from farcast.protocol.pulse import (
 )
 from farcast.protocol.rules import Rules
 from farcast.protocol.ticket import DAY_MS, Holder, TicketOffice, open_ticket
+from farcast.tests.unit.node.web.asloaded import FORMS, texts
 
 NOW_MS = 1_800_000_000_000
 TODAY = NOW_MS // DAY_MS
@@ -162,8 +162,8 @@ class Browser:
 
     async def watch(self, delta: int, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
         """Tell it what was watched."""
-        message = {"title": "film", "state": ACTIVE, "delta": delta, "position": 70_000, "variant": "360p"}
-        return await self.say(message=message | more)
+        watched = {"title": "film", "state": ACTIVE, "delta": delta, "position": 70_000, "variant": "360p"}
+        return await self.say(message={"watched": list((watched | more).values())})
 
     def later(self, now_ms: int) -> None:
         """Set the clock."""
@@ -176,11 +176,10 @@ class Browser:
 
 
 @contextmanager
-def opened(node: str, folder: Path, origin: Origin) -> Generator[Browser]:
+def opened(node: str, folder: Path, origin: Origin, scripts: dict[str, str]) -> Generator[Browser]:
     given = folder / "given.json"
     sources = [{"tier": 2, "relay": "ab" * 16, "url": ""}]
     film = {"manifest": CID.digest.hex(), "publishers": [PUBLISHER.key.hex()], "sources": sources}
-    scripts = [web.sent((Path(web.__file__).parent / "sw.js").read_text())]
     given.write_text(json.dumps({"film": film, "block": BLOCK.hex(), "now": NOW_MS, "scripts": scripts}))
     with subprocess.Popen(
         [node, str(Path(__file__).with_name("browser.mjs")), str(given)],
@@ -199,9 +198,11 @@ def origin() -> Origin:
     return Origin()
 
 
-@pytest.fixture
-def browser(need: Need, tmp_path: Path, origin: Origin) -> Generator[Browser]:
-    with opened(need("node"), tmp_path, origin) as found:
+@pytest.fixture(params=FORMS)
+def browser(request: pytest.FixtureRequest, need: Need, tmp_path: Path, origin: Origin) -> Generator[Browser]:
+    names = ["sw.js", "account.js"]
+    scripts = dict(zip(names, texts(request.param, *names), strict=True))
+    with opened(need("node"), tmp_path, origin, scripts) as found:
         yield found
 
 

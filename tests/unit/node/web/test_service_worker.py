@@ -12,14 +12,14 @@ from random import Random
 import msgspec
 import pytest
 
-from farcast.node import web
+from farcast.node.web.scripts import SCRIPTS, written
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.codec import decode, encode
 from farcast.protocol.identity import Identity, Signed
 from farcast.protocol.manifest import Manifest, Payee, Rendition, Window, open_manifest, seal_manifest
 from farcast.protocol.unixfs import Entry, FileWriter, folder
+from farcast.tests.unit.node.web.asloaded import FORMS, texts
 
-HERE = Path(web.__file__).parent
 WORKER = Path(__file__).with_name("worker.mjs")
 PUBLISHER = Identity(b"p" * 32)
 MIB = 1 << 20
@@ -27,15 +27,11 @@ MIB = 1 << 20
 Need = Callable[..., str]
 
 
-def sent(name: str) -> bytes:
-    return web.sent((HERE / name).read_text()).encode()
-
-
-def test_what_is_sent_has_no_comment_and_loses_no_code() -> None:
-    for path in HERE.glob("*.js"):
-        lines = sent(path.name).decode().splitlines()
-        assert not [line for line in lines if line.startswith(("//", " "))]
-        assert "`" not in "".join(line for line in lines if line.count("`") % 2), "no text spans lines"
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_what_is_sent_unminified_has_no_comment_and_loses_no_code(name: str) -> None:
+    lines = written(name).decode().splitlines()
+    assert not [line for line in lines if line.startswith(("//", " "))]
+    assert "`" not in "".join(line for line in lines if line.count("`") % 2), "no text spans lines"
 
 
 def title() -> dict[str, object]:
@@ -82,9 +78,10 @@ def title() -> dict[str, object]:
     }  # fmt: skip
 
 
-def test_only_checked_bytes_pass_and_no_server_stops_it(need: Need, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_only_checked_bytes_pass_and_no_server_stops_it(need: Need, tmp_path: Path, form: str) -> None:
     scripts, given = tmp_path / "scripts.json", tmp_path / "title.json"
-    scripts.write_text(json.dumps([sent("sw.js").decode()]))
+    scripts.write_text(json.dumps(texts(form, "sw.js")))
     given.write_text(json.dumps(title()))
     done = subprocess.run(
         [need("node"), "--test-reporter=tap", str(WORKER)],

@@ -47,7 +47,7 @@ class World {
       setInterval: this.ticks,
       addEventListener: (name, act) => { on[name] = act; },
       indexedDB: { open: () => this.database() },
-      skipWaiting: () => {}, clients: {}, location: { origin: "https://site.example" },
+      skipWaiting: () => {}, clients: {}, location: { origin: "https://site.example", search: "" },
       Date: class extends Date { static now() { return Date.now() + world.shift; } },
     };
     new Function(...Object.keys(globals), scripts.join("\n"))(...Object.values(globals));
