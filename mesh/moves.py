@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import NamedTuple
 
 from .partner import Unit
 
 
+class Sake(IntEnum):
+    """For whom a block is asked for."""
+
+    OWN = 0
+    ALL = 1
+    """It is claimed: this box brings it for all."""
+    LATE = 2
+    """Likewise, and in place of one who is late with it."""
+
+
 class Ask(NamedTuple):
-    """Ask ``peer`` for these parts of a block; ``urgent``: somebody is about to watch it."""
+    """Ask ``peer`` for these parts of a block, for whose ``sake``; ``urgent``: it is watched soon."""
 
     peer: bytes
     block: int
     parts: tuple[int, ...]
     urgent: bool
+    sake: Sake
 
 
 class Withdraw(NamedTuple):
@@ -46,6 +58,14 @@ class Lack(NamedTuple):
     block: int
 
 
+class Refer(NamedTuple):
+    """Tell ``peer`` that a block it claims was given to ``to``, which passes it on."""
+
+    peer: bytes
+    block: int
+    to: bytes
+
+
 class Fetch(NamedTuple):
     """Bring a block over this box's own uplink; report ``fetched`` or ``failed``."""
 
@@ -71,4 +91,4 @@ class Cut(NamedTuple):
     reason: str
 
 
-Move = Ask | Withdraw | Tell | Send | Lack | Fetch | Check | Forget | Cut
+Move = Ask | Withdraw | Tell | Send | Lack | Refer | Fetch | Check | Forget | Cut

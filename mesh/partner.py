@@ -28,7 +28,9 @@ class Partner:
     """A neighbour that holds or wants the same title, as far as its word goes.
 
     ``held`` has one byte a block. ``claims`` are the blocks it is bringing, each with when it said so;
-    ``owed`` the units to send it, and ``waits`` those it asked for that are not here yet.
+    ``owed`` the units to send it, and ``waits`` those it asked for that are not here yet; ``referred`` the
+    blocks for which it was sent to another, and ``refers`` those for which it sent this box to another. A
+    ``seed`` had everything when it came.
     """
 
     key: bytes
@@ -40,6 +42,9 @@ class Partner:
     asked_bytes: int = 0
     owed: deque[Unit] = field(default_factory=deque[Unit])
     waits: dict[Unit, bool] = field(default_factory=dict[Unit, bool])
+    seed: bool = False
+    referred: set[int] = field(default_factory=set[int])
+    refers: set[int] = field(default_factory=set[int])
     heard_at: float = float("-inf")
     shun_until: float = float("-inf")
     pace_s: float = FIRST_PACE_S

@@ -17,12 +17,12 @@ from typing import NamedTuple
 from ..protocol.cid import Cid
 from ..protocol.errors import FarcastError, LocalError, RemoteError
 from ..protocol.ports import BlockStore, TierName
-from ..protocol.sharing import Kind, News, OneBlock, Wish
-from .moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Send, Tell, Withdraw
+from ..protocol.sharing import Kind, News, OneBlock, Referral, Wish
+from .moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Refer, Sake, Send, Tell, Withdraw
 from .partner import Unit
 from .sharelink import ShareLink
 from .sharetally import ShareTally
-from .swarm import UNIT_BYTES, UPLINK, Swarm
+from .swarm import TICK_S, UNIT_BYTES, UPLINK, Swarm
 
 RECENT_BYTES = 16 << 20
 NEWS_PLACES = 1_024
@@ -89,6 +89,7 @@ class Share:
         self.watched_until = float("-inf")
         self._turned = asyncio.Event()  # all is here, or something is wrong
         self._pumping = False
+        self._slept_s = 0.0
         self.used_at = self.moved_at = self._loop.time()
 
     @property
@@ -109,11 +110,11 @@ class Share:
         self.moved_at = self._loop.time()
         for place, cid in enumerate(self.layout.cids):  # what came by other ways meanwhile
             if not self.swarm.has(place) and self._store.has(cid):
-                self.swarm.fetched(place, self.moved_at)
-        self.swarm.retry(self.moved_at)
-        self.swarm.want(self.moved_at, everything=True)
+                self.swarm.fetched(place, self._now())
+        self.swarm.retry(self._now())
+        self.swarm.want(self._now(), everything=True)
         if fetch is not None:
-            self.swarm.uplink(self._loop.time(), up=True)
+            self.swarm.uplink(self._now(), up=True)
         self.pump()
         try:
             while self.swarm.lacks:
@@ -125,8 +126,8 @@ class Share:
                         await self._turned.wait()
         finally:
             self.wanted = False
-            self.swarm.want(self._loop.time(), everything=False)
-            self.swarm.uplink(self._loop.time(), up=self.watched)
+            self.swarm.want(self._now(), everything=False)
+            self.swarm.uplink(self._now(), up=self.watched)
             for task in self._fetches.values():
                 task.cancel()
             self.pump()
@@ -137,8 +138,8 @@ class Share:
         Say ``found`` once it has. A neighbour that is bringing the block is waited for, the box whose turn
         it is fetches it, and no wait is longer than ``patience_s``.
         """
-        place, now = self._places.get(cid), self._loop.time()
-        self.watched_until = now + WATCH_S
+        place, now = self._places.get(cid), self._now()
+        self.watch()
         if place is None or self.swarm.has(place) or not self.links:
             return False
         if not self.wanted:
@@ -153,17 +154,17 @@ class Share:
         except TimeoutError:
             return False
         except asyncio.CancelledError:
-            self.swarm.forgone(place, self._loop.time())  # it may have just become this box's
+            self.swarm.forgone(place, self._now())  # it may have just become this box's
             raise
         finally:
             sought.waiters -= 1
             if not sought.waiters and self._sought.get(place) is sought:
                 del self._sought[place]
-                self.swarm.need([*self._sought], self._loop.time())
+                self.swarm.need([*self._sought], self._now())
 
     def found(self, cid: Cid, *, here: bool) -> None:
         """Hear that this box fetched a block it was to fetch, or could not."""
-        place, now = self._places.get(cid), self._loop.time()
+        place, now = self._places.get(cid), self._now()
         if place is None:
             return
         here = here and self._store.has(cid)  # a full store hands it to the player alone
@@ -178,6 +179,10 @@ class Share:
     def watched(self) -> bool:
         """Whether somebody here watches the title."""
         return self.watched_until > self._loop.time()
+
+    def watch(self) -> None:
+        """Note that somebody here watches the title now."""
+        self.watched_until = self._loop.time() + WATCH_S
 
     def part(self) -> None:
         """End the links that nobody needs: both have it all, or nobody here wants it any more."""
@@ -200,7 +205,7 @@ class Share:
 
     def join(self, link: ShareLink, held: Sequence[int]) -> bool:
         """Share with a neighbour whose key is proven; False where there is no room for it."""
-        if not self.swarm.joined(link.peer, held, self._loop.time()):
+        if not self.swarm.joined(link.peer, held, self._now()):
             return False
         self.links[link.peer] = link
         self.used_at = self._loop.time()
@@ -211,17 +216,20 @@ class Share:
         if self.links.get(link.peer) is link:
             del self.links[link.peer]
             self.used_at = self._loop.time()
-            self.swarm.left(link.peer, self._loop.time())
+            self.swarm.left(link.peer, self._now())
             self.pump()
 
-    def heard(self, link: ShareLink, message: News | Wish | OneBlock, kind: int) -> None:
+    def heard(self, link: ShareLink, message: News | Wish | OneBlock | Referral, kind: int) -> None:
         """Take one word of a neighbour."""
-        now, swarm = self._loop.time(), self.swarm
+        now, swarm = self._now(), self.swarm
         match message:
             case News():
                 swarm.heard(link.peer, message.held, message.claimed, message.given_up, now)
             case Wish():
-                swarm.asked(link.peer, message.block, message.parts, now, urgent=message.urgent)
+                sake = Sake(message.sake)
+                swarm.asked(link.peer, message.block, message.parts, now, urgent=message.urgent, sake=sake)
+            case Referral():
+                swarm.referred(link.peer, message.block, message.key, now)
             case OneBlock() if kind == Kind.WITHDRAWAL:
                 swarm.withdrawn(link.peer, message.block, now)
             case OneBlock():
@@ -243,18 +251,17 @@ class Share:
             raise RemoteError("a piece that fits nowhere", reason="malformed")
         self._tally.received(len(data))
         wanted = self.swarm.wants(link.peer, unit)
-        pieces = link.units.get(unit, [])
         if wanted:
-            if end - len(data) != sum(map(len, pieces)):
+            came = link.units.setdefault(unit, bytearray())
+            if end - len(data) != len(came):
                 raise RemoteError("a piece out of its order", reason="malformed")
-            link.units[unit] = [*pieces, data]
+            came += data
         if end < size:
             return
-        pieces = link.units.pop(unit, [])
-        if wanted:
-            whole = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
-            self._parts.setdefault(block, {})[unit.part] = whole
-        if self.swarm.arrived(link.peer, unit, self._loop.time()):
+        whole = link.units.pop(unit, None)
+        if wanted and whole is not None:
+            self._parts.setdefault(block, {})[unit.part] = memoryview(whole)
+        if self.swarm.arrived(link.peer, unit, self._now()):
             self.moved_at = self._loop.time()
         self.pump()
 
@@ -269,7 +276,7 @@ class Share:
 
     def sent(self, link: ShareLink) -> None:
         """Go on with the next unit for a neighbour."""
-        self.swarm.sent(link.peer, self._loop.time())
+        self.swarm.sent(link.peer, self._now())
         self.pump()
 
     async def close(self) -> None:
@@ -301,11 +308,17 @@ class Share:
             self._turned.set()
         wake_at = self.swarm.wake_at
         if wake_at is not None and self._timer is None:
-            self._timer = self._loop.call_at(max(wake_at, self._loop.time()), self._tick)
+            due_at = max(wake_at + self._slept_s, self._loop.time())
+            self._timer = self._loop.call_at(due_at, self._tick, due_at)
 
-    def _tick(self) -> None:
+    def _now(self) -> float:
+        """Return the swarm's time: it stands still while this box waits for a processor."""
+        return self._loop.time() - self._slept_s
+
+    def _tick(self, due_at: float) -> None:
         self._timer = None
-        self.swarm.tick(self._loop.time())
+        self._slept_s += max(0.0, self._loop.time() - due_at - TICK_S)
+        self.swarm.tick(self._now())
         self.pump()
 
     def _do(self, move: Move) -> None:
@@ -328,10 +341,10 @@ class Share:
             case _:
                 pass
 
-    def _word(self, link: ShareLink, move: Ask | Withdraw | Tell | Lack | Cut) -> None:
+    def _word(self, link: ShareLink, move: Ask | Withdraw | Tell | Lack | Refer | Cut) -> None:
         match move:
-            case Ask(_, block, parts, urgent):
-                link.say(Kind.ASK, Wish(block, list(parts), urgent))
+            case Ask(_, block, parts, urgent, sake):
+                link.say(Kind.ASK, Wish(block, list(parts), urgent, sake))
             case Withdraw(_, block):
                 link.drop(block)
                 link.say(Kind.WITHDRAWAL, OneBlock(block))
@@ -339,6 +352,8 @@ class Share:
                 self.tell(link, held, claimed, given_up)
             case Lack(_, block):
                 link.say(Kind.LACK, OneBlock(block))
+            case Refer(_, block, to):
+                link.say(Kind.REFERRAL, Referral(block, to))
             case Cut(peer, reason):
                 self.links.pop(peer).abort(reason)
 
@@ -365,7 +380,7 @@ class Share:
         if not self._barred(cid, self.layout.title):
             data = await asyncio.to_thread(self._store.get, cid)
         if data is None:
-            self.swarm.lost(unit.block, self._loop.time())
+            self.swarm.lost(unit.block, self._now())
             link.say(Kind.LACK, OneBlock(unit.block))
             self.sent(link)
             return
@@ -387,13 +402,13 @@ class Share:
         except FarcastError as error:
             self.problem = error
             self._fetches.pop(block, None)
-            self.swarm.failed(block, self._loop.time())
+            self.swarm.failed(block, self._now())
         else:
             self._fetches.pop(block, None)
             self.problem = None
             self.moved_at = self._loop.time()
             self._remember(block, data)
-            self.swarm.fetched(block, self._loop.time())
+            self.swarm.fetched(block, self._now())
             self._answer(block, here=True)
         self.pump()
 
@@ -406,16 +421,16 @@ class Share:
             self._tally.refused(error.reason)
             self._parts.pop(block, None)
             if error.reason == "hash_mismatch":
-                self.swarm.broken(block, self._loop.time())
+                self.swarm.broken(block, self._now())
             else:  # a full disk, or taken down meanwhile: nobody's fault, and no use asking again
                 self.problem = error
-                self.swarm.spare(block, self._loop.time())
+                self.swarm.spare(block, self._now())
         else:
             self._parts.pop(block, None)
             self._remember(block, data)
             if new:
                 self._kept(self.layout.cids[block], len(data))
-            self.swarm.verified(block, self._loop.time())
+            self.swarm.verified(block, self._now())
             self._answer(block, here=True)
         self.pump()
 

@@ -1,7 +1,6 @@
 """One connection over which two neighbours share a title: frames in, frames out.
 
-Small words overtake the pieces of units that still wait to be sent; between them and the network there is
-never more than a piece or two, so a word is not held up by what was promised before it.
+Small words overtake the pieces of units that still wait to be sent; words of one turn go out together.
 """
 
 from __future__ import annotations
@@ -16,18 +15,20 @@ from typing import Protocol
 from ..protocol.codec import encode
 from ..protocol.errors import RemoteError
 from ..protocol.sharing import (
-    FRAME_LIMIT_BYTES,
-    HEAD_BYTES,
     PIECE_BYTES,
     PIECE_HEAD_BYTES,
     Kind,
 )
+from .inbox import Inbox
 from .partner import Unit
 from .swarm import UNIT_BYTES
 
 BUFFER_BYTES = 64 << 10
-UNSENT_BYTES = 128 << 10
-"""What the kernel may hold that is not on the wire yet (Linux, ``tcp(7)``, TCP_NOTSENT_LOWAT)."""
+UNSENT_BYTES = 256 << 10
+"""What the kernel may hold that is not on the wire yet (Linux, ``tcp(7)``, TCP_NOTSENT_LOWAT).
+
+So a link goes on while its box waits for a processor.
+"""
 HANDSHAKE_S = 5.0
 ALIVE_S = 1.0
 SILENCE_S = 3.0
@@ -46,7 +47,7 @@ class Ear(Protocol):
         ...
 
     def piece(self, link: ShareLink, block: int, offset: int, data: memoryview) -> None:
-        """Hear one piece of a unit; raises ``RemoteError`` to end the connection."""
+        """Hear one piece of a unit, valid during this call; raises ``RemoteError`` to end the connection."""
         ...
 
     def sent(self, link: ShareLink) -> None:
@@ -70,14 +71,12 @@ class ShareLink(asyncio.BufferedProtocol):
         self.dialled = dialled
         self.peer = b""
         self.host = ""
-        self.units: dict[Unit, list[memoryview]] = {}
-        """The pieces of units on their way here."""
+        self.units: dict[Unit, bytearray] = {}
+        """What came of units on their way here."""
         self._gone = gone
         self._transport: asyncio.Transport | None = None
-        self._head = bytearray(HEAD_BYTES)
-        self._body = bytearray()
-        self._filled = 0
-        self._kind: int | None = None
+        self._inbox = Inbox()
+        self._words: list[bytes] = []
         self._outgoing: deque[tuple[int, int, memoryview]] = deque()
         self._paused = self._pushing = self._owing = False
         self._reason = "closed"
@@ -110,26 +109,19 @@ class ShareLink(asyncio.BufferedProtocol):
         self.ear.closed(self, self._reason)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where the next bytes go: into the head, or straight into the body it announced."""
+        """Return where the next bytes go."""
         del sizehint
-        return memoryview(self._head if self._kind is None else self._body)[self._filled :]
+        return self._inbox.room()
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take bytes in; a frame that is whole is heard."""
-        self._filled += nbytes
+        """Take bytes in; every frame that is whole is heard."""
         self.heard_at = asyncio.get_running_loop().time()
-        if self._kind is None:
-            if self._filled < HEAD_BYTES:
-                return
-            length = int.from_bytes(self._head[:4], "big") - 1
-            if not 0 <= length <= FRAME_LIMIT_BYTES:
-                self.abort("too_large")
-                return
-            self._kind, self._filled = self._head[4], 0
-            self._body = bytearray(length)
-        if self._filled == len(self._body):
-            kind, body, self._kind, self._filled = self._kind, memoryview(self._body), None, 0
-            self._hear(kind, body)
+        try:
+            for kind, body in self._inbox.frames(nbytes):
+                if self.open:
+                    self._hear(kind, body)
+        except RemoteError as error:
+            self.abort(error.reason)
 
     def pause_writing(self) -> None:
         """Send no more for now."""
@@ -148,11 +140,12 @@ class ShareLink(asyncio.BufferedProtocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def say(self, kind: Kind, message: object = None) -> None:
-        """Send a word; it goes before all pieces that still wait here."""
-        if self._transport is not None and not self._transport.is_closing():
+        """Send a word, with all others of this turn; it goes before the pieces that still wait here."""
+        if self.open:
             body = b"" if message is None else encode(message)
-            self._transport.write((len(body) + 1).to_bytes(4, "big") + bytes((kind,)) + body)
-            self.spoke_at = asyncio.get_running_loop().time()
+            if not self._words:
+                asyncio.get_running_loop().call_soon(self._speak)
+            self._words.append((len(body) + 1).to_bytes(4, "big") + bytes((kind,)) + body)
 
     def send(self, unit: Unit, data: memoryview) -> None:
         """Send a unit."""
@@ -175,27 +168,32 @@ class ShareLink(asyncio.BufferedProtocol):
 
     def close(self, reason: str) -> None:
         """End the connection after what was said."""
+        self._speak()
         self._reason = reason
         self._outgoing.clear()
         if self._transport is not None:
             self._transport.close()
 
     def _hear(self, kind: int, body: memoryview) -> None:
-        try:
-            if kind != Kind.PIECE:
-                self.ear.said(self, kind, body)
-            elif len(body) < PIECE_HEAD_BYTES:
-                self.abort("malformed")
-            else:
-                block, offset = int.from_bytes(body[:4], "big"), int.from_bytes(body[4:8], "big")
-                self.ear.piece(self, block, offset, body[PIECE_HEAD_BYTES:])
-        except RemoteError as error:
-            self.abort(error.reason)
+        if kind != Kind.PIECE:
+            self.ear.said(self, kind, body)
+        elif len(body) < PIECE_HEAD_BYTES:
+            self.abort("malformed")
+        else:
+            block, offset = int.from_bytes(body[:4], "big"), int.from_bytes(body[4:8], "big")
+            self.ear.piece(self, block, offset, body[PIECE_HEAD_BYTES:])
+
+    def _speak(self) -> None:
+        words, self._words = self._words, []
+        if words and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(words))
+            self.spoke_at = asyncio.get_running_loop().time()
 
     def _push(self) -> None:
         if self._pushing:
             return
         self._pushing = True
+        self._speak()
         while self._transport is not None and not self._transport.is_closing() and not self._paused:
             if self._outgoing:
                 block, offset, data = self._outgoing.popleft()

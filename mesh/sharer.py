@@ -2,6 +2,7 @@
 
 Nobody is told what this box wants but neighbours it dials, and they only one title at a time. Either end
 proves its key before a title is named to it: the dialled one by its certificate, the other by a signed hello.
+Over 400 lines because both sides of the handshake change the same few tables of links, dials and titles.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 
 from prometheus_client import CollectorRegistry
@@ -29,6 +31,7 @@ from ..protocol.sharing import (
     Kind,
     News,
     OneBlock,
+    Referral,
     Refusal,
     Welcome,
     Wish,
@@ -45,13 +48,16 @@ AGAIN_S = 10.0
 """After which a neighbour that had nothing of a title, or was not reached, is asked again."""
 SHARES_LIMIT = 64
 LINKS_LIMIT = 256
+MEET_S = 0.3
+"""So long a title's first block waits for neighbours that are being asked whether they share it."""
 KEPT_S = 60.0
 """How long a title stays ready for the next neighbour after the last one left."""
-_WORDS: dict[int, type[News | Wish | OneBlock]] = {
+_WORDS: dict[int, type[News | Wish | OneBlock | Referral]] = {
     Kind.NEWS: News,
     Kind.ASK: Wish,
     Kind.WITHDRAWAL: OneBlock,
     Kind.LACK: OneBlock,
+    Kind.REFERRAL: Referral,
 }
 
 Find = Callable[[bytes], Awaitable[Layout | None]]
@@ -93,9 +99,11 @@ class Sharer:
         self._told: dict[ShareLink, tuple[Share, set[int], set[int]]] = {}
         self._dials: dict[tuple[bytes, bytes], ShareLink | None] = {}
         self._again: dict[tuple[bytes, bytes], float] = {}
+        self._meet_until: dict[bytes, float] = {}
         self._links: set[ShareLink] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._look = asyncio.Event()
+        self._answered = asyncio.Event()
 
     @property
     def moving(self) -> bool:
@@ -112,8 +120,13 @@ class Sharer:
         share = self._share(layout)
         for pair in [pair for pair in self._again if pair[0] == layout.digest]:
             del self._again[pair]
-        self._look.set()
-        await share.bring(fetch)
+        share.wanted = True
+        self._dial_all(layout.digest, share, asyncio.get_running_loop().time())
+        try:
+            await self._meet(layout.digest, HANDSHAKE_S)  # what one of them has is not fetched from outside
+            await share.bring(fetch)
+        finally:
+            share.wanted = False
 
     async def seek(self, layout: Layout, cid: Cid, patience_s: float) -> bool:
         """Wait for a block of a title being watched; as ``Share.seek``."""
@@ -122,8 +135,23 @@ class Sharer:
             if len(self._shares) >= SHARES_LIMIT:
                 return False
             share = self._share(layout)
-            self._look.set()
+        now = asyncio.get_running_loop().time()
+        if not share.watched:
+            share.watch()
+            self._meet_until[layout.digest] = now + MEET_S
+            self._dial_all(layout.digest, share, now)
+        await self._meet(layout.digest, min(patience_s, self._meet_until.get(layout.digest, now) - now))
         return await share.seek(cid, patience_s)
+
+    async def _meet(self, digest: bytes, limit_s: float) -> None:
+        """Wait until the neighbours that were just asked for a title have answered."""
+        if limit_s <= 0:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while any(one[0] == digest and link not in self._of for one, link in self._dials.items()):
+                    self._answered.clear()
+                    await self._answered.wait()
 
     def found(self, digest: bytes, cid: Cid, *, here: bool) -> None:
         """Hear that this box itself fetched a block of a title being watched, or could not."""
@@ -208,6 +236,7 @@ class Sharer:
 
     def closed(self, link: ShareLink, reason: str) -> None:
         """Forget a link."""
+        self._answered.set()
         self._links.discard(link)
         self._greetings.pop(link, None)
         self._told.pop(link, None)
@@ -302,6 +331,7 @@ class Sharer:
             del self._of[link]
             return False
         share.heard(link, News([], [*claims], []), Kind.NEWS)
+        self._answered.set()
         return True
 
     async def _found(self, digest: bytes) -> Share | None:
@@ -347,6 +377,7 @@ class Sharer:
             share.part()
             if not share.links and not share.wanted and not share.watched and now - share.used_at > KEPT_S:
                 del self._shares[digest]
+                self._meet_until.pop(digest, None)
                 self._spawn(share.close())
 
     def _dial_all(self, digest: bytes, share: Share, now: float) -> None:
@@ -374,6 +405,7 @@ class Sharer:
         finally:
             if link not in self._links:
                 self._dials.pop(pair, None)
+                self._answered.set()
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

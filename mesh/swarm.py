@@ -20,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from .draft import Draft, Job
-from .moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Send, Tell, Withdraw
+from .moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Refer, Sake, Send, Tell, Withdraw
 from .partner import CLAIMS_LIMIT, FIRST_PACE_S, Partner, Unit
 from .turns import Turns
 
@@ -42,9 +42,13 @@ BROKEN_CLAIMS = 3
 STEAL_S = 0.5
 SLOW_PACES, LATE_PACES = 2.0, 3.0
 """A claimant is slow at so many times this box's own pace; a claim is late at so many."""
+SLOW_GIVER = 4.0
+"""One that has a block is left for the source where it sends so many times more slowly than that."""
 URGENT_PATIENCE_S = 0.3
-YIELD_S = 0.15
-"""So long a box leaves the uplink to the one whose turn a block is."""
+NEWS_S = 0.1
+"""What is held now is told so much later, with more of it: who wants it asked for it when it was claimed."""
+YIELD_S, YIELDS_LIMIT = 0.15, 2
+"""So long a box leaves the uplink to each whose turn a block is before it, and to so many at most."""
 SUSPICIONS = 3
 UNASKED_LIMIT = 64
 BANNED_LIMIT = 1_024
@@ -70,9 +74,11 @@ class Swarm:
         self._partners: dict[bytes, Partner] = {}
         self._banned: OrderedDict[bytes, None] = OrderedDict()
         self._urgent: dict[int, float] = {}
+        self._given: dict[int, bytes] = {}
         self._turns = Turns(own, len(self._sizes))
         self._pace_s = FIRST_PACE_S
         self._news: tuple[list[int], list[int], list[int]] = ([], [], [])
+        self._news_due = 0.0
         self._moves: list[Move] = []
         self._now = 0.0
         self.stolen = 0
@@ -122,7 +128,9 @@ class Swarm:
     def take(self) -> list[Move]:
         """Return what to do now, in order."""
         held, claimed, given_up = self._news
-        if held or claimed or given_up:
+        waits = self._all and self.lacks and self._now < self._news_due
+        if claimed or given_up or (held and not waits):
+            self._news_due = self._now + NEWS_S
             self._news = ([], [], [])
             tell = (tuple(held), tuple(claimed), tuple(given_up))
             self._moves += [Tell(key, *tell) for key in self._partners if key]
@@ -139,7 +147,7 @@ class Swarm:
         for block in held:
             if 0 <= block < len(marks):
                 marks[block] = 1
-        partner = self._partners[key] = Partner(key, marks, marks.count(0))
+        partner = self._partners[key] = Partner(key, marks, marks.count(0), seed=not marks.count(0))
         self._take_stock(partner)
         self._turns.stale = True
         self._plan(now)
@@ -189,9 +197,16 @@ class Swarm:
         self._plan(now)
 
     def asked(
-        self, key: bytes, block: int, parts: Iterable[int], now: float, *, urgent: bool = False
+        self,
+        key: bytes,
+        block: int,
+        parts: Iterable[int],
+        now: float,
+        *,
+        urgent: bool = False,
+        sake: Sake = Sake.OWN,
     ) -> None:
-        """Hear that a partner wants parts of a block from here."""
+        """Hear that a partner wants parts of a block from here, and for whose ``sake``."""
         partner = self._partners.get(key)
         if partner is None:
             return
@@ -201,8 +216,27 @@ class Swarm:
             self._cut(partner, "malformed")
         elif not self._held[block] and block not in self._jobs:
             self._moves.append(Lack(key, block))
+        elif sake == Sake.ALL and not urgent and (to := self._given_to(partner, block)):
+            partner.referred.add(block)
+            self._moves.append(Refer(key, block, to))
         elif not all(partner.owe(unit, urgent=urgent, here=self._has(unit)) for unit in units):
             self._cut(partner, "greedy")
+        elif sake:
+            self._given[block] = key
+        self._plan(now)
+
+    def referred(self, key: bytes, block: int, to: bytes, now: float) -> None:
+        """Hear from whom a block was claimed that ``to`` has it, or is getting it: it comes from there."""
+        partner, job = self._partners.get(key), self._jobs.get(block)
+        if partner is None:
+            return
+        if not 0 <= block < len(self._sizes) or block in partner.refers:
+            self._cut(partner, "malformed")  # once is advice, twice would go on for ever
+        elif job is not None and job.giver == key:
+            partner.refers.add(block)
+            self._give_back(block)
+            if to in self._partners and to != key:
+                self._told_claim(self._partners[to], block, now)
         self._plan(now)
 
     def withdrawn(self, key: bytes, block: int, now: float) -> None:
@@ -210,6 +244,8 @@ class Swarm:
         partner = self._partners.get(key)
         if partner is not None:
             partner.cancel(block)
+            if self._given.get(block) == key:
+                del self._given[block]
         self._plan(now)
 
     def sent(self, key: bytes, now: float) -> None:
@@ -421,6 +457,8 @@ class Swarm:
         if not partner.held[block]:
             partner.held[block] = 1
             partner.lacks -= 1
+            if block in partner.asked:
+                partner.heard_at = now  # it can send it from now on
             self._turns.stale |= not partner.lacks
         if self._open(block):
             self._offer(partner, block)
@@ -434,12 +472,24 @@ class Swarm:
             return
         partner.claims.setdefault(block, now)  # who says it again has no longer for it
         job = self._jobs.get(block)
-        if job is not None and job.claimed and partner.key < self._own and not self._checking(block):
+        if job is not None and job.claimed and partner.key < self._own and self._undecided(job, block):
             self.yielded += 1
             self._withdraw(job.giver, block)  # two claimed it at once: one yields
             self._give_back(block)
         elif self._open(block):
             self._offer(partner, block)
+
+    def _given_to(self, partner: Partner, block: int) -> bytes:
+        """Return who else a block was given to that still shares; nothing for who was sent there before."""
+        other = self._partners.get(self._given.get(block, b""))
+        if other is None or other is partner or other.complete or block in partner.referred:
+            return b""
+        return other.key
+
+    def _undecided(self, job: Job, block: int) -> bool:
+        """Whether only the claimants can say which of two claims holds: a lone source says it itself."""
+        sources = sum(one.complete for one in self._partners.values() if one.key)
+        return not self._checking(block) and (not job.giver or sources > 1)
 
     def _begun(self, block: int) -> bool:
         return block in self._drafts and bool(self._drafts[block].got)
@@ -524,6 +574,7 @@ class Swarm:
                     one for one in ready if one.held[block] and one.key not in (job.giver, UPLINK)
                 )
                 late_s = 2 * self._partners[job.giver].pace_s
+                late_s += self._yield_s(block)
                 if better is None and not job.claimed and now - job.at >= late_s:
                     better = next((one for one in ready if not one.key), None)
                 if better is not None:
@@ -540,8 +591,12 @@ class Swarm:
         uplink = self._partners.get(UPLINK)
         if uplink is None or uplink not in ready:
             return
-        if self._turns.has(block, self._receivers()) or now >= since + YIELD_S:
+        if now >= since + self._yield_s(block):
             self._assign(block, uplink, now, claimed=True, urgent=True)
+
+    def _yield_s(self, block: int) -> float:
+        """Return how long this box leaves the uplink to those whose turn a block is before it is its own."""
+        return YIELD_S * min(self._turns.behind(block, self._receivers()), YIELDS_LIMIT)
 
     def _gather(self, ready: list[Partner], now: float) -> None:
         """Ask each partner for what it offers while it has room."""
@@ -578,13 +633,18 @@ class Swarm:
 
     def _steal(self, ready: list[Partner], now: float) -> None:
         """With nothing left to ask for, take over what comes too slowly."""
+        own_pace_s = max(self._pace_s, STEAL_S)
         for block, job in [*self._jobs.items()]:
-            if now - job.at < STEAL_S or self._checking(block) or not job.giver:
+            if self._checking(block) or not job.giver:
                 continue
             giver = self._partners[job.giver]
+            crawls = block in giver.claims and giver.pace_s > SLOW_PACES * own_pace_s
+            if now - job.at < STEAL_S and not crawls:
+                continue
             others = [
                 one for one in ready if one.held[block] and one is not giver and one.has_room and one.key
             ]
+            others = [one for one in others if not one.seed] or others
             better = self._least([one for one in others if not one.complete] or others)
             if better is not None and self._late(block, giver, better, now):
                 self.stolen += 1
@@ -598,6 +658,9 @@ class Swarm:
         rate_bytes_s = better.rate_bytes_s or giver.rate_bytes_s
         if not rate_bytes_s:
             return False
+        known = 0 < giver.rate_bytes_s * SLOW_GIVER <= better.rate_bytes_s
+        if better.seed and not giver.seed and not known:
+            return False  # whoever is as slow as all others costs the source no second copy
         left_s = giver.asked_bytes / giver.rate_bytes_s if giver.rate_bytes_s else STALL_S
         return left_s > STEAL_S + 2 * (better.asked_bytes + giver.asked[block]) / rate_bytes_s
 
@@ -619,9 +682,18 @@ class Swarm:
         free = to.complete and not any(one.held[block] for one in self._partners.values() if not one.complete)
         if job.claimed and not free:
             self._news[2].append(block)
-        self._assign(block, to, now, claimed=free, urgent=job.urgent)
+        self._assign(block, to, now, claimed=free, urgent=job.urgent, late=True)
 
-    def _assign(self, block: int, giver: Partner, now: float, *, claimed: bool, urgent: bool = False) -> None:
+    def _assign(
+        self,
+        block: int,
+        giver: Partner,
+        now: float,
+        *,
+        claimed: bool,
+        urgent: bool = False,
+        late: bool = False,
+    ) -> None:
         if block in self._strict:
             self._forget(block)
         draft = self._drafts.setdefault(block, Draft())
@@ -632,7 +704,8 @@ class Swarm:
         giver.ask(block, sum(self._unit_bytes(Unit(block, part)) for part in missing), now)
         if claimed:
             self._news[1].append(block)
-        self._moves.append(Ask(giver.key, block, missing, urgent) if giver.key else Fetch(block))
+        sake = Sake.OWN if not claimed else Sake.LATE if late else Sake.ALL
+        self._moves.append(Ask(giver.key, block, missing, urgent, sake) if giver.key else Fetch(block))
         if len(self._drafts) > DRAFTS_LIMIT:
             idle = next((one for one in self._drafts if one not in self._jobs), None)
             if idle is not None:

@@ -19,7 +19,7 @@ from ..node.http.exchange import Answer, Exchange, Handler, Router
 from ..node.http.nonces import NonceBook
 from ..node.http.signed import SignedHandler, signed
 from ..node.pulses.sealdesk import read_tid
-from ..protocol.batch import BATCH_LIMIT_BYTES
+from ..protocol.batch import BATCH_LIMIT_BYTES, is_parcel
 from ..protocol.catalog import Catalog
 from ..protocol.codec import encode
 from ..protocol.directory import open_record
@@ -60,9 +60,6 @@ TICKET_REFUSALS = ("unknown_device", "revoked", "wrong_day", "bad_session", "too
 TICKETS_A_DAY = 256
 """Tickets one device may ask for between two UTC midnights: 14 days ahead, many times over."""
 DEVICES_COUNTED = 100_000
-
-_SIGNED_ENVELOPE = b"\x92"
-"""A batch is a signed envelope, an array of two; a post of pulses is an array of three."""
 
 
 class PulseIntake(Protocol):
@@ -241,7 +238,7 @@ class OriginService:
         self._posting += 1
         try:
             data = await exchange.read(BATCH_LIMIT_BYTES)
-            store = self._intake.batch if data.startswith(_SIGNED_ENVELOPE) else self._intake.post
+            store = self._intake.batch if is_parcel(data) else self._intake.post
             return _answer(await asyncio.to_thread(store, data, self._clock_ms()))
         finally:
             self._posting -= 1

@@ -6,14 +6,15 @@ one; verdicts come later, in seal records.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from .codec import Message
+from .codec import Message, decode, encode
 from .errors import RemoteError
-from .identity import Identity, open_unverified, peer_id, unseal_any, verify
+from .identity import Identity, Signed, open_unverified, peer_id, unseal_any, verify
 from .manifest import Count, Key
 from .merkle import root_of
 from .pulse import Hash
@@ -21,6 +22,10 @@ from .ticket import MAX_SEQ, Tid
 
 MAX_PULSES = 4_096
 BATCH_LIMIT_BYTES = 4 << 20
+PAGE = 64
+"""Pulses to a leaf of a batch's tree: a hash for each would cost the origin more than reading them."""
+_BIN_SIZES = {0xC4: 1, 0xC5: 2, 0xC6: 4}
+"""How many bytes tell the length of a bin, by its first byte (msgpack specification)."""
 
 Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 Stamp = Annotated[int, Meta(ge=0, le=2**53 - 1)]
@@ -39,7 +44,7 @@ class Batch(Message, frozen=True):
     """A carrier's numbered, linked collection (kind ``batch``, signed by ``carrier``).
 
     ``number`` is dense from 1; ``prev`` the hash of the batch before (32 zero bytes first);
-    ``root`` the RFC 9162 tree hash over the pulse bytes; ``received`` per pulse, when the carrier
+    ``root`` names its pulses, which travel beside it; ``received_ms`` per pulse, when the carrier
     got it, ms since 1970.
     """
 
@@ -51,8 +56,14 @@ class Batch(Message, frozen=True):
     closed_ms: Stamp
     root: Hash
     tickets: PulseList
-    pulses: PulseList
     received_ms: Annotated[list[Stamp], Meta(max_length=MAX_PULSES)]
+
+
+class Parcel(Message, frozen=True, gc=False):
+    """A batch as it travels and is kept: the signed envelope and the pulses that its root names."""
+
+    batch: bytes
+    pulses: PulseList
 
 
 class Receipt(Message, frozen=True):
@@ -109,39 +120,70 @@ class SealRecord(Message, frozen=True):
     codes: Annotated[list[Reject], Meta(max_length=MAX_SEQ)]
 
 
-def pulses_root(pulses: list[bytes]) -> bytes:
-    """Return the RFC 9162 tree hash over the signed pulse envelopes."""
-    return root_of(pulses)
+def pulses_root(pulses: Sequence[bytes]) -> bytes:
+    """Return the RFC 9162 tree hash over pages of signed pulse envelopes.
+
+    A page is the encoding of an array of 64 of them, the last of what is left.
+    """
+    return root_of(encode(pulses[start : start + PAGE]) for start in range(0, len(pulses), PAGE))
+
+
+def is_parcel(data: bytes) -> bool:
+    """Say whether bytes begin as a parcel does, an array of two; a post is an array of three."""
+    return data[:1] == b"\x92"
 
 
 def batch_hash(data: bytes) -> bytes:
-    """Return the name of a batch or post: SHA-256 of its bytes as sent."""
-    return sha256(data).digest()
+    """Return the name of a batch or post as sent: SHA-256 of the batch's envelope or of the post.
+
+    The envelope's root names the pulses beside it.
+    """
+    return sha256(_envelope(data) if is_parcel(data) else data).digest()
 
 
-def seal_batch(batch: Batch, carrier: Identity) -> bytes:
-    """Sign a batch as its carrier."""
-    return carrier.seal("batch", batch)
+def seal_parcel(batch: Batch, pulses: list[bytes], carrier: Identity) -> bytes:
+    """Sign a batch as its carrier and put its pulses beside it."""
+    return encode(Parcel(carrier.seal("batch", batch), pulses))
 
 
-def open_batch(data: bytes) -> Batch:
+def read_parcel(data: bytes) -> tuple[Batch, list[bytes]]:
+    """Return a batch that was verified before it was kept, and its pulses; raises ``RemoteError``."""
+    parcel = decode(Parcel, data)
+    return decode(Batch, decode(Signed, parcel.batch).body), parcel.pulses
+
+
+def open_parcel(data: bytes) -> tuple[Batch, list[bytes]]:
     """Verify a batch against the carrier it names, its root and its shape.
 
     Raises:
         RemoteError: ``bad_signature``, ``bad_root``, ``bad_batch`` or a codec reason.
 
     """
+    parcel = decode(Parcel, data, limit_bytes=BATCH_LIMIT_BYTES)
+    batch, pulses = open_batch(parcel.batch), parcel.pulses
+    if len(batch.received_ms) != len(pulses):
+        raise RemoteError("a batch whose lists do not match", reason="bad_batch")
+    if pulses_root(pulses) != batch.root:
+        raise RemoteError("a batch whose root is not its pulses'", reason="bad_root")
+    return batch, pulses
+
+
+def open_batch(data: bytes) -> Batch:
+    """Verify a batch's envelope against the carrier it names.
+
+    Raises:
+        RemoteError: ``bad_signature``, ``bad_batch`` or a codec reason.
+
+    """
     batch, signed = open_unverified(Batch, data)
     if not verify("batch", batch.carrier, signed.body, signed.sig):
         raise RemoteError(f"a batch not signed by {peer_id(batch.carrier)}", reason="bad_signature")
-    if len(batch.received_ms) != len(batch.pulses) or batch.number < 1:
-        raise RemoteError("a batch whose lists do not match", reason="bad_batch")
-    if pulses_root(batch.pulses) != batch.root:
-        raise RemoteError("a batch whose root is not its pulses'", reason="bad_root")
+    if batch.number < 1:
+        raise RemoteError("a batch whose number is not from 1 on", reason="bad_batch")
     return batch
 
 
-def seal_receipt(pulses: list[bytes], at_ms: int, carrier: Identity) -> bytes:
+def seal_receipt(pulses: Sequence[bytes], at_ms: int, carrier: Identity) -> bytes:
     """Promise as ``carrier`` that ``pulses`` are stored durably."""
     return carrier.seal("receipt", Receipt(1, carrier.key, pulses_root(pulses), len(pulses), at_ms))
 
@@ -169,3 +211,10 @@ def covers(ack: TidAck, seq: int) -> bool:
     if 0 < seq <= ack.upto or seq in ack.extra:
         return True
     return bool(ack.rejects) and any(reject.seq == seq for reject in ack.rejects)
+
+
+def _envelope(parcel: bytes) -> bytes:
+    """Return the first element of a parcel, a bin; of anything else all of it."""
+    width = _BIN_SIZES.get(parcel[1], 0) if len(parcel) > 1 else 0
+    start = 2 + width
+    return parcel[start : start + int.from_bytes(parcel[2:start], "big")] if width else parcel

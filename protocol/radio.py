@@ -10,10 +10,10 @@ from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta
 
-from .batch import MAX_PULSES, Batch, batch_hash
-from .codec import Message, decode
+from .batch import MAX_PULSES, batch_hash, read_parcel
+from .codec import Message
 from .errors import RemoteError
-from .identity import Identity, Signed, open_unverified, peer_id, verify
+from .identity import Identity, open_unverified, peer_id, verify
 from .manifest import Key
 from .note import COMPACT_BYTES, Checkpoint, expand, key_id, open_note
 from .pulse import Hash
@@ -52,8 +52,8 @@ def head_datagram(compact: bytes) -> bytes:
 
 def waybill_datagram(batch: bytes, identity: Identity) -> bytes:
     """Return the datagram that says that a sealed batch of ``identity``'s own waits."""
-    body = decode(Batch, decode(Signed, batch).body)
-    waybill = Waybill(1, identity.key, body.number, batch_hash(batch), len(body.pulses))
+    head, pulses = read_parcel(batch)
+    waybill = Waybill(1, identity.key, head.number, batch_hash(batch), len(pulses))
     return _WAYBILL + identity.seal("waybill", waybill)
 
 

@@ -45,6 +45,7 @@ class Kind(IntEnum):
     WITHDRAWAL = 7
     LACK = 8
     PIECE = 9
+    REFERRAL = 10
 
 
 class Hello(Message, frozen=True):
@@ -84,17 +85,28 @@ class News(Message, frozen=True):
 
 
 class Wish(Message, frozen=True):
-    """Parts of 256 KiB of one block that are wanted; ``urgent``: somebody is about to watch them."""
+    """Parts of 256 KiB of one block that are wanted; ``urgent``: somebody is about to watch them.
+
+    ``sake``: 0 for the asker itself, 1 it claims the block for all, 2 likewise in place of one who is late.
+    """
 
     block: Place
     parts: Annotated[list[Annotated[int, Meta(ge=0, le=7)]], Meta(max_length=8)]
     urgent: bool
+    sake: Annotated[int, Meta(ge=0, le=2)]
 
 
 class OneBlock(Message, frozen=True):
     """A block that is not wanted any more, or not here."""
 
     block: Place
+
+
+class Referral(Message, frozen=True):
+    """A claimed block was given to the neighbour of that key, who passes it on."""
+
+    block: Place
+    key: Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 
 def to_marks(held: Iterable[int], count: int) -> bytes:

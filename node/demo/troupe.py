@@ -52,7 +52,12 @@ class Troupe:
         return actor
 
     def box(
-        self, name: str, arguments: Sequence[str], home: Path, extra: Mapping[str, str]
+        self,
+        name: str,
+        arguments: Sequence[str],
+        home: Path,
+        extra: Mapping[str, str],
+        timeout_s: float = START_TIMEOUT_S,
     ) -> dict[str, Any]:
         """Start a box and wait until it listens; returns what its ``admin.json`` says.
 
@@ -62,7 +67,7 @@ class Troupe:
         """
         (home / "admin.json").unlink(missing_ok=True)
         actor = self.start(name, ["-m", "farcast", *arguments, "--home", str(home)], extra)
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if actor.process.poll() is not None:
                 break

@@ -12,10 +12,18 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 
-from ...protocol.batch import MAX_PULSES, Batch, batch_hash, open_receipt, pulses_root, seal_batch
+from ...protocol.batch import (
+    MAX_PULSES,
+    Batch,
+    batch_hash,
+    open_receipt,
+    pulses_root,
+    read_parcel,
+    seal_parcel,
+)
 from ...protocol.codec import decode
 from ...protocol.errors import FarcastError, RefusedError, RemoteError, UnreachableError
-from ...protocol.identity import Identity, Signed
+from ...protocol.identity import Identity
 from ...protocol.ports import Dialer, Reply, Source
 from ...protocol.pulse import read_pulse
 from .acks import Acks
@@ -76,9 +84,9 @@ class Batcher:
         received = [item.seen_ms for item in waiting]
         batch = Batch(
             1, self._identity.key, number, prev, min(received), self._clock_ms(), pulses_root(pulses),
-            tickets, pulses, received,
+            tickets, received,
         )  # fmt: skip
-        self._spool.add_batch(number, seal_batch(batch, self._identity), waiting)
+        self._spool.add_batch(number, seal_parcel(batch, pulses, self._identity), waiting)
         return len(waiting)
 
     async def flush(self) -> int:
@@ -147,7 +155,7 @@ class Batcher:
 
     async def _ask(self, data: bytes, holders: Sequence[Source]) -> None:
         """Fetch the acks of one of a batch's tickets: the newest is of this batch, or says more."""
-        tids = {read_pulse(pulse)[0].tid for pulse in _batch(data).pulses}
+        tids = {read_pulse(pulse)[0].tid for pulse in read_parcel(data)[1]}
         for source in holders:
             for tid in sorted(tids)[:TIDS_ASKED]:
                 try:
@@ -189,10 +197,5 @@ def _check_promise(source: Source, reply: Reply, data: bytes) -> None:
     if reply.status != 202:  # noqa: PLR2004 - a promise
         raise RefusedError(f"relay {source.name} took no batch", status=reply.status)
     receipt = open_receipt(reply.body)
-    if (receipt.carrier, receipt.root) != (source.key, _batch(data).root):
+    if (receipt.carrier, receipt.root) != (source.key, read_parcel(data)[0].root):
         raise RemoteError("a receipt for another batch than the one given", reason="bad_receipt")
-
-
-def _batch(data: bytes) -> Batch:
-    """Open a batch that was verified before it was kept."""
-    return decode(Batch, decode(Signed, data).body)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter
 
-from ...protocol.batch import BATCH_LIMIT_BYTES, PulsePost, open_batch, seal_receipt
+from ...protocol.batch import BATCH_LIMIT_BYTES, PulsePost, is_parcel, open_parcel, seal_receipt
 from ...protocol.codec import decode, encode
 from ...protocol.digest import ANSWER_LIMIT_BYTES, DIGEST_LIMIT_BYTES, MAX_ACKS, Lacking, open_digest
 from ...protocol.errors import RefusedError, RemoteError
@@ -27,9 +27,6 @@ from .spool import DiskSpool
 MEDIA_TYPE = "application/vnd.farcast+msgpack"
 ACKS_BYTES = ANSWER_LIMIT_BYTES // 2
 """Of acks in one answer; the others come with the next."""
-
-_SIGNED_ENVELOPE = b"\x92"
-"""A batch is a signed envelope, an array of two; a post of pulses is an array of three."""
 
 
 class Reception:
@@ -73,7 +70,7 @@ class Reception:
     async def handle(self, exchange: Exchange) -> Answer:
         """Answer ``POST /v1/pulses`` with 202 and a signed receipt."""
         data = await exchange.read(BATCH_LIMIT_BYTES)
-        take = self.carry if data.startswith(_SIGNED_ENVELOPE) else self.take
+        take = self.carry if is_parcel(data) else self.take
         receipt = await asyncio.to_thread(take, data)
         return Answer(202, {"content-type": MEDIA_TYPE}, receipt)
 
@@ -118,14 +115,12 @@ class Reception:
             RefusedError: as ``take``.
 
         """
-        if len(data) > BATCH_LIMIT_BYTES:
-            raise RemoteError(f"a batch of {len(data)} bytes is too large", reason="too_large")
-        batch = open_batch(data)
+        batch, pulses = open_parcel(data)
         now_ms = self._clock_ms()
-        good = self._authentic(batch.tickets, batch.pulses, now_ms)
+        good = self._authentic(batch.tickets, pulses, now_ms)
         if not self._is_relay(batch.carrier):
             self._taken.inc(self._spool.add(good))
-        elif not good or len(good) != len(batch.pulses):
+        elif not good or len(good) != len(pulses):
             raise RemoteError("a relay's batch with pulses that are not authentic", reason="bad_batch")
         elif self._spool.carry(batch.carrier, data, now_ms):
             self._taken.inc(len(good))

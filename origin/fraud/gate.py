@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...protocol.batch import PulsePost, SealRecord, TidAck, batch_hash, open_batch
+from ...protocol.batch import PulsePost, SealRecord, TidAck, batch_hash, open_parcel
 from ...protocol.codec import decode, encode
 from ...protocol.rules import Rules
 from ...protocol.ticket import TicketOffice
@@ -41,8 +41,8 @@ class Gate:
 
     def batch(self, data: bytes, now_ms: int) -> Judgement:
         """Take a carrier's signed batch; raises ``RemoteError`` where it is none."""
-        batch = open_batch(data)
-        parts = batch_arrival(batch, now_ms, relay=self._relays(batch.carrier))
+        batch, pulses = open_parcel(data)
+        parts = batch_arrival(batch, pulses, now_ms, relay=self._relays(batch.carrier))
         return self._take(data, batch.carrier, parts, now_ms)
 
     def ack(self, tid: bytes) -> TidAck | None:

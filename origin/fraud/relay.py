@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...protocol.batch import Batch, batch_hash, pulses_root, seal_batch
+from ...protocol.batch import Batch, batch_hash, pulses_root, seal_parcel
 from ...protocol.identity import Identity
 from ...protocol.ports import SpooledPulse, TierName
 from ...protocol.pulse import Served
@@ -34,8 +34,8 @@ class Relay:
         self._number += 1
         batch = Batch(
             1, self.key, self._number, self._prev, min(stamps), max(stamps), pulses_root(pulses), tickets,
-            pulses, list(stamps),
+            list(stamps),
         )  # fmt: skip
-        data = seal_batch(batch, self.identity)
+        data = seal_parcel(batch, pulses, self.identity)
         self._prev = batch_hash(data)
         return data

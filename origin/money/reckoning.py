@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from ...protocol.enrol import DAYS_AHEAD
 from ...protocol.manifest import Manifest
-from ...protocol.merkle import HASH_BYTES, leaf_hash
+from ...protocol.merkle import HASH_BYTES
 from ...protocol.rules import DAY_MS, Rules
 from ...protocol.ticket import Holder, TicketOffice
 from ..pulses.admission import open_frame
@@ -53,7 +53,7 @@ class Reckoning:
         self._stored: dict[int, dict[bytes, int]] = {}
         size_bytes = 0
         for entry in entries():
-            self._leaves += leaf_hash(entry.payload)
+            self._leaves += entry.leaf
             self._times_ms.append(open_frame(entry.payload).at_ms)
             if entry.place.segment >= self._since:
                 size_bytes += len(entry.payload)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from itertools import islice
+from itertools import islice, repeat
 from operator import itemgetter
 from typing import Literal, NamedTuple
 
@@ -46,7 +46,7 @@ from .frame import (
     tickets,
 )
 from .judging import Round
-from .opened import Opened, open_pulses
+from .opened import Opened, open_pulses, stretch
 from .register import Register
 from .sealing import ended, records_of
 
@@ -105,20 +105,20 @@ class Admission:
         lazy = self._chained and relay and carrier not in register.charged
         post = open_pulses(parts.pulses, parts.stamps, carrier)
         tids = [NOBODY if isinstance(item, str) else item.pulse.tid for item in post.items]
-        dossiers = [register.known.get(tid) or round_.dossier(tid) for tid in tids]
+        dossiers = {tid: register.known.get(tid) or round_.dossier(tid) for tid in dict.fromkeys(tids)}
         verdict = PENDING if lazy else STORED
         signed: list[bool | None]
         if lazy:
             spot = sha256(self._secret + name).digest()[0]
             signed = [None] * len(tids)
-            alone = [index % SPOT_EVERY == spot for index in range(len(tids))]
+            alone = set(range(spot, len(tids), SPOT_EVERY))
         else:
-            signed = round_.check(post, dossiers)
-            alone = [one is not True for one in signed]
-        verdicts, others = self._take_stretches(round_, post.items, dossiers, alone, verdict)
+            signed = round_.check(post, [dossiers[tid] for tid in tids])
+            alone = {index for index, one in enumerate(signed) if one is not True}
+        verdicts, others = self._take_stretches(round_, post.items, tids, dossiers, alone, verdict)
         doubtful: list[_Doubt] = []
         for index, item, dossier in others:
-            if alone[index] or not self._take_one(round_, dossier, item, verdict):
+            if index in alone or not self._take_one(round_, dossier, item, verdict):
                 verdicts[index] = round_.take(dossier, item, signed[index])
                 if not verdicts[index]:
                     doubtful.append((index, item, dossier))
@@ -183,46 +183,52 @@ class Admission:
         self,
         round_: Round,
         items: Sequence[Opened | str],
-        dossiers: Sequence[Dossier | None],
-        alone: Sequence[bool],
+        tids: Sequence[bytes],
+        dossiers: Mapping[bytes, Dossier | None],
+        alone: set[int],
         verdict: str,
     ) -> tuple[list[str], list[_Doubt]]:
         """Give ``verdict`` on what each ticket brings, all of it at once; returns the rest, in order."""
         verdicts = [verdict] * len(items)
         others: list[_Doubt] = []
-        stretches: dict[bytes, list[_Doubt]] = {}
-        for index, (item, dossier) in enumerate(zip(items, dossiers, strict=True)):
-            if isinstance(item, str) or dossier is None:
-                verdicts[index] = item if isinstance(item, str) else "no_ticket"
-            elif alone[index]:
+        stretches: dict[bytes, tuple[list[int], list[Opened]]] = {}
+        for index, (item, tid) in enumerate(zip(items, tids, strict=True)):
+            if isinstance(item, str):
+                verdicts[index] = item
+            elif (dossier := dossiers[tid]) is None:
+                verdicts[index] = "no_ticket"
+            elif index in alone:
                 others.append((index, item, dossier))
             else:
-                stretches.setdefault(item.pulse.tid, []).append((index, item, dossier))
-        for some in stretches.values():
-            if len(some) == 1 or not self._take_together(
-                round_, some[0][2], [item for _, item, _ in some], verdict
+                some = stretches.get(tid)
+                if some is None:
+                    some = stretches[tid] = ([], [])
+                some[0].append(index)
+                some[1].append(item)
+        for tid, (indexes, some_items) in stretches.items():
+            dossier = dossiers[tid]
+            if dossier is not None and (
+                len(some_items) == 1 or not self._take_together(round_, dossier, some_items, verdict)
             ):
-                others += some
+                others += zip(indexes, some_items, repeat(dossier))
         return verdicts, sorted(others, key=itemgetter(0))
 
     def _take_together(self, round_: Round, dossier: Dossier, items: Sequence[Opened], verdict: str) -> bool:
         """Take in pulses of one ticket about which there is nothing to decide; False for none of them."""
-        register, waits = self.register, verdict == PENDING
-        seqs = [item.pulse.seq for item in items]
+        register, waits, brought = self.register, verdict == PENDING, stretch(items)
         if (
             dossier.unproven
             or dossier.rejects
-            or not dossier.names.keys().isdisjoint(seqs)
-            or len(set(seqs)) != len(seqs)
-            or (dossier.links and any(item.name in dossier.links for item in items))
-            or not (waits or (not dossier.waiting and dossier.go_on(seqs, items)))
-            or any(register.refusal(dossier, item.pulse, round_.now_ms) for item in _extremes(items))
+            or not dossier.is_free(brought)
+            or (dossier.links and not dossier.links.keys().isdisjoint(brought.names))
+            or not (waits or (not dossier.waiting and dossier.goes_on(brought)))
+            or register.refuses_any(dossier, items, round_.now_ms)
         ):
             return False
         round_.opens(dossier, items)
-        dossier.put_all(seqs, items)
+        dossier.put_all(brought)
         if waits:
-            dossier.wait(seqs, items)
+            dossier.wait_all(brought)
         return True
 
     def _take_one(self, round_: Round, dossier: Dossier, item: Opened, verdict: str) -> bool:
@@ -242,7 +248,7 @@ class Admission:
         round_.opens(dossier, (item,))
         dossier.put(item)
         if verdict == PENDING:
-            dossier.wait((seq,), (item,))
+            dossier.wait(pulse)
         return True
 
     def _over(self, dossier: Dossier, now_ms: int, silent_ms: int) -> bool:
@@ -268,21 +274,13 @@ class Admission:
             register.charged[item.carrier] += 1
         elif verdict == PENDING:
             dossier.put(item)
-            dossier.wait((seq,), (item,))
+            dossier.wait(item.pulse)
         elif verdict in (STORED, EQUIVOCATION):
             dossier.rejects.pop(seq, None)
             dossier.keep(item)
         elif seq not in dossier.names:
             dossier.rejects[seq] = verdict
         register.opened(item.pulse.tid, len(dossier.open) - before, now_ms)
-
-
-def _extremes(items: Sequence[Opened]) -> Sequence[Opened]:
-    """Return those that are refused if any is: a reason to refuse a time is one for all before or behind."""
-    if len(items) <= 2 or len({item.pulse.beacon for item in items}) > 1:  # noqa: PLR2004 - two ends
-        return items
-    times = [item.pulse.at_ms for item in items]
-    return items[times.index(min(times))], items[times.index(max(times))]
 
 
 _UNPROVEN = frozenset({"malformed", "not_canonical", "too_large", "no_ticket", "bad_signature"})

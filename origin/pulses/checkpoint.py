@@ -16,7 +16,7 @@ import msgspec
 from .dossier import Dossier
 from .segments import Place, Resume
 
-VERSION = 2
+VERSION = 3
 FILE = "checkpoint"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -15,7 +15,7 @@ from ...protocol.identity import verify
 from ...protocol.pulse import Pulse
 from ...protocol.ticket import DAY_GRACE_MS, DAY_MS, Ticket
 from .frame import month_bounds_ms, month_of
-from .opened import Opened
+from .opened import Opened, Stretch
 
 
 class Proof(NamedTuple):
@@ -118,6 +118,23 @@ class Dossier:
             unproven = unproven + [Reject(seq, code) for seq, code in sorted(self.rejects.items())]
         return TidAck(self.ticket.tid, upto, extra, unproven)
 
+    def is_free(self, brought: Stretch) -> bool:
+        """Say whether nothing stands under any of these numbers, and each is there once."""
+        if brought.dense and brought.seqs[0] == self.upto + 1 > len(self.names):
+            return True  # they follow all there are
+        seqs = brought.seqs
+        return self.names.keys().isdisjoint(seqs) and len(set(seqs)) == len(seqs)
+
+    def goes_on(self, brought: Stretch) -> bool:
+        """Say whether each of these names the one before it, which is here or among them."""
+        if brought.dense:
+            return self._follows(brought.seqs[0], brought.prevs[0])
+        among = dict(zip(brought.seqs, brought.names, strict=True))
+        return all(
+            among.get(seq - 1) == prev or self._follows(seq, prev)
+            for seq, prev in zip(brought.seqs, brought.prevs, strict=True)
+        )
+
     # -- what comes
 
     def put(self, item: Opened) -> None:
@@ -131,33 +148,38 @@ class Dossier:
         if seq == self.upto + 1:
             self._reach()
 
-    def put_all(self, seqs: Sequence[int], items: Sequence[Opened]) -> None:
-        """Put the first bodies under their numbers."""
-        names = [item.name for item in items]
+    def put_all(self, brought: Stretch) -> None:
+        """Put the first bodies under their numbers; none of them was rejected before."""
+        items, seqs, names, _, _ = brought
+        unbroken = len(self.names) == self.upto
         self.names.update(zip(seqs, names, strict=True))
         self.stamps.update(zip(seqs, [item.stamp_ms for item in items], strict=True))
         self.open.update(zip(names, items, strict=True))
-        for seq in seqs if self.rejects else ():
-            self.rejects.pop(seq, None)
-        if self.upto + 1 in self.names:
+        if unbroken and len(self.names) == max(seqs):
+            self.upto = len(self.names)
+        elif self.upto + 1 in self.names:
             self._reach()
 
-    def wait(self, seqs: Sequence[int], items: Sequence[Opened]) -> None:
+    def wait_all(self, brought: Stretch) -> None:
         """Note that what was put is not proven yet."""
-        names, waiting, runs = self.names, self.waiting, self.runs
-        waiting.update(seqs)
-        for seq, item in zip(seqs, items, strict=True):
-            if seq - 1 in waiting and names[seq - 1] == item.pulse.prev:
-                runs[seq] = runs.pop(seq - 1, seq - 1)
+        seqs, prevs = brought.seqs, brought.prevs
+        self.waiting.update(seqs)
+        if brought.dense and len(seqs) > 1:
+            self._run(seqs[0], prevs[0])
+            self.runs[seqs[-1]] = self.runs.pop(seqs[0], seqs[0])
+        else:
+            for seq, prev in zip(seqs, prevs, strict=True):
+                self._run(seq, prev)
 
-    def go_on(self, seqs: Sequence[int], items: Sequence[Opened]) -> bool:
-        """Say whether each of these names the one before it, which is here or among them."""
-        names = dict(zip(seqs, [item.name for item in items], strict=True))
-        for seq, item in zip(seqs, items, strict=True):
-            before = names.get(seq - 1) or self.names.get(seq - 1)
-            if seq != 1 and before != item.pulse.prev:
-                return False
-        return True
+    def wait(self, pulse: Pulse) -> None:
+        """Note that a pulse that was put is not proven yet."""
+        self.waiting.add(pulse.seq)
+        self._run(pulse.seq, pulse.prev)
+
+    def _run(self, seq: int, prev: bytes) -> None:
+        """Let the run before a waiting number go on to it, where it names that."""
+        if seq - 1 in self.waiting and self.names[seq - 1] == prev:
+            self.runs[seq] = self.runs.pop(seq - 1, seq - 1)
 
     def take_back(self, seq: int, name: bytes) -> None:
         """Undo ``put`` of a body that nothing links to."""
@@ -267,6 +289,10 @@ class Dossier:
                 self.tail = held
         if not self.open:
             self.waiting.clear()
+
+    def _follows(self, seq: int, prev: bytes) -> bool:
+        """Say whether ``prev`` is the body under the number before, which the first one does not need."""
+        return seq == 1 or self.names.get(seq - 1) == prev
 
     def _reach(self) -> None:
         """Count on to the last number before a gap."""

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta
 
-from ...protocol.batch import BATCH_LIMIT_BYTES, Batch, PulsePost, SealRecord, Stamp
+from ...protocol.batch import BATCH_LIMIT_BYTES, Batch, PulsePost, SealRecord, Stamp, read_parcel
 from ...protocol.codec import Message, decode
 from ...protocol.identity import Signed
 from ...protocol.pulse import Hash, Pulse, pulse_hash, read_pulse
@@ -108,20 +108,20 @@ def arrival(frame: Frame) -> Arrival:
     if not frame.verdicts:
         return Arrival([], [], [])
     if frame.carrier:
-        batch = decode(Batch, decode(Signed, frame.data).body)
-        return batch_arrival(batch, frame.at_ms, relay=frame.relay)
+        batch, pulses = read_parcel(frame.data)
+        return batch_arrival(batch, pulses, frame.at_ms, relay=frame.relay)
     post = decode(PulsePost, frame.data)
     return Arrival(post.tickets, post.pulses, [frame.at_ms] * len(post.pulses))
 
 
-def batch_arrival(batch: Batch, now_ms: int, *, relay: bool) -> Arrival:
+def batch_arrival(batch: Batch, pulses: list[bytes], now_ms: int, *, relay: bool) -> Arrival:
     """Return a batch's parts; only an enrolled relay's stamps count, and none from the future."""
     stamps = batch.received_ms
     if not relay:
-        stamps = [now_ms] * len(batch.pulses)
+        stamps = [now_ms] * len(pulses)
     elif max(stamps, default=0) > now_ms:
         stamps = [min(stamp, now_ms) for stamp in stamps]
-    return Arrival(batch.tickets, batch.pulses, stamps)
+    return Arrival(batch.tickets, pulses, stamps)
 
 
 def copies(frame: Frame) -> Iterator[Copy]:

@@ -23,10 +23,9 @@ from ...protocol.batch import (
     PulsePost,
     TidAck,
     batch_hash,
-    open_batch,
+    open_parcel,
 )
 from ...protocol.codec import decode, encode
-from ...protocol.errors import RemoteError
 from ...protocol.identity import Identity, Signed
 from ...protocol.pulse import pulse_hash
 from ...protocol.rules import HOUR_MS, Rules
@@ -156,11 +155,9 @@ class Intake:
             LocalError: where it cannot be made durable.
 
         """
-        if len(data) > BATCH_LIMIT_BYTES:
-            raise RemoteError(f"a batch of {len(data)} bytes is too large", reason="too_large")
-        batch = open_batch(data)
+        batch, pulses = open_parcel(data)
         return self._store(
-            data, batch.carrier, lambda at_ms, relay: batch_arrival(batch, at_ms, relay=relay), now_ms
+            data, batch.carrier, lambda at_ms, relay: batch_arrival(batch, pulses, at_ms, relay=relay), now_ms
         )
 
     def condemn(self, pulse: bytes, now_ms: int) -> None:

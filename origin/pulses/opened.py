@@ -35,6 +35,25 @@ class Opened(Message, frozen=True, gc=False):
         return encode(self.pulse)
 
 
+class Stretch(NamedTuple):
+    """What one ticket brings at once, as columns; ``dense`` where each follows and names the one before."""
+
+    items: Sequence[Opened]
+    seqs: list[int]
+    names: list[bytes]
+    prevs: list[bytes]
+    dense: bool
+
+
+def stretch(items: Sequence[Opened]) -> Stretch:
+    """Return copies of one ticket's pulses, at least one, as columns."""
+    pulses = [item.pulse for item in items]
+    seqs, names = [pulse.seq for pulse in pulses], [item.name for item in items]
+    prevs = [pulse.prev for pulse in pulses]
+    dense = seqs == list(range(seqs[0], seqs[0] + len(seqs))) and prevs[1:] == names[:-1]
+    return Stretch(items, seqs, names, prevs, dense)
+
+
 class Post(NamedTuple):
     """The pulses of one post in order, in place of one that is none its reason code; and their bodies."""
 

@@ -140,6 +140,17 @@ class Register:
             return "before_beacon"
         return ""
 
+    def refuses_any(self, dossier: Dossier, items: Sequence[Opened], now_ms: int) -> bool:
+        """Say whether any of a ticket's pulses is refused.
+
+        Under one beacon, a reason to refuse a time is one for all before it, or for all behind it.
+        """
+        pulses = [item.pulse for item in items]
+        if len({pulse.beacon for pulse in pulses}) == 1:
+            times = [pulse.at_ms for pulse in pulses]
+            pulses = [pulses[times.index(min(times))], pulses[times.index(max(times))]]
+        return any(self.refusal(dossier, pulse, now_ms) for pulse in pulses)
+
     def _ended_ms(self, dossier: Dossier) -> int:
         """Return when the account of a ticket was revoked, ms since 1970; far ahead where it was not."""
         if not dossier.account:

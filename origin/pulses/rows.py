@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TextIO
 
 from ...protocol.errors import RemoteError
-from ...protocol.merkle import leaf_hash
 from ...protocol.ports import TierName
 from ...protocol.pulse import Viewing, open_viewing, pulse_hash, read_pulse
 from ...protocol.ticket import TicketOffice
@@ -113,9 +112,7 @@ class Rows:
     def _entry(self, entry: Entry, pulses: TextIO, met: TextIO, frames: TextIO) -> None:
         frame = open_frame(entry.payload)
         number, place = self.end, entry.place
-        frames.write(
-            f"{number},{frame.at_ms},{place.segment},{place.offset},{leaf_hash(entry.payload).hex()}\n"
-        )
+        frames.write(f"{number},{frame.at_ms},{place.segment},{place.offset},{entry.leaf.hex()}\n")
         for ticket in tickets(frame):
             if ticket.tid not in self._brought:
                 self._brought.add(ticket.tid)

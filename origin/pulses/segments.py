@@ -1,7 +1,8 @@
 """Segment files: the intake log on disk, one append-only file per UTC hour, chained frame by frame.
 
-A frame is ``magic, length, CRC-32, chain, payload``; the chain is SHA-256 over the chain before and
-the payload, across files, so nothing can be taken out unnoticed. One ``fdatasync`` makes everything
+A frame is ``magic, length, check, chain, payload``. The payload is hashed once, as the leaf of the log's
+tree: the check is the first four bytes of that, the chain SHA-256 over the chain before and the leaf,
+across files, so nothing can be taken out unnoticed. One ``fdatasync`` makes everything
 written before it durable; what a crash tore at the very end was never acknowledged and is cut at the
 next start.
 """
@@ -17,15 +18,15 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
-from zlib import crc32
 
 from ...protocol.codec import MESSAGE_LIMIT_BYTES
 from ...protocol.errors import LocalError, StoreFullError
 from ...protocol.merkle import Tree, leaf_hash
 
-_HEADER = struct.Struct(">4s I I 32s")
-_MAGIC = b"FCsg"
+_HEADER = struct.Struct(">4s I 4s 32s")
+_MAGIC = b"FCsh"
 FRAME_LIMIT_BYTES = MESSAGE_LIMIT_BYTES + (1 << 20)
+_CHECK_BYTES = 4
 _GENESIS = bytes(32)
 _BLOCK_BYTES = 512
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -42,11 +43,12 @@ _FIRST = Place("", 0)
 
 
 class Entry(NamedTuple):
-    """One frame as read back: its place, its chain value and its payload."""
+    """One frame as read back: its place, its chain value, its payload, and the leaf hash of that."""
 
     place: Place
     chain: bytes
     payload: bytes
+    leaf: bytes
 
 
 class Resume(NamedTuple):
@@ -104,10 +106,9 @@ def read_entry(folder: Path, place: Place) -> Entry | None:
     try:
         with (folder / place.segment).open("rb") as file:
             file.seek(place.offset)
-            payload, chain = _frame(file, file.read(_HEADER.size))
+            return _frame(file, place, file.read(_HEADER.size))
     except FileNotFoundError:
         return None
-    return None if payload is None else Entry(place, chain, payload)
 
 
 def last_segment(folder: Path) -> str:
@@ -122,10 +123,10 @@ def newest(folder: Path, end: Place) -> Iterator[bytes]:
         return
     with path.open("rb") as file:
         while file.tell() < end.offset:
-            payload, _ = _frame(file, file.read(_HEADER.size))
-            if payload is None:
+            entry = _frame(file, Place(end.segment, file.tell()), file.read(_HEADER.size))
+            if entry is None:
                 return
-            yield payload
+            yield entry.payload
 
 
 class SegmentLog:
@@ -151,7 +152,7 @@ class SegmentLog:
         self._syncing = threading.Lock()
         try:
             for entry in _entries(folder, resume.end, resume.chain):
-                self.tree.append(leaf_hash(entry.payload))
+                self.tree.append(entry.leaf)
                 self._chain = entry.chain
                 self._end = Place(entry.place.segment, entry.place.offset + _HEADER.size + len(entry.payload))
                 visit(entry.payload)
@@ -183,8 +184,9 @@ class SegmentLog:
         """
         self._check()
         name = max(_segment_name(at_ms), self._end.segment)  # a clock set back opens no earlier file
-        chain = _link(self._chain, payload)
-        frame = _HEADER.pack(_MAGIC, len(payload), crc32(payload), chain) + payload
+        leaf = leaf_hash(payload)
+        chain = _link(self._chain, leaf)
+        frame = _HEADER.pack(_MAGIC, len(payload), leaf[:_CHECK_BYTES], chain) + payload
         place: Place | None = None
         try:
             place = self._open(name)
@@ -194,7 +196,7 @@ class SegmentLog:
             raise self._failure(error) from error
         self._chain = chain
         self._end = Place(name, place.offset + len(frame))
-        self.tree.append(leaf_hash(payload))
+        self.tree.append(leaf)
         self.written += 1
         return place
 
@@ -286,32 +288,33 @@ def _entries(folder: Path, start: Place = _FIRST, chain: bytes = _GENESIS) -> It
             file.seek(offset)
             while header := file.read(_HEADER.size):
                 place = Place(path.name, offset)
-                payload, found = _frame(file, header)
-                if payload is None:
+                entry = _frame(file, place, header)
+                if entry is None:
                     file.seek(offset + 1)
                     followed = path != files[-1] or _holds_frame(file)
                     file.seek(offset)  # the writer may have finished this frame meanwhile
-                    payload, found = _frame(file, file.read(_HEADER.size))
-                    if payload is None:
+                    entry = _frame(file, place, file.read(_HEADER.size))
+                    if entry is None:
                         raise Torn(place) if not followed and _torn(file, offset) else _damaged(path, offset)
-                chain = _link(chain, payload)
-                if chain != found:
+                chain = _link(chain, entry.leaf)
+                if chain != entry.chain:
                     raise _damaged(path, offset)
-                offset += _HEADER.size + len(payload)
-                yield Entry(place, chain, payload)
+                offset += _HEADER.size + len(entry.payload)
+                yield entry
 
 
-def _frame(file: BinaryIO, header: bytes) -> tuple[bytes | None, bytes]:
-    """Read one frame behind its header; None for a payload that is not whole."""
+def _frame(file: BinaryIO, place: Place, header: bytes) -> Entry | None:
+    """Read one frame behind its header; None where it is not whole. Its chain value is not checked."""
     if len(header) < _HEADER.size:
-        return None, b""
-    magic, length, crc, chain = _HEADER.unpack(header)
+        return None
+    magic, length, check, chain = _HEADER.unpack(header)
     if magic != _MAGIC or length > FRAME_LIMIT_BYTES:
-        return None, chain
+        return None
     payload = file.read(length)
-    if len(payload) != length or crc32(payload) != crc:
-        return None, chain
-    return payload, chain
+    leaf = leaf_hash(payload)
+    if len(payload) != length or leaf[:_CHECK_BYTES] != check:
+        return None
+    return Entry(place, chain, payload, leaf)
 
 
 def _torn(file: BinaryIO, offset: int) -> bool:
@@ -338,9 +341,9 @@ def _holds_frame(file: BinaryIO) -> bool:
     while start >= 0:
         header = tail[start : start + _HEADER.size]
         if len(header) == _HEADER.size:
-            _, length, crc, _ = _HEADER.unpack(header)
+            _, length, check, _ = _HEADER.unpack(header)
             payload = tail[start + _HEADER.size : start + _HEADER.size + length]
-            if len(payload) == length and crc32(payload) == crc:
+            if len(payload) == length and leaf_hash(payload)[:_CHECK_BYTES] == check:
                 return True
         start = tail.find(_MAGIC, start + 1)
     return False
@@ -355,11 +358,9 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.seg"))
 
 
-def _link(chain: bytes, payload: bytes) -> bytes:
+def _link(chain: bytes, leaf: bytes) -> bytes:
     """Return the chain value of a frame from that of the frame before."""
-    found = sha256(chain)
-    found.update(payload)
-    return found.digest()
+    return sha256(chain + leaf).digest()
 
 
 def _segment_name(at_ms: int) -> str:

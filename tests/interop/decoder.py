@@ -1099,9 +1099,9 @@ BATCH = array(
     closed_ms=COUNT,
     root=HASH,
     tickets=many(BIN, MAX_ITEMS),
-    pulses=many(BIN, MAX_ITEMS),
     received_ms=many(COUNT, MAX_ITEMS),
 )
+PARCEL = array(batch=BIN, pulses=many(BIN, MAX_ITEMS))
 RECEIPT = array(v=V1, carrier=KEY, root=HASH, count=COUNT, at_ms=COUNT)
 ANY_SEQ = number(0, MAX_SEQ)
 CODED = many(array(seq=ANY_SEQ, code=text(40)), MAX_SEQ)
@@ -1307,6 +1307,7 @@ PLAIN: dict[str, tuple[Check, int]] = {
     "page": (PAGE, MAX_MESSAGE),
     "keyring": (KEYRING, 65_536),
     "post": (POST, MAX_MESSAGE),
+    "parcel": (PARCEL, MAX_MESSAGE),
     "digest": (DIGEST, 65_536),
     "lacking": (LACKING, 524_288),
     "hint": (HINT, 1_088),
@@ -1395,12 +1396,24 @@ def _manifest_rules(m: Fields) -> None:
         refuse("a ticket title that does not name one key")
 
 
-def _batch_rules(m: Fields) -> None:
+def _parcel_rules(m: Fields) -> None:
     pulses = cast("list[bytes]", m["pulses"])
-    if len(cast("list[Field]", m["received_ms"])) != len(pulses):
+    batch, _ = open_envelope("batch", cast("bytes", m["batch"]))
+    if len(cast("list[Field]", batch["received_ms"])) != len(pulses):
         refuse("not one receive time per pulse")
-    if merkle_root(pulses) != m["root"]:
+    pages = [pulses[start : start + 64] for start in range(0, len(pulses), 64)]
+    if merkle_root([pack_bins(page) for page in pages]) != batch["root"]:
         refuse("the root is not that of the pulses")
+
+
+def pack_bins(items: Sequence[bytes]) -> bytes:
+    """Encode an array of byte strings (section 1)."""
+    count = len(items)
+    head = bytes([0x90 | count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+    for item in items:
+        size = next(size for size in (1, 2, 4) if len(item) < 1 << 8 * size)
+        head += bytes([{1: 0xC4, 2: 0xC5, 4: 0xC6}[size]]) + len(item).to_bytes(size, "big") + item
+    return head
 
 
 def _digest_rules(m: Fields) -> None:
@@ -1457,7 +1470,7 @@ def _rotation_rules(m: Fields) -> None:
 
 EXTRA: dict[str, Callable[[Fields], None]] = {
     "manifest": _manifest_rules,
-    "batch": _batch_rules,
+    "parcel": _parcel_rules,
     "evidence": _evidence_rules,
     "generation": _generation_rules,
     "rotation": _rotation_rules,

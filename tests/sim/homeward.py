@@ -30,6 +30,10 @@ ROUND_PULSES = 1_000
 OLD_EVERY_S = 600
 
 
+Envelope = tuple[int, bytes, list[TidAck]]
+"""An ack's number, its bytes, and what it says."""
+
+
 class Made(NamedTuple):
     """Whose pulse it is, and when it was made."""
 
@@ -53,7 +57,7 @@ class Box:
         self.carrier = Carrier(self.key)
         self.spool = Spool()
         self.seen: dict[tuple[bytes, int], float] = {}
-        self.envelopes: dict[bytes, tuple[int, bytes, list[TidAck]]] = {}
+        self.envelopes: dict[bytes, Envelope] = {}
         self._numbers: dict[bytes, Numbers] = {}
 
     def neighbours(self) -> list[Neighbour]:
@@ -80,7 +84,7 @@ class Box:
             self.seen[item.tid, item.seq] = now
             self._numbers.pop(item.tid, None)
 
-    def hear(self, envelope: tuple[int, bytes, list[TidAck]]) -> None:
+    def hear(self, envelope: Envelope) -> None:
         """Apply an ack as the spool does: the newest of each ticket is kept."""
         for item in envelope[2]:
             known = self.envelopes.get(item.tid)
@@ -89,10 +93,10 @@ class Box:
             self.spool.settle(item)
             self._numbers.pop(item.tid, None)
 
-    def answer(self, digest: list[Held]) -> tuple[list[Held], list[tuple[int, bytes, list[TidAck]]]]:
+    def answer(self, digest: list[Held]) -> tuple[list[Held], list[Envelope]]:
         """Return what is lacking here of a digest, and the acks of its tickets."""
         lacking: list[Held] = []
-        acks: dict[int, tuple[int, bytes, list[TidAck]]] = {}
+        acks: dict[int, Envelope] = {}
         for item in digest:
             here = dict.fromkeys(self.spool.held.get(item.tid, ()), 1)
             if (ack := self.spool.acks.get(item.tid)) is not None:
@@ -114,7 +118,7 @@ class Origin:
         self.again = 0
         self._number = 0
 
-    def take(self, items: list[SpooledPulse], by: int) -> tuple[int, bytes, list[TidAck]]:
+    def take(self, items: list[SpooledPulse], by: int) -> Envelope:
         """Take a batch that box ``by`` brought; returns its ack."""
         for item in items:
             held = self.stored.setdefault(item.tid, set())

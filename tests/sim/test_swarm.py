@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farcast.mesh.swarm import UNIT_BYTES
-from farcast.tests.sim.lan import RATE_BYTES_S, Lan, Node
+from farcast.tests.sim.lan import RATE_BYTES_S, Lan, Node, Pauses
 
 MIB = 1 << 20
 SOURCE = b"source"
@@ -39,6 +40,20 @@ def test_everybody_has_it_in_little_more_than_one_copy_takes_and_the_source_send
     for node in receivers:
         asked_again = sum(times - 1 for times in node.asks.values())
         assert asked_again <= 4 * (node.swarm.stolen + node.swarm.yielded)
+
+
+@pytest.mark.parametrize(("count", "pause_s", "times"), [(4, 0.02, 1.15), (4, 0.05, 1.35), (8, 0.05, 1.35)])
+def test_boxes_that_wait_for_a_processor_still_cost_the_source_one_copy(
+    count: int, pause_s: float, times: float
+) -> None:
+    """Each has one for 20 ms and waits for it then, words and parts come late, and nobody is to blame."""
+    lan = Lan([MIB] * 64)
+    source, receivers = spread(lan, count)
+    for seed, node in enumerate((source, *receivers)):
+        node.pauses = Pauses(Random(seed), 0.02, pause_s)
+    assert lan.run(lan.whole, 60)
+    assert source.sent_bytes <= 1.01 * lan.size_bytes
+    assert lan.now <= times * lan.size_bytes / RATE_BYTES_S
 
 
 def test_one_slow_box_holds_nobody_and_is_fed_as_fast_as_it_takes() -> None:
@@ -140,7 +155,7 @@ def test_what_a_player_needs_comes_first_while_the_swarm_fills() -> None:
     lan = Lan([MIB] * 64)
     _, (viewer, *_) = spread(lan, 4)
     wanted = [50, 51, 52, 53]
-    viewer.swarm.need(wanted, lan.now)
+    viewer.swarm.need(wanted, viewer.now)
     viewer.pump()
     assert lan.run(lan.whole, 60)
     assert max(viewer.arrivals[block] for block in wanted) < 0.25 * lan.now
@@ -148,17 +163,20 @@ def test_what_a_player_needs_comes_first_while_the_swarm_fills() -> None:
 
 
 @pytest.mark.parametrize("apart_s", [0.0, 0.02, 1.0])
-def test_three_who_watch_one_film_cost_their_uplink_one_copy(apart_s: float) -> None:
+@pytest.mark.parametrize("pause_s", [0.0, 0.05, 0.1])
+def test_three_who_watch_one_film_cost_their_uplink_one_copy(apart_s: float, pause_s: float) -> None:
     lan = Lan([MIB] * 24)
     viewers = [lan.add(name, wan=2_500_000) for name in names(3)]
 
     def watch(node: Node, place: int) -> None:
         if place < 24:
-            node.swarm.need(range(place, min(24, place + 3)), lan.now)
+            node.swarm.need(range(place, min(24, place + 3)), node.now)
             node.pump()
-            lan.at(lan.now + 0.5, lambda: watch(node, place + 1))
+            lan.run_at(node, lan.now + 0.5, lambda: watch(node, place + 1))
 
     for index, node in enumerate(viewers):
+        if pause_s:
+            node.pauses = Pauses(Random(index), 0.02, pause_s)
         lan.at(index * apart_s, partial(watch, node, 0))
     assert lan.run(lan.whole, 60)
     assert sum(node.wan_bytes for node in viewers) <= 1.05 * lan.size_bytes

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-SOAKS = ("kill", "idle", "takedown", "failover", "fraud", "money", "settle")
+SOAKS = ("kill", "idle", "takedown", "failover", "fraud", "money", "settle", "village")
 SEEDS = 20
 
 Run = Callable[[int, Path | None], bool]

@@ -117,12 +117,12 @@ class Bed(Cast):
         self.published = self.command(*command, name="origin")
 
 
-def draw_film(folder: Path, number: int) -> Film:
+def draw_film(folder: Path, number: int, film_s: int = FILM_S) -> Film:
     """Make a small film that differs in every block from those of other numbers."""
     path = folder / "film" / f"{number}" / "film.mkv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = f"testsrc2=size=320x180:rate=10:duration={FILM_S},hue=h={number * 37 % 360}"
-    tone = f"sine=frequency={300 + 10 * number}:sample_rate=48000:duration={FILM_S}"
+    picture = f"testsrc2=size=320x180:rate=10:duration={film_s},hue=h={number * 37 % 360}"
+    tone = f"sine=frequency={300 + 10 * number}:sample_rate=48000:duration={film_s}"
     subprocess.run(
         [
             find_ffmpeg(), "-hide_banner", "-loglevel", "error", "-y", "-f", "lavfi", "-i", picture,

@@ -181,12 +181,20 @@ def _misshapen(body: bytes) -> Iterator[tuple[str, bytes, str]]:
     width = 1 if body[0] < 0xA0 else 3
     yield "one element more", encode([*fields, 0]), "malformed"
     yield "one element less", encode(fields[:-1]), "malformed"
-    yield "an unknown version", encode([fields[0] + 1, *fields[1:]]), "malformed"
-    yield (
-        "an integer not in its shortest form",
-        body[:width] + b"\xcc" + body[width : width + 1] + body[width + 1 :],
-        "not_canonical",
-    )
+    if isinstance(fields[0], int):
+        yield "an unknown version", encode([fields[0] + 1, *fields[1:]]), "malformed"
+        yield (
+            "an integer not in its shortest form",
+            body[:width] + b"\xcc" + body[width : width + 1] + body[width + 1 :],
+            "not_canonical",
+        )
+    else:
+        long = b"\xc6" + len(fields[0]).to_bytes(4, "big")
+        yield (
+            "a length not in its shortest form",
+            body[:width] + long + body[width:].removeprefix(encode(fields[0])[: -len(fields[0])]),
+            "not_canonical",
+        )
     yield "bytes after the end", body + b"\0", "malformed"
     yield "cut short", body[:-1], "malformed"
     yield "a map", encode({str(place): field for place, field in enumerate(fields)}), "malformed"
@@ -892,26 +900,38 @@ def _way_back(book: Book) -> None:
     book.unsigned("post", "post", batches.PulsePost(1, [ticket], chain))
     relay = WHO["relay"]
     root = batches.pulses_root(chain)
-    first = batches.Batch(
-        1, relay.key, 1, bytes(32), T0, T0 + 30_000, root, [ticket], chain, [T0, T0 + 60_001, T0 + 660_002]
-    )
+    times = [T0, T0 + 60_001, T0 + 660_002]
+    first = batches.Batch(1, relay.key, 1, bytes(32), T0, T0 + 30_000, root, [ticket], times)
     data = book.signed("batch", "batch", relay, first)
-    empty = batches.Batch(1, relay.key, 2, batches.batch_hash(data), T0, T0, merkle.EMPTY_ROOT, [], [], [])
+    empty = batches.Batch(1, relay.key, 2, batches.batch_hash(data), T0, T0, merkle.EMPTY_ROOT, [], [])
     book.signed("batch of nothing", "batch", relay, empty)
     rules: Rulings = (
         ("number 0", {"number": 0}, "bad_batch"),
-        ("a time too few", {"received_ms": [T0, T0]}, "bad_batch"),
-        ("another root", {"root": bytes(32)}, "bad_root"),
-        ("a pulse too few", {"pulses": chain[:2], "received_ms": [T0, T0]}, "bad_root"),
         ("4,097 tickets", {"tickets": [b""] * 4_097}, "malformed"),
     )
     for how, change, reason in rules:
-        book.bad(
-            f"batch: {how}",
-            "batch",
-            relay.seal("batch", _with(empty if "4,097" in how else first, **change)),
-            reason,
-        )
+        some = empty if "4,097" in how else first
+        book.bad(f"batch: {how}", "batch", relay.seal("batch", _with(some, **change)), reason)
+    book.unsigned("parcel", "parcel", batches.Parcel(data, chain))
+    book.unsigned("parcel of nothing", "parcel", batches.Parcel(relay.seal("batch", empty), []))
+    many = [number.to_bytes(2, "big") for number in range(130)]
+    paged = batches.Batch(
+        1, relay.key, 3, bytes(32), T0, T0, batches.pulses_root(many), [], [T0 for _ in many]
+    )
+    book.unsigned("parcel of three pages", "parcel", batches.Parcel(relay.seal("batch", paged), many))
+    parcels: tuple[tuple[str, dict[str, object], list[bytes], str], ...] = (
+        ("a time too few", {"received_ms": times[:2]}, chain, "bad_batch"),
+        ("another root", {"root": bytes(32)}, chain, "bad_root"),
+        ("a pulse too few", {"received_ms": times[:2]}, chain[:2], "bad_root"),
+        ("another order", {}, [*chain[1:], chain[0]], "bad_root"),
+        ("a leaf for each pulse", {"root": merkle.root_of(chain)}, chain, "bad_root"),
+        ("number 0", {"number": 0}, chain, "bad_batch"),
+    )
+    for how, change, some_pulses, reason in parcels:
+        inner = relay.seal("batch", _with(first, **change))
+        book.bad(f"parcel: {how}", "parcel", encode(batches.Parcel(inner, some_pulses)), reason)
+    forged = WHO["lan"].seal("batch", first)
+    book.bad("parcel: another signer", "parcel", encode(batches.Parcel(forged, chain)), "bad_signature")
     receipt = batches.Receipt(1, relay.key, root, 3, T0 + 700_000)
     book.signed("receipt", "receipt", relay, receipt)
     for place, key in enumerate(SMALL_ORDER):

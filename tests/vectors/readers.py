@@ -309,6 +309,11 @@ def _told(data: bytes, given: Given) -> Read:
     return presence, tell_presence(_resealed(envelope, presence), pair)
 
 
+def _parcel(data: bytes) -> Message:
+    batch.open_parcel(data)
+    return decode(batch.Parcel, data)
+
+
 def _evidence(data: bytes, given: Given) -> Message:
     evidence.open_evidence(data, [given["key"]])
     return decode(evidence.Evidence, decode(Signed, data).body)
@@ -319,6 +324,7 @@ READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "ticket": _ticket,
     "pulse": _pulse,
     "batch": _signed(lambda data, _: batch.open_batch(data)),
+    "parcel": _unsigned(_parcel),
     "receipt": _signed(lambda data, _: batch.open_receipt(data)),
     "ack": _signed(lambda data, given: batch.open_ack(data, [given["key"]])),
     "seal": _signed(lambda data, given: unseal("seal", batch.SealRecord, data, given["key"])),

@@ -21,7 +21,7 @@ from farcast.node.pulses.heartbeat import Evidence, Heartbeat
 from farcast.node.pulses.spool import DiskSpool
 from farcast.node.pulses.wallet import Wallet
 from farcast.origin.keys import Keys
-from farcast.protocol.batch import Batch, PulsePost
+from farcast.protocol.batch import PulsePost, read_parcel
 from farcast.protocol.beacon import Beacon
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.codec import decode, encode
@@ -98,7 +98,7 @@ def given(box: Box) -> list[bytes]:
     """Return the pulses in the batches of other relays that a relay keeps."""
     with closing(sqlite3.connect(f"file:{box.home}/spool.db?mode=ro", uri=True)) as conn:
         found = [data for (data,) in conn.execute("SELECT data FROM carried")]
-    return [pulse for data in found for pulse in decode(Batch, decode(Signed, data).body).pulses]
+    return [pulse for data in found for pulse in read_parcel(data)[1]]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.blocks.store import DiskStore
 from farcast.node.pulses.spool import DiskSpool
-from farcast.protocol.batch import open_batch
+from farcast.protocol.batch import open_parcel
 from farcast.protocol.cid import RAW, Cid
 
 ROUNDS = 8
@@ -175,7 +175,7 @@ import sys
 from pathlib import Path
 from prometheus_client import CollectorRegistry
 from farcast.node.pulses.spool import DiskSpool
-from farcast.protocol.batch import Ack, Batch, TidAck, batch_hash, pulses_root, seal_batch
+from farcast.protocol.batch import Ack, Batch, TidAck, batch_hash, pulses_root, seal_parcel
 from farcast.protocol.identity import Identity
 from farcast.protocol.ports import SpooledPulse
 from farcast.protocol.pulse import ACTIVE, PulseSigner, Viewing
@@ -198,7 +198,7 @@ for turn in range(200):
         items = spool.unbatched(10)
         bodies = [item.pulse for item in items]
         root, times = pulses_root(bodies), [1] * len(bodies)
-        data = seal_batch(Batch(1, key.key, number, prev, 1, 1, root, [grant.ticket], bodies, times), key)
+        data = seal_parcel(Batch(1, key.key, number, prev, 1, 1, root, [grant.ticket], times), bodies, key)
         spool.add_batch(number, data, items)
         print("batch", number, flush=True)
         if turn % 6 == 5:
@@ -290,7 +290,7 @@ def test_a_spool_killed_at_any_moment_keeps_every_promise(tmp_path: Path) -> Non
         assert held == list(range(gone + 1, gone + 1 + len(held)))
         assert gone + len(held) >= last.get("added", 0), "an added pulse is lost"
         assert spool.next_batch()[0] - 1 >= last.get("batch", 0), "a batch is lost"
-        batched = [pulse for _, data in spool.open_batches() for pulse in open_batch(data).pulses]
+        batched = [pulse for _, data in spool.open_batches() for pulse in open_parcel(data)[1]]
         waiting = [item.pulse for item in spool.unbatched(10_000)]
         assert {item.pulse for item in spool.pending(10_000)} <= {*waiting, *batched}
         assert not set(waiting) & set(batched), "a pulse in a batch waits for another one"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farcast.mesh.moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Send, Tell, Withdraw
+from farcast.mesh.moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Refer, Sake, Send, Tell, Withdraw
 from farcast.mesh.partner import ASKED_LIMIT_BLOCKS, OWED_LIMIT_UNITS, Unit
 from farcast.mesh.swarm import BROKEN_CLAIMS, SUSPICIONS, UNASKED_LIMIT, UNIT_BYTES, UPLINK, Swarm
 
@@ -84,22 +84,111 @@ def test_one_that_leaves_gives_back_what_was_asked_of_it_and_only_what_is_missin
     assert (ask.peer, ask.parts) == (b"spare", (0, 1, 3))
 
 
-def test_of_two_who_claim_one_block_at_once_the_greater_key_gives_it_up() -> None:
+@pytest.mark.parametrize(("own", "other", "yields"), [(b"b", b"a", True), (b"a", b"b", False)])
+def test_of_two_who_claim_one_block_of_two_sources_the_greater_key_gives_it_up(
+    own: bytes,
+    other: bytes,
+    yields: bool,  # noqa: FBT001
+) -> None:
+    swarm = Swarm(own, [MIB])
+    swarm.joined(SOURCE, [0], 0.0)
+    swarm.joined(other, [], 0.0)
+    swarm.joined(b"spare", [0], 0.0)
+    swarm.take()
+    swarm.heard(other, [], [0], [], 0.1)
+    taken = swarm.take()
+    assert (Withdraw(SOURCE, 0) in taken) == yields
+    asks = [(move.peer, move.block) for move in taken if isinstance(move, Ask)]
+    assert asks == ([(other, 0)] if yields else [])
+    assert swarm.yielded == yields
+
+
+def test_two_who_claim_one_block_of_one_source_leave_it_to_the_source() -> None:
     swarm = Swarm(b"b", [MIB])
     swarm.joined(SOURCE, [0], 0.0)
     swarm.joined(b"a", [], 0.0)
     swarm.take()
     swarm.heard(b"a", [], [0], [], 0.1)
-    taken = swarm.take()
-    assert Withdraw(SOURCE, 0) in taken
-    assert [(move.peer, move.block) for move in taken if isinstance(move, Ask)] == [(b"a", 0)]
-    assert swarm.yielded == 1
-    swarm = Swarm(b"a", [MIB])
-    swarm.joined(SOURCE, [0], 0.0)
-    swarm.joined(b"b", [], 0.0)
+    assert swarm.take() == []
+
+
+def test_a_source_gives_a_block_to_one_claimant_and_sends_the_next_one_there_once() -> None:
+    swarm = Swarm(SOURCE, [1_000] * 3, range(3))
+    for key in (b"1", b"2", b"3"):
+        swarm.joined(key, [], 0.0)
+    swarm.asked(b"1", 0, [0], 0.0, sake=Sake.ALL)
+    assert moves(swarm, Send) == [Send(b"1", Unit(0, 0))]
+    swarm.asked(b"2", 0, [0], 0.1, sake=Sake.ALL)
+    assert swarm.take() == [Refer(b"2", 0, b"1")]
+    swarm.asked(b"2", 0, [0], 0.2, sake=Sake.ALL)  # it did not get it there
+    assert swarm.take() == [Send(b"2", Unit(0, 0))]
+    swarm.asked(b"3", 0, [0], 0.2)  # for itself
+    assert swarm.take() == [Send(b"3", Unit(0, 0))]
+
+
+@pytest.mark.parametrize("gone", ["left", "withdrawn", "whole", "urgent", "late"])
+def test_nobody_is_sent_to_one_who_will_not_bring_it_or_kept_waiting(gone: str) -> None:
+    swarm = Swarm(SOURCE, [1_000], [0])
+    swarm.joined(b"1", [], 0.0)
+    swarm.joined(b"2", [], 0.0)
+    swarm.asked(b"1", 0, [0], 0.0, sake=Sake.ALL)
+    match gone:
+        case "left":
+            swarm.left(b"1", 0.1)
+        case "withdrawn":
+            swarm.withdrawn(b"1", 0, 0.1)
+        case "whole":
+            swarm.heard(b"1", [0], [], [], 0.1)
+        case _:
+            pass
     swarm.take()
-    swarm.heard(b"b", [], [0], [], 0.1)
-    assert moves(swarm, Withdraw) == []
+    sake = Sake.LATE if gone == "late" else Sake.ALL
+    swarm.asked(b"2", 0, [0], 0.2, sake=sake, urgent=gone == "urgent")
+    assert moves(swarm, Send) == [Send(b"2", Unit(0, 0))]
+
+
+def test_one_sent_to_another_claims_no_longer_and_asks_there() -> None:
+    swarm = Swarm(OWN, [1_000])
+    swarm.joined(SOURCE, [0], 0.0)
+    swarm.joined(OTHER, [], 0.0)
+    swarm.asked(OTHER, 0, [0], 0.0)
+    swarm.take()
+    swarm.referred(SOURCE, 0, b"gone", 0.1)  # nobody here knows that one
+    [ask] = moves(swarm, Ask)
+    assert (ask.peer, ask.sake) == (SOURCE, Sake.ALL)
+    swarm = Swarm(OWN, [1_000])
+    swarm.joined(SOURCE, [0], 0.0)
+    swarm.joined(OTHER, [], 0.0)
+    swarm.joined(b"third", [], 0.0)
+    swarm.asked(b"third", 0, [0], 0.0)
+    swarm.take()
+    swarm.referred(SOURCE, 0, OTHER, 0.1)
+    taken = swarm.take()
+    assert Lack(b"third", 0) in taken
+    assert [(move.peer, move.sake) for move in taken if isinstance(move, Ask)] == [(OTHER, Sake.OWN)]
+    assert Tell(OTHER, (), (), (0,)) in taken
+    assert swarm.claims == []
+
+
+def test_whoever_sends_this_box_away_twice_for_one_block_or_for_none_there_is_is_cut() -> None:
+    for block, times in ((0, 2), (1, 1)):
+        swarm = Swarm(OWN, [1_000])
+        swarm.joined(SOURCE, [0], 0.0)
+        for _ in range(times):
+            assert not moves(swarm, Cut)
+            swarm.referred(SOURCE, block, b"x", 0.1)
+        assert moves(swarm, Cut) == [Cut(SOURCE, "malformed")]
+
+
+def test_what_is_held_is_told_together_and_at_once_when_all_is_here() -> None:
+    swarm = Swarm(OWN, [1_000] * 8)
+    swarm.joined(SOURCE, range(8), 0.0)
+    swarm.joined(OTHER, [], 0.0)
+    told: list[int] = []
+    for block in range(8):
+        bring(swarm, SOURCE, block, 1.0 + block / 100)
+        told += [len(move.held) for move in moves(swarm, Tell) if move.peer == OTHER and move.held]
+    assert told == [1, 7]
 
 
 def test_wrong_bytes_of_one_that_says_it_holds_the_block_end_it_for_good() -> None:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from farcast.origin.money.closing import Closing
 from farcast.origin.money.ledger import Ledger
 from farcast.origin.pulses.intake import Intake
-from farcast.protocol.batch import Ack, Batch, PulsePost, open_ack, pulses_root, seal_batch
+from farcast.protocol.batch import Ack, Batch, PulsePost, open_ack, pulses_root, seal_parcel
 from farcast.protocol.codec import encode
 from farcast.protocol.identity import Identity
 from farcast.protocol.manifest import Manifest, Payee, Window, seal_manifest
@@ -119,9 +119,9 @@ def batch(
     tickets = [viewer.ticket for viewer in viewers]
     parts = Batch(
         1, carrier.key, number, bytes(32), min(received_ms), max(received_ms), pulses_root(list(pulses)),
-        tickets, list(pulses), list(received_ms),
+        tickets, list(received_ms),
     )  # fmt: skip
-    return seal_batch(parts, carrier)
+    return seal_parcel(parts, list(pulses), carrier)
 
 
 def open_intake(

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from farcast.origin.money.ledger import Ledger
 from farcast.origin.pulses.intake import Intake
+from farcast.protocol.batch import Parcel
 from farcast.protocol.beacon import HOUR_MS
 from farcast.protocol.codec import decode, encode
 from farcast.protocol.errors import RemoteError
@@ -199,8 +200,15 @@ def signed_by_the_relay() -> Sequence[Sent]:
 
 def a_batch_in_the_relays_name() -> Sequence[Sent]:
     viewer = watched()
-    signed = decode(Signed, batch(RELAY, [viewer], viewer.pulses, [NOON] * 11))
-    return [Sent(encode(Signed(signed.body, CARRIER.sign("batch", signed.body))))]
+    parcel = decode(Parcel, batch(RELAY, [viewer], viewer.pulses, [NOON] * 11))
+    body = decode(Signed, parcel.batch).body
+    return [Sent(encode(Parcel(encode(Signed(body, CARRIER.sign("batch", body))), parcel.pulses)))]
+
+
+def other_pulses_in_a_relays_batch() -> Sequence[Sent]:
+    viewer = watched()
+    signed = decode(Parcel, batch(RELAY, [viewer], watched(2).pulses, [NOON] * 11)).batch
+    return [Sent(encode(Parcel(signed, viewer.pulses)))]
 
 
 def a_ticket_of_the_relays_making() -> Sequence[Sent]:
@@ -373,6 +381,7 @@ ATTACKS: list[tuple[str, Attack, int]] = [
     ("back-dating with a relay", backdated_by_a_relay_that_lies, 0),
     ("a forged relay: its own signature", signed_by_the_relay, 0),
     ("a forged relay: in its name", a_batch_in_the_relays_name, 0),
+    ("a forged relay: beside its batch", other_pulses_in_a_relays_batch, 0),
     ("a forged ticket", a_ticket_of_the_relays_making, 0),
     ("a ticket moved to another day", a_ticket_moved_to_another_day, 0),
     ("a box of another key", a_box_of_another_key, 0),

@@ -11,7 +11,7 @@ import pytest
 from farcast.node.catalog.replica import Replica
 from farcast.origin.keys import init
 from farcast.origin.service import POSTS_AT_ONCE, TICKETS_A_DAY
-from farcast.protocol.batch import Batch, PulsePost, open_ack, pulses_root, seal_batch
+from farcast.protocol.batch import Batch, PulsePost, open_ack, pulses_root, seal_parcel
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.codec import decode, encode
 from farcast.protocol.directory import Endpoint, RelayRecord, open_directory
@@ -149,10 +149,8 @@ async def test_pulses_are_stored_and_acked_by_post_and_by_batch(origin: Origin) 
     assert answer.status == 200
     assert open_ack(body_of(answer), origin.keys.keyring.intake).tids[0].upto == 1
     stamps = [origin.now_ms]
-    batch = Batch(
-        1, RELAY.key, 1, bytes(32), origin.now_ms, origin.now_ms, pulses_root([second]), [], [second], stamps
-    )
-    answer = await origin.post("/v1/pulses", seal_batch(batch, RELAY), secure=False)
+    batch = Batch(1, RELAY.key, 1, bytes(32), origin.now_ms, origin.now_ms, pulses_root([second]), [], stamps)
+    answer = await origin.post("/v1/pulses", seal_parcel(batch, [second], RELAY), secure=False)
     assert open_ack(body_of(answer), origin.keys.keyring.intake).tids[0].upto == 2
     (ack,) = origin.service.acks([signer.body.tid])
     assert open_ack(ack, origin.keys.keyring.intake).tids[0].upto == 2

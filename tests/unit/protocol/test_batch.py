@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -9,8 +11,10 @@ from hypothesis import strategies as st
 
 from farcast.protocol.batch import (
     MAX_PULSES,
+    PAGE,
     Ack,
     Batch,
+    Parcel,
     PulsePost,
     Receipt,
     Reject,
@@ -19,9 +23,11 @@ from farcast.protocol.batch import (
     covers,
     open_ack,
     open_batch,
+    open_parcel,
     open_receipt,
     pulses_root,
-    seal_batch,
+    read_parcel,
+    seal_parcel,
     seal_receipt,
 )
 from farcast.protocol.codec import decode, encode
@@ -36,7 +42,7 @@ TID = bytes(16)
 
 
 def a_batch(pulses: list[bytes], /, **changes: object) -> Batch:
-    batch = Batch(1, CARRIER.key, 1, bytes(32), 1, 2, pulses_root(pulses), [], pulses, [7 for _ in pulses])
+    batch = Batch(1, CARRIER.key, 1, bytes(32), 1, 2, pulses_root(pulses), [], [7 for _ in pulses])
     return msgspec.structs.replace(batch, **changes)
 
 
@@ -47,7 +53,8 @@ def an_ack(*tids: TidAck) -> Ack:
 @given(st.lists(st.binary(max_size=40), max_size=20), st.integers(1, 2**53 - 1))
 def test_a_batch_reads_as_it_was_sealed(pulses: list[bytes], number: int) -> None:
     batch = a_batch(pulses, number=number, tickets=pulses[:3])
-    assert open_batch(seal_batch(batch, CARRIER)) == batch
+    data = seal_parcel(batch, pulses, CARRIER)
+    assert open_parcel(data) == read_parcel(data) == (batch, pulses)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +64,6 @@ def test_a_batch_reads_as_it_was_sealed(pulses: list[bytes], number: int) -> Non
         ({"received_ms": [1]}, "bad_batch"),
         ({"received_ms": [1, 2, 3]}, "bad_batch"),
         ({"root": EMPTY_ROOT}, "bad_root"),
-        ({"pulses": [b"b", b"a"]}, "bad_root"),
         ({"carrier": INTAKE.key}, "bad_signature"),
         ({"prev": b""}, "malformed"),
         ({"received_ms": [1, -1]}, "malformed"),
@@ -66,20 +72,46 @@ def test_a_batch_reads_as_it_was_sealed(pulses: list[bytes], number: int) -> Non
 )
 def test_a_batch_that_breaks_a_rule_is_refused(changes: dict[str, object], reason: str) -> None:
     with pytest.raises(RemoteError) as caught:
-        open_batch(seal_batch(a_batch([b"a", b"b"], **changes), CARRIER))
+        open_parcel(seal_parcel(a_batch([b"a", b"b"], **changes), [b"a", b"b"], CARRIER))
     assert caught.value.reason == reason
 
 
-def test_batches_are_linked_by_the_hash_of_the_whole_envelope() -> None:
-    first = seal_batch(a_batch([b"a"]), CARRIER)
+@pytest.mark.parametrize("pulses", [[b"b", b"a"], [b"a"], [b"a", b"b", b""], [b"ab"], []])
+def test_a_batch_beside_other_pulses_is_refused(pulses: list[bytes]) -> None:
+    for batch in (a_batch([b"a", b"b"]), a_batch([b"a", b"b"], received_ms=[7 for _ in pulses])):
+        with pytest.raises(RemoteError) as caught:
+            open_parcel(seal_parcel(batch, pulses, CARRIER))
+        assert caught.value.reason == ("bad_root" if len(batch.received_ms) == len(pulses) else "bad_batch")
+
+
+@given(st.lists(st.binary(max_size=3), max_size=3 * PAGE), st.data())
+def test_the_root_names_every_pulse_in_its_place(pulses: list[bytes], data: st.DataObject) -> None:
+    other = list(pulses)
+    place = data.draw(st.integers(0, len(pulses)))
+    other[place : place + 1] = data.draw(st.lists(st.binary(max_size=3), max_size=2))
+    assert (pulses_root(other) == pulses_root(pulses)) is (other == pulses)
+
+
+@pytest.mark.parametrize("size", [0, 255, 256, 65_535, 65_536])
+def test_a_batch_is_named_by_its_envelope_and_a_post_by_its_bytes(size: int) -> None:
+    envelope = bytes(size)
+    parcel, post = encode(Parcel(envelope, [b"a"])), encode(PulsePost(1, [envelope], [b"a"]))
+    assert batch_hash(parcel) == sha256(envelope).digest() == batch_hash(encode(Parcel(envelope, [])))
+    for whole in (post, b"", b"\x92", b"\x92\xc0"):
+        assert batch_hash(whole) == sha256(whole).digest()
+
+
+def test_batches_are_linked_by_the_hash_of_the_envelope() -> None:
+    first = seal_parcel(a_batch([b"a"]), [b"a"], CARRIER)
     second = a_batch([b"b"], number=2, prev=batch_hash(first))
-    assert open_batch(seal_batch(second, CARRIER)).prev == batch_hash(first) != batch_hash(first[:-1])
+    assert open_parcel(seal_parcel(second, [b"b"], CARRIER))[0].prev == batch_hash(first)
+    assert open_batch(decode(Parcel, first).batch) == a_batch([b"a"])
 
 
 def test_a_full_post_and_a_full_batch_of_real_size_fit_the_limit() -> None:
     pulses = [number.to_bytes(2, "big") * 200 for number in range(MAX_PULSES)]
     batch = a_batch(pulses, tickets=[bytes(250)] * MAX_PULSES)
-    assert open_batch(seal_batch(batch, CARRIER)) == batch
+    assert open_parcel(seal_parcel(batch, pulses, CARRIER)) == (batch, pulses)
     post = PulsePost(1, [], pulses)
     assert decode(PulsePost, encode(post)) == post
 

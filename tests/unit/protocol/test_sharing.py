@@ -8,12 +8,23 @@ from hypothesis import strategies as st
 
 from farcast.protocol.codec import decode, encode
 from farcast.protocol.errors import RemoteError
-from farcast.protocol.sharing import Hello, News, OneBlock, Refusal, Welcome, Wish, from_marks, to_marks
+from farcast.protocol.sharing import (
+    Hello,
+    News,
+    OneBlock,
+    Referral,
+    Refusal,
+    Welcome,
+    Wish,
+    from_marks,
+    to_marks,
+)
 
 GOLDEN = [
     (News([1, 300], [2], []), "939201cd012c910290"),
-    (Wish(5, [0, 3], urgent=True), "9305920003c3"),
+    (Wish(5, [0, 3], urgent=True, sake=1), "9405920003c301"),
     (OneBlock(70_000), "91ce00011170"),
+    (Referral(5, b"k" * 32), "9205c420" + "6b" * 32),
     (Refusal("twice"), "91a57477696365"),
     (Welcome(1, b"\x80", [7]), "9301c401809107"),
     (Hello(1, "Farcast x", b"t" * 32, b"", []), "9501a9466172636173742078c420" + "74" * 32 + "c40090"),
@@ -30,7 +41,15 @@ def test_a_word_has_these_bytes_and_no_others(message: object, text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "wrong", [[400_000, [0], True], [0, [8], True], [0, [0] * 9, False], [-1, [0], True], [0, [0], 1]]
+    "wrong",
+    [
+        [400_000, [0], True, 0],
+        [0, [8], True, 0],
+        [0, [0] * 9, False, 0],
+        [-1, [0], True, 0],
+        [0, [0], 1, 0],
+        [0, [0], True, 3],
+    ],
 )
 def test_places_and_parts_outside_their_range_are_refused(wrong: object) -> None:
     with pytest.raises(RemoteError):

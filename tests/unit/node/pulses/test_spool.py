@@ -14,7 +14,7 @@ from farcast.node.pulses import spool as module
 from farcast.node.pulses.proofs import KEPT_MS
 from farcast.node.pulses.sentbook import ACKED_KEPT_MS, JUDGED_KEPT_MS, WAITING_KEPT_MS
 from farcast.node.pulses.spool import KEEP_MS, TID_PULSES, DiskSpool, Waiting
-from farcast.protocol.batch import Ack, Batch, Reject, TidAck, batch_hash, pulses_root, seal_batch
+from farcast.protocol.batch import Ack, Batch, Reject, TidAck, batch_hash, pulses_root, seal_parcel
 from farcast.protocol.digest import held
 from farcast.protocol.errors import LocalError, RefusedError, RemoteError
 from farcast.protocol.identity import Identity
@@ -270,8 +270,8 @@ def test_batches_are_dense_linked_and_kept_until_their_ack(tmp_path: Path) -> No
         items = spool.unbatched(limit)
         number, prev = spool.next_batch()
         pulses = [item.pulse for item in items]
-        batch = Batch(1, carrier.key, number, prev, 0, 0, pulses_root(pulses), [], pulses, [0 for _ in items])
-        spool.add_batch(number, data := seal_batch(batch, carrier), items)
+        batch = Batch(1, carrier.key, number, prev, 0, 0, pulses_root(pulses), [], [0 for _ in items])
+        spool.add_batch(number, data := seal_parcel(batch, pulses, carrier), items)
         spool.add_batch(number, data, items)  # again after a crash: no news
         return data
 

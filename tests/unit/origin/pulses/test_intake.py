@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from farcast.origin.pulses.admission import Verify
 from farcast.origin.pulses.intake import Intake
 from farcast.origin.pulses.segments import Place, SegmentLog
-from farcast.protocol.batch import Reject, SealRecord, TidAck, batch_hash, covers
+from farcast.protocol.batch import Parcel, Reject, SealRecord, TidAck, batch_hash, covers
 from farcast.protocol.codec import decode, encode
 from farcast.protocol.errors import RemoteError, StoreFullError
 from farcast.protocol.identity import Identity, Signed, unseal
@@ -231,9 +231,10 @@ def test_an_earlier_relay_stamp_is_news_and_a_carriers_is_not(intake: Intake) ->
 def test_a_batch_not_signed_by_its_carrier_is_no_batch(intake: Intake) -> None:
     viewer = Viewer(1)
     data = batch(RELAY, [viewer], viewer.watch(FILM, 1), [NOON] * 2)
-    broken = decode(Signed, data)
-    with pytest.raises(RemoteError):
-        intake.batch(encode(Signed(broken.body, bytes(64))), NOON)
+    parcel = decode(Parcel, data)
+    broken = encode(Signed(decode(Signed, parcel.batch).body, bytes(64)))
+    with pytest.raises(RemoteError, match="not signed by"):
+        intake.batch(encode(Parcel(broken, parcel.pulses)), NOON)
 
 
 @given(st.binary(max_size=300))
