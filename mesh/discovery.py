@@ -25,6 +25,10 @@ STEP_S = 0.5
 """How soon a change of state or of the box's links is noticed and told."""
 ASKS_AT_START = (0.0, 0.2, 1.0)
 """A newcomer asks three times, because one datagram may be lost."""
+LOUD_S, LOUD_STEP_S = 0.3, 0.004
+"""In a crowd a newcomer says each of its asks again and again for so long: who listens looks by lot."""
+CROWD = 50
+"""So many presences that nobody is known to have sent, since it began, are a crowd."""
 RETRY_S = 3.0
 STOP_S = 2.0
 ANSWER_JITTER_S = 0.02
@@ -37,9 +41,12 @@ log = logging.getLogger(__name__)
 
 
 class Mouth(NamedTuple):
-    """Where a presence came from, and by which link: what is told there its sender hears alone."""
+    """Where a presence came from, and by which of our addresses: what is told there its sender hears alone.
 
-    link: Link
+    Sockets are opened anew when the box's networks change, or one is late; the address stays.
+    """
+
+    own: str
     address: Address
 
 
@@ -96,7 +103,7 @@ class Discovery:
             "farcast_mesh_failures", "Links and services that failed, by what.", ["what"], registry=registry
         )
         self._neighbours = Neighbours(
-            identity.key, net, on_link, lambda reason: self._rejects.labels(reason).inc()
+            identity, net, on_link, lambda reason: self._rejects.labels(reason).inc()
         )
         gauge = Gauge("farcast_mesh_neighbours", "Boxes on the link now.", registry=registry)
         gauge.set_function(lambda: float(len(self.known())))
@@ -123,7 +130,9 @@ class Discovery:
         try:
             await self._speak_forever()
         finally:
-            self._say(leaving=True)
+            data = self._say(leaving=True)
+            for neighbour in self._neighbours.known():  # the group may be too loud to be heard
+                self._tell_one(neighbour, data)
             for link in self._links:
                 link.close()
             self._links, self._linked = [], []
@@ -134,33 +143,44 @@ class Discovery:
         started = due = time.monotonic()
         asks = list(ASKS_AT_START)
         said = (False, NO_WAY)
+        asked, quiet = (started, b""), CROWD
         while True:
             now = time.monotonic()
             if self._addresses() != self._linked or now >= self._relink_at:
                 await self._relink(now)
                 started, asks = now, list(ASKS_AT_START)
+                quiet = self._neighbours.forgeries + CROWD
             state = (self._is_active(), self.look())
             if asks and now >= started + asks[0]:
                 asks.pop(0)
-                self._say(ask=True)
+                asked = (now, self._say(ask=True))
                 due, said = self._next_due(now), state
             elif now >= due or state != said:
                 self._say()
                 due, said = self._next_due(now), state
-            if state[0]:
-                self._probe(now)
+            self._probe(now, active=state[0])
             next_ask = started + asks[0] if asks else due
             step_s = LOOK_S if state[0] else STEP_S
+            if now < asked[0] + LOUD_S:
+                step_s = LOUD_STEP_S
+                if self._neighbours.forgeries >= quiet and now > asked[0]:
+                    self._repeat(asked[1])
             await asyncio.sleep(max(0.0, min(step_s, due - now, next_ask - now)))
 
-    def _probe(self, now: float) -> None:
-        """Ask neighbours that have been silent for a moment, each alone, whether they are still there."""
-        due = self._neighbours.due(now)
+    def _probe(self, now: float, *, active: bool) -> None:
+        """Ask neighbours that have been silent for too long, each alone, whether they are still there."""
+        due = self._neighbours.due(now, active=active)
         data = self._presence(ask=True) if due else b""
         for neighbour in due:
-            mouth = neighbour.via
-            if isinstance(mouth, Mouth) and mouth.link in self._links:
-                self._put(partial(mouth.link.tell, data, mouth.address))
+            self._tell_one(neighbour, data)
+
+    def _tell_one(self, neighbour: Neighbour, data: bytes) -> None:
+        mouth = neighbour.via
+        for link in self._links:
+            if isinstance(mouth, Mouth) and link.host == mouth.own:
+                told = self._neighbours.marked(data, neighbour.key)
+                self._put(partial(link.tell, told, mouth.address))
+                return
 
     def _next_due(self, now: float) -> float:
         interval_s = ACTIVE_INTERVAL_S if self._is_active() else IDLE_INTERVAL_S
@@ -216,12 +236,16 @@ class Discovery:
         )
         return seal_presence(presence, self._identity)
 
-    def _say(self, *, ask: bool = False, leaving: bool = False) -> None:
+    def _say(self, *, ask: bool = False, leaving: bool = False) -> bytes:
         data = self._presence(ask=ask, leaving=leaving)
-        for link in self._links:
-            self._put(partial(link.send, data))
+        self._repeat(data)
         for address in self._mdns.hints() if self._mdns else ():
             self._tell(data, address)
+        return data
+
+    def _repeat(self, data: bytes) -> None:
+        for link in self._links:
+            self._put(partial(link.send, data))
 
     def _ask(self, address: Address) -> None:
         self._tell(self._presence(ask=True), address)
@@ -243,21 +267,22 @@ class Discovery:
             return
         self._sent.inc()
 
-    def _hear(self, link: Link, data: bytes, host: str, sender: Address) -> None:
+    def _hear(self, link: Link, data: bytes, host: str, sender: Address, alone: bool) -> None:  # noqa: FBT001
         self._received.inc()
         now = time.monotonic()
-        if not self._neighbours.receive(data, host, now, Mouth(link, sender)):
+        asker = self._neighbours.receive(data, host, now, Mouth(link.host, sender), alone=alone)
+        if asker is None:
             return
         self._answers = min(self._answers + (now - self._answered_at) * ANSWERS_PER_S, float(ANSWERS_PER_S))
         self._answered_at = now
         if self._answers >= 1:
             self._answers -= 1
             delay_s = ANSWER_JITTER_S * random.random()  # noqa: S311 - spreads load, hides nothing
-            asyncio.get_running_loop().call_later(delay_s, self._answer, link, sender)
+            asyncio.get_running_loop().call_later(delay_s, self._answer, link, sender, asker)
 
-    def _answer(self, link: Link, sender: Address) -> None:
+    def _answer(self, link: Link, sender: Address, asker: bytes) -> None:
         if link in self._links:
-            self._put(partial(link.tell, self._presence(), sender))
+            self._put(partial(link.tell, self._neighbours.marked(self._presence(), asker), sender))
 
     def _fail(self, what: str, error: Exception) -> None:
         self._failures.labels(what).inc()

@@ -18,18 +18,21 @@ GROUP_IPV4 = "239.255.74.34"
 GROUP_IPV6 = "ff12::7434"
 PORT = 7434
 DRAIN_DATAGRAMS = 64
+EAR_BYTES = 1 << 20
+"""What may wait while this box does other things: a tenth of a second of ten thousand datagrams."""
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29
 """Linux, ``ip(7)`` and ``ipv6(7)``: with 0 a socket hears only the groups it joined itself."""
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 """As the socket module has it: host and port, for IPv6 also flow and scope."""
-Hear = Callable[["Link", bytes, str, Address], None]
+Hear = Callable[["Link", bytes, str, Address, bool], None]
 
 
 class Link:
-    """Multicast on one interface, for one IP version; ``hear(link, data, host, sender)`` gets datagrams.
+    """Multicast on one interface, for one IP version; ``hear(link, data, host, sender, alone)`` gets all.
 
-    ``host`` is the sender's address as it may be dialled, an IPv6 one with its scope.
+    ``host`` is the sender's address as it may be dialled, an IPv6 one with its scope; ``alone`` says that
+    it was sent to this box, not to the group.
     """
 
     def __init__(self, ear: socket.socket, mouth: socket.socket, target: Address, hear: Hear) -> None:
@@ -63,7 +66,7 @@ class Link:
                 data, sender = sock.recvfrom(PRESENCE_LIMIT_BYTES + 1)
             except OSError:  # drained, or an ICMP answer to what was sent
                 return
-            self._hear(self, data, _host(sender), sender)
+            self._hear(self, data, _host(sender), sender, sock is self._mouth)
 
 
 def open_ipv4(address: str, group: str, port: int, mouth_port: int, hear: Hear) -> Link:
@@ -129,6 +132,7 @@ def _sockets(family: socket.AddressFamily) -> tuple[socket.socket, socket.socket
     ear, mouth = (socket.socket(family, socket.SOCK_DGRAM) for _ in range(2))
     for sock in (ear, mouth):
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, EAR_BYTES)  # the kernel gives what it allows
     ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return ear, mouth
 

@@ -3,9 +3,11 @@
 A presence proves only that its key's holder said it; that the key also answers at the address is
 proven when it is dialled. So the worst a liar reaches is a dial that fails.
 
-Signatures are looked at last, and only so many a second of one host: a flood of forgeries costs little
-time and no memory. While this box plays or moves something it asks each neighbour it has not heard for
-a moment, and one that leaves three asks unanswered is gone.
+Signatures are looked at last, and only so many a second (``scrutiny.py``): a flood of forgeries costs
+little time and no memory. While this box plays or moves something it asks each neighbour it has not heard
+for a moment, and one that leaves three asks unanswered is gone. Ask and answer carry a mark that only the
+two can make: whoever is known already is heard through any flood, its own address and key forged in it
+or not. An idle box asks whose presence is overdue.
 """
 
 from __future__ import annotations
@@ -15,22 +17,24 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..protocol.errors import RemoteError
-from ..protocol.identity import peer_id, verify
+from ..protocol.identity import Identity, peer_id, verify
 from ..protocol.ports import Source, TierName
-from ..protocol.presence import Presence, read_presence
+from ..protocol.presence import Presence, is_marked, read_presence, split_told, tell_presence
+from .scrutiny import Scrutiny
 
 MISSED_INTERVALS = 3
 NEIGHBOURS_LIMIT = 256
 PER_HOST_LIMIT = 16
 REMEMBERED_KEYS = 4_096
+ACQUAINTED_KEYS = 2 * NEIGHBOURS_LIMIT
+TWINS_S = 0.1
+"""How far apart one presence may come by IPv4 and IPv6."""
 PROBE_S = 0.2
 PROBES_UNANSWERED = 3
 PROBES_PER_S = 100
-CHECKS_PER_S, CHECKS_BURST = 40.0, 80.0
-"""Signatures checked of one host."""
-STRANGERS_PER_S, STRANGERS_BURST = 400.0, 800.0
-"""Signatures checked of all hosts together that no neighbour has."""
-HOSTS_LIMIT = 512
+OVERDUE_INTERVALS = 1.25
+"""Silence after which an idle box asks; its asks make nobody gone, three missed intervals do."""
+IDLE_PROBE_S = 2.0
 
 
 class Neighbour(NamedTuple):
@@ -48,6 +52,11 @@ class Neighbour(NamedTuple):
     via: object = None
 
     @property
+    def interval_s(self) -> float:
+        """The longest time until its next presence."""
+        return (self.expires_at - self.heard_at) / MISSED_INTERVALS
+
+    @property
     def uplink(self) -> bool:
         """Whether it reaches a relay or the origin by itself."""
         return self.hops == 0
@@ -59,23 +68,6 @@ class Neighbour(NamedTuple):
         return Source(TierName.MESH, peer_id(self.key), f"{host}:{self.port}", self.key)
 
 
-class _Bucket:
-    """Lets so many through a second, and a burst after a pause."""
-
-    __slots__ = ("_at", "_left", "_rate")
-
-    def __init__(self, rate_s: float, burst: float, now: float) -> None:
-        self._rate, self._left, self._at = rate_s, burst, now
-
-    def take(self, burst: float, now: float) -> bool:
-        self._left = min(burst, self._left + (now - self._at) * self._rate)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
 class _Probe(NamedTuple):
     asked: int
     at: float
@@ -84,12 +76,12 @@ class _Probe(NamedTuple):
 class Neighbours:
     """The table: fed with datagrams, emptied by silence.
 
-    ``own`` is this box's presence key, ``net`` the origin it follows; ``on_link`` tells whether an
+    ``own`` is this box's presence identity, ``net`` the origin it follows; ``on_link`` tells whether an
     address may be dialled; ``rejected`` hears why a presence was refused.
     """
 
     def __init__(
-        self, own: bytes, net: bytes, on_link: Callable[[str], bool], rejected: Callable[[str], None]
+        self, own: Identity, net: bytes, on_link: Callable[[str], bool], rejected: Callable[[str], None]
     ) -> None:
         self._own = own
         self._net = net
@@ -97,45 +89,68 @@ class Neighbours:
         self._rejected = rejected
         self._table: dict[bytes, Neighbour] = {}
         self._newest: OrderedDict[bytes, tuple[int, bytes]] = OrderedDict()
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
-        self._strangers = _Bucket(STRANGERS_PER_S, STRANGERS_BURST, 0.0)
+        self._pairs: OrderedDict[bytes, bytes] = OrderedDict()
+        self._scrutiny = Scrutiny()
         self._probes: dict[bytes, _Probe] = {}
+        self.forgeries = 0
+        """Presences refused so far of which nobody knows who sent them."""
 
-    def receive(self, data: bytes, host: str, now: float, via: object = None) -> bool:
-        """Take one datagram from ``host``; True where its sender asks for our presence."""
+    def receive(
+        self, data: bytes, host: str, now: float, via: object = None, *, alone: bool = False
+    ) -> bytes | None:
+        """Take one datagram from ``host``, sent to this box ``alone`` or to the group.
+
+        Returns the key of a sender that asks for our presence.
+        """
         try:
-            presence, signed = read_presence(data)
+            mark, envelope = split_told(data)
+            presence, signed = read_presence(envelope)
         except RemoteError as error:
             self._rejected(error.reason)
-            return False
-        if presence.key == self._own:
-            return False
-        newest_ms, newest = self._newest.get(presence.key, (-1, b""))
-        if data == newest:  # the very datagram that was proven, by another way
+            return None
+        key = presence.key
+        if key == self._own.key:
+            return None
+        newest_ms, newest = self._newest.get(key, (-1, b""))
+        if envelope == newest:  # the very datagram that was proven, by another way
             if self._on_link(host):
-                self._prefer_ipv4(presence.key, host, via)
-            return False
+                self._prefer_ipv4(key, host, now, via)
+            return None
         reason = self._fault(presence, host)
         if not reason and presence.at_ms <= newest_ms:
             reason = "replay"
-        if not reason and not self._may_check(host, now):
-            reason = "flood"
-        if not reason and not verify("presence", presence.key, signed.body, signed.sig):
-            reason = "bad_signature"
+        if not reason:
+            told = is_marked(mark, envelope, self._pairs.get(key, b""))
+            here = key in self._table
+            if not self._scrutiny.takes(key, host, now, here=here, told=told, alone=alone):
+                reason = "flood"
+            elif not verify("presence", key, signed.body, signed.sig):
+                reason = "bad_signature"
+            self.forgeries += bool(reason)
         if reason:
             self._rejected(reason)
-            return False
-        self._accept(presence, data, host, now, via)
-        return presence.ask and not presence.leaving
+            return None
+        self._accept(presence, envelope, host, now, via)
+        return key if presence.ask and not presence.leaving else None
 
-    def due(self, now: float) -> list[Neighbour]:
-        """Return whom to ask whether they are still there, and count that as asked."""
-        interval_s = self._interval_s()
+    def marked(self, envelope: bytes, key: bytes) -> bytes:
+        """Return our sealed presence as it is told to the holder of ``key`` alone."""
+        return tell_presence(envelope, self._pairs.get(key, b""))
+
+    def due(self, now: float, *, active: bool = True) -> list[Neighbour]:
+        """Return whom to ask whether they are still there, and count that as asked.
+
+        An idle box asks whose presence is overdue: it may have been lost among others.
+        """
+        interval_s = self._interval_s() if active else IDLE_PROBE_S
         asked: list[Neighbour] = []
         for key, neighbour in self._table.items():
             probe = self._probes.get(key, _Probe(0, neighbour.heard_at))
-            if max(probe.at, neighbour.heard_at) + interval_s <= now and probe.asked < PROBES_UNANSWERED:
-                self._probes[key] = _Probe(probe.asked + 1, now)
+            quiet_s = interval_s if active else OVERDUE_INTERVALS * neighbour.interval_s
+            if neighbour.heard_at + quiet_s > now or probe.asked >= PROBES_UNANSWERED:
+                continue
+            if probe.at + interval_s <= now:
+                self._probes[key] = _Probe(probe.asked + active, now)
                 asked.append(neighbour)
         return asked
 
@@ -170,10 +185,13 @@ class Neighbours:
     def _accept(self, presence: Presence, data: bytes, host: str, now: float, via: object) -> None:
         self._newest[presence.key] = (presence.at_ms, data)
         self._newest.move_to_end(presence.key)
-        if len(self._newest) > REMEMBERED_KEYS:
-            self._newest.popitem(last=False)
-        self._drop(presence.key)
-        if not presence.leaving:
+        if len(self._newest) > REMEMBERED_KEYS:  # who is here is remembered whatever others say
+            del self._newest[next(old for old in self._newest if old not in self._table)]
+        self._probes.pop(presence.key, None)
+        if presence.leaving:
+            self._drop(presence.key)
+        else:
+            self._acquaint(presence.key, now)
             expires_at = now + MISSED_INTERVALS * presence.interval_s
             self._table[presence.key] = Neighbour(
                 presence.key, host, presence.port, presence.hops, expires_at, now, via
@@ -182,6 +200,17 @@ class Neighbours:
     def _drop(self, key: bytes) -> None:
         self._table.pop(key, None)
         self._probes.pop(key, None)
+
+    def _acquaint(self, key: bytes, now: float) -> None:
+        """Know the marks of a neighbour from now on, and for a while after it is gone."""
+        if key not in self._pairs:
+            self._pairs[key] = self._own.pair(key)
+            self._scrutiny.know(key, now)
+        self._pairs.move_to_end(key)
+        if len(self._pairs) > ACQUAINTED_KEYS:
+            old = next(old for old in self._pairs if old not in self._table and old != key)
+            del self._pairs[old]
+            self._scrutiny.forget(old)
 
     def _interval_s(self) -> float:
         """Return the time between two asks of one neighbour: longer where there are very many."""
@@ -194,21 +223,10 @@ class Neighbours:
             return neighbour.expires_at
         return min(neighbour.expires_at, probe.at + self._interval_s())
 
-    def _may_check(self, host: str, now: float) -> bool:
-        """Whether there is time for another signature from ``host``."""
-        bucket = self._buckets.get(host)
-        if bucket is None:
-            bucket = self._buckets[host] = _Bucket(CHECKS_PER_S, CHECKS_BURST, now)
-            if len(self._buckets) > HOSTS_LIMIT:
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end(host)
-        if not bucket.take(CHECKS_BURST, now):
-            return False
-        known = any(neighbour.host == host for neighbour in self._table.values())
-        return known or self._strangers.take(STRANGERS_BURST, now)
-
-    def _prefer_ipv4(self, key: bytes, host: str, via: object) -> None:
-        """Of one presence heard both ways keep the IPv4 address, which needs no scope to dial."""
+    def _prefer_ipv4(self, key: bytes, host: str, now: float, via: object) -> None:
+        """Of one presence heard both ways at once keep the IPv4 address, which needs no scope to dial."""
         known = self._table.get(key)
-        if known is not None and ":" in known.host and ":" not in host:
+        if known is None or now - known.heard_at > TWINS_S:
+            return  # an echo that somebody sends from an address of their own
+        if ":" in known.host and ":" not in host:
             self._table[key] = known._replace(host=host, via=via)

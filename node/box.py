@@ -80,7 +80,7 @@ class Box:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self.links = Links(settings.network.interfaces)
+        self.links, self.trusted = _links(settings)
         self.store = DiskStore(home.path, settings.store.quota_bytes, self.registry)
         self.spool = DiskSpool(
             home.path / "spool.db", self.registry, foreign_quota_bytes=settings.spool.foreign_quota_bytes
@@ -341,6 +341,12 @@ def stored_token(path: Path) -> str:
     with os.fdopen(descriptor, "w") as file:
         file.write(text + "\n")
     return text
+
+
+def _links(settings: Settings) -> tuple[Links, Links]:
+    """Return the networks this box is on, and those of its neighbours."""
+    own = settings.network.interfaces
+    return Links(own), Links(own, settings.mesh.networks, tunnels=False)
 
 
 def _names(announced: Sequence[str]) -> list[str]:

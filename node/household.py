@@ -27,9 +27,7 @@ class Household:
         router = Router(Hosts(), token=self._token)
         television.add_to(router)
         router.route("GET", "/watch/{title}/{path...}", gateway.watch)
-        self._listener = HomeListener(
-            router, box.http_metrics, box.links.on_link, host=lan.host, port=lan.port
-        )
+        self._listener = HomeListener(router, box.http_metrics, box.trusted, host=lan.host, port=lan.port)
         box.on_listen(self._listener.start)
         box.on_close(self._listener.close)
 
@@ -40,7 +38,7 @@ class Household:
             return ""
         host = self._lan.host
         if host in ("", "0.0.0.0", "::"):  # noqa: S104 - one of the addresses it stands for
-            host = (self._box.links.addresses() or ["127.0.0.1"])[0]
+            host = (self._box.trusted.addresses() or ["127.0.0.1"])[0]
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self._listener.port}/{self._token}"
 

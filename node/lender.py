@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from ..protocol.errors import RefusedError, RemoteError
 from ..protocol.symbols import ASK_LIMIT_BYTES, PATH
@@ -16,11 +15,10 @@ RETRY_S = 2
 
 
 class Lender:
-    """Answers ``POST /v1/symbols`` on this box's own links, as ``on_link`` knows them; never to the WAN."""
+    """Answers ``POST /v1/symbols``; the public port of a viewer's node serves its own links alone."""
 
-    def __init__(self, antenna: Antenna, on_link: Callable[[str], bool]) -> None:
+    def __init__(self, antenna: Antenna) -> None:
         self._antenna = antenna
-        self._on_link = on_link
         self._busy = 0
 
     def add_to(self, router: Router) -> None:
@@ -29,8 +27,6 @@ class Lender:
 
     async def lend(self, exchange: Exchange) -> Answer:
         """Answer with FEC ids and symbols one after the other; 404 where there is none of them."""
-        if not self._on_link(exchange.peer):
-            raise RefusedError("symbols are for neighbours on this link", status=403, reason="off_link")
         ask = await exchange.read(ASK_LIMIT_BYTES)
         if self._busy >= AT_ONCE:
             message = "others are being given symbols"

@@ -57,7 +57,6 @@ from .ladder.health import Tuning
 from .ladder.ladder import Ladder
 from .ladder.tiers import Dialers, WebTier, cdn_tier, pull_zones, relay_sources
 from .lender import Lender
-from .links import Links
 from .page import Page
 from .playback.bookmarks import Bookmarks
 from .playback.gateway import Gateway
@@ -97,6 +96,7 @@ class Viewer:
         self.box = box = Box(home, settings)
         # what the LAN sees lives as long as the process (docs/adr/0004)
         box.listens_as = Identity(secrets.token_bytes(32))
+        box.governor.served = box.trusted
         # dials only what presence showed to be on-link
         self.lan_dialer = HttpDialer(allow_private=True, network=box.links.name)
         anywhere = Dialers(box.dialer, self.lan_dialer)
@@ -190,7 +190,7 @@ class Viewer:
         box = self.box
         self.hints = Hinting(
             box, self.trust.origin_id, dialer=self.lan_dialer, peers=self._neighbours,
-            gossipers=lambda: [*self._relays(), *self._origin()], welcomes=box.links.on_link,
+            gossipers=lambda: [*self._relays(), *self._origin()], welcomes=box.trusted,
         )  # fmt: skip
         self.hints.tell(self.replica)
         self._relay_records = self.hints.listen(self.replica)
@@ -446,7 +446,7 @@ class Viewer:
         self.reception.add_to(box.public)
         self.seals.add_to(box.public)
         if self.antenna is not None:
-            Lender(self.antenna, box.links.on_link).add_to(box.public)
+            Lender(self.antenna).add_to(box.public)
         local = box.local
         self.television.add_to(local)
         self.gateway.add_to(local)
@@ -525,13 +525,12 @@ class Viewer:
         """Make what finds neighbours and what carries pulses to them, once: its metrics have their names."""
         box, settings = self.box, self.box.settings
         assert box.listener is not None
-        trusted = Links(settings.network.interfaces, settings.mesh.networks)
         self.discovery = discovery = Discovery(
             identity=box.listens_as,
             port=box.listener.port,
             net=self.trust.origin_id,
-            addresses=trusted.addresses,
-            on_link=trusted.on_link,
+            addresses=box.trusted.addresses,
+            on_link=box.trusted,
             is_active=lambda: self.playing > 0 or self.sharer.moving,
             has_uplink=lambda: self.courier.reachable,
             clock_ms=clock_ms,

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from hashlib import blake2b
 from importlib import import_module
 from typing import Any, Literal, TypeVar
 
 from nacl import bindings
+from nacl.exceptions import CryptoError
 
 from .codec import Message, decode, encode
 from .errors import RemoteError
@@ -86,6 +88,21 @@ class Identity:
     def sign_raw(self, message: bytes) -> bytes:
         """Return a bare Ed25519 signature; only for foreign formats (TLS extension, notes)."""
         return bindings.crypto_sign(message, self._secret)[:SIGNATURE_BYTES]
+
+    def pair(self, key: bytes) -> bytes:
+        """Return the 32 bytes that this key and ``key`` share with nobody else; none where there are none.
+
+        BLAKE2b-256 over the X25519 secret (RFC 7748) of both keys in Montgomery form, then the keys, the
+        smaller one first.
+        """
+        try:
+            theirs = bindings.crypto_sign_ed25519_pk_to_curve25519(key)
+            own = bindings.crypto_sign_ed25519_sk_to_curve25519(self._secret)
+            secret = bindings.crypto_scalarmult(own, theirs)
+        except CryptoError:
+            return b""
+        both = secret + min(key, self.key) + max(key, self.key)
+        return blake2b(both, digest_size=KEY_BYTES, person=b"farcast/pair").digest()
 
     def seal(self, kind: Kind, message: Message) -> bytes:
         """Encode ``message``, sign it, and return the signed envelope's bytes."""

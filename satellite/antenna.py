@@ -9,8 +9,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -34,6 +36,8 @@ POLL_S = 1.0
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+R = TypeVar("R")
 _Datagram = tuple[bytes, str]
 
 
@@ -130,6 +134,8 @@ class Antenna:
         self._recipes = Recipes(store.get)
         self._timetable: Timetable | None = None
         self._core = threading.Lock()
+        # one thread for all that is large: the C library keeps for each thread what it once took
+        self._hand = ThreadPoolExecutor(1, "satellite")
         self._in_progress = (0, 0)
         self._receiver = Receiver(
             origin,
@@ -161,11 +167,11 @@ class Antenna:
 
     async def gaps(self) -> list[Gap]:
         """Return what is lacking of generations no longer on air, the least first."""
-        return await asyncio.to_thread(self._gaps)
+        return await self._by_hand(self._gaps)
 
     async def given(self, number: int, giver: Source, symbols: Sequence[bytes]) -> None:
         """Take symbols that a neighbour had of a generation in progress."""
-        completed = await asyncio.to_thread(self._given, number, f"neighbour {giver.key.hex()}", symbols)
+        completed = await self._by_hand(self._given, number, f"neighbour {giver.key.hex()}", symbols)
         if completed is not None:
             await self._deliver(completed)
 
@@ -213,7 +219,7 @@ class Antenna:
         loop = asyncio.get_running_loop()
         loop.add_reader(sock, self._drain, sock)
         try:
-            for completed in await asyncio.to_thread(self._restore):
+            for completed in await self._by_hand(self._restore):
                 await self._deliver(completed)
             while True:
                 await self._arrived.wait()
@@ -221,12 +227,15 @@ class Antenna:
                 while self._queue:
                     batch, self._queue = self._queue[:BATCH_PACKETS], self._queue[BATCH_PACKETS:]
                     wanted, self._wanted = self._wanted, set()
-                    for completed in await asyncio.to_thread(self._digest, batch, wanted):
+                    for completed in await self._by_hand(self._digest, batch, wanted):
                         await self._deliver(completed)
         finally:
             loop.remove_reader(sock)
             sock.close()
-            await asyncio.to_thread(self._close)
+            await self._by_hand(self._close)
+
+    async def _by_hand(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._hand, partial(work, *args, **kwargs))
 
     def _drain(self, sock: socket.socket) -> None:
         for _ in range(BATCH_PACKETS):
@@ -322,11 +331,11 @@ class Antenna:
                     self._on_item(item.kind, item.name, item.data)
         if not vouched:
             self._rejects.labels("not_vouched").inc(len(blocks))
-            await asyncio.to_thread(self._collect_again, completed.number)
+            await self._by_hand(self._collect_again, completed.number)
             return
         for item in blocks:
             await self._store_block(item)
-        await asyncio.to_thread(self._delivered, completed)
+        await self._by_hand(self._delivered, completed)
 
     def _read_timetable(self, data: bytes, *, vouched: bool) -> None:
         if vouched:

@@ -8,6 +8,9 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -29,6 +32,8 @@ TIMETABLE_S = 60.0
 SLEEP_MIN_S = 0.005
 SLEEP_MAX_S = 1.0
 RETRY_S = 1.0
+
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +79,7 @@ class Uplink:
         self._told_at: float | None = None
         self._described: dict[int, GenerationDescriptor] = {}
         self._planning = asyncio.Lock()
+        self._hand = ThreadPoolExecutor(1, "carousel")  # as the antenna's: memory is kept for each thread
         self._hungry = asyncio.Event()
         self._changed = asyncio.Event()
         self._bytes = Counter(
@@ -104,7 +110,7 @@ class Uplink:
         manifests as ``block``); the blocks of ``titles`` are read from the store.
         """
         async with self._planning:
-            head_parts, (features, title_parts) = await asyncio.to_thread(self._plan, head, titles)
+            head_parts, (features, title_parts) = await self._by_hand(partial(self._plan, head, titles))
             is_other = features != self._features
             self._head_parts, self._features = head_parts, features
             self._parts = {part.plan.number: part for part in (*self._timetable, *head_parts, *title_parts)}
@@ -192,7 +198,7 @@ class Uplink:
                     continue
                 try:
                     async with self._planning:
-                        symbols, descriptor = await asyncio.to_thread(self._encode, part, window)
+                        symbols, descriptor = await self._by_hand(partial(self._encode, part, window))
                 except FarcastError as error:
                     self._failures.labels(error.reason).inc()
                     log.warning("left out of the carousel until the next update: %s", error)
@@ -209,6 +215,9 @@ class Uplink:
             self._described = {number: self._described[number] for number in held}
             for number, descriptor in self._described.items():
                 self._carousel.renew(number, self._sign(descriptor))
+
+    async def _by_hand(self, work: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._hand, work)
 
     def _replace(self) -> None:
         self._carousel.update([part.plan for part in (*self._timetable, *self._head_parts)], self._features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from ...protocol.errors import RemoteError
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _PORTS = 65_535
+_SCOPE = 3
 
 
 class HostPort(NamedTuple):
@@ -61,6 +63,15 @@ def is_public(host: str) -> bool:
 def plain(host: str) -> str:
     """Return an IPv4 address as such, where a dual-stack socket shows it as mapped."""
     return host.removeprefix("::ffff:") if "." in host else host
+
+
+def zoned(address: Sequence[str | int]) -> str:
+    """Return the host of a socket's address as ``plain`` has it, with the number of a link-local one's link.
+
+    The order is that of ``accept`` and ``recvmsg``: host, port, and for IPv6 flow and scope.
+    """
+    host = plain(str(address[0]))
+    return f"{host}%{address[3]}" if len(address) > _SCOPE and address[_SCOPE] else host
 
 
 def authority(address: str) -> str:

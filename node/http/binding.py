@@ -25,7 +25,7 @@ def raise_descriptors(connections: int) -> None:
 
 
 def bind_pair(host: str, port: int, setting: str) -> tuple[socket.socket, socket.socket]:
-    """Bind TCP and UDP to one number on ``host`` (empty: every address, IPv4 and IPv6).
+    """Bind TCP and UDP to one number on ``host`` (empty or ``::``: every address, IPv4 and IPv6).
 
     Raises:
         UsageError: the number is taken, or ``host`` is not this machine's.
@@ -68,7 +68,8 @@ def _bind(
     host: str, port: int, kind: socket.SocketKind, setting: str, *, shared: bool = False
 ) -> socket.socket:
     every = not host or host == "::"
-    family = socket.AF_INET6 if (every and socket.has_dualstack_ipv6()) or ":" in host else socket.AF_INET
+    is_v6 = socket.has_dualstack_ipv6() if every else ":" in host
+    family = socket.AF_INET6 if is_v6 else socket.AF_INET
     sock = socket.socket(family, kind)
     try:
         sock.setblocking(False)
@@ -78,7 +79,7 @@ def _bind(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if every else 1)
-        sock.bind(("::" if every and family == socket.AF_INET6 else host, port))
+        sock.bind((("::" if family == socket.AF_INET6 else "") if every else host, port))
     except OSError as error:
         sock.close()
         what = "UDP" if kind == socket.SOCK_DGRAM else "TCP"

@@ -18,11 +18,11 @@ from email.utils import formatdate
 from time import time
 from typing import NamedTuple, Protocol
 
-from .address import plain
+from .address import plain, zoned
 from .connection import Connection
 from .exchange import Answer, Router
 from .files import FileCache
-from .governor import Governor, Refusal
+from .governor import OFF_LINK, Governor, Refusal
 from .head import Head
 from .meter import refused
 from .ranges import negotiate
@@ -201,6 +201,10 @@ class ByteServer:
                 self.loop.remove_reader(listener)
                 self.loop.call_later(1.0, self._resume, listener)
                 return
+            if not self.governor.serves(zoned(address)):
+                self.router.refused(OFF_LINK)
+                sock.close()  # with what it may have sent unread, which resets the connection
+                continue
             sock.setblocking(False)
             self.adopt(sock, plain(str(address[0])))
             if self._sweep is None:

@@ -9,6 +9,8 @@ for connections that are already open too. Carriers that wait use ``meter.Meter`
 * WAN and LAN: ``local(peer)`` (a ``Lan``; may be replaced) says who is exempt from rate, client
   limits and hibernation; loopback, private and link-local addresses by default. The bytes of both
   sides are counted (``wan.bytes``, ``lan.bytes``: what the monthly volume is reckoned from).
+* A box that serves its own links alone says so by ``served``: who is not is no client of it, and the
+  carriers drop what comes from there before they look at it (``serves``).
 * The upload rate is one bucket of a second's worth of tokens for the whole process. With N
   processes each gets an N-th (``Rules.share``).
 * A client is an IPv4 address or an IPv6 /64. Clients are kept in memory only, in a table of bounded
@@ -23,7 +25,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 CLIENT_LIMIT = 16_384
 QUANTA_S = 20
@@ -68,6 +70,23 @@ def networks_of(local: Callable[[str], bool]) -> tuple[str, ...]:
     if isinstance(local, Lan):
         return local.networks
     return LAN if local("127.0.0.1") else ()
+
+
+class Served(Protocol):
+    """Says who is served at all, by terms that can be told to another process."""
+
+    @property
+    def terms(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What makes it (``node.links.Links``)."""
+        ...
+
+    def __call__(self, peer: str, /) -> bool:
+        """Say whether ``peer`` is."""
+        ...
+
+
+OFF_LINK = "off_link"
+"""The reason for which those who are not ``served`` are counted."""
 
 
 class Rules(NamedTuple):
@@ -182,6 +201,8 @@ class Governor:
         """
         self._processes = processes
         self.local = local or is_local
+        self.served: Served | None = None
+        """Who is served at all; None: everybody."""
         self.wan, self.lan = Flow(), Flow()
         self.connections = 0
         self.guarded = self.guarded_lan = False
@@ -222,6 +243,10 @@ class Governor:
         self.state = state
         self.retry_after_s = retry_after_s
         self._set_flags()
+
+    def serves(self, peer: str) -> bool:
+        """Say whether anything of ``peer`` is looked at; its zone belongs to a link-local address."""
+        return self.served is None or self.served(peer)
 
     def connect(self, peer: str) -> Refusal | None:
         """Count a new connection of ``peer``; one refused is not counted and must be closed."""

@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 
+from ..links import Links
 from .bytes import ByteServer, Limits
 from .connection import Connection
 from .exchange import Answer, Router
@@ -136,6 +137,8 @@ class Worker:
         )
         if holds.lan != networks_of(governor.local):
             governor.local = Lan(holds.lan)
+        if holds.served is not None and (governor.served is None or governor.served.terms != holds.served):
+            governor.served = Links(*holds.served, tunnels=False)
         if rules != governor.rules:
             governor.set_rules(rules, self._loop.time())
         governor.set_state(State(holds.state), holds.retry_after_s)

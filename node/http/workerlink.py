@@ -64,6 +64,7 @@ class Holds(msgspec.Struct, tag="holds", frozen=True, array_like=True):
     client_requests_s: float | None
     client_burst: int
     lan: tuple[str, ...]
+    served: tuple[tuple[str, ...], tuple[str, ...]] | None
 
 
 Message = Ask | Told | Moved | Counts | Holds

@@ -150,6 +150,7 @@ class Workers:
             rules.client_requests_s,
             rules.client_burst,
             networks_of(governor.local),
+            None if governor.served is None else governor.served.terms,
         )
         if self._told.get(link) != holds:
             with suppress(OSError):  # a worker that has just ended is started again

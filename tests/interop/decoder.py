@@ -1543,6 +1543,32 @@ def witness(beacon: bytes, tid: bytes, seq: int, block: bytes) -> bytes:
     return hashlib.blake2b(message, digest_size=16, key=beacon, person=b"farcast/witness\0").digest()
 
 
+def pair(seed: bytes, key: bytes) -> bytes:
+    """Return what the holder of ``seed`` shares with that of ``key``: X25519 on the Edwards side."""
+    wide = bytearray(hashlib.sha512(seed).digest()[:32])
+    wide[0] &= 248
+    wide[31] = wide[31] & 127 | 64
+    scalar, point = int.from_bytes(wide, "little"), _point(key)
+    if point is None:
+        refuse("a key that is no point")
+    own = _compress(_times(scalar, BASE))
+    y = int.from_bytes(_compress(_times(scalar, point)), "little") & ((1 << 255) - 1)
+    u = (1 + y) * pow(1 - y, -1, P) % P
+    both = u.to_bytes(32, "little") + min(own, key) + max(own, key)
+    return hashlib.blake2b(both, digest_size=32, person=b"farcast/pair").digest()
+
+
+def _told(data: bytes, given: Given) -> Field:
+    if len(data) > 160:
+        refuse("more than a datagram of presence has")
+    mark, envelope = data[1:17], data[17:]
+    presence, _ = open_envelope("presence", envelope)
+    key = pair(cast("bytes", given["seed"]), cast("bytes", presence["key"]))
+    if data[0] or hashlib.blake2b(envelope, digest_size=16, key=key, person=b"farcast/told").digest() != mark:
+        refuse("somebody else's mark")
+    return presence
+
+
 def _directory(data: bytes, given: Given) -> Field:
     directory, _ = open_envelope("directory", data, cast("bytes", given["key"]))
     good = list[Field]()
@@ -1833,6 +1859,7 @@ def _sealed_file(data: bytes, given: Given) -> Field:
 OTHER: dict[str, Callable[[bytes, Given], Field]] = {
     "ticket": _ticket,
     "pulse": _pulse,
+    "told": _told,
     "directory": _directory,
     "checkpoint": _checkpoint,
     "compact-checkpoint": _compact,

@@ -50,6 +50,15 @@ body = sys.argv[2].encode() if sys.argv[2:] else None
 asked = u.Request(sys.argv[1], body, {"content-type": "application/cmcd"})
 sys.stdout.buffer.write(u.urlopen(asked, timeout=30).read())
 """
+KNOCK = """
+import socket, sys
+try:
+    sock = socket.create_connection((sys.argv[2], int(sys.argv[3])), 30, (sys.argv[1], 0))
+    sock.sendall(b"GET /readyz HTTP/1.1\\r\\nhost: 127.0.0.1\\r\\n\\r\\n")
+    print(len(sock.recv(99)))
+except ConnectionError:
+    print(0)
+"""
 
 
 @pytest.fixture
@@ -91,6 +100,18 @@ class Homes:
         found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{")) and label in line]
         return sum(float(line.rsplit(" ", 1)[1]) for line in found)
 
+    def knock(self, host: int, source: str) -> int:
+        """Return how many bytes a box's public port answers the gateway, who asks by one of its addresses."""
+        words = (sys.executable, "-c", KNOCK, source, self.switch.addresses[host], str(PORT))
+        done = subprocess.run(self.switch.words(GATEWAY, *words), check=True, capture_output=True, timeout=60)
+        return int(done.stdout)
+
+    def check_port(self, host: int) -> None:
+        """Assert that a box answers who is on its link, and nobody else."""
+        assert self.knock(host, self.switch.addresses[GATEWAY]) > 0
+        assert self.knock(host, ORIGIN) == 0
+        assert self.metric(host, "farcast_node_http_refusals_total", 'reason="off_link"') == 1
+
     def has_tickets(self, host: int) -> bool:
         """Whether what is watched at a box can be signed for."""
         return self.metric(host, "farcast_node_tickets") > 0
@@ -111,7 +132,7 @@ def test_cut_off_from_the_world_neighbours_list_play_keep_and_earn(switch: Switc
     street, random = Street(tmp_path), Random(7)
     street.settings |= {
         "FARCAST_NETWORK_INTERFACES": "",
-        "FARCAST_LISTEN_HOST": "0.0.0.0",  # noqa: S104 - in a namespace
+        "FARCAST_LISTEN_HOST": "",  # as it comes: every address
         "FARCAST_LISTEN_PORT": str(PORT),
         "FARCAST_SATELLITE_ENABLED": "false",
         "FARCAST_HEARTBEAT_INTERVAL_S": "1",
@@ -139,6 +160,7 @@ def test_cut_off_from_the_world_neighbours_list_play_keep_and_earn(switch: Switc
             homes.run(host)
             until(partial(homes.has_tickets, host), 60)
         homes.command(THERE, "keep", "show")
+        homes.check_port(HERE)
 
         origin.process.kill()
         for address in (ORIGIN, CDN):

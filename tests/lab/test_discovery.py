@@ -15,6 +15,8 @@ pytestmark = pytest.mark.lab
 Need = Callable[..., str]
 
 FIRST, SECOND, THIRD = "10.99.9.1:7433", "10.99.9.2:7433", "10.99.9.3:7433"
+MISSED_S = 6.5
+"""Longer than who plays may be silent: three of its intervals."""
 BUSY_S = 1.0
 """What a busy machine may add to any time here; the bench tells the times of a quiet one."""
 
@@ -73,5 +75,29 @@ def test_a_flood_of_forged_presences_grows_nothing_and_hides_nobody(switch: Swit
     friend.tell("stop")
     assert box.until(lambda known: known == []) > before
     assert box.seen["rejected"]["flood"] > 1_000
-    assert box.seen["rejected"]["bad_signature"] < 2_000
+    assert box.seen["rejected"]["bad_signature"] < 3_000
     assert box.seen["rss_kib"] - rss_kib < 4_096
+
+
+@pytest.mark.parametrize(
+    ("seed", "seconds"), [(3, MISSED_S), (0, 1.0)], ids=["under its key", "under any key"]
+)
+def test_whoever_forges_a_neighbours_address_crowds_it_out_neither_before_it_is_known_nor_after(
+    switch: Switch, seed: int, seconds: float
+) -> None:
+    box, forger, friend = Voice(switch, 0), Voice(switch, 1), Voice(switch, 2)
+    box.start()
+    friend.start()
+    box.until(lambda known: known == [THIRD])
+    friend.until(lambda known: known == [FIRST])
+    forger.tell(f"spoof 10.99.9.3 10000 {seed}")
+    time.sleep(seconds)
+    left = friend.tell("stop")
+    gone = box.until(lambda known: known == [])
+    assert gone - left < 0.25 + BUSY_S, "it was there until it left, and its last word was heard"
+    assert gone >= left
+    came = friend.start()
+    assert box.until(lambda known: known == [THIRD]) - came < 0.25 + BUSY_S
+    assert friend.until(lambda known: known == [FIRST]) - came < 0.25 + BUSY_S
+    assert box.seen["rejected"]["flood"] > 1_000
+    assert box.seen["rejected"]["bad_signature"] < 500 * (seconds + 8)

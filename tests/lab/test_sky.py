@@ -25,7 +25,6 @@ from farcast.node.http.exchange import Hosts, Router
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
 from farcast.node.lender import Lender
-from farcast.node.links import Links
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.generation import Item, origin_id
 from farcast.protocol.identity import Identity
@@ -106,7 +105,7 @@ async def receive(folder: Path, end: int) -> None:
         folder=folder / "carousel",
     )
     router = Router(Hosts())
-    Lender(antenna, Links().on_link).add_to(router)
+    Lender(antenna).add_to(router)
     other = 3 - end
     neighbour = Source(TierName.MESH, "neighbour", f"{LAN}.{other}:{PORT}", DISHES[other].key)
     metrics = HttpMetrics(CollectorRegistry())

@@ -62,7 +62,7 @@ from farcast.protocol.invite import Invite, format_invite
 from farcast.protocol.keyring import Keyring
 from farcast.protocol.manifest import Manifest, Payee, Protection, Rendition, Track, Window
 from farcast.protocol.note import Checkpoint
-from farcast.protocol.presence import Presence
+from farcast.protocol.presence import Presence, tell_presence
 from farcast.protocol.radio import Waybill
 from farcast.protocol.request import RequestProof
 from farcast.protocol.rotation import open_rotation, seal_rotation
@@ -1046,6 +1046,17 @@ def _nearby(book: Book) -> None:
     for how, change in changes.items():
         book.bad(f"presence: {how}", "presence", lan.seal("presence", _with(presence, **change)), "malformed")
     book.bad("presence: 161 bytes", "presence", 161, "too_large")
+    listener, envelope = WHO["box"], lan.seal("presence", presence)
+    told, given = tell_presence(envelope, lan.pair(listener.key)), {"seed": digest("box")}
+    book.good("a presence told to one box", "told", told, presence, **given)
+    wrong: tuple[tuple[str, bytes], ...] = (
+        ("the mark of a presence to another", tell_presence(envelope, lan.pair(WHO["device"].key))),
+        ("another byte in the mark", told[:1] + bytes([told[1] ^ 1]) + told[2:]),
+        ("no mark", envelope),
+        ("an empty mark", told[:1] + envelope),
+    )
+    for how, data in wrong:
+        book.bad(f"told: {how}", "told", data, "bad_mark", **given)
     waybill = Waybill(1, lan.key, 2, b"w" * 32, 20)
     book.signed("waybill", "waybill", lan, waybill)
     changes = {

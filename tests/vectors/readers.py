@@ -46,7 +46,7 @@ from farcast.protocol.invite import Invite, format_invite, parse_invite
 from farcast.protocol.keyring import open_keyring
 from farcast.protocol.manifest import open_manifest
 from farcast.protocol.note import Checkpoint
-from farcast.protocol.presence import open_presence
+from farcast.protocol.presence import is_marked, open_presence, split_told, tell_presence
 from farcast.protocol.radio import open_waybill
 from farcast.protocol.request import open_authorization
 from farcast.protocol.rotation import open_rotation
@@ -297,6 +297,18 @@ def _sealed_file(data: bytes, given: Given) -> Read:
     return {"iv": protection.iv_of(key_id, path), "clear": clear}, again
 
 
+def _told(data: bytes, given: Given) -> Read:
+    try:
+        mark, envelope = split_told(data)
+        presence = open_presence(envelope)
+    except RemoteError as error:  # the mark decides first; here both are looked at
+        raise RemoteError(str(error), reason="bad_mark") from error
+    pair = Identity(given["seed"]).pair(presence.key)
+    if not is_marked(mark, envelope, pair):
+        raise RemoteError("somebody else's mark", reason="bad_mark")
+    return presence, tell_presence(_resealed(envelope, presence), pair)
+
+
 def _parcel(data: bytes) -> Message:
     batch.open_parcel(data)
     return decode(batch.Parcel, data)
@@ -318,6 +330,7 @@ READERS: dict[str, Callable[[bytes, Given], Read]] = {
     "seal": _signed(lambda data, given: unseal("seal", batch.SealRecord, data, given["key"])),
     "beacon": _signed(lambda data, given: open_beacon(data, given["key"])),
     "presence": _signed(lambda data, _: open_presence(data)),
+    "told": _told,
     "waybill": _signed(lambda data, _: open_waybill(data)),
     "record": _signed(lambda data, _: open_record(data)),
     "rotation": _signed(lambda data, _: open_rotation(data)),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import threading
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from farcast.protocol.identity import Identity
 from farcast.protocol.ports import Source, TierName
 from farcast.satellite import multicast
 from farcast.satellite.antenna import Antenna
+from farcast.satellite.fec import RaptorQ
 from farcast.satellite.programme import Show
 from farcast.satellite.tier import SatelliteTier
 from farcast.satellite.uplink import Uplink
@@ -131,8 +133,18 @@ async def forward_with_loss(from_port: int, to_port: int, loss: float) -> None:
                 await loop.sock_sendto(mouth, data, (GROUP, to_port))
 
 
-async def test_a_film_and_its_head_arrive_through_20_percent_loss_and_no_return_path(tmp_path: Path) -> None:
+async def test_a_film_and_its_head_arrive_through_20_percent_loss_and_no_return_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     studio, port = Studio(tmp_path / "origin", free_port()), free_port()
+    threads: list[int] = []
+
+    def decode(self: RaptorQ, length: int, symbol_bytes: int, symbols: Iterable[bytes]) -> bytes | None:
+        threads.append(threading.get_ident())
+        return whole(self, length, symbol_bytes, symbols)
+
+    whole = RaptorQ.decode
+    monkeypatch.setattr(RaptorQ, "decode", decode)
     with disk(tmp_path / "node") as store:
         dish = Dish(store, port, [CATALOG.key], tmp_path / "sky")
         async with (
@@ -147,6 +159,8 @@ async def test_a_film_and_its_head_arrive_through_20_percent_loss_and_no_return_
         assert sent is not None
         assert received < 0.9 * sent
         assert dish.count("missed_packets") > 100
+        assert len(threads) > 1
+        assert len(set(threads)) == 1, "each thread that decodes keeps memory of its own"
 
 
 async def test_the_tier_waits_for_a_block_and_gives_it_the_moment_it_falls(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import secrets
 import socket
 from collections import Counter
 
+from ..address import zoned
 from ..exchange import Router
 from ..files import FileCache
-from ..governor import Governor
+from ..governor import OFF_LINK, Governor
 from ..meter import Meter
 from ..tally import Tally
 from ..tls import Certificate
@@ -110,6 +111,10 @@ class QuicServer:
             self._unnamed -= not peer.named
 
     def _received(self, datagrams: list[bytes], address: Address, local: bytes) -> None:
+        if not self.meter.governor.serves(zoned(address)):
+            for _ in datagrams:
+                self.router.refused(OFF_LINK)
+            return
         batch: list[bytes] = []
         last: Peer | None = None
         for datagram in datagrams:

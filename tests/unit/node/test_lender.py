@@ -10,7 +10,6 @@ import pytest
 
 from farcast.node.http.exchange import Answer, Exchange, Hosts, Router
 from farcast.node.lender import AT_ONCE, Lender
-from farcast.node.links import Links
 from farcast.protocol.symbols import PATH, SymbolAsk, pack_ask, read_ask
 from farcast.satellite.antenna import Antenna
 
@@ -42,7 +41,7 @@ class House:
         self.refused: list[str] = []
         self.router = Router(Hosts(["box"]))
         self.router.refused = self.refused.append
-        Lender(cast("Antenna", self.attic), Links().on_link).add_to(self.router)
+        Lender(cast("Antenna", self.attic)).add_to(self.router)
 
     async def ask(self, peer: str, body: bytes = ASK) -> Answer:
         """Send an ask from an address."""
@@ -59,15 +58,6 @@ async def test_a_neighbour_is_given_symbols() -> None:
     house = House()
     answer = await house.ask("127.0.0.1")
     assert (answer.status, answer.body) == (200, bytes(2 * 68))
-
-
-@pytest.mark.parametrize("peer", ["203.0.113.9", "2001:db8::9", "::ffff:203.0.113.9", "no address"])
-async def test_whoever_is_not_on_this_boxs_own_links_is_given_nothing(peer: str) -> None:
-    house = House()
-    answer = await house.ask(peer)
-    assert answer.status == 403
-    assert house.refused == ["off_link"]
-    assert house.attic.asked == 0
 
 
 @pytest.mark.parametrize(

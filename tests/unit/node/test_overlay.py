@@ -24,7 +24,7 @@ OWN, OTHER = "203:f00::1", "301:ba5e::2"
 def give(monkeypatch: pytest.MonkeyPatch, *hosts: tuple[str, int]) -> None:
     """Let this machine have these IPv6 addresses."""
     ips = [SimpleNamespace(ip=(host, 0, 0), network_prefix=bits, is_IPv6=True) for host, bits in hosts]
-    monkeypatch.setattr(ifaddr, "get_adapters", lambda: [SimpleNamespace(name="tun0", ips=ips)])
+    monkeypatch.setattr(ifaddr, "get_adapters", lambda: [SimpleNamespace(name="tun0", index=9, ips=ips)])
 
 
 def test_only_what_lies_in_its_range_is_of_the_overlay() -> None:

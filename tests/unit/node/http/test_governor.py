@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from farcast.node.http.governor import Governor, Lan, Rules, State
 from farcast.node.http.meter import Meter
+from farcast.node.links import Links
 from farcast.protocol.errors import RefusedError
 
 FAR, FARTHER = "203.0.113.7", "203.0.113.8"
@@ -188,3 +189,11 @@ def test_the_meter_refuses_transfers_of_a_paused_box_and_nothing_else() -> None:
         with pytest.raises(RefusedError) as caught:
             meter.admit(FAR, path)
         assert (caught.value.status, caught.value.retry_after_s) == (503, 5)
+
+
+def test_everybody_is_looked_at_unless_somebody_says_who_is() -> None:
+    governor = Governor()
+    assert governor.serves(FAR)
+    governor.served = Links(["192.0.2.1"])
+    assert not governor.serves(FAR)
+    assert governor.serves("127.0.0.1")
