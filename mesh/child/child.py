@@ -27,7 +27,8 @@ WATCH_S = 1.0
 FRAME_BURST, FRAME_PER_S = 256, 64.0
 """Of messages it sends."""
 AT_ONCE = 32
-STDERR_BYTES, WORDS_S = 2_048, 1.0
+WORDS_BYTES, WORDS_READ_BYTES = 2_048, 256 << 10
+"""Of what it says to people: so much is kept, and so much, more than a socket holds, read at once."""
 PASSED = ("PATH", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
 """Of this process's environment: there may be secrets in the rest."""
 REASONS = ("missing", "ended", "killed", "closed", "silent", "flood", "bad_message")
@@ -72,7 +73,7 @@ class Child:
         self._told_again = asyncio.Event()
         self._link: socket.socket | None = None
         self._judged = asyncio.Event()
-        self._reason, self._words = "", ""
+        self._reason, self._words = "", b""
         self._said_at, self._spoke, self._hung_up = 0.0, False, False
         self._frames = Bucket(FRAME_BURST, FRAME_PER_S)
         self.python = program.python or sys.executable
@@ -129,56 +130,62 @@ class Child:
     async def _live(self) -> None:
         """Run it once, until it is judged."""
         self._judged.clear()
-        self._reason, self._words = "", ""
+        self._reason, self._words = "", b""
         self._said_at, self._spoke, self._hung_up = time.monotonic(), False, False
         self._frames = Bucket(FRAME_BURST, FRAME_PER_S)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours:
+        words, errors = socket.socketpair()  # a pipe of asyncio's would have it wait for grandchildren too
+        with ours, words:
             ours.setblocking(False)
+            words.setblocking(False)
             try:
-                process = await self._spawn(theirs.fileno())
+                process = await self._spawn(theirs.fileno(), errors.fileno())
             except OSError as error:
                 self.judge("missing", f"{self.python} cannot be run: {error.strerror}")
                 return
             finally:
                 theirs.close()
-            await self._attend(process, ours)
+                errors.close()
+            await self._attend(process, ours, words)
         code = process.returncode or 0
         if code < 0:
             self.judge("killed", f"by a signal: {signal.strsignal(-code)}")
-        self.judge("ended", self._words or f"exit status {code}")
+        lines = self._words.decode(errors="replace").strip().splitlines()
+        self.judge("ended", lines[-1][:200] if lines else f"exit status {code}")
 
-    async def _attend(self, process: asyncio.subprocess.Process, ours: socket.socket) -> None:
+    async def _attend(
+        self, process: asyncio.subprocess.Process, ours: socket.socket, words: socket.socket
+    ) -> None:
         """Hear the process until it ends, or is judged; then it is dead and its last word heard."""
         loop = asyncio.get_running_loop()
         self._link, self.pid = ours, process.pid
         loop.add_reader(ours.fileno(), self._read, ours)
+        loop.add_reader(words.fileno(), self._note_words, words)
         ending, judging = loop.create_task(process.wait()), loop.create_task(self._judged.wait())
-        noting = loop.create_task(self._note_words(process))
         beside = [loop.create_task(one()) for one in (self._watch, self._beside) if one is not None]
         try:
             await asyncio.wait((ending, judging), return_when=asyncio.FIRST_COMPLETED)
         finally:
             loop.remove_reader(ours.fileno())
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and whatever it has started
             await process.wait()
-            await asyncio.wait((noting,), timeout=WORDS_S)
-            for task in (ending, judging, noting, *beside):
+            for task in (ending, judging, *beside):
                 task.cancel()
+            self._note_words(words)
+            loop.remove_reader(words.fileno())
             for _ in range(FRAME_BURST // AT_ONCE):
                 if not self._read_some(ours):  # its last word
                     break
             self._link, self.pid = None, 0
 
-    async def _spawn(self, descriptor: int) -> asyncio.subprocess.Process:
+    async def _spawn(self, descriptor: int, errors: int) -> asyncio.subprocess.Process:
         program = self._program
         return await asyncio.create_subprocess_exec(
             *(self.python, "-P", "-m", program.module, str(descriptor), *program.words),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
+            stderr=errors,
             pass_fds=(descriptor,),
             start_new_session=True,
             env={name: os.environ[name] for name in (*PASSED, *program.passed) if name in os.environ},
@@ -220,11 +227,14 @@ class Child:
             elif quiet_s > (SILENT_S if self._spoke else STARTING_S):
                 self.judge("silent", "it has said nothing for too long")
 
-    async def _note_words(self, process: asyncio.subprocess.Process) -> None:
-        """Keep the pipe of its errors empty, and the last line said on it."""
-        assert process.stderr is not None
-        tail = b""
-        while data := await process.stderr.read(STDERR_BYTES):
-            tail = (tail + data)[-STDERR_BYTES:]
-            lines = tail.decode(errors="replace").strip().splitlines()
-            self._words = lines[-1][:200] if lines else ""
+    def _note_words(self, words: socket.socket) -> None:
+        """Keep the end of what it says to people."""
+        try:
+            data = words.recv(WORDS_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            asyncio.get_running_loop().remove_reader(words.fileno())
+        self._words = (self._words + data)[-WORDS_BYTES:]

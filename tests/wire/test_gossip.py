@@ -26,6 +26,12 @@ import os, socket, sys, time
 link = socket.socket(fileno=int(sys.argv[4]))
 """
 DYING = "sys.exit('its last words')\n"
+FORKING = """
+if pid := os.fork():
+    open({told!r}, 'a').write(str(pid) + ' ')
+else:
+    time.sleep(600)
+"""
 MUTE = "time.sleep(600)\n"
 CLOSED = "link.close(); time.sleep(600)\n"
 BABBLING = "link.send(b'\\x93\\xa5heard\\xc1'); time.sleep(600)\n"
@@ -71,7 +77,10 @@ class Bench:
 
 
 def _runs(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())  # of a zombie nothing
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(
@@ -93,11 +102,15 @@ async def test_what_cannot_be_used_is_ended_counted_and_off_after_its_starts(
         assert len(bench.heard) <= 2 * FAST.starts * shell.FRAME_BURST * 2
 
 
-async def test_its_last_words_say_why(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, DYING)
+async def test_its_last_words_say_why_and_what_it_started_ends_with_it(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    bench = Bench(tmp_path, FORKING.format(told=str(told)) + DYING)
     async with running(bench.gossip.run()):
         await until(lambda: bench.gossip.state == "off", 60)
         assert bench.gossip.why == "its last words"
+    pids = told.read_text().split()
+    assert len(pids) == FAST.starts
+    await until(lambda: not any(_runs(int(pid)) for pid in pids), 60)
 
 
 @pytest.mark.parametrize(
