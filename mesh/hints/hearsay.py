@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 from ...protocol.codec import encode
 from ...protocol.errors import RemoteError
 from ...protocol.hint import HINT_LIMIT_BYTES, NEWS_LIMIT_BYTES, TOPICS, Hint, Topic, open_hint
-from .bucket import Bucket
+from ..bucket import Bucket
 
 K = TypeVar("K")
 V = TypeVar("V")

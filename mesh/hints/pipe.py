@@ -6,7 +6,6 @@ strictly decoded, and paced by whoever reads it.
 
 from __future__ import annotations
 
-import socket
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -77,13 +76,6 @@ ToBox = Up | Alive | Heard | Down
 _ENCODER = msgspec.msgpack.Encoder()
 _OF_BOX: msgspec.msgpack.Decoder[ToProcess] = msgspec.msgpack.Decoder(ToProcess)
 _OF_PROCESS: msgspec.msgpack.Decoder[ToBox] = msgspec.msgpack.Decoder(ToBox)
-
-
-def pair() -> tuple[socket.socket, socket.socket]:
-    """Return both ends, the first for the box and non-blocking."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    return ours, theirs
 
 
 def pack(message: ToProcess | ToBox) -> bytes:

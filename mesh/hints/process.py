@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from ...protocol.errors import RemoteError
 from ...protocol.hint import HINT_LIMIT_BYTES, open_hint
-from .bucket import Bucket
+from ..bucket import Bucket
 from .pipe import (
     MESSAGE_LIMIT_BYTES,
     VERSION,

@@ -6,7 +6,6 @@ and at most ``WORD_LIMIT_BYTES`` after it, and whoever reads paces.
 
 from __future__ import annotations
 
-import socket
 from enum import Enum
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from ...protocol.errors import RemoteError
 from ...protocol.radio import DATAGRAM_LIMIT_BYTES
 
 WORD_LIMIT_BYTES = DATAGRAM_LIMIT_BYTES
+MESSAGE_LIMIT_BYTES = 1 + WORD_LIMIT_BYTES
 VERSION = b"1"
 
 
@@ -49,13 +49,6 @@ def read(data: bytes) -> Message:
         letter = Letter(data[:1])
     except ValueError:
         raise RemoteError("the radio process said what no message is", reason="bad_message") from None
-    if len(data) > 1 + WORD_LIMIT_BYTES:
+    if len(data) > MESSAGE_LIMIT_BYTES:
         raise RemoteError("the radio process said too much at once", reason="bad_message")
     return Message(letter, data[1:])
-
-
-def pair() -> tuple[socket.socket, socket.socket]:
-    """Return both ends, the first for the box and non-blocking."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    return ours, theirs

@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import Any
 
 from ...protocol.errors import RemoteError
-from .pipe import VERSION, WORD_LIMIT_BYTES, Letter, Message, read
+from .pipe import MESSAGE_LIMIT_BYTES, VERSION, WORD_LIMIT_BYTES, Letter, Message, read
 
 ALIVE_S = 2.0
 WAITING = 8
@@ -50,7 +50,7 @@ def run(link: socket.socket, net: str, config: str) -> str:
         while waiting and library.Packet(place, waiting[0]).send() is not False:
             waiting.popleft()  # False: no interface is up at this moment
         try:
-            data = link.recv(1 + WORD_LIMIT_BYTES + 1)
+            data = link.recv(MESSAGE_LIMIT_BYTES + 1)
         except TimeoutError:
             _say(link, Letter.ALIVE)
             continue

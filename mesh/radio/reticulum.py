@@ -7,22 +7,18 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ...protocol.errors import RemoteError
-from .child import Child
-from .pipe import VERSION, Letter, Message, read
+from ..child.child import REASONS, Child, Program
+from ..child.restarts import Limits
+from .pipe import MESSAGE_LIMIT_BYTES, VERSION, Letter, Message, read
 
 MODULE = "farcast.mesh.radio.process"
-REASONS = (
-    "missing",
-    "config",
-    "ended",
-    "killed",
-    "crash",
-    "closed",
-    "silent",
-    "flood",
-    "bad_message",
-    "version",
-)
+SAID = ("missing", "config", "ended")
+"""Why it says itself that it ends."""
+LIMITS = Limits(impossible_s=3_600.0)
+"""A radio may be plugged in, or Reticulum installed, while the box runs."""
+PASSED = ("HOME", "XDG_CONFIG_HOME")
+"""Where Reticulum's usual configuration is."""
+MISSING = "the package rns is not installed where [reticulum] python says; `pip install rns` there"
 WHY_CHARS = 200
 
 
@@ -43,23 +39,15 @@ class Reticulum:
     ) -> None:
         words = [net.hex(), *([config] if config else [])]
         self._hear = hear
-        self.child = Child(
-            "radio",
-            python,
-            MODULE,
-            words,
-            self._take,
-            self._ended,
-            impossible=frozenset({"missing", "config"}),
-        )
+        impossible = frozenset({"missing", "config"})
+        program = Program("radio", python, MODULE, words, MESSAGE_LIMIT_BYTES, PASSED, impossible)
+        self.child = Child(program, self._take, self._ended, limits=LIMITS)
         self.up = False
         """Whether it runs and has taken its interfaces."""
-        self.why = ""
-        """Why it ended the last time, in words."""
         self._ends = Counter(
             "farcast_mesh_radio_ends", "Ends of the radio process, by reason.", ["reason"], registry=registry
         )
-        for reason in REASONS:
+        for reason in (*REASONS, "config", "version"):
             self._ends.labels(reason)
         self._said = Counter(
             "farcast_mesh_radio_said_bytes", "Bytes of datagrams given to the radio.", registry=registry
@@ -67,6 +55,11 @@ class Reticulum:
         Gauge("farcast_mesh_radio_up", "1 while the radio process runs.", registry=registry).set_function(
             lambda: float(self.up)
         )
+
+    @property
+    def why(self) -> str:
+        """Why it ended the last time, in words."""
+        return self.child.why
 
     def tell(self, datagram: bytes) -> bool:
         """Put a datagram on the air; False where the process does not run."""
@@ -82,25 +75,22 @@ class Reticulum:
         finally:
             self.up = False
 
-    def _take(self, data: bytes) -> str:
+    def _take(self, data: bytes) -> None:
         message = read(data)
         if message.letter is Letter.HEARD:
             self._hear(message.word)
         elif message.letter is Letter.DOWN:
             reason, _, why = message.word.decode(errors="replace").partition(" ")
-            self.why = why[:WHY_CHARS]
-            return reason if reason in REASONS else "ended"
+            self.child.judge(reason if reason in SAID else "ended", why[:WHY_CHARS])
         elif message.letter is Letter.UP:
             self.up = message.word == VERSION
-            return "" if self.up else "version"
+            if not self.up:
+                self.child.judge("version", "its farcast is of another version than this box's")
         elif message.letter is Letter.TELL:
             raise RemoteError("the radio process told the box what to say", reason="bad_message")
-        return ""
 
     def _ended(self, reason: str) -> None:
         self.up = False
         if reason == "missing":
-            self.why = (
-                "the package rns is not installed where [reticulum] python says; `pip install rns` there"
-            )
+            self.child.why = MISSING
         self._ends.labels(reason).inc()

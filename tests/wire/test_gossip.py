@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from farcast.mesh.hints import gossip as shell
+from farcast.mesh.child import child as shell
+from farcast.mesh.child.restarts import Limits
 from farcast.mesh.hints.gossip import Gossip, Place
-from farcast.mesh.hints.restarts import Limits
 from farcast.protocol.codec import encode
 from farcast.protocol.hint import Hint
 from farcast.tests.wire.services import running, until
@@ -26,7 +26,14 @@ import os, socket, sys, time
 link = socket.socket(fileno=int(sys.argv[4]))
 """
 DYING = "sys.exit('its last words')\n"
+FORKING = """
+if pid := os.fork():
+    open({told!r}, 'a').write(str(pid) + ' ')
+else:
+    time.sleep(600)
+"""
 MUTE = "time.sleep(600)\n"
+CLOSED = "link.close(); time.sleep(600)\n"
 BABBLING = "link.send(b'\\x93\\xa5heard\\xc1'); time.sleep(600)\n"
 OLD = "link.send(b'\\x94\\xa2up\\x63\\x00\\xc4\\x20' + bytes(32)); time.sleep(600)\n"
 ENDLESS = """
@@ -70,7 +77,10 @@ class Bench:
 
 
 def _runs(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())  # of a zombie nothing
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(
@@ -92,19 +102,30 @@ async def test_what_cannot_be_used_is_ended_counted_and_off_after_its_starts(
         assert len(bench.heard) <= 2 * FAST.starts * shell.FRAME_BURST * 2
 
 
-async def test_its_last_words_say_why(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, DYING)
+async def test_its_last_words_say_why_and_what_it_started_ends_with_it(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    bench = Bench(tmp_path, FORKING.format(told=str(told)) + DYING)
     async with running(bench.gossip.run()):
         await until(lambda: bench.gossip.state == "off", 60)
         assert bench.gossip.why == "its last words"
+    pids = told.read_text().split()
+    assert len(pids) == FAST.starts
+    await until(lambda: not any(_runs(int(pid)) for pid in pids), 60)
 
 
-async def test_a_process_that_says_nothing_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell, "STARTING_S", 0.2)
+@pytest.mark.parametrize(
+    ("program", "reason", "patience"),
+    [(MUTE, "silent", "STARTING_S"), (CLOSED, "closed", "ENDING_S")],
+    ids=["from the start", "with its pipe closed"],
+)
+async def test_a_process_that_says_nothing_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, reason: str, patience: str
+) -> None:
+    monkeypatch.setattr(shell, patience, 0.2)
     monkeypatch.setattr(shell, "WATCH_S", 0.05)
-    bench = Bench(tmp_path, MUTE)
+    bench = Bench(tmp_path, program)
     async with running(bench.gossip.run()):
-        await until(lambda: bench.ends("silent") >= 1, 60)
+        await until(lambda: bench.ends(reason) >= 1, 60)
 
 
 async def test_where_nothing_can_be_run_it_is_off_until_told(tmp_path: Path) -> None:

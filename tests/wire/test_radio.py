@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from farcast.mesh.radio import child as module
-from farcast.mesh.radio.child import Child
+from farcast.mesh.child.child import Child, Program
+from farcast.mesh.child.restarts import Limits
 from farcast.mesh.radio.reticulum import Reticulum as Process
 from farcast.node.catalog.replica import Replica
 from farcast.node.demo.troupe import free_port
@@ -114,10 +114,7 @@ async def test_a_head_and_waybills_cross_a_kilobit_a_second_and_are_verified_as_
     assert all(box.radio.process.child.pid == 0 for box in (relay, node)), "nothing stays"
 
 
-async def test_a_child_that_dies_is_replaced_and_one_that_cannot_run_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "FIRST_S", 0.05)
+async def test_a_child_that_dies_is_replaced_and_one_that_cannot_run_says_why(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     config = configured(tmp_path / "r", SERVER, free_port())
     process = Process(NET, "", str(config), lambda _: None, registry)
@@ -147,15 +144,12 @@ async def test_a_child_that_dies_is_replaced_and_one_that_cannot_run_says_why(
 FLOOD = "import socket, sys\nlink = socket.socket(fileno=int(sys.argv[1]))\nwhile True: link.send(b'A')\n"
 
 
-async def test_a_child_that_says_more_than_it_may_is_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "LAST_S", 3_600.0)
-    monkeypatch.setattr(module, "FIRST_S", 3_600.0)
+async def test_a_child_that_says_more_than_it_may_is_ended(tmp_path: Path) -> None:
     python, ends = tmp_path / "python", list[str]()
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{FLOOD}" "$4"\n')
     python.chmod(0o755)
-    child = Child("radio", str(python), "any", [], lambda _: "", ends.append)
+    program = Program("radio", str(python), "any", (), 100)
+    child = Child(program, lambda _: None, ends.append, limits=Limits(first_s=3_600.0))
     running = asyncio.ensure_future(child.run())
     try:
         await until(lambda: ends, "it is ended")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcast.mesh.hints.restarts import Limits, Restarts
+from farcast.mesh.child.restarts import Limits, Restarts
 
 LIMITS = Limits()
 
@@ -52,11 +52,15 @@ def test_the_operator_begins_it_anew() -> None:
 def test_what_cannot_start_at_all_is_tried_only_when_told() -> None:
     policy = Restarts()
     policy.started(0.0)
-    policy.impossible()
+    policy.impossible(0.0)
     assert policy.state == "off"
     assert policy.start_at == float("inf")
     policy.again()
     assert policy.start_at == float("-inf")
+    patient = Restarts(Limits(impossible_s=3_600.0))
+    patient.started(5.0)
+    patient.impossible(10.0)
+    assert (patient.state, patient.start_at) == ("off", 3_610.0)
 
 
 def test_one_that_lived_long_comes_back_soon() -> None:

@@ -13,7 +13,10 @@ State = Literal["waiting", "running", "off"]
 
 
 class Limits(NamedTuple):
-    """Times in seconds; at most ``starts`` within ``window_s``, then none for ``off_s``."""
+    """Times in seconds; at most ``starts`` within ``window_s``, then none for ``off_s``.
+
+    After ``impossible_s`` one that cannot be started at all is tried again.
+    """
 
     first_s: float = 1.0
     last_s: float = 60.0
@@ -21,6 +24,7 @@ class Limits(NamedTuple):
     starts: int = 5
     window_s: float = 600.0
     off_s: float = 3_600.0
+    impossible_s: float = float("inf")
 
 
 class Restarts:
@@ -62,9 +66,9 @@ class Restarts:
         self._pause_s = min(self._pause_s * 2, limits.last_s)
         self.state = "waiting"
 
-    def impossible(self) -> None:
-        """Note that it cannot be started at all, so nothing tries again until told."""
-        self._start_at = float("inf")
+    def impossible(self, now: float) -> None:
+        """Note that it cannot be started at all, so for long, or until told, nothing tries again."""
+        self._start_at = now + self._limits.impossible_s
         self.state = "off"
 
     def again(self) -> None:

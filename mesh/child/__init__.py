@@ -1,0 +1,1 @@
+"""Programs of ours in processes of their own, supervised: libraries that must not harm a box live there."""
