@@ -63,7 +63,7 @@ class Box:
         self.registry, self.looks = CollectorRegistry(), list[str]()
         self.batches = batches
         body = Body(
-            identity, NET, self.replica, lambda: RING, lambda: [*enumerate(self.batches, 1)],
+            identity, NET, self.replica, lambda: RING, lambda most: [*enumerate(self.batches, 1)][:most],
             RELAY.key.__eq__, lambda: time.time_ns() // 1_000_000,
         )  # fmt: skip
         settings = Reticulum(True, "", str(config), BPS, 100)
