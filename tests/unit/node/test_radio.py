@@ -22,6 +22,12 @@ ANN = Viewer(1)
 PULSES = ANN.watch(b"m" * 32, 20)[:20]
 
 
+def nothing(most: int) -> list[tuple[int, bytes]]:
+    """Return the batches that wait on a box where none does."""
+    del most
+    return []
+
+
 class Listener:
     """A node with three entries that listens."""
 
@@ -31,7 +37,7 @@ class Listener:
         self.replica.advance(notes[-1], 0, entries)
         self.registry = CollectorRegistry()
         body = Body(
-            NODE, b"net of 8", self.replica, lambda: ring, lambda _: (), RELAY.key.__eq__, lambda: 7
+            NODE, b"net of 8", self.replica, lambda: ring, nothing, RELAY.key.__eq__, lambda: 7
         )  # fmt: skip
         self.radio = Radio(
             body,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from farcast.origin.pulses import admission as module
 from farcast.origin.pulses.admission import Admission, Arrival
 from farcast.origin.pulses.dossier import Dossier
+from farcast.origin.pulses.judging import Round
+from farcast.origin.pulses.opened import Opened
 from farcast.protocol.rules import Rules
 from farcast.protocol.ticket import DAY_MS
 from farcast.tests.unit.origin.mint import CARRIER, FIRST_DAY, OFFICE, RELAY, TICKET, account
-from farcast.tests.unit.origin.pulses.test_chain import EVERY, EVIL, HONEST, RELAYS, VIEWERS, Piece
+from farcast.tests.unit.origin.pulses.test_chain import EVERY, EVIL, FORGED, HONEST, RELAYS, VIEWERS, Piece
 
 BEGUN = (FIRST_DAY + 2) * DAY_MS + 3_600_000
 """When both began to watch; what they say of later minutes is ahead of an origin's clock that says less."""
@@ -36,10 +39,12 @@ class Came(NamedTuple):
 class OneByOne(Admission):
     """Looks at each pulse by itself, without a short way for any."""
 
-    def _take_together(self, *_: object) -> bool:
+    def _take_together(self, round_: Round, dossier: Dossier, items: Sequence[Opened], verdict: str) -> bool:
+        del round_, dossier, items, verdict
         return False
 
-    def _take_one(self, *_: object) -> bool:
+    def _take_one(self, round_: Round, dossier: Dossier, item: Opened, verdict: str) -> bool:
+        del round_, dossier, item, verdict
         return False
 
 
@@ -68,18 +73,27 @@ HISTORY = st.lists(
     ),
     max_size=6,
 )
+TWICE = OWN[0][:3] + OWN[0][2:3]
+TWINS_AT_ONCE = OWN[0][:3] + OWN[0][7:8]
+FORGED_THIRD = [one for one in FORGED if one.tid == VIEWERS[0].tid and one.seq == 3]
+FORGED_AMONG = OWN[0][:2] + FORGED_THIRD + OWN[0][3:6]
 REVOKED = st.sampled_from([{}, {account(1): BEGUN + 150_000}])
 
 
-def bring(one: Admission, came: Came, now_ms: int, number: int) -> tuple[list[str], bool, list[int]]:
+def came(carrier: bytes, *arrivals: list[Piece]) -> list[Came]:
+    """Return a history in which all is brought by one, four minutes after it began."""
+    return [Came(carrier, pieces, 0, 60 * (4 - place), undone=False) for place, pieces in enumerate(arrivals)]
+
+
+def bring(one: Admission, arrived: Came, now_ms: int, number: int) -> tuple[list[str], bool, list[int]]:
     """Have an arrival decided on."""
-    stamps = [now_ms - 1_000 * ((came.stamp_s + 7 * place) % 60) for place in range(len(came.pieces))]
-    relay = came.carrier in RELAYS
+    stamps = [now_ms - 1_000 * ((arrived.stamp_s + 7 * place) % 60) for place in range(len(arrived.pieces))]
+    relay = arrived.carrier in RELAYS
     if not relay:
         stamps = [now_ms] * len(stamps)
-    parts = Arrival(TICKETS, [piece.data for piece in came.pieces], stamps)
-    judged = one.admit(parts, now_ms, came.carrier, relay=relay, name=bytes([number]))
-    if came.undone:
+    parts = Arrival(TICKETS, [piece.data for piece in arrived.pieces], stamps)
+    judged = one.admit(parts, now_ms, arrived.carrier, relay=relay, name=bytes([number]))
+    if arrived.undone:
         one.undo()
     return judged.verdicts, judged.news, judged.tickets
 
@@ -107,15 +121,18 @@ def state(one: Admission) -> dict[bytes, tuple[object, ...]]:
 
 
 @given(HISTORY, REVOKED)
+@example(came(b"", TWICE), {})
+@example(came(b"", TWINS_AT_ONCE), {})
+@example(came(b"", OWN[0][2:3], OWN[0][:2] + OWN[0][7:]), {})
 @settings(max_examples=100, deadline=None)
 def test_eager_at_once_is_eager_one_by_one(history: list[Came], revoked: dict[bytes, int]) -> None:
     fast, slow = (
         kind(OFFICE, lambda: [TICKET.key], Rules(), revoked=revoked) for kind in (Admission, OneByOne)
     )
     now_ms = BEGUN
-    for number, came in enumerate(history):
-        now_ms += 1_000 * came.after_s
-        assert bring(fast, came, now_ms, number) == bring(slow, came, now_ms, number)
+    for number, arrived in enumerate(history):
+        now_ms += 1_000 * arrived.after_s
+        assert bring(fast, arrived, now_ms, number) == bring(slow, arrived, now_ms, number)
         assert state(fast) == state(slow)
         assert fast.register.open == slow.register.open
         assert fast.register.open_pulses == slow.register.open_pulses
@@ -123,6 +140,9 @@ def test_eager_at_once_is_eager_one_by_one(history: list[Came], revoked: dict[by
 
 
 @given(HISTORY, REVOKED, st.sampled_from([2, 5, 1 << 20]))
+@example(came(RELAY.key, TWINS_AT_ONCE), {}, 1 << 20)
+@example(came(RELAY.key, OWN[0][2:3], OWN[0][:2] + OWN[0][7:]), {}, 1 << 20)
+@example(came(EVIL.key, FORGED_AMONG), {}, 1 << 20)
 @settings(max_examples=100, deadline=None)
 def test_chained_at_once_ends_where_eager_one_by_one_does(
     history: list[Came], revoked: dict[bytes, int], spot_every: int
@@ -132,10 +152,10 @@ def test_chained_at_once_ends_where_eager_one_by_one_does(
     now_ms, before = BEGUN, module.SPOT_EVERY
     try:
         module.SPOT_EVERY = spot_every
-        for number, came in enumerate(history):
-            now_ms += 1_000 * came.after_s
-            bring(fast, came._replace(undone=False), now_ms, number)
-            bring(slow, came._replace(undone=False), now_ms, number)
+        for number, arrived in enumerate(history):
+            now_ms += 1_000 * arrived.after_s
+            bring(fast, arrived._replace(undone=False), now_ms, number)
+            bring(slow, arrived._replace(undone=False), now_ms, number)
     finally:
         module.SPOT_EVERY = before
     fast.prove()
