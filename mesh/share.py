@@ -17,15 +17,17 @@ from typing import NamedTuple
 from ..protocol.cid import Cid
 from ..protocol.errors import FarcastError, LocalError, RemoteError
 from ..protocol.ports import BlockStore, TierName
-from ..protocol.sharing import Kind, News, OneBlock, Referral, Wish
+from ..protocol.sharing import PIECE_BYTES, Kind, News, OneBlock, Referral, Wish
 from .moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Refer, Sake, Send, Tell, Withdraw
 from .partner import Unit
 from .sharelink import ShareLink
 from .sharetally import ShareTally
-from .swarm import TICK_S, UNIT_BYTES, UPLINK, Swarm
+from .swarm import TICK_S, UNASKED_LIMIT, UNIT_BYTES, UPLINK, Swarm
 
 RECENT_BYTES = 16 << 20
 NEWS_PLACES = 1_024
+STRAYS_LIMIT = (UNASKED_LIMIT + 1) * (UNIT_BYTES // PIECE_BYTES)
+"""Pieces that nobody asked for: as many as the units that the swarm puts up with have."""
 IDLE_S = 30.0
 WATCH_S = 30.0
 """After the last block that a player asked for, a title counts as watched for so long."""
@@ -247,11 +249,15 @@ class Share:
         unit = Unit(block, offset // UNIT_BYTES)
         size = min(UNIT_BYTES, sizes[block] - unit.part * UNIT_BYTES) if block < len(sizes) else -1
         end = offset - unit.part * UNIT_BYTES + len(data)
-        if end > size:
+        if end > size or (size and not data):
             raise RemoteError("a piece that fits nowhere", reason="malformed")
         self._tally.received(len(data))
         wanted = self.swarm.wants(link.peer, unit)
-        if wanted:
+        if not wanted:
+            link.strays += 1  # an end of a unit may never come
+            if link.strays > STRAYS_LIMIT:
+                raise RemoteError("pieces that nobody asked for", reason="unasked")
+        else:
             came = link.units.setdefault(unit, bytearray())
             if end - len(data) != len(came):
                 raise RemoteError("a piece out of its order", reason="malformed")

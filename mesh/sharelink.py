@@ -73,6 +73,8 @@ class ShareLink(asyncio.BufferedProtocol):
         self.host = ""
         self.units: dict[Unit, bytearray] = {}
         """What came of units on their way here."""
+        self.strays = 0
+        """Pieces that came and that nobody asked for."""
         self._gone = gone
         self._transport: asyncio.Transport | None = None
         self._inbox = Inbox()

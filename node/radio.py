@@ -38,13 +38,16 @@ RESULTS = ("news", "known", "repeat", "no_keys", "stranger", "bad_signature", "m
 
 
 class Body(NamedTuple):
-    """What a radio needs of its box; ``open_batches`` blocks, ``is_carrier`` knows a relay's key."""
+    """What a radio needs of its box.
+
+    ``open_batches`` blocks and returns the oldest, so many at most; ``is_carrier`` knows a relay's key.
+    """
 
     identity: Identity
     net: bytes
     heads: Heads
     keyring: Callable[[], Keyring | None]
-    open_batches: Callable[[], Sequence[tuple[int, bytes]]]
+    open_batches: Callable[[int], Sequence[tuple[int, bytes]]]
     is_carrier: Callable[[bytes], bool]
     clock_ms: Callable[[], int]
 
@@ -176,7 +179,7 @@ class Radio:
                 self._heard.labels(error.reason).inc()
 
     def _own_waybills(self) -> list[bytes]:
-        batches = self._body.open_batches()[:OWN_LIMIT]
+        batches = self._body.open_batches(OWN_LIMIT)
         identity, known = self._body.identity, self._own
         self._own = {data: known.get(data) or waybill_datagram(data, identity) for _, data in batches}
         return [*self._own.values()]

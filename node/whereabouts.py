@@ -88,7 +88,8 @@ class Whereabouts:
 
     def proven(self, record: RelayRecord, endpoints: Sequence[Endpoint]) -> None:
         """Note at which of a record's addresses the relay was met, by its key."""
-        if endpoints:
+        newer = self._newer.get(record.relay)  # heard while this one was tried
+        if endpoints and (newer is None or newer.created_ms < record.created_ms):
             self._adopt(msgspec.structs.replace(record, endpoints=list(endpoints)))
 
     def records(self, listed: Sequence[RelayRecord], now_ms: int) -> list[RelayRecord]:

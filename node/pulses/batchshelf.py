@@ -25,10 +25,10 @@ class BatchShelf:
         row = self._conn.execute("SELECT number, hash FROM batch ORDER BY number DESC LIMIT 1").fetchone()
         return (row[0], row[1]) if row else (0, bytes(32))
 
-    def open(self) -> list[tuple[int, bytes]]:
-        """Return the batches not acked yet, in order."""
-        rows = self._conn.execute("SELECT number, data FROM batch WHERE open ORDER BY number").fetchall()
-        return [(number, data) for number, data in rows]
+    def open(self, limit: int = -1) -> list[tuple[int, bytes]]:
+        """Return the batches not acked yet, in order; all of them, or the oldest ``limit``."""
+        query = "SELECT number, data FROM batch WHERE open ORDER BY number LIMIT ?"
+        return [(number, data) for number, data in self._conn.execute(query, (limit,)).fetchall()]
 
     def add(self, number: int, data: bytes, pulses: list[SpooledPulse]) -> None:
         """Put up the next batch and mark its pulses; the last one again is no news.

@@ -380,10 +380,10 @@ class DiskSpool(Spool):
         with self._transaction():
             self._batches.add(number, data, list(pulses))
 
-    def open_batches(self) -> list[tuple[int, bytes]]:
-        """Return the batches not acked yet, in order."""
+    def open_batches(self, limit: int = -1) -> list[tuple[int, bytes]]:
+        """Return the batches not acked yet, in order; all of them, or the oldest ``limit``."""
         with self._lock:
-            return self._batches.open()
+            return self._batches.open(limit)
 
     def close_batch(self, name: bytes) -> None:
         """Forget an acked batch by its hash; pulses of it that no ack covered wait for another one."""

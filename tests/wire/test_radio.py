@@ -63,11 +63,15 @@ class Box:
         self.registry, self.looks = CollectorRegistry(), list[str]()
         self.batches = batches
         body = Body(
-            identity, NET, self.replica, lambda: RING, lambda: [*enumerate(self.batches, 1)],
+            identity, NET, self.replica, lambda: RING, self.waiting,
             RELAY.key.__eq__, lambda: time.time_ns() // 1_000_000,
         )  # fmt: skip
         settings = Reticulum(True, "", str(config), BPS, 100)
         self.radio = Radio(body, settings, self.registry, look=lambda: self.looks.append("look"))
+
+    def waiting(self, most: int) -> list[tuple[int, bytes]]:
+        """Return the oldest batches that wait here."""
+        return [*enumerate(self.batches, 1)][:most]
 
     @property
     def heard(self) -> dict[str, int]:

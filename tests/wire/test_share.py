@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from farcast.mesh.neighbours import Neighbour
-from farcast.mesh.share import Layout
+from farcast.mesh.share import STRAYS_LIMIT, Layout
 from farcast.mesh.sharelink import ShareLink
 from farcast.mesh.sharer import Sharer
 from farcast.node.blocks.store import DiskStore
@@ -33,7 +33,7 @@ from farcast.protocol.errors import FarcastError, RemoteError, UnreachableError
 from farcast.protocol.identity import Identity
 from farcast.protocol.ports import TierName
 from farcast.protocol.presence import NO_WAY
-from farcast.protocol.sharing import ALPN, Hello, Kind
+from farcast.protocol.sharing import ALPN, PIECE_BYTES, Hello, Kind
 from farcast.tests.unit.node.reel import FaultyTier
 from farcast.tests.wire.services import running, until
 
@@ -213,6 +213,18 @@ async def test_who_says_hello_twice_in_one_breath_is_heard_once(tmp_path: Path) 
         assert await asyncio.gather(*box.sharer._tasks) == [None]
         assert box.count("share_refusals_total", reason="bad_signature") == 1
         box.sharer.closed(link, "closed")
+
+
+@pytest.mark.parametrize(("size_bytes", "reason"), [(PIECE_BYTES, "unasked"), (0, "malformed")])
+async def test_beginnings_of_units_that_nobody_asked_for_have_an_end(
+    tmp_path: Path, size_bytes: int, reason: str
+) -> None:
+    async with street(tmp_path, 1) as [box]:
+        share, link = box.sharer._share(FILM), box.sharer.accept(lambda: None)
+        pieces = [memoryview(bytes(size_bytes))] * (STRAYS_LIMIT + 1)
+        with pytest.raises(RemoteError) as caught:
+            list(map(partial(share.piece, link, 1, 0), pieces))
+        assert caught.value.reason == reason
 
 
 class _Known:

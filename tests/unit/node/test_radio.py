@@ -8,7 +8,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from farcast.node.catalog.replica import Replica
-from farcast.node.radio import RECENT, Body, Radio, heard
+from farcast.node.radio import OWN_LIMIT, RECENT, Body, Radio, heard
 from farcast.node.settings import Settings
 from farcast.protocol.identity import Identity
 from farcast.protocol.keyring import Keyring
@@ -22,6 +22,12 @@ ANN = Viewer(1)
 PULSES = ANN.watch(b"m" * 32, 20)[:20]
 
 
+def nothing(most: int) -> list[tuple[int, bytes]]:
+    """Return the batches that wait on a box where none does."""
+    del most
+    return []
+
+
 class Listener:
     """A node with three entries that listens."""
 
@@ -30,7 +36,9 @@ class Listener:
         entries, notes = heads(3)
         self.replica.advance(notes[-1], 0, entries)
         self.registry = CollectorRegistry()
-        body = Body(NODE, b"net of 8", self.replica, lambda: ring, tuple, RELAY.key.__eq__, lambda: 7)
+        body = Body(
+            NODE, b"net of 8", self.replica, lambda: ring, nothing, RELAY.key.__eq__, lambda: 7
+        )  # fmt: skip
         self.radio = Radio(
             body,
             Settings.load(None, {}).reticulum,
@@ -88,6 +96,18 @@ async def test_waybills_are_of_relays_and_only_shown(tmp_path: Path) -> None:
         node.radio.hear(number.to_bytes(4))
     assert len(node.radio._recent) == RECENT
     assert node.count("malformed") == 2 * RECENT
+
+
+async def test_no_more_batches_are_read_than_are_told_of(tmp_path: Path) -> None:
+    node, asked = Listener(tmp_path), list[int]()
+
+    def waiting(most: int) -> list[tuple[int, bytes]]:
+        asked.append(most)
+        return [(number, batch(NODE, [ANN], PULSES[:1], [1_000], number)) for number in range(1, most + 1)]
+
+    node.radio._body = node.radio._body._replace(open_batches=waiting)
+    assert len(node.radio._own_waybills()) == OWN_LIMIT
+    assert asked == [OWN_LIMIT]
 
 
 async def test_without_keys_nothing_is_believed(tmp_path: Path) -> None:

@@ -46,6 +46,16 @@ def test_a_relay_still_where_it_was_stays_known_past_its_old_record() -> None:
     assert core.records(newest, NOW + HOUR) == newest
 
 
+def test_what_was_heard_while_an_older_address_was_tried_holds() -> None:
+    core = Whereabouts()
+    moved, back = record(endpoint=MOVED), record(at_ms=NOW + HOUR)
+    assert core.hear(moved, LISTED, NOW) == TO_PROVE
+    assert core.candidate(NOW) == moved
+    assert core.hear(back, LISTED, NOW + HOUR) == NEWS
+    core.proven(moved, [MOVED])
+    assert core.records(LISTED, NOW + HOUR) == [back]
+
+
 def test_a_new_address_holds_once_the_relay_was_met_there() -> None:
     core = Whereabouts()
     moved = record(endpoint=MOVED)

@@ -280,6 +280,7 @@ def test_batches_are_dense_linked_and_kept_until_their_ack(tmp_path: Path) -> No
     one, two = seal(2), seal(2)
     assert spool.unbatched(10) == ann[4:]
     assert spool.open_batches() == [(1, one), (2, two)]
+    assert spool.open_batches(1) == [(1, one)]
     with pytest.raises(LocalError) as caught:
         spool.add_batch(4, b"later", [])
     assert caught.value.reason == "batch_number"

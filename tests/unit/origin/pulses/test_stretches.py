@@ -1,0 +1,178 @@
+"""What is decided of many pulses at once is what deciding on them one by one comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from farcast.origin.pulses import admission as module
+from farcast.origin.pulses.admission import Admission, Arrival
+from farcast.origin.pulses.dossier import Dossier
+from farcast.origin.pulses.judging import Round
+from farcast.origin.pulses.opened import Opened
+from farcast.protocol.rules import Rules
+from farcast.protocol.ticket import DAY_MS
+from farcast.tests.unit.origin.mint import CARRIER, FIRST_DAY, OFFICE, RELAY, TICKET, account
+from farcast.tests.unit.origin.pulses.test_chain import EVERY, EVIL, FORGED, HONEST, RELAYS, VIEWERS, Piece
+
+BEGUN = (FIRST_DAY + 2) * DAY_MS + 3_600_000
+"""When both began to watch; what they say of later minutes is ahead of an origin's clock that says less."""
+OWN = [[one for one in HONEST if one.tid == viewer.tid] for viewer in VIEWERS]
+"""Of each viewer seven that follow one another, then twins of the third and fourth."""
+CHAINS = [chain for own in OWN for chain in (own[:7], own[:2] + own[7:], own[:2] + own[7:8] + own[3:6])]
+TICKETS = [viewer.ticket for viewer in VIEWERS]
+
+
+class Came(NamedTuple):
+    """One arrival: from whom, what, with which stamps, how long after the one before; is it taken back?"""
+
+    carrier: bytes
+    pieces: list[Piece]
+    stamp_s: int
+    after_s: int
+    undone: bool
+
+
+class OneByOne(Admission):
+    """Looks at each pulse by itself, without a short way for any."""
+
+    def _take_together(self, round_: Round, dossier: Dossier, items: Sequence[Opened], verdict: str) -> bool:
+        del round_, dossier, items, verdict
+        return False
+
+    def _take_one(self, round_: Round, dossier: Dossier, item: Opened, verdict: str) -> bool:
+        del round_, dossier, item, verdict
+        return False
+
+
+def run_of(start: int, length: int, chain: int, gap: int, *, turned: bool) -> list[Piece]:
+    """Return consecutive pulses of one viewer, perhaps with one left out, or newest first."""
+    found = [one for place, one in enumerate(CHAINS[chain]) if start <= place < start + length]
+    found = [one for place, one in enumerate(found) if place != gap]
+    return found[::-1] if turned else found
+
+
+RUN = st.builds(
+    run_of, st.integers(0, 5), st.integers(1, 7), st.integers(0, 5), st.integers(0, 9), turned=st.booleans()
+)
+BAG = st.lists(st.sampled_from(EVERY), max_size=4)
+PIECES = st.lists(st.one_of(RUN, BAG), min_size=1, max_size=4).map(
+    lambda parts: [one for part in parts for one in part]
+)
+HISTORY = st.lists(
+    st.builds(
+        Came,
+        st.sampled_from([b"", CARRIER.key, RELAY.key, EVIL.key]),
+        PIECES,
+        st.integers(0, 60),
+        st.sampled_from([0, 60, 90, 40_000]),
+        st.booleans() | st.just(value=False),
+    ),
+    max_size=6,
+)
+TWICE = OWN[0][:3] + OWN[0][2:3]
+TWINS_AT_ONCE = OWN[0][:3] + OWN[0][7:8]
+FORGED_THIRD = [one for one in FORGED if one.tid == VIEWERS[0].tid and one.seq == 3]
+FORGED_AMONG = OWN[0][:2] + FORGED_THIRD + OWN[0][3:6]
+REVOKED = st.sampled_from([{}, {account(1): BEGUN + 150_000}])
+
+
+def came(carrier: bytes, *arrivals: list[Piece]) -> list[Came]:
+    """Return a history in which all is brought by one, four minutes after it began."""
+    return [Came(carrier, pieces, 0, 60 * (4 - place), undone=False) for place, pieces in enumerate(arrivals)]
+
+
+def bring(one: Admission, arrived: Came, now_ms: int, number: int) -> tuple[list[str], bool, list[int]]:
+    """Have an arrival decided on."""
+    stamps = [now_ms - 1_000 * ((arrived.stamp_s + 7 * place) % 60) for place in range(len(arrived.pieces))]
+    relay = arrived.carrier in RELAYS
+    if not relay:
+        stamps = [now_ms] * len(stamps)
+    parts = Arrival(TICKETS, [piece.data for piece in arrived.pieces], stamps)
+    judged = one.admit(parts, now_ms, arrived.carrier, relay=relay, name=bytes([number]))
+    if arrived.undone:
+        one.undo()
+    return judged.verdicts, judged.news, judged.tickets
+
+
+def bodies(dossier: Dossier) -> dict[int, dict[bytes, int]]:
+    """Return what is here as authentic, each body with its smallest stamp, by number."""
+    found = {seq: {name: dossier.stamps[seq]} for seq, name in dossier.names.items()}
+    for seq, others in dossier.others.items():
+        found[seq] |= others
+    return found
+
+
+def state(one: Admission) -> dict[bytes, tuple[object, ...]]:
+    """Return all that is known, by ticket, and what counts where numbers have several bodies.
+
+    A link to the number before may be noted or not.
+    """
+    return {
+        tid: (
+            bodies(found), found.upto, found.rejects, set(found.unproven), set(found.open), found.ack([]),
+            {name for seq in found.others for name in bodies(found)[seq] if found.counts(seq, name)},
+        )
+        for tid, found in one.register.known.items()
+    }  # fmt: skip
+
+
+@given(HISTORY, REVOKED)
+@example(came(b"", TWICE), {})
+@example(came(b"", TWINS_AT_ONCE), {})
+@example(came(b"", OWN[0][2:3], OWN[0][:2] + OWN[0][7:]), {})
+@settings(max_examples=100, deadline=None)
+def test_eager_at_once_is_eager_one_by_one(history: list[Came], revoked: dict[bytes, int]) -> None:
+    fast, slow = (
+        kind(OFFICE, lambda: [TICKET.key], Rules(), revoked=revoked) for kind in (Admission, OneByOne)
+    )
+    now_ms = BEGUN
+    for number, arrived in enumerate(history):
+        now_ms += 1_000 * arrived.after_s
+        assert bring(fast, arrived, now_ms, number) == bring(slow, arrived, now_ms, number)
+        assert state(fast) == state(slow)
+        assert fast.register.open == slow.register.open
+        assert fast.register.open_pulses == slow.register.open_pulses
+        assert fast.register.charged == slow.register.charged
+
+
+@given(HISTORY, REVOKED, st.sampled_from([2, 5, 1 << 20]))
+@example(came(RELAY.key, TWINS_AT_ONCE), {}, 1 << 20)
+@example(came(RELAY.key, OWN[0][2:3], OWN[0][:2] + OWN[0][7:]), {}, 1 << 20)
+@example(came(EVIL.key, FORGED_AMONG), {}, 1 << 20)
+@settings(max_examples=100, deadline=None)
+def test_chained_at_once_ends_where_eager_one_by_one_does(
+    history: list[Came], revoked: dict[bytes, int], spot_every: int
+) -> None:
+    fast = Admission(OFFICE, lambda: [TICKET.key], Rules(), verify="chained", secret=b"s", revoked=revoked)
+    slow = OneByOne(OFFICE, lambda: [TICKET.key], Rules(), revoked=revoked)
+    now_ms, before = BEGUN, module.SPOT_EVERY
+    try:
+        module.SPOT_EVERY = spot_every
+        for number, arrived in enumerate(history):
+            now_ms += 1_000 * arrived.after_s
+            bring(fast, arrived._replace(undone=False), now_ms, number)
+            bring(slow, arrived._replace(undone=False), now_ms, number)
+    finally:
+        module.SPOT_EVERY = before
+    fast.prove()
+    assert authentic(fast) == authentic(slow)
+
+
+def authentic(one: Admission) -> dict[bytes, tuple[object, ...]]:
+    """Return which bodies are here as authentic once nothing waits.
+
+    Not their stamps: of two copies in one batch whose signatures differ either may be the first.
+    """
+    found = {
+        tid: (
+            {seq: set(names) for seq, names in bodies(dossier).items()}, dossier.upto,
+            {name for seq in dossier.others for name in bodies(dossier)[seq] if dossier.counts(seq, name)},
+        )
+        for tid, dossier in one.register.known.items()
+    }  # fmt: skip
+    assert all(not dossier.waiting for dossier in one.register.known.values())
+    return {tid: what for tid, what in found.items() if what[0]}
