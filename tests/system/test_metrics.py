@@ -20,7 +20,8 @@ PROCESS = ("process_", "python_")
 UNITS = {"seconds", "bytes", "ratio", "cents", "timestamp_seconds"}
 LABELS = {
     "by", "carrier", "direction", "found", "from", "kind", "le", "lost", "of", "path", "publisher", "reason",
-    "result", "side", "standing", "state", "status_class", "task", "tier", "to", "way", "what", "whose",
+    "result", "side", "standing", "state", "status_class", "task", "tier", "to", "topic", "way", "what",
+    "whose",
 }  # fmt: skip
 """Words from short lists; a new one is added here after a look at what its values can be.
 
