@@ -24,7 +24,8 @@ from ..protocol.identity import Identity, peer_id
 from ..protocol.keyring import Keyring
 from ..protocol.note import compact
 from ..protocol.radio import Head, Waybill, head_datagram, open_datagram, waybill_datagram
-from .catalog.replica import Heads, catalog_name
+from .box import Box, clock_ms
+from .catalog.replica import Heads, Replica, catalog_name
 from .settings import Reticulum
 
 HEAD_AGAIN_S, WAYBILL_AGAIN_S = 600.0, 1_800.0
@@ -223,3 +224,18 @@ def heard(facts: Mapping[str, Any]) -> list[str]:
     if not facts["up"]:
         lines.append(f"does not run{': ' if facts['why'] else ''}{facts['why']}")
     return lines or ["runs; nothing waits anywhere that it heard of"]
+
+
+def radio_of(box: Box, net: bytes, replica: Replica, keyring: Callable[[], Keyring | None]) -> Radio:
+    """Return the radio of a box that follows a catalog and carries pulses for others."""
+
+    def is_relay(key: bytes) -> bool:
+        return any(key == record.relay for record in replica.relays())
+
+    return Radio(
+        Body(box.identity, net, replica, keyring, box.spool.open_batches, is_relay, clock_ms),
+        box.settings.reticulum,
+        box.registry,
+        look=lambda: box.wake("follow"),
+        advance=lambda note: replica.advance(note, replica.catalog.size, []),
+    )

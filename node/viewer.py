@@ -76,7 +76,7 @@ from .pulses.reception import Reception
 from .pulses.sealdesk import SealDesk
 from .pulses.verdicts import Verdicts, Way
 from .pulses.wallet import Wallet
-from .radio import Body, Radio
+from .radio import Radio, radio_of
 from .routes import PublicRoutes
 from .settings import Settings
 
@@ -214,29 +214,6 @@ class Viewer:
         self.fetcher.nearby = self.nearby if settings.mesh.enabled and settings.mesh.share else None
         share = self._share if self.fetcher.nearby is not None else None
         self.keeper = Keeper(box.store, self.library, self.fetcher, share=share)
-
-    def _is_relay(self, key: bytes) -> bool:
-        return any(key == record.relay for record in self.replica.relays())
-
-    def _radio(self) -> Radio:
-        """Hear by radio of a newer catalog, and tell what this box carries for others."""
-        box, replica = self.box, self.replica
-        body = Body(
-            box.identity,
-            self.trust.origin_id,
-            replica,
-            self._keyring,
-            box.spool.open_batches,
-            self._is_relay,
-            clock_ms,
-        )
-        return Radio(
-            body,
-            box.settings.reticulum,
-            box.registry,
-            look=lambda: box.wake("follow"),
-            advance=lambda note: replica.advance(note, replica.catalog.size, []),
-        )
 
     def _add_ferry(self, takedown: Takedown) -> None:
         """Let titles, trust and pulses travel by stick."""
@@ -459,7 +436,9 @@ class Viewer:
 
     def _add_work(self) -> None:
         box, settings = self.box, self.box.settings
-        self.radio = self._radio() if settings.reticulum.enabled else None
+        self.radio: Radio | None = None
+        if settings.reticulum.enabled:
+            self.radio = radio_of(box, self.trust.origin_id, self.replica, self._keyring)
         self._acks_heard = asyncio.Queue[bytes](ACKS_WAITING)
         for closer in (
             self.ferrydesk.close,

@@ -27,7 +27,7 @@ from ..node.pulses.acks import Acks
 from ..node.pulses.batcher import Batcher
 from ..node.pulses.reception import Reception
 from ..node.pulses.sealdesk import SealDesk
-from ..node.radio import Body, Radio
+from ..node.radio import Radio, radio_of
 from ..node.routes import PublicRoutes
 from ..node.settings import Settings
 from ..node.web.site import WebSite
@@ -265,32 +265,11 @@ class RelayService:
         box.every("sweep", SWEEP_S, self.embargo.sweep)
         box.every("deny", DENY_LOOK_S, self.embargo.look)
         box.every("pins", RETRY_S, self.pinner.resume)
-        self.radio = self._radio() if settings.reticulum.enabled else None
+        self.radio: Radio | None = None
+        if settings.reticulum.enabled:
+            self.radio = radio_of(box, self.trust.origin_id, self.replica, lambda: self.trust.keyring)
         if self.radio is not None:
             box.serve("radio", self.radio.run)
-
-    def _is_relay(self, key: bytes) -> bool:
-        return any(key == record.relay for record in self.replica.relays())
-
-    def _radio(self) -> Radio:
-        """Tell by radio what waits here, and hear of a newer catalog."""
-        box, replica = self.box, self.replica
-        body = Body(
-            box.identity,
-            self.trust.origin_id,
-            replica,
-            lambda: self.trust.keyring,
-            box.spool.open_batches,
-            self._is_relay,
-            clock_ms,
-        )
-        return Radio(
-            body,
-            box.settings.reticulum,
-            box.registry,
-            look=lambda: box.wake("follow"),
-            advance=lambda note: replica.advance(note, replica.catalog.size, []),
-        )
 
     def _used(self) -> int:
         return self.box.http_metrics.sent_bytes() // USE_BYTES
