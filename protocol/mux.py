@@ -7,7 +7,8 @@ track and one ``mdat``; a segment is one ``moof`` and one ``mdat``, as our inges
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from .errors import RemoteError
@@ -27,14 +28,16 @@ _BASE_OFFSET, _DESCRIPTION, _ONE_DURATION, _ONE_SIZE, _BASE_IS_MOOF = 0x1, 0x2, 
 _DATA_OFFSET, _FIRST_FLAGS = 0x1, 0x4
 _DURATION, _SIZE, _FLAGS, _COMPOSITION = 0x100, 0x200, 0x400, 0x800
 _SIZE_LIMIT = 1 << 31
+_MICRO = 1_000_000
 _STARTS_WITH_SAP = 0x90000000
 
 
 class Indexed(NamedTuple):
-    """What an index says of one part: its bytes and its length in ticks of the index's time scale."""
+    """What an index says of one part: its bytes, and how many microseconds of each track are in it."""
 
     size_bytes: int
-    ticks: int
+    picture_us: int
+    sound_us: int = 0
 
 
 def part_size(*segments: int) -> int:
@@ -61,10 +64,11 @@ def mux_init(video: bytes, audio: bytes | None) -> bytes:
     return _init([(video, VIDEO_ID)] if audio is None else [(video, VIDEO_ID), (audio, AUDIO_ID)], b"")
 
 
-def movie_head(video: bytes, audio: bytes | None, parts: Sequence[Indexed], ticks_s: int) -> bytes:
-    """Return all of a progressive MP4 before its parts: both tracks, the length, and the index of parts.
+def movie_head(video: bytes, audio: bytes | None, parts: Sequence[Indexed]) -> bytes:
+    """Return all of a progressive MP4 before its parts: the tracks, the length, and an index of each track.
 
-    Players find any moment by the index (``sidx``, section 8.16.3) and ask for it by range.
+    Players find any moment by the index (``sidx``, section 8.16.3) and ask for it by range. Sound has its
+    own: ffmpeg looks for a track without one in the other's, by the wrong time scale, and lands elsewhere.
 
     Raises:
         RemoteError: ``malformed``, ``unsupported``, or ``too_large`` past what an index can say.
@@ -73,15 +77,14 @@ def movie_head(video: bytes, audio: bytes | None, parts: Sequence[Indexed], tick
     moov = child(video, b"moov")
     mvhd = child(video, b"mvhd", moov)
     movie_ticks_s = uint(video, mvhd.body + (20 if video[mvhd.body] else 12), 4)
-    if len(parts) > PARTS_LIMIT or any(part.size_bytes >= _SIZE_LIMIT for part in parts):
-        raise RemoteError(f"a film of {len(parts)} parts is too large for one index", reason="too_large")
-    length = sum(part.ticks for part in parts) * movie_ticks_s // ticks_s
-    mehd = box(b"mehd", b"\1\0\0\0", length.to_bytes(8, "big"))
-    tracks = [(video, VIDEO_ID)] if audio is None else [(video, VIDEO_ID), (audio, AUDIO_ID)]
-    fields = [VIDEO_ID, ticks_s, 0, 0, len(parts)]
-    index = [part_field for part in parts for part_field in (part.size_bytes, part.ticks, _STARTS_WITH_SAP)]
-    numbers = b"".join(value.to_bytes(4, "big") for value in [0, *fields, *index])
-    return _init(tracks, mehd) + box(b"sidx", numbers)
+    tracks, sounds = [(video, VIDEO_ID)], b""
+    if audio is not None:
+        tracks.append((audio, AUDIO_ID))
+        sounds = _index(AUDIO_ID, timescale(audio), 0, ((part.size_bytes, part.sound_us) for part in parts))
+    pictures = ((part.size_bytes, part.picture_us) for part in parts)
+    index = _index(VIDEO_ID, timescale(video), len(sounds), pictures)
+    length = _ticks(sum(part.picture_us for part in parts), movie_ticks_s)
+    return _init(tracks, box(b"mehd", b"\1\0\0\0", length.to_bytes(8, "big"))) + index + sounds
 
 
 def mux_part(video: bytes | None, audio: bytes | None, number: int) -> bytes:
@@ -171,6 +174,25 @@ def _segment(data: bytes, track: int) -> _Segment:
     before = bytearray(data[tfhd.start : tfdt.end])
     put(before, HEADER_BYTES + 4, track)
     return _Segment(bytes(before), whole(data, trun), sizes, data[mdat.body : mdat.end])
+
+
+def _index(track: int, ticks_s: int, first_offset: int, parts: Iterable[tuple[int, int]]) -> bytes:
+    """Return the ``sidx`` of one track: bytes and microseconds of each part; one without any joins others."""
+    joined: list[tuple[int, int]] = []
+    for size_bytes, us in parts:
+        before = joined.pop() if joined and not (us and joined[-1][1]) else (0, 0)
+        joined.append((before[0] + size_bytes, before[1] + us))
+    if len(joined) > PARTS_LIMIT or any(size_bytes >= _SIZE_LIMIT for size_bytes, _ in joined):
+        raise RemoteError(f"a film of {len(joined)} parts is too large for one index", reason="too_large")
+    ends = [_ticks(us, ticks_s) for us in accumulate(us for _, us in joined)]
+    fields = [0, track, ticks_s, 0, first_offset, len(joined)]
+    for (size_bytes, _), begin, end in zip(joined, [0, *ends], ends, strict=False):
+        fields += [size_bytes, end - begin, _STARTS_WITH_SAP]
+    return box(b"sidx", b"".join(value.to_bytes(4, "big") for value in fields))
+
+
+def _ticks(us: int, ticks_s: int) -> int:
+    return us * ticks_s // _MICRO
 
 
 def _init(tracks: Sequence[tuple[bytes, int]], mehd: bytes) -> bytes:

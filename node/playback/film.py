@@ -21,12 +21,12 @@ from ...protocol.cid import RAW, Cid
 from ...protocol.errors import RefusedError, RemoteError
 from ...protocol.isobmff import HEADER_BYTES, box
 from ...protocol.manifest import Manifest, Rendition
-from ...protocol.mux import Indexed, movie_head, mux_init, mux_part, part_size, timescale
+from ...protocol.mux import Indexed, movie_head, mux_init, mux_part, part_size
 from ...protocol.unixfs import Leaf, Link, Load, content, leaves, listing, resolve
 from ..catalog.library import Fetch, FilePlan, Library
 from .timeline import PLAYLIST_LIMIT_BYTES, Slot, parse_media
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same title would become other bytes."""
 FILMS_KEPT = 8
 HEIGHT_LIMIT = 1_080
@@ -56,6 +56,7 @@ class Part(NamedTuple):
     sounds: Sequence[File]
     slot: Slot
     us: int
+    sound_us: int
     sealed: bool
 
     @property
@@ -158,13 +159,8 @@ class Films:
         inits = [await read(track.init) for track in (shots, takes) if track is not None]
         picture_init, sound_init = inits[0], inits[1] if takes else None
         parts = _parts(shots, takes, sealed=manifest.protection is not None)
-        ticks_s = timescale(picture_init)
-        ends = [round(Fraction(at * ticks_s, _MICRO)) for at in accumulate(part.us for part in parts)]
-        indexed = [
-            Indexed(part.size_bytes, end - begin)
-            for part, begin, end in zip(parts, [0, *ends], ends, strict=False)
-        ]
-        head = movie_head(picture_init, sound_init, indexed, ticks_s)
+        indexed = [Indexed(part.size_bytes, part.us, part.sound_us) for part in parts]
+        head = movie_head(picture_init, sound_init, indexed)
         offsets = [*accumulate((part.size_bytes for part in parts), initial=len(head))]
         names = f"{video.name}-{sound.name if sound else ''}"
         etag = f'"{manifest.root_cid}-{names}-film-{VERSION}"'
@@ -239,20 +235,26 @@ def _sound(manifest: Manifest) -> Rendition | None:
 
 
 def _parts(shots: _Track, takes: _Track | None, *, sealed: bool) -> list[Part]:
-    """Put to each segment of pictures the sound that begins before its middle, to the last all the rest."""
-    waiting: list[tuple[int, File]] = []
+    """Put to each segment of pictures the sound up to what plays as it begins, to the last all the rest.
+
+    So whoever seeks to a part's first picture finds the sound of that moment in the same part.
+    """
+    waiting: list[tuple[int, int, File]] = []
     if takes is not None:
         starts = [0, *accumulate(takes.us)][:-1]
-        waiting = [*zip(starts, takes.files, strict=True)][::-1]
+        waiting = [*zip(starts, takes.us, takes.files, strict=True)][::-1]
     parts: list[Part] = []
     at, number = 0, 1
     for place, (file, slot, us) in enumerate(zip(shots.files, shots.slots, shots.us, strict=True), 1):
-        at += us
         sounds: list[File] = []
-        while waiting and (waiting[-1][0] < at - us // 2 or place == len(shots.files)):
-            sounds.append(waiting.pop()[1])
-        parts.append(Part(number, file, sounds, slot, us, sealed))
+        sound_us = 0
+        while waiting and (waiting[-1][0] <= at or place == len(shots.files)):
+            _, lasts_us, sound = waiting.pop()
+            sounds.append(sound)
+            sound_us += lasts_us
+        parts.append(Part(number, file, sounds, slot, us, sound_us, sealed))
         number += max(1, len(sounds))
+        at += us
     return parts
 
 

@@ -12,6 +12,7 @@ import json
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -25,6 +26,7 @@ from farcast.tests.system.screening import HLS_JS, Mode, Screening, together_s
 FIGURES = ("viewed_seconds_error",)
 FILM_S = 300
 STALL_S = 14.0
+REST_TIMEOUT_S = 15.0
 
 
 def run(only: Sequence[str] | None = None) -> list[dict[str, object]]:
@@ -76,7 +78,7 @@ async def _all(house: Cinema, place: Path) -> dict[str, float]:
 
 async def _browser(house: Cinema, profile: Path, mode: Mode) -> float:
     """Play, pause, double speed, seek, an origin that hangs, a hidden tab; by delivery only play and seek."""
-    before_s = house.signed_s()
+    before_s = await asyncio.to_thread(_at_rest, house)
     async with tab_in(installed("chromium") or "", profile) as tab:
         screen = Screening(tab)
         await screen.open(house.url, house.title, mode, buffer_s=8)
@@ -107,7 +109,7 @@ async def _browser(house: Cinema, profile: Path, mode: Mode) -> float:
 
 
 async def _tabs(house: Cinema, place: Path) -> float:
-    before_s = house.signed_s()
+    before_s = await asyncio.to_thread(_at_rest, house)
     async with AsyncExitStack() as stack:
         screens: list[Screening] = []
         for name in ("one", "two"):
@@ -128,7 +130,7 @@ async def _desktop(
     house: Cinema, place: Path, kind: type[Mpv | Vlc], program: str, file: str, *, stall: bool = False
 ) -> float:
     """Play, seek (or an origin that hangs, with a small buffer), play on, and leave."""
-    before_s = house.signed_s()
+    before_s = await asyncio.to_thread(_at_rest, house)
     url = f"{house.url}/watch/{house.title}/{file}"
     small = ("--cache-secs=4", "--demuxer-readahead-secs=4", "--demuxer-max-bytes=1MiB") if stall else ()
     async with (
@@ -144,6 +146,14 @@ async def _desktop(
         player.process.send_signal(signal.SIGKILL)
         played_s = watch.advanced_s
     return _error(await asyncio.to_thread(house.settled_s) - before_s, played_s)
+
+
+def _at_rest(house: Cinema) -> float:
+    """Return the seconds signed so far, once whoever played last is known to be gone and all is signed."""
+    deadline = time.monotonic() + REST_TIMEOUT_S
+    while any(one["playing"] for one in house.status()["sessions"]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return house.settled_s()
 
 
 async def _hang(house: Cinema) -> None:

@@ -67,6 +67,20 @@ def test_ffmpeg_decodes_pictures_and_sound_to_the_end_and_in_time(
         assert int(last.removeprefix(DECODED)) / 1e6 == pytest.approx(FILM_S, abs=0.05), track
 
 
+@pytest.mark.parametrize("sought_s", [5.0, 15.0])
+def test_ffmpeg_seeks_in_the_file_and_decodes_both_tracks_from_there_to_the_end(
+    base: str, need: Need, sought_s: float
+) -> None:
+    command = [need("ffmpeg"), "-v", "warning", "-xerror", "-nostdin", "-ss", str(sought_s)]
+    command += ["-i", f"{base}/watch/film/film.mp4", "-f", "framecrc", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    frames = [line.split(",")[0] for line in done.stdout.splitlines() if not line.startswith("#")]
+    left_s = FILM_S - sought_s
+    assert frames.count("0") == pytest.approx(left_s * 25, abs=1), "pictures"
+    assert frames.count("1") == pytest.approx(left_s * 48_000 / 1_024, abs=3), "sound"
+
+
 def test_the_file_says_its_length_and_every_range_is_a_part_of_the_whole(base: str, need: Need) -> None:
     url = f"{base}/watch/film/film.mp4"
     entries = ["-show_entries", "stream=duration", "-of", "csv=p=0"]

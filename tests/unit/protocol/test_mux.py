@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -122,17 +123,46 @@ def test_the_two_tracks_keep_their_descriptions_under_ids_of_their_own() -> None
     assert timescale(PICTURE) == VIDEO_TICKS_S
 
 
-@given(st.lists(st.tuples(st.integers(1, 2**31 - 1), st.integers(1, 100_000)), min_size=1, max_size=40))
-def test_the_index_of_a_file_leads_to_every_part(parts: list[tuple[int, int]]) -> None:
-    head = movie_head(PICTURE, SOUND, [Indexed(*part) for part in parts], VIDEO_TICKS_S)
-    sidx = child(head, b"sidx")
-    assert sidx.end == len(head), "the first part follows at once"
-    assert uint(head, sidx.body + 8, 4) == VIDEO_TICKS_S
-    assert uint(head, sidx.body + 22, 2) == len(parts)
-    rows = range(sidx.body + 24, sidx.end, 12)
-    assert [(uint(head, at, 4), uint(head, at + 4, 4)) for at in rows] == parts
+PARTS = st.lists(
+    st.builds(Indexed, st.integers(1, 2**24), st.integers(1, 10**7), st.integers(0, 10**7)),
+    min_size=1,
+    max_size=40,
+)
+
+
+def index(head: bytes, sidx: Box) -> list[tuple[int, int, int]]:
+    """Read an index as a player does: the first byte, the first tick and the ticks of each entry."""
+    found, at, tick = [], sidx.end + uint(head, sidx.body + 16, 4), uint(head, sidx.body + 12, 4)
+    for row in range(sidx.body + 24, sidx.end, 12):
+        found.append((at, tick, uint(head, row + 4, 4)))
+        at, tick = at + uint(head, row, 4), tick + uint(head, row + 4, 4)
+    return [*found, (at, tick, 0)]
+
+
+@given(PARTS)
+def test_the_index_of_each_track_leads_to_every_part_of_it(parts: list[Indexed]) -> None:
+    head = movie_head(PICTURE, SOUND, parts)
+    pictures, sounds = [one for one in boxes(head) if one.kind == b"sidx"]
+    assert sounds.end == len(head), "the first part follows at once"
+    offsets = [*accumulate((part.size_bytes for part in parts), initial=len(head))]
+    for sidx, track, ticks_s, lengths in (
+        (pictures, 1, VIDEO_TICKS_S, [part.picture_us for part in parts]),
+        (sounds, 2, AUDIO_TICKS_S, [part.sound_us for part in parts]),
+    ):
+        assert [uint(head, sidx.body + at, 4) for at in (4, 8)] == [track, ticks_s]
+        starts = [us * ticks_s // 10**6 for us in accumulate(lengths, initial=0)]
+        found = index(head, sidx)
+        assert found[-1][:2] == (offsets[-1], starts[-1]), "it ends where the film ends"
+        whole = {(at, tick) for at, tick in zip(offsets, starts, strict=True)}
+        assert {(at, tick) for at, tick, _ in found} <= whole, "each entry begins with a part, at its time"
+        assert len(found) - 1 == max(1, sum(us > 0 for us in lengths))
     mehd = _down(head, child(head, b"moov"), b"mvex", b"mehd")
-    assert uint(head, mehd.body + 4, 8) == sum(ticks for _, ticks in parts) * 1_000 // VIDEO_TICKS_S
+    assert uint(head, mehd.body + 4, 8) == sum(part.picture_us for part in parts) // 1_000
+
+
+def test_a_film_without_sound_has_one_index() -> None:
+    head = movie_head(PICTURE, None, [Indexed(10, 2_000_000)] * 3)
+    assert [one.kind for one in boxes(head)].count(b"sidx") == 1
 
 
 @pytest.mark.parametrize(
