@@ -199,8 +199,8 @@ def export(
 ) -> None:
     """Bring a USB stick up to date: whole titles, catalog, keys, pulses and acks; repeat it to go on."""
     del debug
-    from .ferrydesk import carry
-    from .ferrywords import exported_lines
+    from .stick.desk import carry
+    from .stick.words import exported_lines
 
     console = Console(as_json=as_json)
     with console.progress("exporting") as report:
@@ -219,8 +219,8 @@ def import_stick(
 ) -> None:
     """Take titles, catalog, keys, pulses and acks from a USB stick; its titles are kept."""
     del debug
-    from .ferrydesk import carry
-    from .ferrywords import imported_lines, incomplete
+    from .stick.desk import carry
+    from .stick.words import imported_lines, incomplete
 
     console = Console(as_json=as_json)
     with console.progress("importing") as report:

@@ -45,8 +45,6 @@ from .dish.dish import LOOK_S as DISH_LOOK_S
 from .dish.dish import Dish
 from .duty import Greeting
 from .earnings import EarningsAsker
-from .ferry import Ferry, Parts
-from .ferrydesk import FerryDesk
 from .hints import Hinting
 from .home import Home
 from .household import Household
@@ -79,6 +77,8 @@ from .pulses.wallet import Wallet
 from .radio import Radio, radio_of
 from .routes import PublicRoutes
 from .settings import Settings
+from .stick.desk import FerryDesk
+from .stick.ferry import Ferry, Parts
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("protocol", "mesh", "satellite", "stick", "node", "origin", "relay", "config")
+ROOMS = ("protocol", "mesh", "satellite", "node", "origin", "relay", "config")
 TOP = {
     *ROOMS, "tests", "docs", "pyproject.toml", "requirements.lock", "README.md", "Makefile", "__init__.py",
     "__main__.py", "py.typed", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md",

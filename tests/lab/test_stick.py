@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from farcast.node.stick.exporter import Exporter
+from farcast.node.stick.freight import Cargo
+from farcast.node.stick.importer import Importer
 from farcast.protocol.errors import LocalError, StoreFullError
-from farcast.stick.exporter import Exporter
-from farcast.stick.freight import Cargo
-from farcast.stick.importer import Importer
-from farcast.tests.unit.stick.boxes import BOX, SIGNED_MS, VOLUME_BYTES, House, files, houses, silent
+from farcast.tests.unit.node.stick.boxes import BOX, SIGNED_MS, VOLUME_BYTES, House, files, houses, silent
 
 
 class Socket:

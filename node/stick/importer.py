@@ -10,12 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 
-from ..protocol.cid import DAG_PB, Cid
-from ..protocol.errors import FarcastError, LocalError, RemoteError, StoreFullError, UsageError
-from ..protocol.generation import BUNDLE_LIMIT_BYTES, Item, unpack_bundle
-from ..protocol.identity import peer_id
-from ..protocol.stick import INDEX_LIMIT_BYTES, StickIndex, open_index
-from ..protocol.unixfs import Block, parse
+from ...protocol.cid import DAG_PB, Cid
+from ...protocol.errors import FarcastError, LocalError, RemoteError, StoreFullError, UsageError
+from ...protocol.generation import BUNDLE_LIMIT_BYTES, Item, unpack_bundle
+from ...protocol.identity import peer_id
+from ...protocol.stick import INDEX_LIMIT_BYTES, StickIndex, open_index
+from ...protocol.unixfs import Block, parse
 from .disk import INDEX, DamagedError, StickDisk
 from .exporter import HEADS, TITLES
 from .freight import KEEP, Customs, Depot, Imported, ImportedTitle, Report, Shelf, Spoilt

@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..protocol.errors import FarcastError, RefusedError, UsageError
-from .admin import call_admin
+from ...protocol.errors import FarcastError, RefusedError, UsageError
+from ..admin import call_admin
+from ..http.exchange import Answer, Exchange, Router
+from ..report import Report, quiet
 from .ferry import Ferry, ferry_at
-from .http.exchange import Answer, Exchange, Router
-from .report import Report, quiet
 
 REQUEST_LIMIT_BYTES = 256 << 10
 POLL_S = 0.2

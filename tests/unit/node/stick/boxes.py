@@ -11,6 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.blocks.store import DiskStore
 from farcast.node.pulses.spool import DiskSpool
+from farcast.node.stick.disk import StickDisk
+from farcast.node.stick.exporter import Exporter
+from farcast.node.stick.freight import Cargo, Depot, Exported, Imported, Title
+from farcast.node.stick.importer import Importer
 from farcast.protocol.batch import Ack, PulsePost, open_ack
 from farcast.protocol.cid import DAG_PB, RAW, Cid
 from farcast.protocol.codec import decode
@@ -21,10 +25,6 @@ from farcast.protocol.ports import SpooledPulse
 from farcast.protocol.pulse import read_pulse
 from farcast.protocol.ticket import DAY_MS, open_ticket
 from farcast.protocol.unixfs import Entry, FileWriter, directory, parse
-from farcast.stick.disk import StickDisk
-from farcast.stick.exporter import Exporter
-from farcast.stick.freight import Cargo, Depot, Exported, Imported, Title
-from farcast.stick.importer import Importer
 from farcast.tests.unit.origin.mint import FIRST_DAY, INTAKE, TICKET
 
 BOX = Identity(b"\x51" * 32).key

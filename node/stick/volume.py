@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
-from ..protocol.car import CID_LIMIT_BYTES, HEADER_LIMIT_BYTES, header, section
-from ..protocol.cid import Cid, read_varint, varint
-from ..protocol.errors import RemoteError
-from ..protocol.stick import MAX_VOLUMES, VOLUME_BYTES
-from ..protocol.unixfs import BLOCK_LIMIT_BYTES, Block
+from ...protocol.car import CID_LIMIT_BYTES, HEADER_LIMIT_BYTES, header, section
+from ...protocol.cid import Cid, read_varint, varint
+from ...protocol.errors import RemoteError
+from ...protocol.stick import MAX_VOLUMES, VOLUME_BYTES
+from ...protocol.unixfs import BLOCK_LIMIT_BYTES, Block
 
 _VARINT_BYTES = 9
 

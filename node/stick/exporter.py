@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from ..protocol.cid import Cid
-from ..protocol.errors import LocalError, RemoteError, UsageError
-from ..protocol.generation import Item, pack_bundle
-from ..protocol.ports import SpooledPulse
-from ..protocol.stick import INDEX_LIMIT_BYTES, VOLUME_BYTES, StickIndex, StickTitle, open_index, pack_index
+from ...protocol.cid import Cid
+from ...protocol.errors import LocalError, RemoteError, UsageError
+from ...protocol.generation import Item, pack_bundle
+from ...protocol.ports import SpooledPulse
+from ...protocol.stick import INDEX_LIMIT_BYTES, VOLUME_BYTES, StickIndex, StickTitle, open_index, pack_index
 from .disk import INDEX, DamagedError, StickDisk
 from .freight import Cargo, Depot, Exported, ExportedTitle, Report, Title
 from .satchel import Satchel

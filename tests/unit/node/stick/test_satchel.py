@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from farcast.node.stick import satchel as module
+from farcast.node.stick.satchel import Satchel
 from farcast.origin.pulses.intake import Intake
 from farcast.protocol.batch import PulsePost
 from farcast.protocol.codec import encode
 from farcast.protocol.ports import SpooledPulse
 from farcast.protocol.pulse import read_pulse
 from farcast.protocol.ticket import DAY_MS
-from farcast.stick import satchel as module
-from farcast.stick.satchel import Satchel
+from farcast.tests.unit.node.stick.boxes import SIGNED_MS, House, houses
 from farcast.tests.unit.origin.mint import Viewer, open_intake, read
-from farcast.tests.unit.stick.boxes import SIGNED_MS, House, houses
 
 FILM = b"f" * 32
 

@@ -13,28 +13,28 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from ..protocol.batch import Ack, open_ack, open_receipt
-from ..protocol.catalog import ENTRIES_PER_PAGE, Page
-from ..protocol.cid import Cid
-from ..protocol.codec import decode, encode
-from ..protocol.errors import FarcastError, RemoteError, UsageError
-from ..protocol.generation import Item
-from ..stick.disk import StickDisk
-from ..stick.exporter import Exporter
-from ..stick.freight import Cargo, Depot, Exported, Imported, Title
-from ..stick.importer import Importer, read_heads
-from .blocks.store import DiskStore
-from .box import clock_ms
-from .catalog.library import Library
-from .catalog.replica import Replica
-from .catalog.takedown import Takedown
-from .catalog.trust import Trust
-from .home import Home
-from .pulses.acks import Acks
-from .pulses.reception import Reception
-from .pulses.spool import DiskSpool
-from .report import Report
-from .settings import Settings
+from ...protocol.batch import Ack, open_ack, open_receipt
+from ...protocol.catalog import ENTRIES_PER_PAGE, Page
+from ...protocol.cid import Cid
+from ...protocol.codec import decode, encode
+from ...protocol.errors import FarcastError, RemoteError, UsageError
+from ...protocol.generation import Item
+from ..blocks.store import DiskStore
+from ..box import clock_ms
+from ..catalog.library import Library
+from ..catalog.replica import Replica
+from ..catalog.takedown import Takedown
+from ..catalog.trust import Trust
+from ..home import Home
+from ..pulses.acks import Acks
+from ..pulses.reception import Reception
+from ..pulses.spool import DiskSpool
+from ..report import Report
+from ..settings import Settings
+from .disk import StickDisk
+from .exporter import Exporter
+from .freight import Cargo, Depot, Exported, Imported, Title
+from .importer import Importer, read_heads
 
 ENTRIES_LIMIT_BYTES = 4 << 20
 _OLDER = frozenset({"stale", "rollback"})

@@ -11,12 +11,12 @@ from random import Random
 
 import pytest
 
+from farcast.node.stick.exporter import Exporter
+from farcast.node.stick.importer import Importer
 from farcast.protocol.car import header, section
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import LocalError, UsageError
-from farcast.stick.exporter import Exporter
-from farcast.stick.importer import Importer
-from farcast.tests.unit.stick.boxes import VOLUME_BYTES, House, files, houses
+from farcast.tests.unit.node.stick.boxes import VOLUME_BYTES, House, files, houses
 
 
 class Clumsy(Exporter):

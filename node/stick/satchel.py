@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 
-from ..protocol.batch import BATCH_LIMIT_BYTES, MAX_PULSES, Ack, PulsePost, TidAck, covers
-from ..protocol.codec import decode, encode
-from ..protocol.errors import RemoteError
-from ..protocol.generation import Item, pack_bundle, unpack_bundle
-from ..protocol.ports import SpooledPulse
-from ..protocol.pulse import read_pulse
-from ..protocol.ticket import DAY_MS
+from ...protocol.batch import BATCH_LIMIT_BYTES, MAX_PULSES, Ack, PulsePost, TidAck, covers
+from ...protocol.codec import decode, encode
+from ...protocol.errors import RemoteError
+from ...protocol.generation import Item, pack_bundle, unpack_bundle
+from ...protocol.ports import SpooledPulse
+from ...protocol.pulse import read_pulse
+from ...protocol.ticket import DAY_MS
 from .disk import DamagedError, StickDisk
 
 POSTS = "pulses"

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farcast.node.stick.volume import is_whole, pieces, plan, sections
 from farcast.protocol.car import Reader, header, section
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import RemoteError
-from farcast.stick.volume import is_whole, pieces, plan, sections
 
 BLOCKS = {Cid.of(RAW, data): data for data in (bytes([number]) * (100 + number * 37) for number in range(40))}
 ROOT = next(iter(BLOCKS))

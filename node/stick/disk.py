@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ..protocol.errors import LocalError, RemoteError, StoreFullError, UsageError
+from ...protocol.errors import LocalError, RemoteError, StoreFullError, UsageError
 
 FOLDER = "farcast"
 """On the stick, and below it a folder for each origin by its id."""

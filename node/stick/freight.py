@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from ..protocol.batch import Ack
-from ..protocol.cid import Cid
-from ..protocol.generation import Item
-from ..protocol.ports import BlockStore, Spool, TierName
+from ...protocol.batch import Ack
+from ...protocol.cid import Cid
+from ...protocol.generation import Item
+from ...protocol.ports import BlockStore, Spool, TierName
 
 KEEP = "keep/"
 """The label under which a title's blocks are kept from eviction, as by `farcast keep`."""

@@ -1,1 +1,0 @@
-"""Floor 2: a disk that is carried as a way for titles, catalog, pulses and acks."""
