@@ -132,7 +132,8 @@ PARTS = st.lists(
 
 def index(head: bytes, sidx: Box) -> list[tuple[int, int, int]]:
     """Read an index as a player does: the first byte, the first tick and the ticks of each entry."""
-    found, at, tick = [], sidx.end + uint(head, sidx.body + 16, 4), uint(head, sidx.body + 12, 4)
+    found: list[tuple[int, int, int]] = []
+    at, tick = sidx.end + uint(head, sidx.body + 16, 4), uint(head, sidx.body + 12, 4)
     for row in range(sidx.body + 24, sidx.end, 12):
         found.append((at, tick, uint(head, row + 4, 4)))
         at, tick = at + uint(head, row, 4), tick + uint(head, row + 4, 4)
