@@ -94,6 +94,10 @@ class Radio:
             tasks.create_task(self.process.run())
             tasks.create_task(self._speak())
 
+    def again(self) -> None:
+        """Start a process that was given up: the operator says so."""
+        self.process.again()
+
     def hear(self, datagram: bytes) -> None:
         """Take what somebody said; whatever is wrong with it is counted."""
         name = sha256(datagram).digest()

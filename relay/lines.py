@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..node.radio import heard
 from .payslip import payslip_lines
 
 _SIZES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
@@ -39,6 +40,16 @@ def speed(serving: dict[str, Any], contract: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def beside(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say how the processes beside the relay are, gossip and radio, each line with the name before it."""
+    gossip, radio = found["hints"]["gossip"], found["radio"]
+    lines: list[tuple[str, str]] = []
+    if gossip:
+        why = f": {gossip['why']}" if gossip["why"] and gossip["state"] != "up" else ""
+        lines.append(("gossip", f"{gossip['state']}, {gossip['peers']} peers{why}"))
+    return lines + [("radio", line) for line in (heard(radio) if radio else [])]
+
+
 def status_lines(found: dict[str, Any]) -> list[str]:
     """Return the lines, the verdict first; a relay without an origin has few of them."""
     if found["standing"] == "standalone":
@@ -64,10 +75,7 @@ def status_lines(found: dict[str, Any]) -> list[str]:
     for row in found["holdings"]:
         budget = f" of {size(row['budget_bytes'])}" if row["budget_bytes"] is not None else ""
         lines.append(f"    {row['publisher']}  {row['titles']} titles, {size(row['bytes'])}{budget}")
-    gossip = found["hints"]["gossip"]
-    if gossip:
-        why = f": {gossip['why']}" if gossip["why"] and gossip["state"] != "up" else ""
-        lines.append(f"  gossip          {gossip['state']}, {gossip['peers']} peers{why}")
+    lines += [f"  {name:<15} {line}" for name, line in beside(found)]
     damaged, rejected = int(failures["damaged_blocks"]), failures["rejected_blocks"]
     return [
         *lines,

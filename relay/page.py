@@ -8,7 +8,7 @@ from typing import Any
 
 from ..node.http.exchange import Answer, Exchange, Router
 from ..node.page import Assets
-from .lines import rate, size, volume
+from .lines import beside, rate, size, volume
 from .payslip import payslip_lines
 
 _MARKS = {"Serving": "good", "Degraded": "fair", "Paused": "fair", "Hibernating": "fair", "Waiting": "fair"}
@@ -36,5 +36,6 @@ class RelayPage:
             relay=status,
             month=volume(status["contract"]),
             earned=payslip_lines(status["earnings"]),
+            beside=beside(status),
             mark=_MARKS.get(word, "bad"),
         )

@@ -299,4 +299,6 @@ class RelayService:
         self.gateways.change(settings.ipfs.pin_from)
         self.membership.wake()
         self.hints.again()
+        if self.radio is not None:
+            self.radio.again()
         self.box.wake("larder")

@@ -68,6 +68,10 @@ class Reticulum:
             self._said.inc(len(datagram))
         return taken
 
+    def again(self) -> None:
+        """Start the process at once where it is off or waits: the operator says so."""
+        self.child.again()
+
     async def run(self) -> None:
         """Keep the process running until cancelled."""
         try:

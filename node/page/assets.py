@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...protocol.errors import RefusedError
 from ..http.exchange import Answer, Exchange
 from ..http.ranges import content_tag
+from ..radio import heard
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -76,7 +77,8 @@ class Assets:
         )
         filters: dict[str, Any] = templates.filters
         filters |= {
-            "count": _count, "size": _size, "clock": _clock, "moment": _moment, "iso": _iso, **self._more,
+            "count": _count, "size": _size, "clock": _clock, "moment": _moment, "iso": _iso, "heard": heard,
+            **self._more,
         }  # fmt: skip
         return templates
 

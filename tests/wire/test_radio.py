@@ -134,12 +134,17 @@ async def test_a_child_that_dies_is_replaced_and_one_that_cannot_run_says_why(tm
         await asyncio.gather(running, return_exceptions=True)
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
-    nowhere = Process(NET, str(tmp_path / "no-python"), "", lambda _: None, CollectorRegistry())
+    python = tmp_path / "python"
+    nowhere = Process(NET, str(python), str(config), lambda _: None, CollectorRegistry())
     running = asyncio.ensure_future(nowhere.run())
     try:
         await until(lambda: nowhere.why, "it cannot run")
         assert "rns is not installed" in nowhere.why
         assert not nowhere.tell(b"x")
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        nowhere.again()
+        await until(lambda: nowhere.up, "it begins anew because it is told so")
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

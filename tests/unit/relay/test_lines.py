@@ -18,7 +18,7 @@ STATUS = {
     "failures": {"damaged_blocks": 1.0, "rejected_blocks": 2}, "pulses_waiting": 3, "version": "0.1.0",
     "earnings": {"currency": "EUR", "months": [{"month": "2026-11", "state": "provisional",
         "relays": [{"cents": 1_234, "acknowledged_gb": 617.25}]}]},
-    "hints": {"by": "http", "gossip": None},
+    "hints": {"by": "http", "gossip": None}, "radio": None,
 }  # fmt: skip
 
 
@@ -44,6 +44,17 @@ def test_a_gossip_process_has_a_line_of_its_own() -> None:
     assert "  gossip          off, 0 peers: libp2p is not installed" in lines
     lines = status_lines(STATUS | {"hints": {"by": "p2p", "gossip": gossip | {"state": "up", "peers": 3}}})
     assert "  gossip          up, 3 peers" in lines
+
+
+def test_what_the_radio_heard_has_lines_of_its_own() -> None:
+    waits = {"carrier": "12D3KooWada", "batches": 2, "pulses": 40}
+    radio = {"up": False, "why": "no interface", "behind": 3, "waiting": [waits]}
+    lines = status_lines(STATUS | {"radio": radio})
+    assert [line for line in lines if line.startswith("  radio ")] == [
+        "  radio           a catalog with 3 more entries is out",
+        "  radio           40 pulses in 2 batches wait with 12D3KooWada",
+        "  radio           does not run: no interface",
+    ]
 
 
 def test_without_a_limit_it_says_so() -> None:
