@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from functools import lru_cache
 
+from ..mesh.child.environment import passed_on
 from ..protocol.errors import UsageError
 
 PROBE_TIMEOUT_S = 30.0
@@ -41,7 +42,9 @@ def _bundled() -> str | None:
 def _can_encode(program: str) -> bool:
     command = [program, "-hide_banner", "-encoders"]
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=PROBE_TIMEOUT_S)
+        done = subprocess.run(
+            command, capture_output=True, check=False, timeout=PROBE_TIMEOUT_S, env=passed_on()
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return b" libx264 " in done.stdout and b" aac " in done.stdout

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ...protocol.errors import RemoteError
 from ..bucket import Bucket
+from .environment import passed_on
 from .restarts import Limits, Restarts
 
 STARTING_S, SILENT_S, ENDING_S = 60.0, 30.0, 2.0
@@ -29,8 +30,6 @@ FRAME_BURST, FRAME_PER_S = 256, 64.0
 AT_ONCE = 32
 WORDS_BYTES, WORDS_READ_BYTES = 2_048, 256 << 10
 """Of what it says to people: so much is kept, and so much, more than a socket holds, read at once."""
-PASSED = ("PATH", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
-"""Of this process's environment: there may be secrets in the rest."""
 REASONS = ("missing", "ended", "killed", "closed", "silent", "flood", "bad_message")
 """Why any child ends; what it says itself comes on top."""
 
@@ -188,7 +187,7 @@ class Child:
             stderr=errors,
             pass_fds=(descriptor,),
             start_new_session=True,
-            env={name: os.environ[name] for name in (*PASSED, *program.passed) if name in os.environ},
+            env=passed_on(*program.passed),
         )
 
     def _read(self, link: socket.socket) -> None:

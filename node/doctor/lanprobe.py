@@ -22,6 +22,7 @@ from pathlib import Path
 import ifaddr
 import msgspec
 
+from ...mesh.child.environment import passed_on
 from ..admin import call_admin
 from .finding import Finding, ok
 from .lan import Seen, judge_filter, judge_ipv6, judge_lan
@@ -90,6 +91,7 @@ def check_firewall(patient: Patient) -> Finding:
             timeout=RULES_S,
             check=False,
             stdin=subprocess.DEVNULL,
+            env=passed_on(),
         )
     except (OSError, subprocess.SubprocessError):
         return ok("firewall", "the rules of this machine's firewall could not be read: nft does not answer")

@@ -14,6 +14,7 @@ import socket
 import sys
 from contextlib import suppress
 
+from ...mesh.child.environment import passed_on
 from ...protocol.errors import FarcastError
 from .bytes import ByteServer
 from .exchange import Answer
@@ -97,6 +98,7 @@ class Workers:
                 str(self._server.limits.connections),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(listener.fileno(), theirs.fileno()),
+                env=passed_on(),
             )
         finally:
             theirs.close()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from ...mesh.child.environment import passed_on
 from ...protocol.errors import LocalError, StoreFullError, UsageError
 from .probe import complaint
 
@@ -58,7 +59,12 @@ def run_encoder(
     with (
         log.open("wb") as errors,
         subprocess.Popen(
-            command, cwd=work, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+            command,
+            cwd=work,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=passed_on(),
         ) as process,
     ):
         try:

@@ -6,6 +6,7 @@ import subprocess
 from fractions import Fraction
 from pathlib import Path
 
+from ...mesh.child.environment import passed_on
 from ...protocol.errors import LocalError
 from .ladder import even
 from .probe import Probe, complaint, media_arguments
@@ -32,6 +33,7 @@ def make_poster(ffmpeg: str, media: Path, held: Probe, path: Path) -> None:
                 capture_output=True,
                 check=False,
                 timeout=POSTER_TIMEOUT_S,
+                env=passed_on(),
             )
         except subprocess.TimeoutExpired:
             continue

@@ -9,6 +9,7 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
+from ...mesh.child.environment import passed_on
 from ...protocol.errors import LocalError, UsageError
 from .language import stream_language
 
@@ -247,6 +248,7 @@ def _run(command: list[str], timeout_s: float, media: Path) -> subprocess.Comple
             capture_output=True,
             check=False,
             timeout=timeout_s,
+            env=passed_on(),
             encoding="utf-8",
             errors="replace",
         )

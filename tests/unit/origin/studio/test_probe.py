@@ -135,3 +135,15 @@ def test_a_film_shot_upright_is_turned(tmp_path: Path) -> None:
     film.write_bytes(head + straight + middle + turned + tail)
     held = probe(find_ffmpeg(), film)
     assert (held.width, held.height) == (32, 64)
+
+
+def test_ffmpeg_sees_nothing_of_the_origins_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, told, film = tmp_path / "ffmpeg", tmp_path / "told", tmp_path / "film.mp4"
+    film.write_bytes(b"no film")
+    program.write_text(f"#!/bin/sh\nenv > {told}\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("FARCAST_CDN_KEY", "a-secret-of-the-origin")
+    with pytest.raises(UsageError):
+        probe(str(program), film)
+    assert "PATH=" in told.read_text()
+    assert "secret" not in told.read_text()
