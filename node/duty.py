@@ -84,6 +84,10 @@ def do_duty(path: Path, role: Role, make: Callable[[Home, Settings], Duty], cons
         with Home.open(path, role):
             open_database(path / "index.db", BLOCK_TABLES, synchronous="NORMAL").close()
             open_database(path / "spool.db", SPOOL_TABLES, synchronous="FULL").close()
+            if role == "node":
+                from .pulses.wallet import TABLES as WALLET_TABLES
+
+                open_database(path / "wallet.db", WALLET_TABLES, synchronous="FULL").close()
         sys.stdout.flush()
         sys.stderr.flush()
         form = "json" if console.as_json else "text"

@@ -27,15 +27,13 @@ from tuf.api.exceptions import (
     RepositoryError,
 )
 from tuf.api.metadata import Metadata
-from tuf.ngclient.config import UpdaterConfig
-from tuf.ngclient.fetcher import FetcherInterface
-from tuf.ngclient.updater import Updater
 
 from ...protocol.codec import decode, encode
 from ...protocol.errors import LocalError, RemoteError, UnreachableError, UsageError
 from ...protocol.keyring import KEYRING_LIMIT_BYTES, KEYRING_TARGET, Keyring, open_keyring
 from ..home import write_whole
 from .rootfile import FILE_LIMIT_BYTES, Fetch, Hint, read_root
+from .updater import FetcherInterface, Updater, UpdaterConfig
 
 TARGETS_OFFERED = 16
 ACCEPTED_LIMIT_BYTES = 64 << 20

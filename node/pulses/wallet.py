@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import sqlite_utils
-
 from ...protocol.contentkey import Lease
 from ...protocol.errors import RemoteError
 from ...protocol.identity import Identity
 from ...protocol.pulse import PulseSigner, read_pulse
 from ...protocol.ticket import DAY_MS, TicketGrant, open_ticket
-from ..database import open_database, transaction
+from ..database import Tables, open_database, transaction
 
 DAYS_AHEAD = 14
 DAYS_KEPT = 14
@@ -32,46 +30,7 @@ CONTENT_KEYS_KEPT = 4_096
 Issue = Callable[[list[tuple[int, bytes]]], Awaitable[list[TicketGrant]]]
 """Asks the origin for tickets: (UTC day since 1970, session public key) each."""
 
-MIGRATIONS = sqlite_utils.Migrations("wallet")
-
-
-@MIGRATIONS(name="0001_days")
-def _days(db: sqlite_utils.Database) -> None:
-    """``seed`` is empty once the day is over; ``pulse`` is the newest signed under its ticket."""
-    db.table("day").create(
-        {
-            "day": int,
-            "seed": bytes,
-            "tid": bytes,
-            "ticket": bytes,
-            "key": bytes,
-            "seq": int,
-            "cum_ms": int,
-            "prev": bytes,
-            "pulse": bytes,
-            "spooled": int,
-        },
-        pk="day",
-        not_null={"seed", "seq", "cum_ms", "prev", "spooled"},
-        defaults={"seq": 0, "cum_ms": 0, "prev": b"", "spooled": 1},
-    )
-
-
-@MIGRATIONS(name="0002_content_keys")
-def _content_keys(db: sqlite_utils.Database) -> None:
-    """Keys of protected titles; times in ms since 1970."""
-    db.table("content_key").create(
-        {"id": bytes, "key": bytes, "granted_ms": int, "until_ms": int},
-        pk="id",
-        not_null={"key", "granted_ms", "until_ms"},
-        strict=True,
-    )
-
-
-@MIGRATIONS(name="0003_ended")
-def _ended(db: sqlite_utils.Database) -> None:
-    """A row where the account was revoked: the first day whose tickets were thrown away."""
-    db.table("ended").create({"day": int}, pk="day", strict=True)
+TABLES = Tables("farcast.node.pulses.wallettables", "wallet", "0003_ended")
 
 
 class Credential(NamedTuple):
@@ -110,7 +69,7 @@ class Wallet:
         self._entropy = entropy
         self._lock = threading.Lock()
         self._signers: dict[int, PulseSigner] = {}
-        self._conn = open_database(path, MIGRATIONS, synchronous="FULL")
+        self._conn = open_database(path, TABLES, synchronous="FULL")
         self._ended = self._conn.execute("SELECT 1 FROM ended").fetchone() is not None
 
     @property

@@ -12,6 +12,7 @@ import sqlite_utils
 from farcast.node.blocks.index import TABLES as BLOCK_TABLES
 from farcast.node.database import Tables, open_database, transaction, translated
 from farcast.node.pulses.spool import TABLES as SPOOL_TABLES
+from farcast.node.pulses.wallet import TABLES as WALLET_TABLES
 from farcast.protocol.errors import LocalError, StoreFullError
 
 MIGRATIONS = sqlite_utils.Migrations("test")
@@ -83,7 +84,9 @@ def test_a_folder_in_the_way_is_a_sentence(tmp_path: Path) -> None:
         open_database(tmp_path / "a.db", MIGRATIONS, synchronous="FULL")
 
 
-@pytest.mark.parametrize("tables", [BLOCK_TABLES, SPOOL_TABLES], ids=["index", "spool"])
+@pytest.mark.parametrize(
+    "tables", [BLOCK_TABLES, SPOOL_TABLES, WALLET_TABLES], ids=["index", "spool", "wallet"]
+)
 def test_tables_named_are_the_newest_and_are_imported_only_to_make_them(
     tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

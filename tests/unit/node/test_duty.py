@@ -36,11 +36,14 @@ def test_the_greeting_is_one_json_value_or_lines(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == '{\n  "a": 1\n}\none\ntwo\n'
 
 
-def test_a_box_imports_nothing_that_only_commands_want() -> None:
-    script = (
-        "import sys, farcast.node.duty, farcast.relay.standalone, farcast.relay.service\n"
-        "print(*sorted({'typer', 'rich', 'jinja2', 'zeroconf', 'pydantic_core'} & set(sys.modules)))"
-    )
+@pytest.mark.parametrize(
+    ("duty", "beside"),
+    [("farcast.relay.standalone, farcast.relay.service", {"zeroconf"}), ("farcast.node.viewer", set[str]())],
+    ids=["relay", "node"],
+)
+def test_a_box_imports_nothing_that_only_commands_want(duty: str, beside: set[str]) -> None:
+    unwanted = {"typer", "rich", "jinja2", "pydantic_core", "sqlite_utils", "urllib3"} | beside
+    script = f"import sys, farcast.node.duty, {duty}\nprint(*sorted({unwanted} & {{*sys.modules}}))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
