@@ -1,10 +1,9 @@
 """A batch: many blocks made on this box on their way into the store, in groups and durably.
 
-One block at a time pays for a transaction of the index and for syncing two folders. A batch writes
-blocks as drafts, each synced by the thread that wrote it, so that several threads wait for the disk
-while others hash; it brings them in by groups: one transaction announces all of them, they are
-renamed to their places. Every thousand blocks, and at the end, each folder is synced once; only
-then their rows may say whole.
+One block at a time pays for a transaction of the index and for syncing a file and two folders. A
+batch writes blocks as drafts and brings them in by groups: one transaction announces all of them,
+they are renamed to their places. Every thousand blocks, and at the end, files and folders are synced
+all at a time; only then their rows may say whole.
 """
 
 from __future__ import annotations
@@ -21,6 +20,8 @@ GROUP_BLOCKS = 32
 """Blocks that one transaction brings in."""
 ANCHOR_BLOCKS = 1_024
 """Blocks that a crash leaves to be hashed again at most."""
+ANCHOR_BYTES = 512 << 20
+"""Bytes that may lie in the system's cache before they are synced."""
 
 
 class Written(NamedTuple):
@@ -39,11 +40,11 @@ class Harbour(NamedTuple):
     verify: Callable[[Cid, Bytes, bool], bool]
     """Says whether a block is welcome, that is not here yet; raises as ``BlockStore.put``."""
     write: Callable[[Cid, Bytes], Written]
-    """Reserves room and writes a draft that is on the disk; raises ``StoreFullError``."""
+    """Reserves room and writes a draft; raises ``StoreFullError``."""
     land: Callable[[list[Written]], dict[bytes, int]]
     """Brings drafts in; returns what to ``anchor``."""
     anchor: Callable[[dict[bytes, int]], object]
-    """Brings the names of what has landed to the disk."""
+    """Brings what has landed to the disk; raises where the disk does not keep it."""
     sink: Callable[[list[Written]], object]
     """Deletes drafts and gives up their room."""
 
@@ -62,6 +63,7 @@ class Batch:
         self._keys: set[bytes] = set()
         self._group: list[Written] = []
         self._landed: dict[bytes, int] = {}
+        self._landed_bytes = 0
         self._error: BaseException | None = None
 
     def put(self, cid: Cid, data: Bytes, *, hashed: bool = False) -> bool:
@@ -127,9 +129,10 @@ class Batch:
                 group, self._group = self._group, []
             try:
                 self._landed |= self._harbour.land(group)
-                if len(self._landed) >= ANCHOR_BLOCKS:
+                self._landed_bytes += sum(written.size_bytes for written in group)
+                if len(self._landed) >= ANCHOR_BLOCKS or self._landed_bytes >= ANCHOR_BYTES:
                     self._harbour.anchor(self._landed)
-                    self._landed = {}
+                    self._landed, self._landed_bytes = {}, 0
             except BaseException as error:
                 self._error = error
                 raise

@@ -23,7 +23,7 @@ from ...protocol.cid import Bytes, Cid
 BLOCK_LIMIT_BYTES = 2 << 20
 """No block anywhere is larger (design: Content)."""
 SYNCS_LIMIT = 16
-"""Folders that are synced at a time."""
+"""Files and folders that are synced at a time."""
 _FOLDERS = 2  # ab, blocks
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DIRECT = getattr(os, "O_DIRECT", 0)
@@ -66,8 +66,8 @@ class BlockFiles:
         except OSError:
             return None
 
-    def write(self, data: Bytes, *, durable: bool = False) -> str:
-        """Write a whole draft, ``durable`` when that returns; its name. Raises ``OSError``, leaves nothing.
+    def write(self, data: Bytes) -> str:
+        """Write a whole draft and return its name. Raises ``OSError``, leaves nothing.
 
         A look at a buffer goes from there to the disk where the system can do that: what was just
         read to be stored is not copied into its cache, which holds what is served.
@@ -81,8 +81,6 @@ class BlockFiles:
                     rest = self._write_pages(fd, rest)
                 while rest:
                     rest = rest[os.write(fd, rest) :]
-                if durable:
-                    os.fsync(fd)
             finally:
                 os.close(fd)
         except BaseException:
@@ -147,18 +145,20 @@ class BlockFiles:
             if self.sync_file(self.place(cid)) and self._sync_above(self.place(cid), _FOLDERS, done)
         }
 
-    def sync_folders(self, cids: Iterable[Cid]) -> set[Cid]:
-        """Bring the names of blocks to the disk, each folder once; returns those for which that worked.
+    def sync_together(self, cids: Iterable[Cid]) -> set[Cid]:
+        """Bring many blocks and their folders to the disk; returns those for which that worked.
 
-        All at a time: a disk that is told to keep many things does that in one go.
+        All at a time: a disk that is told to keep many things does that in one go, and the first
+        that is kept takes much of what its neighbours need along.
         """
-        above = {cid: os.path.dirname(self.place(cid)) for cid in cids}
-        if not above or not self.sync_file(self._root):
+        places = {cid: self.place(cid) for cid in cids}
+        folders = {os.path.dirname(place) for place in places.values()}
+        names = [*places.values(), *folders, self._root]
+        with ThreadPoolExecutor(min(SYNCS_LIMIT, len(names)), thread_name_prefix="sync") as pool:
+            kept = dict(zip(names, pool.map(self.sync_file, names), strict=True))
+        if not kept[self._root]:
             return set()
-        folders = set(above.values())
-        with ThreadPoolExecutor(min(SYNCS_LIMIT, len(folders)), thread_name_prefix="sync") as pool:
-            kept = dict(zip(folders, pool.map(self.sync_file, folders), strict=True))
-        return {cid for cid, folder in above.items() if kept[folder]}
+        return {cid for cid, place in places.items() if kept[place] and kept[os.path.dirname(place)]}
 
     def _sync_above(self, name: str, levels: int, done: dict[str, bool]) -> bool:
         if not levels:

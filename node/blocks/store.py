@@ -244,7 +244,7 @@ class DiskStore(BlockStore):
 
     def batch(self) -> Batch:
         """Return a way to put many blocks made on this box; ``sync`` makes them durable as after ``put``."""
-        return Batch(Harbour(self._verify, self._write_durably, self._bring, self._anchor, self._sink))
+        return Batch(Harbour(self._verify, self._write_or_fail, self._bring, self._anchor, self._sink))
 
     def drop(self, cid: Cid) -> bool:
         """Remove a block, pinned or not; True where it was here."""
@@ -356,30 +356,28 @@ class DiskStore(BlockStore):
             self._reserved += size_bytes
         self._files.unlink(drafts)
 
-    def _write_durably(self, cid: Cid, data: Bytes) -> Written:
-        """Write a draft that is on the disk when this returns."""
+    def _write_or_fail(self, cid: Cid, data: Bytes) -> Written:
+        """Write a draft; a disk that fails is named."""
         try:
-            return self._write(cid, data, durable=True)
+            return self._write(cid, data)
         except OSError as error:
             raise self._disk_failed() from error
 
-    def _write(
-        self, cid: Cid, data: Bytes, tier: TierName | None = None, *, durable: bool = False
-    ) -> Written:
+    def _write(self, cid: Cid, data: Bytes, tier: TierName | None = None) -> Written:
         """Reserve room and write a draft; where the disk is full, evict a little and try once more."""
         size_bytes = len(data)
         self._reserve(size_bytes)
         try:
-            draft = self._draft(data, durable=durable)
+            draft = self._draft(data)
         except BaseException:
             with self._lock:
                 self._reserved -= size_bytes
             raise
         return Written(cid, cid.encode(), draft, size_bytes, int(tier or 0))
 
-    def _draft(self, data: Bytes, *, durable: bool) -> str:
+    def _draft(self, data: Bytes) -> str:
         try:
-            return self._files.write(data, durable=durable)
+            return self._files.write(data)
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
@@ -387,7 +385,7 @@ class DiskStore(BlockStore):
                 evicted = self._evict(len(data) + BLOCK_LIMIT_BYTES)
             self._files.unlink(evicted)
             try:
-                return self._files.write(data, durable=durable)
+                return self._files.write(data)
             except OSError as again:
                 raise self._disk_full() from again
 
@@ -398,11 +396,16 @@ class DiskStore(BlockStore):
         self._files.unlink(written.draft for written in group)
 
     def _anchor(self, turns: dict[bytes, int]) -> None:
-        """Bring the folders of landed blocks to the disk, so that their rows may say whole."""
-        durable = self._files.sync_folders(Cid.decode(key) for key in turns)
-        if len(durable) < len(turns):
+        """Bring landed blocks to the disk, so that their rows may say whole; what it does not keep goes."""
+        durable = {cid.encode() for cid in self._files.sync_together(Cid.decode(key) for key in turns)}
+        with self._lock:
+            # what is not here any more was evicted meanwhile
+            lost = [key for key in turns if key not in durable and key in self._fifo]
+            drafts = self._remove(lost) if lost else []
+        self._files.unlink(drafts)
+        self._settle(turns, durable)
+        if lost:
             raise self._disk_failed()
-        self._settle(turns, turns)
 
     def _bring(self, group: list[Written]) -> dict[bytes, int]:
         """Give written drafts their rows and places; returns the turn of each block that was new."""

@@ -1,7 +1,7 @@
 """A folder hashed, made a DAG and stored durably, against ``ipfs add`` offline of Kubo, interleaved.
 
 Both work on the same files on the same disk, pinned to the same one core, into a store made empty
-for the round, and must come to the same CID; both pin what they added. Ours is what ``publish``
+for the round (by neither's clock), and must come to the same CID; both pin what they added. Ours is what ``publish``
 does: every block, every folder and the index are synced before the clock stops. Kubo by default
 syncs no block (``flatfs`` with ``"sync": false``): ``ratio`` is against that, and
 ``extra.synced_ratio`` against Kubo told to sync its blocks too. Both clocks run without the start
@@ -137,8 +137,10 @@ class _Worker:
 
 def _work(film: Path) -> None:
     for line in sys.stdin:
+        home = Path(line.strip())
+        DiskStore(home, 64 << 30, CollectorRegistry()).close()  # as `ipfs init` does for the other
         started_s, cpu_s = time.perf_counter(), time.process_time()
-        store = DiskStore(Path(line.strip()), 64 << 30, CollectorRegistry())
+        store = DiskStore(home, 64 << 30, CollectorRegistry())
         packaged = package(film, store, _quiet)
         store.sync()
         store.pin("bench", packaged.cids)

@@ -223,14 +223,17 @@ def test_a_disk_that_fails_to_keep_a_batch_is_named(tmp_path: Path, monkeypatch:
     store.close()
 
 
-def test_a_batch_whose_folders_the_disk_fails_to_keep_never_says_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("part", ["file", "folder"])
+def test_what_the_disk_fails_to_keep_of_a_batch_is_given_up_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     store, _ = open_store(tmp_path)
+    lost = block(2)[0]
+    broken = str(lost) if part == "file" else lost.digest[:1].hex()
 
     def fails(files: BlockFiles, name: str) -> bool:
         del files
-        return Path(name).name != block(2)[0].digest[:1].hex()
+        return Path(name).name != broken
 
     monkeypatch.setattr(BlockFiles, "sync_file", fails)
     batch = store.batch()
@@ -238,13 +241,56 @@ def test_a_batch_whose_folders_the_disk_fails_to_keep_never_says_whole(
     batch.put(*block(2))
     with pytest.raises(LocalError, match="does not keep"), batch:
         pass
-    store._index.flush()
-    assert {key for key, _ in store._index.unsettled()} == {block(number)[0].encode() for number in (1, 2)}
     monkeypatch.undo()
+    store._index.flush()
+    assert store._index.unsettled() == []
+    assert (store.cids(), files_under(tmp_path)) == ([block(1)[0]], {str(block(1)[0])})
+    assert store.put(*block(2))
     store.close()
-    again, _ = open_store(tmp_path)
-    assert {again.get(block(number)[0]) for number in (1, 2)} == {block(number)[1] for number in (1, 2)}
-    again.close()
+
+
+def test_a_batch_syncs_before_its_rows_say_whole_and_each_file_and_folder_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = open_store(tmp_path, 10_000 * KB)
+    sync, synced = BlockFiles.sync_file, list[str]()
+
+    def note(files: BlockFiles, name: str) -> bool:
+        assert len(store._index.unsettled()) == 2 * GROUP_BLOCKS
+        synced.append(name)
+        return sync(files, name)
+
+    monkeypatch.setattr(BlockFiles, "sync_file", note)
+    blocks = [block(number) for number in range(2 * GROUP_BLOCKS)]
+    with store.batch() as batch:
+        for cid, data in blocks:
+            assert batch.put(cid, data)
+        assert synced == []
+    places = [Path(place[0]) for cid, _ in blocks if (place := store.path(cid))]
+    assert sorted(synced) == sorted(map(str, {*places, *(place.parent for place in places), store.folder}))
+    monkeypatch.undo()
+    store.sync()
+    assert store._index.unsettled() == []
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "anchored"), [("ANCHOR_BLOCKS", GROUP_BLOCKS), ("ANCHOR_BYTES", GROUP_BLOCKS * KB)]
+)
+def test_a_long_batch_is_anchored_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, anchored: int
+) -> None:
+    store, _ = open_store(tmp_path, 10_000 * KB)
+    monkeypatch.setattr(f"farcast.node.blocks.batch.{limit}", anchored)
+    waiting: list[int] = []
+    with store.batch() as batch:
+        for number in range(2 * GROUP_BLOCKS + 1):
+            batch.put(*block(number))
+            waiting.append(len(store._unsynced))
+    assert max(waiting) == 0
+    assert store.held_blocks == 2 * GROUP_BLOCKS + 1
+    assert store._unsynced == {}
+    store.close()
 
 
 def test_a_batch_that_failed_once_takes_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -569,11 +615,11 @@ def test_a_write_that_finds_the_disk_full_evicts_and_tries_once_more(
         store.put(*block(number))
     write, left = BlockFiles.write, [1]
 
-    def full(files: BlockFiles, data: bytes, *, durable: bool) -> str:
+    def full(files: BlockFiles, data: bytes) -> str:
         if left[0]:
             left[0] -= 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(files, data, durable=durable)
+        return write(files, data)
 
     monkeypatch.setattr(BlockFiles, "write", full)
     assert store.put(*block(100))
