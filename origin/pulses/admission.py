@@ -117,9 +117,14 @@ class Admission:
         verdicts = [PENDING] * len(tids)
         brought = _sorted(post.items, tids, dossiers, verdicts)
         caught = self._caught(round_, post, brought, name) if lazy else brought.keys()
+        checked: list[tuple[_Brought, list[bool | None]]] = []
         for tid, one in brought.items():
             if tid in caught or not self._waits(round_, one, verdicts):
-                self._decide(round_, one, post.bodies, verdicts)
+                register.prove(one.dossier)
+                bodies = [post.bodies[index] for index in one.indexes]
+                checked.append((one, round_.check(one.dossier, one.items, bodies)))
+        for one, signed in checked:  # after all of them: libsodium is fastest in one go
+            self._decide(round_, one, signed, verdicts)
         return Judgement(sorted(round_.used), verdicts, tids, round_.news)
 
     def apply(self, frame: Frame) -> None:
@@ -202,11 +207,11 @@ class Admission:
             verdicts[index] = round_.again(dossier, item)
         return True
 
-    def _decide(self, round_: Round, brought: _Brought, bodies: Sequence[bytes], verdicts: list[str]) -> None:
-        """Decide on what a ticket brings by its signatures, after whatever waits of it is proven."""
+    def _decide(
+        self, round_: Round, brought: _Brought, signed: Sequence[bool | None], verdicts: list[str]
+    ) -> None:
+        """Decide on what a ticket brings, of which nothing waits, by its signatures."""
         dossier, indexes, items = brought
-        self.register.prove(dossier)
-        signed = round_.check(dossier, items, [bodies[index] for index in indexes])
         if all(signed) and self._take(round_, dossier, items, STORED):
             for index in indexes:
                 verdicts[index] = STORED
