@@ -60,10 +60,10 @@ class Gate:
     def _take(self, data: bytes, carrier: bytes, parts: Arrival, now_ms: int) -> Judgement:
         relay = bool(carrier) and self._relays(carrier)
         judged = self._admission.admit(parts, now_ms, carrier, relay=relay, name=batch_hash(data))
+        self._note(self._admission.take_found(), now_ms)
         if judged.news:
             frame = Frame(1, now_ms, carrier, relay, data, judged.tickets, judged.verdicts)
             self.log.append(encode(frame))
-        self._note(self._admission.take_found(), now_ms)
         return judged
 
     def _note(self, found: Seals | None, now_ms: int) -> None:

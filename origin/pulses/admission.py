@@ -7,17 +7,18 @@ is final, and tells its holder to delete the pulse, only where the session key p
 code for bytes that anybody could have forged is named under sequence number 0, which no pulse has.
 
 Eager checks every signature at arrival. Chained lets an enrolled relay's pulses wait, one branch per
-ticket: at the first doubt (another body or signature under a number, a spot check, whatever a code of
-rejection depends on) the ticket is proven there and then. So both know the same at every moment once
-what waits is proven, and both come to the same verdicts (docs/adr/0027).
+ticket. What a ticket brings in one arrival either all waits, or the ticket is proven there and then and
+all of it is decided as eager decides: at the first doubt (another body or signature under a number, a
+wrong signature found by a spot check, whatever a code of rejection depends on). So both know the same
+at every moment once what waits is proven, and both come to the same verdicts (docs/adr/0027).
+What an arrival had proven belongs into the log before it: ``take_found`` after ``admit``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from itertools import islice, repeat
-from operator import itemgetter
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from ...protocol.batch import MAX_PULSES, Reject, SealRecord, TidAck
@@ -46,7 +47,7 @@ from .frame import (
     tickets,
 )
 from .judging import Round
-from .opened import Opened, open_pulses, stretch
+from .opened import Opened, Post, open_pulses, stretch
 from .register import Register
 from .sealing import ended, records_of
 
@@ -55,7 +56,14 @@ SPOT_EVERY = 256
 """Of so many pulses that may wait, one is checked at once: a relay that forges is soon found out."""
 
 Verify = Literal["eager", "chained"]
-_Doubt = tuple[int, Opened, Dossier]
+
+
+class _Brought(NamedTuple):
+    """What one ticket brings in an arrival: its pulses, and at which places."""
+
+    dossier: Dossier
+    indexes: list[int]
+    items: list[Opened]
 
 
 class Judgement(NamedTuple):
@@ -106,27 +114,17 @@ class Admission:
         post = open_pulses(parts.pulses, parts.stamps, carrier)
         tids = [NOBODY if isinstance(item, str) else item.pulse.tid for item in post.items]
         dossiers = {tid: register.known.get(tid) or round_.dossier(tid) for tid in dict.fromkeys(tids)}
-        verdict = PENDING if lazy else STORED
-        signed: list[bool | None]
-        if lazy:
-            spot = sha256(self._secret + name).digest()[0]
-            signed = [None] * len(tids)
-            alone = set(range(spot, len(tids), SPOT_EVERY))
-        else:
-            signed = round_.check(post, [dossiers[tid] for tid in tids])
-            alone = {index for index, one in enumerate(signed) if one is not True}
-        verdicts, others = self._take_stretches(round_, post.items, tids, dossiers, alone, verdict)
-        doubtful: list[_Doubt] = []
-        for index, item, dossier in others:
-            if index in alone or not self._take_one(round_, dossier, item, verdict):
-                verdicts[index] = round_.take(dossier, item, signed[index])
-                if not verdicts[index]:
-                    doubtful.append((index, item, dossier))
-        # a body that a validly signed later pulse names is as good as signed: newest first
-        for index, item, dossier in sorted(doubtful, key=lambda one: -one[1].pulse.seq):
-            verdicts[index] = round_.doubt(dossier, item)
-        if lazy and carrier in register.charged:
-            register.recall(carrier)
+        verdicts = [PENDING] * len(tids)
+        brought = _sorted(post.items, tids, dossiers, verdicts)
+        caught = self._caught(round_, post, brought, name) if lazy else brought.keys()
+        checked: list[tuple[_Brought, list[bool | None]]] = []
+        for tid, one in brought.items():
+            if tid in caught or not self._waits(round_, one, verdicts):
+                register.prove(one.dossier)
+                bodies = [post.bodies[index] for index in one.indexes]
+                checked.append((one, round_.check(one.dossier, one.items, bodies)))
+        for one, signed in checked:  # after all of them: libsodium is fastest in one go
+            self._decide(round_, one, signed, verdicts)
         return Judgement(sorted(round_.used), verdicts, tids, round_.news)
 
     def apply(self, frame: Frame) -> None:
@@ -139,7 +137,8 @@ class Admission:
             self.register.known.setdefault(ticket.tid, Dossier(ticket))
         parts = arrival(frame)
         post = open_pulses(parts.pulses, parts.stamps, frame.carrier)
-        for item, verdict in zip(post.items, frame.verdicts, strict=True):
+        decided = zip(post.items, frame.verdicts, strict=True)
+        for item, verdict in sorted(decided, key=lambda one: one[1] == DUPLICATE):  # after what they repeat
             if not isinstance(item, str) and verdict not in _UNPROVEN and verdict != WITNESS:
                 self._apply(item, verdict, frame.at_ms)
 
@@ -179,39 +178,60 @@ class Admission:
         dossier = self.register.known.get(tid)
         return list(dossier.records) if dossier else []
 
-    def _take_stretches(
-        self,
-        round_: Round,
-        items: Sequence[Opened | str],
-        tids: Sequence[bytes],
-        dossiers: Mapping[bytes, Dossier | None],
-        alone: set[int],
-        verdict: str,
-    ) -> tuple[list[str], list[_Doubt]]:
-        """Give ``verdict`` on what each ticket brings, all of it at once; returns the rest, in order."""
-        verdicts = [verdict] * len(items)
-        others: list[_Doubt] = []
-        stretches: dict[bytes, tuple[list[int], list[Opened]]] = {}
-        for index, (item, tid) in enumerate(zip(items, tids, strict=True)):
-            if isinstance(item, str):
-                verdicts[index] = item
-            elif (dossier := dossiers[tid]) is None:
-                verdicts[index] = "no_ticket"
-            elif index in alone:
-                others.append((index, item, dossier))
-            else:
-                some = stretches.get(tid)
-                if some is None:
-                    some = stretches[tid] = ([], [])
-                some[0].append(index)
-                some[1].append(item)
-        for tid, (indexes, some_items) in stretches.items():
-            dossier = dossiers[tid]
-            if dossier is not None and (
-                len(some_items) == 1 or not self._take_together(round_, dossier, some_items, verdict)
-            ):
-                others += zip(indexes, some_items, repeat(dossier))
-        return verdicts, sorted(others, key=itemgetter(0))
+    def _caught(
+        self, round_: Round, post: Post, brought: Mapping[bytes, _Brought], name: bytes
+    ) -> set[bytes]:
+        """Return the tickets of which a spot check finds a wrong signature."""
+        found: set[bytes] = set()
+        spot = sha256(self._secret + name).digest()[0]
+        for index in range(spot % SPOT_EVERY, len(post.items), SPOT_EVERY):
+            item, body = post.items[index], post.bodies[index]
+            if isinstance(item, str) or (one := brought.get(item.pulse.tid)) is None:
+                continue
+            if False in round_.check(one.dossier, [item], [body]):
+                found.add(item.pulse.tid)
+        return found
+
+    def _waits(self, round_: Round, brought: _Brought, verdicts: list[str]) -> bool:
+        """Let all that a ticket brings wait where there is nothing to decide; False for none of it."""
+        dossier, indexes, items = brought
+        if self._take(round_, dossier, items, PENDING):
+            return True
+        again = [pair for pair in zip(indexes, items, strict=True) if pair[1].pulse.seq in dossier.names]
+        if not again or not all(dossier.holds(item) for _, item in again):
+            return False
+        fresh = [item for item in items if item.pulse.seq not in dossier.names]
+        if fresh and not self._take(round_, dossier, fresh, PENDING):
+            return False
+        for index, item in again:
+            verdicts[index] = round_.again(dossier, item)
+        return True
+
+    def _decide(
+        self, round_: Round, brought: _Brought, signed: Sequence[bool | None], verdicts: list[str]
+    ) -> None:
+        """Decide on what a ticket brings, of which nothing waits, by its signatures."""
+        dossier, indexes, items = brought
+        if all(signed) and self._take(round_, dossier, items, STORED):
+            for index in indexes:
+                verdicts[index] = STORED
+            return
+        doubtful: list[tuple[int, Opened]] = []
+        for index, item, right in zip(indexes, items, signed, strict=True):
+            if right and self._take_one(round_, dossier, item, STORED):
+                verdicts[index] = STORED
+                continue
+            verdicts[index] = round_.take(dossier, item, right)
+            if not verdicts[index]:
+                doubtful.append((index, item))
+        # a body that a validly signed later pulse names is as good as signed: newest first
+        for index, item in sorted(doubtful, key=lambda one: -one[1].pulse.seq):
+            verdicts[index] = round_.doubt(dossier, item)
+
+    def _take(self, round_: Round, dossier: Dossier, items: Sequence[Opened], verdict: str) -> bool:
+        if len(items) == 1:
+            return self._take_one(round_, dossier, items[0], verdict)
+        return self._take_together(round_, dossier, items, verdict)
 
     def _take_together(self, round_: Round, dossier: Dossier, items: Sequence[Opened], verdict: str) -> bool:
         """Take in pulses of one ticket about which there is nothing to decide; False for none of them."""
@@ -221,7 +241,7 @@ class Admission:
             or dossier.rejects
             or not dossier.is_free(brought)
             or (dossier.links and not dossier.links.keys().isdisjoint(brought.names))
-            or not (waits or (not dossier.waiting and dossier.goes_on(brought)))
+            or not (waits or dossier.goes_on(brought))
             or register.refuses_any(dossier, items, round_.now_ms)
         ):
             return False
@@ -243,7 +263,7 @@ class Admission:
             or self.register.refusal(dossier, pulse, round_.now_ms)
         ):
             return False
-        if verdict != PENDING and (dossier.waiting or (seq != 1 and names.get(seq - 1) != pulse.prev)):
+        if verdict != PENDING and seq != 1 and names.get(seq - 1) != pulse.prev:
             return False
         round_.opens(dossier, (item,))
         dossier.put(item)
@@ -270,8 +290,8 @@ class Admission:
             if dossier.has(seq, item.name):
                 dossier.lower(seq, item.name, item.stamp_ms)
         elif verdict == UNPROVEN:
-            dossier.unproven[item.name] = item
-            register.charged[item.carrier] += 1
+            dossier.hold(item)
+            register.charge([item.carrier])
         elif verdict == PENDING:
             dossier.put(item)
             dossier.wait(item.pulse)
@@ -281,6 +301,27 @@ class Admission:
         elif seq not in dossier.names:
             dossier.rejects[seq] = verdict
         register.opened(item.pulse.tid, len(dossier.open) - before, now_ms)
+
+
+def _sorted(
+    items: Sequence[Opened | str],
+    tids: Sequence[bytes],
+    dossiers: Mapping[bytes, Dossier | None],
+    verdicts: list[str],
+) -> dict[bytes, _Brought]:
+    """Return what each ticket brings; what is no pulse or has no ticket is given its reason code."""
+    brought: dict[bytes, _Brought] = {}
+    for index, (item, tid) in enumerate(zip(items, tids, strict=True)):
+        if isinstance(item, str):
+            verdicts[index] = item
+        elif (one := brought.get(tid)) is not None:
+            one.indexes.append(index)
+            one.items.append(item)
+        elif (dossier := dossiers[tid]) is not None:
+            brought[tid] = _Brought(dossier, [index], [item])
+        else:
+            verdicts[index] = "no_ticket"
+    return brought
 
 
 _UNPROVEN = frozenset({"malformed", "not_canonical", "too_large", "no_ticket", "bad_signature"})

@@ -88,6 +88,13 @@ class Dossier:
         """Say whether this body is here as authentic or pending."""
         return self.names.get(seq) == name or name in self.others.get(seq, ())
 
+    def holds(self, item: Opened) -> bool:
+        """Say whether this very copy is here, or any copy of what is proven."""
+        seq, name = item.pulse.seq, item.name
+        if seq in self.waiting:
+            return self.names[seq] == name and self._waiting(seq).sig == item.sig
+        return self.has(seq, name)
+
     def bodies(self, seq: int) -> int:
         """Return how many bodies stand under a number."""
         return (seq in self.names) + len(self.others.get(seq, ()))
@@ -193,14 +200,22 @@ class Dossier:
 
     def keep(self, item: Opened) -> None:
         """Keep an authentic body, the first of its number or one more, and follow its links."""
-        seq = item.pulse.seq
-        self.unproven.pop(item.name, None)
+        seq, prev = item.pulse.seq, item.pulse.prev
+        held = self.unproven.pop(item.name, item)
+        if held.stamp_ms < item.stamp_ms:
+            item = replace(item, stamp_ms=held.stamp_ms)
         if seq in self.names:
             self.others.setdefault(seq, {})[item.name] = item.stamp_ms
             self.open[item.name] = item
+            self.links[prev] = max(seq, self.links.get(prev, 0))  # not the one that stands for its number
         else:
             self.put(item)
         self.follow(item.pulse)
+
+    def hold(self, item: Opened) -> None:
+        """Keep a copy of a body that nothing shows to be authentic, out of the way."""
+        held = self.unproven.get(item.name, item)
+        self.unproven[item.name] = replace(held, stamp_ms=min(held.stamp_ms, item.stamp_ms))
 
     def follow(self, pulse: Pulse) -> None:
         """Prove by link what an authentic body names, and what that names in turn."""

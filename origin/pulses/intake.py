@@ -261,6 +261,7 @@ class Intake:
                 self._seal(max(due * SEAL_EVERY_MS, self._at_ms), self._open_limit)
             relay = bool(carrier) and self._is_relay(carrier)
             judged = self._admission.admit(read(at_ms, relay), at_ms, carrier, relay=relay, name=name)
+            self._note(self._admission.take_found(), at_ms, self._admission.undo)
             if judged.news:
                 frame = Frame(1, at_ms, carrier, relay, data, judged.tickets, judged.verdicts)
                 self._write(frame, self._admission.undo)
@@ -270,8 +271,6 @@ class Intake:
             self._metrics.measure(judged.verdicts, path)
             if self._admission.register.open_pulses > self._open_limit:
                 self._seal(at_ms, self._open_limit * 3 // 4)
-            else:
-                self._note(self._admission.take_found(), at_ms)
             kept = self._kept(self._tids(judged), at_ms)
         self._log.sync()
         return self._ack(name, kept)
@@ -291,13 +290,13 @@ class Intake:
         self._show()
         return len(found.records) if found else 0
 
-    def _note(self, found: Seals | None, at_ms: int) -> None:
+    def _note(self, found: Seals | None, at_ms: int, undo: Callable[[], None] = lambda: None) -> None:
         """Write what sealing found into the log; it is true whether it gets there or not."""
         if found is None:
             return
         self._metrics.sealed(found)
         self._failed(found)
-        self._write(Frame(1, at_ms, b"", False, encode(found), [], []), lambda: None)
+        self._write(Frame(1, at_ms, b"", False, encode(found), [], []), undo)
 
     def _write(self, frame: Frame, undo: Callable[[], None]) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Judging: the verdict on each pulse of one arrival that does not simply wait for its seal."""
+"""Judging: the verdict on each pulse of one arrival that does not wait for its seal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...protocol.identity import verify
 from .dossier import Dossier
 from .frame import DUPLICATE, EQUIVOCATION, STORED, UNPROVEN
-from .opened import Opened, Post
+from .opened import Opened
 from .register import Register
 
 BODIES_KEPT = 4
@@ -19,7 +19,8 @@ class Round:
     """One arrival being judged; ``used`` are the places of the new tickets that something is kept under.
 
     ``news`` says whether anything in it must be kept. ``eager`` checks every signature, else a body
-    that is linked to needs none; ``now_ms`` is the origin's time.
+    that is linked to needs none; ``now_ms`` is the origin's time. A ticket is proven before any of its
+    pulses is checked, taken or doubted here.
     """
 
     def __init__(
@@ -61,25 +62,19 @@ class Round:
             if self._register.use(dossier, self._tickets[index]):
                 self.used.add(index)
 
-    def check(self, post: Post, dossiers: Sequence[Dossier | None]) -> list[bool | None]:
-        """Say of each pulse whether its signature is right; None where the verdict may need none."""
-        keys = [
-            None
-            if isinstance(item, str)
-            or dossier is None
-            or ((item.pulse.seq in dossier.names or dossier.links) and self._needless(dossier, item))
-            else dossier.session
-            for item, dossier in zip(post.items, dossiers, strict=True)
-        ]
+    def check(self, dossier: Dossier, items: Sequence[Opened], bodies: Sequence[bytes]) -> list[bool | None]:
+        """Say of each pulse of a ticket whether its signature is right; None where the verdict needs none."""
+        session, names, links = dossier.session, dossier.names, dossier.links
         return [
-            None if key is None or isinstance(item, str) else verify("pulse", key, body, item.sig)
-            for item, body, key in zip(post.items, post.bodies, keys, strict=True)
+            None
+            if (item.pulse.seq in names or links) and self._needless(dossier, item)
+            else verify("pulse", session, body, item.sig)
+            for item, body in zip(items, bodies, strict=True)
         ]
 
     def _needless(self, dossier: Dossier, item: Opened) -> bool:
         seq = item.pulse.seq
-        known = seq in dossier.names and dossier.has(seq, item.name)
-        return known or (not self._eager and dossier.linked(seq, item.name))
+        return dossier.has(seq, item.name) or (not self._eager and dossier.linked(seq, item.name))
 
     def opens(self, dossier: Dossier, items: Sequence[Opened]) -> None:
         """Note that these pulses of a ticket are put under their numbers, each as the first there."""
@@ -91,52 +86,47 @@ class Round:
         register.open_pulses += len(items)
         self.news = True
 
-    def take(self, dossier: Dossier, item: Opened, signed: bool | None = None) -> str:  # noqa: FBT001 - as checked
-        """Return the verdict on a pulse by its signature; empty where only a link could help it.
-
-        ``signed`` is what ``check`` found, None to look at the signature where it matters.
-        """
+    def again(self, dossier: Dossier, item: Opened) -> str:
+        """Return the verdict on one more copy of a body that is here; it may have come earlier."""
         seq, name = item.pulse.seq, item.name
-        if seq in dossier.names:
-            if seq in dossier.waiting and not _same(dossier.open[dossier.names[seq]], item):
-                self._register.prove(dossier)  # the same number with anything different: now it matters
-            if dossier.has(seq, name):
-                if item.stamp_ms < dossier.stamp(seq, name):
-                    self._save(dossier)
-                    self.news |= dossier.lower(seq, name, item.stamp_ms)
-                return DUPLICATE
-        linked = not self._eager and dossier.linked(seq, name)
-        if signed is None and not linked:
-            signed = verify("pulse", dossier.session, item.body, item.sig)
-        return self._accept(dossier, item) if linked or signed else ""
+        if item.stamp_ms < dossier.stamp(seq, name):
+            self._save(dossier)
+            self.news |= dossier.lower(seq, name, item.stamp_ms)
+        return DUPLICATE
+
+    def take(self, dossier: Dossier, item: Opened, signed: bool | None) -> str:  # noqa: FBT001 - as checked
+        """Return the verdict on a pulse by what ``check`` found; empty where only a link could help it."""
+        if dossier.has(item.pulse.seq, item.name):
+            return self.again(dossier, item)
+        return "" if signed is False else self._accept(dossier, item)
 
     def doubt(self, dossier: Dossier, item: Opened) -> str:
         """Return the verdict on a pulse whose signature is wrong."""
         seq, name = item.pulse.seq, item.name
-        self._register.prove(dossier)
         if dossier.has(seq, name):
-            return DUPLICATE
+            return self.again(dossier, item)
         if dossier.linked(seq, name):
             return self._accept(dossier, item)
-        if not self._relay:
+        if not self._relay or not self._may_hold(dossier, item):
             return "bad_signature"
-        branch = [
-            held
-            for held in dossier.unproven.values()
-            if held.carrier == self._carrier and held.pulse.seq == seq
-        ]
-        if (
-            name in dossier.unproven
-            or len(branch) >= BODIES_KEPT
-            or self._register.refusal(dossier, item.pulse, self.now_ms)
-        ):
-            return "bad_signature"
-        self._register.charged[self._carrier] += 1
+        self._register.charge([self._carrier])
         self.use(dossier)
         self._save(dossier)
-        dossier.unproven[name] = item
+        dossier.hold(item)
         self.news = True
         return UNPROVEN
+
+    def _may_hold(self, dossier: Dossier, item: Opened) -> bool:
+        """Say whether a copy is kept whose signature is wrong: of a body held already, an earlier one."""
+        held = dossier.unproven.get(item.name)
+        if held is not None:
+            return item.stamp_ms < held.stamp_ms
+        branch = [
+            one
+            for one in dossier.unproven.values()
+            if one.carrier == self._carrier and one.pulse.seq == item.pulse.seq
+        ]
+        return len(branch) < BODIES_KEPT and not self._register.refusal(dossier, item.pulse, self.now_ms)
 
     def _accept(self, dossier: Dossier, item: Opened) -> str:
         """Return the verdict on an authentic body that is not here yet."""
@@ -156,7 +146,7 @@ class Round:
             return "too_many_bodies"
         self.news = True
         if (seq == 1 or names.get(seq - 1) == pulse.prev) and not (
-            bodies or dossier.rejects or dossier.waiting or dossier.unproven
+            bodies or dossier.rejects or dossier.unproven
         ):
             self.opens(dossier, (item,))
             dossier.put(item)
@@ -171,8 +161,3 @@ class Round:
         if id(dossier) not in self._saved:
             self._saved.add(id(dossier))
             self._register.save(dossier)
-
-
-def _same(one: Opened, other: Opened) -> bool:
-    """Say whether two copies are the same bytes; equal hashes are equal bodies."""
-    return one.name == other.name and one.sig == other.sig

@@ -25,6 +25,9 @@ from .segments import Entry, Place
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+VERSION = 2
+NEVER = 2**62
+"""An entry that no log ever has."""
 _ROW_GROUP = 30_720
 
 _PULSES = {
@@ -45,7 +48,7 @@ class Head(msgspec.Struct, frozen=True):
 
     ``chain`` ties it to this very log; ``tickets``, ``titles`` and ``relays`` are how many numbers
     were given before, the lists (hex) what this part added; ``days`` maps ticket days to the first
-    entry with a pulse of theirs.
+    entry with a pulse of theirs, ``NEVER`` where all it holds of a day is doubtful.
     """
 
     v: int
@@ -102,7 +105,7 @@ def read_part(folder: Path) -> Part | None:
         head = msgspec.json.decode((folder / "head.json").read_bytes(), type=Head)
     except (OSError, msgspec.MsgspecError):
         return None
-    return Part(folder, head) if head.v == 1 else None
+    return Part(folder, head) if head.v == VERSION else None
 
 
 def write_part(
@@ -128,8 +131,8 @@ def write_part(
         with duck(root) as db:
             rows, fresh, days = _write_tables(db, draft, [part.tickets for part in before], base)
         head = Head(
-            1, reader.first, reader.end, reader.place.segment, reader.place.offset, reader.chain.hex(), rows,
-            base, fresh, titles, [name.hex() for name in names.titles[titles:]], relays,
+            VERSION, reader.first, reader.end, reader.place.segment, reader.place.offset, reader.chain.hex(),
+            rows, base, fresh, titles, [name.hex() for name in names.titles[titles:]], relays,
             [name.hex() for name in names.relays[relays:]], days,
         )  # fmt: skip
         return _publish(draft, root / _range_name(head), head)
@@ -157,7 +160,7 @@ def merge_parts(root: Path, parts: Sequence[Part]) -> Part:
         days: dict[int, int] = {}
         for head in heads:
             for day, entry in head.days.items():
-                days.setdefault(day, entry)
+                days[day] = min(entry, days.get(day, NEVER))
         merged = msgspec.structs.replace(
             last,
             first=first.first,
@@ -243,7 +246,8 @@ def _write_tables(
         (draft / file).unlink()
     pulses = parquet([draft / "pulses.parquet"])
     (rows,) = _row(db, f"SELECT count(*) FROM {pulses}")
-    first = f"SELECT day, min(entry) FROM {pulses} WHERE kind <> {DOUBTFUL} GROUP BY day ORDER BY day"
+    sure = f"coalesce(min(entry) FILTER (kind <> {DOUBTFUL}), {NEVER})"
+    first = f"SELECT day, {sure} FROM {pulses} GROUP BY day ORDER BY day"
     days = db.execute(first).fetchall()
     return rows, fresh, {int(day): int(entry) for day, entry in days}
 

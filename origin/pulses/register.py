@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ...protocol.batch import SealRecord
 from ...protocol.beacon import HOUR_MS
@@ -48,6 +48,7 @@ class Register:
         self._brought: list[tuple[bytes, bytes]] = []
         self._signatures: set[bytes] = set()
         self._found = Seals(1, [], [], [])
+        self._recalled: list[bytes] = []
 
     def restore(
         self, known: dict[bytes, Dossier], open_: dict[bytes, int], charged: dict[bytes, int]
@@ -60,8 +61,13 @@ class Register:
     # -- one arrival
 
     def begin(self) -> None:
-        """Begin an arrival; the one before can no longer be taken back."""
+        """Begin an arrival; the one before can no longer be taken back.
+
+        Whatever a relay has waiting that was found out to forge is proven first.
+        """
         self.undo, self._brought = [], []
+        while self._recalled:
+            self._recall(self._recalled.pop())
 
     def take_back(self) -> None:
         """Undo what this arrival changed; what it proved stays proven."""
@@ -77,7 +83,7 @@ class Register:
             self._signatures.discard(signature)
             del self.known[tid]
             self.open.pop(tid, None)
-        self.begin()
+        self.undo, self._brought = [], []
 
     def learn(self, items: list[bytes]) -> dict[bytes, tuple[int, Ticket]]:
         """Return the valid tickets among ``items`` that are new, by tid, with their place."""
@@ -168,11 +174,17 @@ class Register:
             self._found.proven.append(Bodies(tid, proof.proven))
         if proof.failed:
             self._found.failed.append(Bodies(tid, proof.failed))
-            self.charged.update(proof.charged)
+            self.charge(proof.charged)
             self.open_pulses -= len(proof.failed)
 
-    def recall(self, carrier: bytes) -> None:
-        """Prove at once whatever a relay that was found out to forge has brought."""
+    def charge(self, carriers: Iterable[bytes]) -> None:
+        """Count pulses with a wrong signature against the relays that brought them."""
+        for carrier in carriers:
+            if carrier not in self.charged:
+                self._recalled.append(carrier)
+            self.charged[carrier] += 1
+
+    def _recall(self, carrier: bytes) -> None:
         for tid in self.open:
             dossier = self.known[tid]
             held = (dossier.open[dossier.names[seq]] for seq in dossier.waiting)
@@ -204,7 +216,7 @@ class Register:
         """Remember what was proven and closed before."""
         for bodies in seals.failed:
             for seq, dossier in self._waiting(bodies):
-                self.charged[dossier.open[dossier.names[seq]].carrier] += 1
+                self.charge([dossier.open[dossier.names[seq]].carrier])
                 dossier.fail(seq)
                 self.open_pulses -= 1
         for bodies in seals.proven:

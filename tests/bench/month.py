@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from farcast.origin.pulses.duck import duck, quoted
-from farcast.origin.pulses.part import Head, Part, read_part
+from farcast.origin.pulses.part import VERSION, Head, Part, read_part
 from farcast.protocol.manifest import Manifest, Payee, Window
 from farcast.protocol.rules import DAY_MS
 
@@ -86,7 +86,7 @@ def write_month(folder: Path, rows: int) -> None:
             )
         first = day * DAY_END_ENTRY
         head = Head(
-            1, first, first + DAY_END_ENTRY, "none.seg", DAY_END_ENTRY, "", written, tickets, fresh,
+            VERSION, first, first + DAY_END_ENTRY, "none.seg", DAY_END_ENTRY, "", written, tickets, fresh,
             0 if day == 0 else TITLES, _names("title", TITLES if day == 0 else 0),
             0 if day == 0 else RELAYS, _names("relay", RELAYS if day == 0 else 0),
             {FIRST_DAY + day: first},

@@ -17,8 +17,9 @@ from farcast.origin.pulses.columns import Columns
 from farcast.origin.pulses.evidence import Evidence
 from farcast.origin.pulses.intake import Intake
 from farcast.origin.pulses.segments import read_entries, read_segments
+from farcast.protocol.codec import decode, encode
 from farcast.protocol.errors import RemoteError
-from farcast.protocol.identity import Identity
+from farcast.protocol.identity import Identity, Signed
 from farcast.protocol.ports import TierName
 from farcast.protocol.pulse import ACTIVE, RETURN, START, SWITCH, Served, Viewing
 from farcast.protocol.rules import DAY_MS, HOUR_MS, Rules
@@ -29,6 +30,7 @@ from farcast.tests.unit.origin.mint import (
     RELAY,
     Shelf,
     Viewer,
+    account,
     batch,
     open_intake,
     post,
@@ -206,6 +208,27 @@ def test_columns_and_the_plain_way_agree_on_every_month(seed: int, hostile: floa
             assert tally.leaves(size) == raw.leaves(size)
             assert tally.stored(size, reach) == raw.stored(size, reach)
             assert tally.size_at((FIRST_DAY + 1) * DAY_MS) == raw.size_at((FIRST_DAY + 1) * DAY_MS)
+
+
+def test_an_hour_that_only_tells_of_other_hours_pulses_is_read(tmp_path: Path) -> None:
+    """A start signed wrongly, an hour before what leads to it; a witness found false the day after."""
+    late, false = Viewer(1), Viewer(2)
+    (start, goes_on), watched = late.watch(TITLES[0], 1), false.watch(TITLES[0], 3)
+    unsigned = encode(Signed(decode(Signed, start).body, bytes(64)))
+    noon = late.day * DAY_MS + 12 * HOUR_MS
+    intake = open_intake(tmp_path)
+    intake.batch(batch(RELAY, [late], [unsigned], [noon]), noon)
+    intake.post(post([late, false], [goes_on, *watched]), noon + HOUR_MS)
+    intake.condemn(watched[-1], noon + DAY_MS)
+    intake.close()
+    segments, titles = tmp_path / "intake" / "seg", Titles(SHELF.manifests.get)
+    raw = Reckoning(lambda: read_entries(segments), OFFICE, range(DAYS.start - 1, DAYS.stop), titles)
+    with open_tally(Columns(segments, tmp_path / "columns", OFFICE, SHELF.manifests.get), titles) as tally:
+        found = tally.viewing(DAYS, 3, [], 0, Rules())
+        assert found == raw.viewing(DAYS, 3, [], 0, Rules())
+    assert {one: sum_.ms for one, sum_ in found.days[late.day].items()} == {
+        account(1): MINUTE, account(2): 2 * MINUTE
+    }  # fmt: skip
 
 
 def test_bucket_and_thread_counts_change_nothing(tmp_path: Path) -> None:

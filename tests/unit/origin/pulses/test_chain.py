@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farcast.origin.pulses.admission import Admission, Arrival, Frame
+from farcast.origin.fraud.gate import Gate
+from farcast.origin.money.credit import Fact
+from farcast.origin.pulses.admission import Admission, Arrival, Verify
 from farcast.origin.pulses.chain import Sieve, counted
+from farcast.origin.pulses.evidence import Evidence
 from farcast.origin.pulses.frame import open_frame
 from farcast.protocol.codec import decode, encode
 from farcast.protocol.identity import Identity, Signed, verify
@@ -94,42 +96,41 @@ EVERY = [*HONEST, *STRIPPED, *FORGED]
 
 
 class Delivery(NamedTuple):
-    """A post (no carrier) or batch of pieces; ``seals`` whether sessions are sealed after it."""
+    """A post (no carrier) or batch of pieces; ``seals`` whether sessions are sealed after it.
+
+    A batch's pulses were received over the minute before, the first of them ``early_s`` before.
+    """
 
     carrier: Identity | None
     pieces: list[Piece]
     seals: bool
+    early_s: int = 0
 
 
-def deliver(deliveries: Sequence[Delivery], how: str) -> list[bytes]:
+def deliver(deliveries: Sequence[Delivery], how: Verify) -> list[bytes]:
     """Return the log that an origin of this way of verifying keeps, every frame read again."""
-    admission = Admission(OFFICE, lambda: [TICKET.key], Rules(), verify=how, secret=b"spot")  # type: ignore[arg-type]
-    log: list[bytes] = []
-
-    def note() -> None:
-        if (found := admission.take_found()) is not None:
-            log.append(encode(Frame(1, NOON, b"", False, encode(found), [], [])))
-
-    for carrier, pieces, seals in deliveries:
+    gate = Gate(OFFICE, lambda: [TICKET.key], RELAYS.__contains__, Rules(), verify=how)
+    for number, (carrier, pieces, seals, early_s) in enumerate(deliveries):
+        now_ms = NOON + 1_000 * number
         pulses = [one.data for one in pieces]
-        tickets = [viewer.ticket for viewer in VIEWERS]
-        data = (
-            post(VIEWERS, pulses)
-            if carrier is None
-            else batch(carrier, VIEWERS, pulses, [NOON] * len(pulses))
-        )
-        key = carrier.key if carrier else b""
-        relay = key in RELAYS
-        parts = Arrival(tickets, pulses, [NOON] * len(pulses))
-        judged = admission.admit(parts, NOON, key, relay=relay, name=sha256(data).digest())
-        if judged.news:
-            log.append(encode(Frame(1, NOON, key, relay, data, judged.tickets, judged.verdicts)))
-        note()
+        if carrier is None:
+            gate.post(post(VIEWERS, pulses), now_ms)
+        else:
+            stamps = [now_ms - 1_000 * ((early_s + 7 * place) % 60) for place in range(len(pulses))]
+            gate.batch(batch(carrier, VIEWERS, pulses, stamps), now_ms)
         if seals:
-            found = admission.seal(NOON, below=-1)
-            if found is not None:
-                log.append(encode(Frame(1, NOON, b"", False, encode(found), [], [])))
-    return log
+            gate.seal(now_ms)
+    return gate.log
+
+
+def facts(log: list[bytes]) -> list[list[Fact]]:
+    """Return what settlement is told, as of every second in which something came."""
+    days = range(FIRST_DAY, FIRST_DAY + 30)
+    evidence = Evidence(log, OFFICE, days)
+    return [
+        sorted(evidence.facts(evidence.size_at(NOON + 1_000 * number), days, lambda _: None))
+        for number in range(9)
+    ]
 
 
 def by_the_rule(deliveries: Sequence[Delivery]) -> dict[bytes, set[bytes]]:
@@ -166,7 +167,7 @@ def some(*pieces: list[Piece]) -> st.SearchStrategy[list[Piece]]:
 def delivered(
     carriers: list[Identity | None], pieces: st.SearchStrategy[list[Piece]]
 ) -> st.SearchStrategy[Delivery]:
-    return st.builds(Delivery, st.sampled_from(carriers), pieces, st.booleans())
+    return st.builds(Delivery, st.sampled_from(carriers), pieces, st.booleans(), st.sampled_from([0, 20, 40]))
 
 
 HISTORY = st.lists(
@@ -197,7 +198,42 @@ def test_both_ways_count_the_same_in_any_order_and_batching(
 @given(st.lists(delivered([None, CARRIER, RELAY, EVIL], some(EVERY)), max_size=8))
 @settings(max_examples=100, deadline=None)
 def test_both_ways_end_at_the_same_set_whoever_brings_what(history: list[Delivery]) -> None:
-    assert of(counted(deliver(history, "eager"))) == of(counted(deliver(history, "chained")))
+    eager, chained = deliver(history, "eager"), deliver(history, "chained")
+    assert of(counted(eager)) == of(counted(chained))
+    assert facts(eager) == facts(chained)
+
+
+BOTH = pytest.mark.parametrize("how", ["eager", "chained"])
+
+
+def own_of(pieces: list[Piece], viewer: Viewer) -> list[Piece]:
+    return [one for one in pieces if one.tid == viewer.tid]
+
+
+@BOTH
+def test_unsigned_bodies_count_that_come_with_the_signed_one_that_leads_to_them(how: Verify) -> None:
+    """A forger makes the ticket doubtful first; then 5, 6 and 4 come, of which only 6 is signed."""
+    first, second = VIEWERS
+    honest, stripped = own_of(HONEST, second), own_of(STRIPPED, second)
+    rivals = [own_of(STRIPPED, first)[2], own_of(FORGED, first)[1]]
+    assert [one.seq for one in rivals] == [3, 3]
+    history = [
+        Delivery(EVIL, [rivals[0], stripped[5], rivals[1]], seals=False),
+        Delivery(RELAY, [stripped[4], honest[5], stripped[3]], seals=False),
+    ]
+    assert of(counted(deliver(history, how))) == {second.tid: {one.name for one in honest[3:6]}}
+
+
+@BOTH
+def test_a_body_came_with_the_earliest_of_its_copies_however_they_are_signed(how: Verify) -> None:
+    honest, stripped = own_of(HONEST, VIEWERS[0]), own_of(STRIPPED, VIEWERS[0])
+    history = [
+        Delivery(RELAY, stripped[4:5], seals=False, early_s=20),
+        Delivery(EVIL, stripped[4:5], seals=False, early_s=50),
+        Delivery(RELAY, honest[4:6], seals=False),
+    ]
+    told = facts(deliver(history, how))[-1]
+    assert {one.seq: one.received_ms - NOON for one in told} == {5: 1_000 - 50_000, 6: 2_000 - 7_000}
 
 
 def test_what_a_seal_proved_needs_no_second_check() -> None:

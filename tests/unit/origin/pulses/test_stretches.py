@@ -7,15 +7,18 @@ from typing import NamedTuple
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from farcast.origin.pulses import admission as module
-from farcast.origin.pulses.admission import Admission, Arrival
+from farcast.origin.pulses.admission import STORED, Admission, Arrival, Copy, Frame, Verify, arrival
+from farcast.origin.pulses.chain import counting
 from farcast.origin.pulses.dossier import Dossier
 from farcast.origin.pulses.judging import Round
 from farcast.origin.pulses.opened import Opened
+from farcast.protocol.codec import encode
 from farcast.protocol.rules import Rules
 from farcast.protocol.ticket import DAY_MS
-from farcast.tests.unit.origin.mint import CARRIER, FIRST_DAY, OFFICE, RELAY, TICKET, account
+from farcast.tests.unit.origin.mint import CARRIER, FIRST_DAY, OFFICE, RELAY, TICKET, account, batch, post
 from farcast.tests.unit.origin.pulses.test_chain import EVERY, EVIL, FORGED, HONEST, RELAYS, VIEWERS, Piece
 
 BEGUN = (FIRST_DAY + 2) * DAY_MS + 3_600_000
@@ -154,25 +157,55 @@ def test_chained_at_once_ends_where_eager_one_by_one_does(
         module.SPOT_EVERY = spot_every
         for number, arrived in enumerate(history):
             now_ms += 1_000 * arrived.after_s
-            bring(fast, arrived._replace(undone=False), now_ms, number)
-            bring(slow, arrived._replace(undone=False), now_ms, number)
+            bring(fast, arrived, now_ms, number)
+            bring(slow, arrived, now_ms, number)
     finally:
         module.SPOT_EVERY = before
     fast.prove()
-    assert authentic(fast) == authentic(slow)
+    assert state(fast) == state(slow)
+    for dossier in fast.register.known.values():  # a seal record says of a body what settlement will
+        found = [Copy(held.pulse, held.name, held.stamp_ms, STORED) for held in dossier.open.values()]
+        assert {one.name for one in found if dossier.counts(one.pulse.seq, one.name)} == counting(found)
+    assert fast.register.open_pulses == slow.register.open_pulses
 
 
-def authentic(one: Admission) -> dict[bytes, tuple[object, ...]]:
-    """Return which bodies are here as authentic once nothing waits.
+def entries(one: Admission, arrived: Came, now_ms: int, number: int) -> list[Frame]:
+    """Have an arrival decided on; returns what goes into the log, as the intake writes it."""
+    pulses = [piece.data for piece in arrived.pieces]
+    stamps = [now_ms - 1_000 * ((arrived.stamp_s + 7 * place) % 60) for place in range(len(pulses))]
+    carrier = next((who for who in (CARRIER, RELAY, EVIL) if who.key == arrived.carrier), None)
+    data = batch(carrier, VIEWERS, pulses, stamps) if carrier else post(VIEWERS, pulses)
+    relay = arrived.carrier in RELAYS
+    came_in = Frame(1, now_ms, arrived.carrier, relay, data, [], [""] * len(pulses))
+    judged = one.admit(arrival(came_in), now_ms, arrived.carrier, relay=relay, name=bytes([number]))
+    found = one.take_found()
+    proven = [Frame(1, now_ms, b"", False, encode(found), [], [])] if found else []
+    kept = replace(came_in, tickets=judged.tickets, verdicts=judged.verdicts)
+    return [*proven, kept] if judged.news else proven
 
-    Not their stamps: of two copies in one batch whose signatures differ either may be the first.
-    """
-    found = {
-        tid: (
-            {seq: set(names) for seq, names in bodies(dossier).items()}, dossier.upto,
-            {name for seq in dossier.others for name in bodies(dossier)[seq] if dossier.counts(seq, name)},
-        )
-        for tid, dossier in one.register.known.items()
-    }  # fmt: skip
-    assert all(not dossier.waiting for dossier in one.register.known.values())
-    return {tid: what for tid, what in found.items() if what[0]}
+
+@given(HISTORY, REVOKED, st.sampled_from([2, 5, 1 << 20]), st.sampled_from(["eager", "chained"]))
+@settings(max_examples=50, deadline=None)
+def test_what_the_log_tells_is_what_was_known(
+    history: list[Came], revoked: dict[bytes, int], spot_every: int, how: Verify
+) -> None:
+    def fresh() -> Admission:
+        return Admission(OFFICE, lambda: [TICKET.key], Rules(), verify=how, secret=b"s", revoked=revoked)
+
+    live, log = fresh(), list[Frame]()
+    now_ms, before = BEGUN, module.SPOT_EVERY
+    try:
+        module.SPOT_EVERY = spot_every
+        for number, arrived in enumerate(one for one in history if one.pieces):
+            again = fresh()
+            for frame in log:
+                again.apply(frame)
+            now_ms += 1_000 * arrived.after_s
+            came_in = entries(live, arrived, now_ms, number)
+            assert entries(again, arrived, now_ms, number) == came_in
+            log += came_in
+            assert state(again) == state(live)
+            assert again.register.open_pulses == live.register.open_pulses
+            assert again.register.charged == live.register.charged
+    finally:
+        module.SPOT_EVERY = before
