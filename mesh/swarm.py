@@ -179,8 +179,10 @@ class Swarm:
         for block in held:
             self._told_held(partner, block, now)
         for block in claimed:
+            partner.named.pop(block, None)
             self._told_claim(partner, block, now)
         for block in given_up:
+            partner.named.pop(block, None)
             if partner.claims.pop(block, None) is not None:
                 self._lost_by(partner, block)
         self._plan(now)
@@ -190,6 +192,7 @@ class Swarm:
         partner = self._partners.get(key)
         if partner is not None and 0 <= block < len(self._sizes):
             partner.claims.pop(block, None)
+            self._misled(partner, block)
             if partner.held[block]:
                 partner.held[block] = 0
                 partner.lacks += 1
@@ -223,7 +226,7 @@ class Swarm:
             self._cut(partner, "greedy")
         elif sake:
             self._given[block] = key
-        self._plan(now)
+        self._serve(now)
 
     def referred(self, key: bytes, block: int, to: bytes, now: float) -> None:
         """Hear from whom a block was claimed that ``to`` has it, or is getting it: it comes from there."""
@@ -235,8 +238,12 @@ class Swarm:
         elif job is not None and job.giver == key:
             partner.refers.add(block)
             self._give_back(block)
-            if to in self._partners and to != key:
-                self._told_claim(self._partners[to], block, now)
+            named = self._partners.get(to)
+            if named is not None and to != key and partner.broken_refers < BROKEN_CLAIMS:
+                fresh = block not in named.claims
+                self._told_claim(named, block, now)
+                if fresh and block in named.claims:
+                    named.named[block] = key
         self._plan(now)
 
     def withdrawn(self, key: bytes, block: int, now: float) -> None:
@@ -246,25 +253,27 @@ class Swarm:
             partner.cancel(block)
             if self._given.get(block) == key:
                 del self._given[block]
-        self._plan(now)
+        self._serve(now)
 
     def sent(self, key: bytes, now: float) -> None:
         """Hear that the connection of a partner takes the next unit."""
         partner = self._partners.get(key)
         if partner is not None:
             partner.sending = False
-        self._plan(now)
+        self._serve(now)
 
     # -- what comes
 
-    def arrived(self, key: bytes, unit: Unit, now: float) -> bool:
-        """Hear that a unit came; True where its bytes are wanted."""
+    def arrived(self, key: bytes, unit: Unit, now: float, *, kept: bool = True) -> bool:
+        """Hear that a unit came, and whether its bytes were ``kept``; True where they are wanted."""
         partner, draft = self._partners.get(key), self._drafts.get(unit.block)
         if partner is None:
             return False
-        if draft is None or not self.wants(key, unit):
-            self.duplicate_units += draft is not None
-            partner.unasked += 1
+        asked = partner.credit_units > 0  # what was on the wire when it was withdrawn is nobody's fault
+        partner.credit_units -= asked
+        partner.unasked += not asked
+        if draft is None or not kept or not self._wants(key, unit):
+            self.duplicate_units += 1
             if partner.unasked > UNASKED_LIMIT:
                 self._cut(partner, "unasked")
             self._plan(now)
@@ -281,8 +290,7 @@ class Swarm:
         self._plan(now)
         return True
 
-    def wants(self, key: bytes, unit: Unit) -> bool:
-        """Whether a partner's bytes of a unit would be of use."""
+    def _wants(self, key: bytes, unit: Unit) -> bool:
         draft = self._drafts.get(unit.block)
         job = self._jobs.get(unit.block)
         if draft is None or job is None or draft.whole or unit.part in draft.got or key not in draft.asked:
@@ -399,7 +407,8 @@ class Swarm:
                 if since + limit_s > now:
                     break  # they stand in the order in which they were made
                 del partner.claims[block]
-                partner.broken_claims += 1
+                if not self._misled(partner, block):
+                    partner.broken_claims += 1
                 self._lost_by(partner, block)
             if partner.key and self._stalls(partner, now):
                 partner.shun_until = now + SHUN_S
@@ -446,6 +455,13 @@ class Swarm:
         )  # this box's own link may be
         return min(due) + STALL_S + slow_s <= now
 
+    def _misled(self, partner: Partner, block: int) -> bool:
+        """Whether only another said that a partner brings a block: then that one's word was not good."""
+        by = partner.named.pop(block, None)
+        if by in self._partners:
+            self._partners[by].broken_refers += 1
+        return by is not None
+
     def _told_held(self, partner: Partner, block: int, now: float) -> None:
         if not 0 <= block < len(self._sizes):
             self._cut(partner, "malformed")
@@ -454,6 +470,9 @@ class Swarm:
         if since is not None:
             partner.took(now - since)
         partner.broken_claims = 0
+        by = partner.named.pop(block, None)
+        if by in self._partners:
+            self._partners[by].broken_refers = 0
         if not partner.held[block]:
             partner.held[block] = 1
             partner.lacks -= 1
@@ -559,6 +578,11 @@ class Swarm:
                 self._gather(ready, now)
                 if not self._scatter(ready, now) and not any(one.offers and one.has_room for one in ready):
                     self._steal(ready, now)
+        self._serve(now)
+
+    def _serve(self, now: float) -> None:
+        """Send each partner the next unit that it asked for and that is here."""
+        self._now = max(self._now, now)
         for partner in self._partners.values():
             if not partner.sending and partner.owed:
                 partner.sending = True
@@ -619,7 +643,7 @@ class Swarm:
         def free(block: int) -> bool:
             return self._open(block) and self._free(block, ready)
 
-        while (source := self._least(one for one in sources if self._takes_claims(one))) is not None:
+        while (source := self._source(sources)) is not None:
             block = self._turns.next(free, own=True)
             if block is None and source.asked_bytes <= UNIT_BYTES:  # others' only when it would be idle
                 block = self._turns.next(free, own=False)
@@ -627,6 +651,11 @@ class Swarm:
                 return bool(self._turns)
             self._assign(block, source, now, claimed=True)
         return bool(self._turns)
+
+    def _source(self, sources: list[Partner]) -> Partner | None:
+        """Return whom to claim from next: one that had to get it all itself spares the others' source."""
+        takers = [one for one in sources if self._takes_claims(one)]
+        return self._least(one for one in takers if not one.seed) or self._least(takers)
 
     def _takes_claims(self, source: Partner) -> bool:
         return source.has_room if source.key else len(source.asked) < UPLINK_AT_ONCE
@@ -701,7 +730,7 @@ class Swarm:
         draft.asked.add(giver.key)
         self._jobs[block] = Job(giver.key, now, claimed, urgent)
         missing = tuple(part for part in range(self.parts(block)) if part not in draft.got)
-        giver.ask(block, sum(self._unit_bytes(Unit(block, part)) for part in missing), now)
+        giver.ask(block, len(missing), sum(self._unit_bytes(Unit(block, part)) for part in missing), now)
         if claimed:
             self._news[1].append(block)
         sake = Sake.OWN if not claimed else Sake.LATE if late else Sake.ALL
