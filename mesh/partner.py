@@ -54,6 +54,7 @@ class Partner:
     broken_claims: int = 0
     broken_refers: int = 0
     suspicions: int = 0
+    stalls: int = 0
     unasked: int = 0
     credit_units: int = 0
     sending: bool = False
@@ -85,7 +86,7 @@ class Partner:
 
     def came(self, block: int, size_bytes: int, now: float) -> None:
         """Note that a part of a block came from it."""
-        self.heard_at = now
+        self.heard_at, self.stalls = now, 0
         taken_bytes = min(size_bytes, self.asked.get(block, 0))
         if block in self.asked:
             self.asked[block] -= taken_bytes

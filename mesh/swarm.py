@@ -35,6 +35,8 @@ TICK_S = 0.05
 STALL_S = 2.0
 """A partner that has what it was asked for and sends nothing for so long is left alone for a while."""
 SHUN_S = 5.0
+STALLS = 2
+"""One that alone has everything is asked so often before the world is."""
 SLOW_LINKS = 3.0
 CLAIM_LEAST_S = 2.0
 CLAIM_PACES = 4.0
@@ -47,8 +49,9 @@ SLOW_GIVER = 4.0
 URGENT_PATIENCE_S = 0.3
 NEWS_S = 0.1
 """What is held now is told so much later, with more of it: who wants it asked for it when it was claimed."""
-YIELD_S, YIELDS_LIMIT = 0.15, 2
-"""So long a box leaves the uplink to each whose turn a block is before it, and to so many at most."""
+ANSWER_S, YIELDS_LIMIT = 1.0, 2
+"""So long a box waits for what each says whose turn a block is before it, and asks so many at most."""
+AFTER_LIMIT = 256
 SUSPICIONS = 3
 UNASKED_LIMIT = 64
 BANNED_LIMIT = 1_024
@@ -73,7 +76,8 @@ class Swarm:
         self._spared: set[int] = set()
         self._partners: dict[bytes, Partner] = {}
         self._banned: OrderedDict[bytes, None] = OrderedDict()
-        self._urgent: dict[int, float] = {}
+        self._urgent: dict[int, set[bytes]] = {}
+        self._after: OrderedDict[int, tuple[bytes, float]] = OrderedDict()
         self._given: dict[int, bytes] = {}
         self._turns = Turns(own, len(self._sizes))
         self._pace_s = FIRST_PACE_S
@@ -193,6 +197,7 @@ class Swarm:
         if partner is not None and 0 <= block < len(self._sizes):
             partner.claims.pop(block, None)
             self._misled(partner, block)
+            self._urgent.get(block, set()).add(key)
             if partner.held[block]:
                 partner.held[block] = 0
                 partner.lacks += 1
@@ -217,8 +222,10 @@ class Swarm:
         known = 0 <= block < len(self._sizes)
         if not known or any(not 0 <= unit.part < self.parts(block) for unit in units):
             self._cut(partner, "malformed")
-        elif not self._held[block] and block not in self._jobs:
+        elif not self._held[block] and block not in self._jobs and not (urgent and self._hurries(block, now)):
             self._moves.append(Lack(key, block))
+            if urgent:
+                self._leave_to(key, block, now)
         elif sake == Sake.ALL and not urgent and (to := self._given_to(partner, block)):
             partner.referred.add(block)
             self._moves.append(Refer(key, block, to))
@@ -395,8 +402,12 @@ class Swarm:
 
     def need(self, blocks: Iterable[int], now: float) -> None:
         """Hear which blocks somebody here is about to watch, the next first: they come before all others."""
+        before = self._urgent
         wanted = [block for block in blocks if not self._held[block] and block not in self._spared]
-        self._urgent = {block: self._urgent.get(block, now) for block in wanted[:URGENT_LIMIT]}
+        self._urgent = {block: before.get(block, set()) for block in wanted[:URGENT_LIMIT]}
+        for block in before:
+            if block not in self._urgent and block not in self._jobs and not self._held[block]:
+                self._turn_away(block)
         self._plan(now)
 
     def tick(self, now: float) -> None:
@@ -411,7 +422,9 @@ class Swarm:
                     partner.broken_claims += 1
                 self._lost_by(partner, block)
             if partner.key and self._stalls(partner, now):
-                partner.shun_until = now + SHUN_S
+                partner.stalls += 1
+                if partner.stalls >= STALLS or not self._alone(partner, now):
+                    partner.shun_until = now + SHUN_S
                 for block in [*partner.asked]:
                     if not self._checking(block):
                         self._withdraw(partner.key, block)
@@ -461,6 +474,11 @@ class Swarm:
         if by in self._partners:
             self._partners[by].broken_refers += 1
         return by is not None
+
+    def _alone(self, partner: Partner, now: float) -> bool:
+        """Whether no neighbour but this one has everything and may be asked."""
+        rest = (one for one in self._partners.values() if one.key and one is not partner)
+        return partner.complete and not any(one.complete and one.shun_until <= now for one in rest)
 
     def _told_held(self, partner: Partner, block: int, now: float) -> None:
         if not 0 <= block < len(self._sizes):
@@ -529,7 +547,8 @@ class Swarm:
                 giver.release(block)
             if job.claimed:
                 self._news[2].append(block)
-            self._turn_away(block)
+            if not self._hurries(block, self._now):
+                self._turn_away(block)
         if self._checking(block):
             self._drafts[block].whole = False
             self._forget(block)
@@ -589,38 +608,67 @@ class Swarm:
                 self._moves.append(Send(partner.key, partner.owed.popleft()))
 
     def _plan_urgent(self, ready: list[Partner], now: float) -> None:
-        for block, since in self._urgent.items():
+        for block, declined in self._urgent.items():
             job = self._jobs.get(block)
             if job is None:
-                self._hurry(ready, block, since, now)
+                self._hurry(ready, block, declined, now)
+            elif self._unanswered(block, job, now):
+                declined.add(job.giver)
+                self._withdraw(job.giver, block)
+                self._give_back(block)
+                self._hurry(ready, block, declined, now)
             elif now - job.at >= URGENT_PATIENCE_S and not self._begun(block) and not self._checking(block):
                 better = self._least(
                     one for one in ready if one.held[block] and one.key not in (job.giver, UPLINK)
                 )
-                late_s = 2 * self._partners[job.giver].pace_s
-                late_s += self._yield_s(block)
-                if better is None and not job.claimed and now - job.at >= late_s:
-                    better = next((one for one in ready if not one.key), None)
                 if better is not None:
                     self._move(block, better, now)
 
-    def _hurry(self, ready: list[Partner], block: int, since: float, now: float) -> None:
+    def _hurry(self, ready: list[Partner], block: int, declined: set[bytes], now: float) -> None:
+        """Get a block that is watched soon from who has or brings it, else by the uplink.
+
+        Before that those whose turn it is are asked, ``declined`` are those who said that they do not bring
+        it: so no claim that is late on its way costs the uplink a second copy.
+        """
         near = [one for one in ready if one.key]
         giver = self._least(one for one in near if one.held[block])
-        if giver is None:
-            giver = self._least(one for one in near if block in one.claims and block not in self._strict)
+        if giver is None and block not in self._strict:
+            giver = self._least(one for one in near if block in one.claims)
         if giver is not None:
             self._assign(block, giver, now, claimed=giver.complete and self._free(block, ready), urgent=True)
             return
         uplink = self._partners.get(UPLINK)
-        if uplink is None or uplink not in ready:
+        if uplink is None or uplink not in ready or self._left_to(block, now):
             return
-        if now >= since + self._yield_s(block):
-            self._assign(block, uplink, now, claimed=True, urgent=True)
+        receivers = self._receivers()
+        for ahead in range(min(self._turns.behind(block, receivers), YIELDS_LIMIT), 0, -1):
+            key = receivers[receivers.index(self._own) - ahead]
+            if key not in declined and self._partners[key] in ready and block not in self._strict:
+                self._assign(block, self._partners[key], now, claimed=False, urgent=True)
+                return
+        self._assign(block, uplink, now, claimed=True, urgent=True)
 
-    def _yield_s(self, block: int) -> float:
-        """Return how long this box leaves the uplink to those whose turn a block is before it is its own."""
-        return YIELD_S * min(self._turns.behind(block, self._receivers()), YIELDS_LIMIT)
+    def _unanswered(self, block: int, job: Job, now: float) -> bool:
+        """Whether one that was asked whether it brings a block has not said so in time."""
+        giver = self._partners[job.giver] if job.giver else None
+        if giver is None or self._begun(block) or self._checking(block) or giver.brings(block):
+            return False
+        return now - job.at >= ANSWER_S
+
+    def _hurries(self, block: int, now: float) -> bool:
+        """Whether a block that is neither here nor asked for comes all the same, as it is watched soon."""
+        return block in self._urgent and UPLINK in self._partners and not self._left_to(block, now)
+
+    def _leave_to(self, key: bytes, block: int, now: float) -> None:
+        """Note that a partner heard from here that it may fetch a block: it is about to."""
+        self._after[block] = (key, now)
+        self._after.move_to_end(block)
+        if len(self._after) > AFTER_LIMIT:
+            self._after.popitem(last=False)
+
+    def _left_to(self, block: int, now: float) -> bool:
+        key, at = self._after.get(block, (b"", float("-inf")))
+        return key in self._partners and now - at < ANSWER_S
 
     def _gather(self, ready: list[Partner], now: float) -> None:
         """Ask each partner for what it offers while it has room."""
