@@ -23,13 +23,13 @@ from .draft import Draft, Job
 from .moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Refer, Sake, Send, Tell, Withdraw
 from .partner import CLAIMS_LIMIT, FIRST_PACE_S, Partner, Unit
 from .turns import Turns
+from .watched import ANSWER_S, Watched
 
 UNIT_BYTES = 256 << 10
 UPLINK = b""
 """This box's own way to the world, as a partner: it has everything, hears nothing and asks for nothing."""
 UPLINK_AT_ONCE = 4
 PARTNERS_LIMIT = 32
-URGENT_LIMIT = 16
 DRAFTS_LIMIT = 128
 TICK_S = 0.05
 STALL_S = 2.0
@@ -49,9 +49,6 @@ SLOW_GIVER = 4.0
 URGENT_PATIENCE_S = 0.3
 NEWS_S = 0.1
 """What is held now is told so much later, with more of it: who wants it asked for it when it was claimed."""
-ANSWER_S, YIELDS_LIMIT = 1.0, 2
-"""So long a box waits for what each says whose turn a block is before it, and asks so many at most."""
-AFTER_LIMIT = 256
 SUSPICIONS = 3
 UNASKED_LIMIT = 64
 BANNED_LIMIT = 1_024
@@ -76,8 +73,7 @@ class Swarm:
         self._spared: set[int] = set()
         self._partners: dict[bytes, Partner] = {}
         self._banned: OrderedDict[bytes, None] = OrderedDict()
-        self._urgent: dict[int, set[bytes]] = {}
-        self._after: OrderedDict[int, tuple[bytes, float]] = OrderedDict()
+        self._watched = Watched(own)
         self._given: dict[int, bytes] = {}
         self._turns = Turns(own, len(self._sizes))
         self._pace_s = FIRST_PACE_S
@@ -122,7 +118,7 @@ class Swarm:
     @property
     def wake_at(self) -> float | None:
         """When to ``tick``; None while nothing is lacking or nobody is there."""
-        busy = self.lacks and self._partners and (self._all or self._jobs or self._urgent)
+        busy = self.lacks and self._partners and (self._all or self._jobs or self._watched)
         return self._now + TICK_S if busy else None
 
     def parts(self, block: int) -> int:
@@ -197,7 +193,7 @@ class Swarm:
         if partner is not None and 0 <= block < len(self._sizes):
             partner.claims.pop(block, None)
             self._misled(partner, block)
-            self._urgent.get(block, set()).add(key)
+            self._watched.refused(key, block)
             if partner.held[block]:
                 partner.held[block] = 0
                 partner.lacks += 1
@@ -225,7 +221,7 @@ class Swarm:
         elif not self._held[block] and block not in self._jobs and not (urgent and self._hurries(block, now)):
             self._moves.append(Lack(key, block))
             if urgent:
-                self._leave_to(key, block, now)
+                self._watched.leave(block, key, now)
         elif sake == Sake.ALL and not urgent and (to := self._given_to(partner, block)):
             partner.referred.add(block)
             self._moves.append(Refer(key, block, to))
@@ -358,7 +354,7 @@ class Swarm:
         self._drafts.pop(block, None)
         self._strict.discard(block)
         self._spared.discard(block)
-        self._urgent.pop(block, None)
+        self._watched.came(block)
         self._plan(now)
 
     def broken(self, block: int, now: float) -> None:
@@ -392,7 +388,7 @@ class Swarm:
         if self._all != everything:
             self._all = everything
             for block in [] if everything else [*self._jobs]:
-                if block not in self._urgent and not self._checking(block):
+                if block not in self._watched and not self._checking(block):
                     self._withdraw(self._jobs[block].giver, block)
                     self._give_back(block)
             for partner in self._partners.values():
@@ -402,11 +398,9 @@ class Swarm:
 
     def need(self, blocks: Iterable[int], now: float) -> None:
         """Hear which blocks somebody here is about to watch, the next first: they come before all others."""
-        before = self._urgent
-        wanted = [block for block in blocks if not self._held[block] and block not in self._spared]
-        self._urgent = {block: before.get(block, set()) for block in wanted[:URGENT_LIMIT]}
-        for block in before:
-            if block not in self._urgent and block not in self._jobs and not self._held[block]:
+        wanted = (block for block in blocks if not self._held[block] and block not in self._spared)
+        for block in self._watched.need(wanted):
+            if block not in self._jobs and not self._held[block]:
                 self._turn_away(block)
         self._plan(now)
 
@@ -608,15 +602,15 @@ class Swarm:
                 self._moves.append(Send(partner.key, partner.owed.popleft()))
 
     def _plan_urgent(self, ready: list[Partner], now: float) -> None:
-        for block, declined in self._urgent.items():
+        for block in self._watched:
             job = self._jobs.get(block)
             if job is None:
-                self._hurry(ready, block, declined, now)
+                self._hurry(ready, block, now)
             elif self._unanswered(block, job, now):
-                declined.add(job.giver)
+                self._watched.refused(job.giver, block)
                 self._withdraw(job.giver, block)
                 self._give_back(block)
-                self._hurry(ready, block, declined, now)
+                self._hurry(ready, block, now)
             elif now - job.at >= URGENT_PATIENCE_S and not self._begun(block) and not self._checking(block):
                 better = self._least(
                     one for one in ready if one.held[block] and one.key not in (job.giver, UPLINK)
@@ -624,12 +618,8 @@ class Swarm:
                 if better is not None:
                     self._move(block, better, now)
 
-    def _hurry(self, ready: list[Partner], block: int, declined: set[bytes], now: float) -> None:
-        """Get a block that is watched soon from who has or brings it, else by the uplink.
-
-        Before that those whose turn it is are asked, ``declined`` are those who said that they do not bring
-        it: so no claim that is late on its way costs the uplink a second copy.
-        """
+    def _hurry(self, ready: list[Partner], block: int, now: float) -> None:
+        """Get a block that is watched soon from who has or brings it, else by the uplink in its turn."""
         near = [one for one in ready if one.key]
         giver = self._least(one for one in near if one.held[block])
         if giver is None and block not in self._strict:
@@ -638,37 +628,30 @@ class Swarm:
             self._assign(block, giver, now, claimed=giver.complete and self._free(block, ready), urgent=True)
             return
         uplink = self._partners.get(UPLINK)
-        if uplink is None or uplink not in ready or self._left_to(block, now):
+        if uplink is None or uplink not in ready or self._left(block, now):
             return
-        receivers = self._receivers()
-        for ahead in range(min(self._turns.behind(block, receivers), YIELDS_LIMIT), 0, -1):
-            key = receivers[receivers.index(self._own) - ahead]
-            if key not in declined and self._partners[key] in ready and block not in self._strict:
-                self._assign(block, self._partners[key], now, claimed=False, urgent=True)
-                return
+        if block not in self._strict:
+            for one in map(self._partners.get, self._watched.before(block, self._receivers())):
+                if one is not None and one in ready:
+                    self._assign(block, one, now, claimed=False, urgent=True)
+                    return
         self._assign(block, uplink, now, claimed=True, urgent=True)
 
     def _unanswered(self, block: int, job: Job, now: float) -> bool:
         """Whether one that was asked whether it brings a block has not said so in time."""
-        giver = self._partners[job.giver] if job.giver else None
-        if giver is None or self._begun(block) or self._checking(block) or giver.brings(block):
+        giver = self._partners.get(job.giver)
+        if giver is None or not giver.key or giver.brings(block):
             return False
-        return now - job.at >= ANSWER_S
+        return now - job.at >= ANSWER_S and not self._begun(block) and not self._checking(block)
 
     def _hurries(self, block: int, now: float) -> bool:
         """Whether a block that is neither here nor asked for comes all the same, as it is watched soon."""
-        return block in self._urgent and UPLINK in self._partners and not self._left_to(block, now)
+        return block in self._watched and UPLINK in self._partners and not self._left(block, now)
 
-    def _leave_to(self, key: bytes, block: int, now: float) -> None:
-        """Note that a partner heard from here that it may fetch a block: it is about to."""
-        self._after[block] = (key, now)
-        self._after.move_to_end(block)
-        if len(self._after) > AFTER_LIMIT:
-            self._after.popitem(last=False)
-
-    def _left_to(self, block: int, now: float) -> bool:
-        key, at = self._after.get(block, (b"", float("-inf")))
-        return key in self._partners and now - at < ANSWER_S
+    def _left(self, block: int, now: float) -> bool:
+        """Whether a partner is about to bring a block, as it heard that this box does not."""
+        key = self._watched.left_to(block, now)
+        return bool(key) and key in self._partners
 
     def _gather(self, ready: list[Partner], now: float) -> None:
         """Ask each partner for what it offers while it has room."""

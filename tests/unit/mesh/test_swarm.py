@@ -13,16 +13,8 @@ from hypothesis import strategies as st
 
 from farcast.mesh.moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Refer, Sake, Send, Tell, Withdraw
 from farcast.mesh.partner import ASKED_LIMIT_BLOCKS, OWED_LIMIT_UNITS, Unit
-from farcast.mesh.swarm import (
-    ANSWER_S,
-    BROKEN_CLAIMS,
-    SUSPICIONS,
-    UNASKED_LIMIT,
-    UNIT_BYTES,
-    UPLINK,
-    URGENT_LIMIT,
-    Swarm,
-)
+from farcast.mesh.swarm import BROKEN_CLAIMS, SUSPICIONS, UNASKED_LIMIT, UNIT_BYTES, UPLINK, Swarm
+from farcast.mesh.watched import ANSWER_S, WATCHED_LIMIT
 
 MIB = 1 << 20
 OWN, SOURCE, OTHER = b"m" * 8, b"source", b"other"
@@ -592,8 +584,7 @@ def test_whatever_is_said_the_books_stay_true_and_nothing_grows(events: list[tup
 
 def _sound(swarm: Swarm) -> None:
     assert swarm.lacks == swarm.held.count(0)
-    assert len(swarm._urgent) <= URGENT_LIMIT
-    assert len(swarm._after) <= 8
+    assert len(swarm._watched) <= WATCHED_LIMIT
     assert len(swarm._turns) <= 4 * 8
     for block, job in swarm._jobs.items():
         assert not swarm.held[block] or swarm._checking(block)
