@@ -29,8 +29,9 @@ class Partner:
 
     ``held`` has one byte a block. ``claims`` are the blocks it is bringing, each with when it said so;
     ``owed`` the units to send it, and ``waits`` those it asked for that are not here yet; ``referred`` the
-    blocks for which it was sent to another, and ``refers`` those for which it sent this box to another. A
-    ``seed`` had everything when it came.
+    blocks for which it was sent to another, and ``refers`` those for which it sent this box to another;
+    ``named`` are the claims that another said it has, with who said so. A ``seed`` had everything when it
+    came. It may send ``credit_units`` more: those it was ever asked for, wanted still or not.
     """
 
     key: bytes
@@ -45,13 +46,17 @@ class Partner:
     seed: bool = False
     referred: set[int] = field(default_factory=set[int])
     refers: set[int] = field(default_factory=set[int])
+    named: dict[int, bytes] = field(default_factory=dict[int, bytes])
     heard_at: float = float("-inf")
     shun_until: float = float("-inf")
     pace_s: float = FIRST_PACE_S
     rate_bytes_s: float = 0.0
     broken_claims: int = 0
+    broken_refers: int = 0
     suspicions: int = 0
+    stalls: int = 0
     unasked: int = 0
+    credit_units: int = 0
     sending: bool = False
     _came_bytes: int = 0
     _came_since: float = 0.0
@@ -71,8 +76,9 @@ class Partner:
         """Whether it has the block or says that it is bringing it."""
         return bool(self.held[block]) or block in self.claims
 
-    def ask(self, block: int, size_bytes: int, now: float) -> None:
+    def ask(self, block: int, units: int, size_bytes: int, now: float) -> None:
         """Note that a block, or what is missing of it, is asked of it."""
+        self.credit_units += units
         if not self.asked:
             self._came_bytes, self._came_since = 0, now
         self.asked[block] = size_bytes
@@ -80,7 +86,7 @@ class Partner:
 
     def came(self, block: int, size_bytes: int, now: float) -> None:
         """Note that a part of a block came from it."""
-        self.heard_at = now
+        self.heard_at, self.stalls = now, 0
         taken_bytes = min(size_bytes, self.asked.get(block, 0))
         if block in self.asked:
             self.asked[block] -= taken_bytes

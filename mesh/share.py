@@ -17,17 +17,15 @@ from typing import NamedTuple
 from ..protocol.cid import Cid
 from ..protocol.errors import FarcastError, LocalError, RemoteError
 from ..protocol.ports import BlockStore, TierName
-from ..protocol.sharing import PIECE_BYTES, Kind, News, OneBlock, Referral, Wish
+from ..protocol.sharing import Kind, News, OneBlock, Referral, Wish
 from .moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Refer, Sake, Send, Tell, Withdraw
 from .partner import Unit
 from .sharelink import ShareLink
 from .sharetally import ShareTally
-from .swarm import TICK_S, UNASKED_LIMIT, UNIT_BYTES, UPLINK, Swarm
+from .swarm import TICK_S, UNIT_BYTES, UPLINK, Swarm
 
 RECENT_BYTES = 16 << 20
 NEWS_PLACES = 1_024
-STRAYS_LIMIT = (UNASKED_LIMIT + 1) * (UNIT_BYTES // PIECE_BYTES)
-"""Pieces that nobody asked for: as many as the units that the swarm puts up with have."""
 IDLE_S = 30.0
 WATCH_S = 30.0
 """After the last block that a player asked for, a title counts as watched for so long."""
@@ -247,27 +245,17 @@ class Share:
         """
         sizes = self.layout.sizes
         unit = Unit(block, offset // UNIT_BYTES)
-        size = min(UNIT_BYTES, sizes[block] - unit.part * UNIT_BYTES) if block < len(sizes) else -1
-        end = offset - unit.part * UNIT_BYTES + len(data)
-        if end > size or (size and not data):
-            raise RemoteError("a piece that fits nowhere", reason="malformed")
-        self._tally.received(len(data))
-        wanted = self.swarm.wants(link.peer, unit)
-        if not wanted:
-            link.strays += 1  # an end of a unit may never come
-            if link.strays > STRAYS_LIMIT:
-                raise RemoteError("pieces that nobody asked for", reason="unasked")
-        else:
-            came = link.units.setdefault(unit, bytearray())
-            if end - len(data) != len(came):
-                raise RemoteError("a piece out of its order", reason="malformed")
-            came += data
-        if end < size:
+        start = unit.part * UNIT_BYTES
+        if block >= len(sizes) or start > max(0, sizes[block] - 1):
+            raise RemoteError("a piece of nothing there is", reason="malformed")
+        size_bytes = min(UNIT_BYTES, sizes[block] - start)
+        keep = not self.swarm.has(block)
+        if not link.incoming.take(unit, offset - start, size_bytes, data, keep=keep):
             return
-        whole = link.units.pop(unit, None)
-        if wanted and whole is not None:
-            self._parts.setdefault(block, {})[unit.part] = memoryview(whole)
-        if self.swarm.arrived(link.peer, unit, self._now()):
+        self._tally.received(size_bytes)
+        whole = link.incoming.whole()
+        if self.swarm.arrived(link.peer, unit, self._now(), kept=whole is not None) and whole is not None:
+            self._parts.setdefault(block, {})[unit.part] = whole
             self.moved_at = self._loop.time()
         self.pump()
 
@@ -352,7 +340,6 @@ class Share:
             case Ask(_, block, parts, urgent, sake):
                 link.say(Kind.ASK, Wish(block, list(parts), urgent, sake))
             case Withdraw(_, block):
-                link.drop(block)
                 link.say(Kind.WITHDRAWAL, OneBlock(block))
             case Tell(_, held, claimed, given_up):
                 self.tell(link, held, claimed, given_up)

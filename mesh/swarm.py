@@ -23,18 +23,20 @@ from .draft import Draft, Job
 from .moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Refer, Sake, Send, Tell, Withdraw
 from .partner import CLAIMS_LIMIT, FIRST_PACE_S, Partner, Unit
 from .turns import Turns
+from .watched import ANSWER_S, Watched
 
 UNIT_BYTES = 256 << 10
 UPLINK = b""
 """This box's own way to the world, as a partner: it has everything, hears nothing and asks for nothing."""
 UPLINK_AT_ONCE = 4
 PARTNERS_LIMIT = 32
-URGENT_LIMIT = 16
 DRAFTS_LIMIT = 128
 TICK_S = 0.05
 STALL_S = 2.0
 """A partner that has what it was asked for and sends nothing for so long is left alone for a while."""
 SHUN_S = 5.0
+STALLS = 2
+"""One that alone has everything is asked so often before the world is."""
 SLOW_LINKS = 3.0
 CLAIM_LEAST_S = 2.0
 CLAIM_PACES = 4.0
@@ -47,8 +49,6 @@ SLOW_GIVER = 4.0
 URGENT_PATIENCE_S = 0.3
 NEWS_S = 0.1
 """What is held now is told so much later, with more of it: who wants it asked for it when it was claimed."""
-YIELD_S, YIELDS_LIMIT = 0.15, 2
-"""So long a box leaves the uplink to each whose turn a block is before it, and to so many at most."""
 SUSPICIONS = 3
 UNASKED_LIMIT = 64
 BANNED_LIMIT = 1_024
@@ -73,7 +73,7 @@ class Swarm:
         self._spared: set[int] = set()
         self._partners: dict[bytes, Partner] = {}
         self._banned: OrderedDict[bytes, None] = OrderedDict()
-        self._urgent: dict[int, float] = {}
+        self._watched = Watched(own)
         self._given: dict[int, bytes] = {}
         self._turns = Turns(own, len(self._sizes))
         self._pace_s = FIRST_PACE_S
@@ -118,7 +118,7 @@ class Swarm:
     @property
     def wake_at(self) -> float | None:
         """When to ``tick``; None while nothing is lacking or nobody is there."""
-        busy = self.lacks and self._partners and (self._all or self._jobs or self._urgent)
+        busy = self.lacks and self._partners and (self._all or self._jobs or self._watched)
         return self._now + TICK_S if busy else None
 
     def parts(self, block: int) -> int:
@@ -179,8 +179,10 @@ class Swarm:
         for block in held:
             self._told_held(partner, block, now)
         for block in claimed:
+            partner.named.pop(block, None)
             self._told_claim(partner, block, now)
         for block in given_up:
+            partner.named.pop(block, None)
             if partner.claims.pop(block, None) is not None:
                 self._lost_by(partner, block)
         self._plan(now)
@@ -190,6 +192,8 @@ class Swarm:
         partner = self._partners.get(key)
         if partner is not None and 0 <= block < len(self._sizes):
             partner.claims.pop(block, None)
+            self._misled(partner, block)
+            self._watched.refused(key, block)
             if partner.held[block]:
                 partner.held[block] = 0
                 partner.lacks += 1
@@ -214,8 +218,10 @@ class Swarm:
         known = 0 <= block < len(self._sizes)
         if not known or any(not 0 <= unit.part < self.parts(block) for unit in units):
             self._cut(partner, "malformed")
-        elif not self._held[block] and block not in self._jobs:
+        elif not self._held[block] and block not in self._jobs and not (urgent and self._hurries(block, now)):
             self._moves.append(Lack(key, block))
+            if urgent:
+                self._watched.leave(block, key, now)
         elif sake == Sake.ALL and not urgent and (to := self._given_to(partner, block)):
             partner.referred.add(block)
             self._moves.append(Refer(key, block, to))
@@ -223,7 +229,7 @@ class Swarm:
             self._cut(partner, "greedy")
         elif sake:
             self._given[block] = key
-        self._plan(now)
+        self._serve(now)
 
     def referred(self, key: bytes, block: int, to: bytes, now: float) -> None:
         """Hear from whom a block was claimed that ``to`` has it, or is getting it: it comes from there."""
@@ -235,8 +241,12 @@ class Swarm:
         elif job is not None and job.giver == key:
             partner.refers.add(block)
             self._give_back(block)
-            if to in self._partners and to != key:
-                self._told_claim(self._partners[to], block, now)
+            named = self._partners.get(to)
+            if named is not None and to != key and partner.broken_refers < BROKEN_CLAIMS:
+                fresh = block not in named.claims
+                self._told_claim(named, block, now)
+                if fresh and block in named.claims:
+                    named.named[block] = key
         self._plan(now)
 
     def withdrawn(self, key: bytes, block: int, now: float) -> None:
@@ -246,25 +256,27 @@ class Swarm:
             partner.cancel(block)
             if self._given.get(block) == key:
                 del self._given[block]
-        self._plan(now)
+        self._serve(now)
 
     def sent(self, key: bytes, now: float) -> None:
         """Hear that the connection of a partner takes the next unit."""
         partner = self._partners.get(key)
         if partner is not None:
             partner.sending = False
-        self._plan(now)
+        self._serve(now)
 
     # -- what comes
 
-    def arrived(self, key: bytes, unit: Unit, now: float) -> bool:
-        """Hear that a unit came; True where its bytes are wanted."""
+    def arrived(self, key: bytes, unit: Unit, now: float, *, kept: bool = True) -> bool:
+        """Hear that a unit came, and whether its bytes were ``kept``; True where they are wanted."""
         partner, draft = self._partners.get(key), self._drafts.get(unit.block)
         if partner is None:
             return False
-        if draft is None or not self.wants(key, unit):
-            self.duplicate_units += draft is not None
-            partner.unasked += 1
+        asked = partner.credit_units > 0  # what was on the wire when it was withdrawn is nobody's fault
+        partner.credit_units -= asked
+        partner.unasked += not asked
+        if draft is None or not kept or not self._wants(key, unit):
+            self.duplicate_units += 1
             if partner.unasked > UNASKED_LIMIT:
                 self._cut(partner, "unasked")
             self._plan(now)
@@ -281,8 +293,7 @@ class Swarm:
         self._plan(now)
         return True
 
-    def wants(self, key: bytes, unit: Unit) -> bool:
-        """Whether a partner's bytes of a unit would be of use."""
+    def _wants(self, key: bytes, unit: Unit) -> bool:
         draft = self._drafts.get(unit.block)
         job = self._jobs.get(unit.block)
         if draft is None or job is None or draft.whole or unit.part in draft.got or key not in draft.asked:
@@ -343,7 +354,7 @@ class Swarm:
         self._drafts.pop(block, None)
         self._strict.discard(block)
         self._spared.discard(block)
-        self._urgent.pop(block, None)
+        self._watched.came(block)
         self._plan(now)
 
     def broken(self, block: int, now: float) -> None:
@@ -377,7 +388,7 @@ class Swarm:
         if self._all != everything:
             self._all = everything
             for block in [] if everything else [*self._jobs]:
-                if block not in self._urgent and not self._checking(block):
+                if block not in self._watched and not self._checking(block):
                     self._withdraw(self._jobs[block].giver, block)
                     self._give_back(block)
             for partner in self._partners.values():
@@ -387,8 +398,10 @@ class Swarm:
 
     def need(self, blocks: Iterable[int], now: float) -> None:
         """Hear which blocks somebody here is about to watch, the next first: they come before all others."""
-        wanted = [block for block in blocks if not self._held[block] and block not in self._spared]
-        self._urgent = {block: self._urgent.get(block, now) for block in wanted[:URGENT_LIMIT]}
+        wanted = (block for block in blocks if not self._held[block] and block not in self._spared)
+        for block in self._watched.need(wanted):
+            if block not in self._jobs and not self._held[block]:
+                self._turn_away(block)
         self._plan(now)
 
     def tick(self, now: float) -> None:
@@ -399,10 +412,13 @@ class Swarm:
                 if since + limit_s > now:
                     break  # they stand in the order in which they were made
                 del partner.claims[block]
-                partner.broken_claims += 1
+                if not self._misled(partner, block):
+                    partner.broken_claims += 1
                 self._lost_by(partner, block)
             if partner.key and self._stalls(partner, now):
-                partner.shun_until = now + SHUN_S
+                partner.stalls += 1
+                if partner.stalls >= STALLS or not self._alone(partner, now):
+                    partner.shun_until = now + SHUN_S
                 for block in [*partner.asked]:
                     if not self._checking(block):
                         self._withdraw(partner.key, block)
@@ -446,6 +462,18 @@ class Swarm:
         )  # this box's own link may be
         return min(due) + STALL_S + slow_s <= now
 
+    def _misled(self, partner: Partner, block: int) -> bool:
+        """Whether only another said that a partner brings a block: then that one's word was not good."""
+        by = partner.named.pop(block, None)
+        if by in self._partners:
+            self._partners[by].broken_refers += 1
+        return by is not None
+
+    def _alone(self, partner: Partner, now: float) -> bool:
+        """Whether no neighbour but this one has everything and may be asked."""
+        rest = (one for one in self._partners.values() if one.key and one is not partner)
+        return partner.complete and not any(one.complete and one.shun_until <= now for one in rest)
+
     def _told_held(self, partner: Partner, block: int, now: float) -> None:
         if not 0 <= block < len(self._sizes):
             self._cut(partner, "malformed")
@@ -454,6 +482,9 @@ class Swarm:
         if since is not None:
             partner.took(now - since)
         partner.broken_claims = 0
+        by = partner.named.pop(block, None)
+        if by in self._partners:
+            self._partners[by].broken_refers = 0
         if not partner.held[block]:
             partner.held[block] = 1
             partner.lacks -= 1
@@ -510,7 +541,8 @@ class Swarm:
                 giver.release(block)
             if job.claimed:
                 self._news[2].append(block)
-            self._turn_away(block)
+            if not self._hurries(block, self._now):
+                self._turn_away(block)
         if self._checking(block):
             self._drafts[block].whole = False
             self._forget(block)
@@ -559,44 +591,67 @@ class Swarm:
                 self._gather(ready, now)
                 if not self._scatter(ready, now) and not any(one.offers and one.has_room for one in ready):
                     self._steal(ready, now)
+        self._serve(now)
+
+    def _serve(self, now: float) -> None:
+        """Send each partner the next unit that it asked for and that is here."""
+        self._now = max(self._now, now)
         for partner in self._partners.values():
             if not partner.sending and partner.owed:
                 partner.sending = True
                 self._moves.append(Send(partner.key, partner.owed.popleft()))
 
     def _plan_urgent(self, ready: list[Partner], now: float) -> None:
-        for block, since in self._urgent.items():
+        for block in self._watched:
             job = self._jobs.get(block)
             if job is None:
-                self._hurry(ready, block, since, now)
+                self._hurry(ready, block, now)
+            elif self._unanswered(block, job, now):
+                self._watched.refused(job.giver, block)
+                self._withdraw(job.giver, block)
+                self._give_back(block)
+                self._hurry(ready, block, now)
             elif now - job.at >= URGENT_PATIENCE_S and not self._begun(block) and not self._checking(block):
                 better = self._least(
                     one for one in ready if one.held[block] and one.key not in (job.giver, UPLINK)
                 )
-                late_s = 2 * self._partners[job.giver].pace_s
-                late_s += self._yield_s(block)
-                if better is None and not job.claimed and now - job.at >= late_s:
-                    better = next((one for one in ready if not one.key), None)
                 if better is not None:
                     self._move(block, better, now)
 
-    def _hurry(self, ready: list[Partner], block: int, since: float, now: float) -> None:
+    def _hurry(self, ready: list[Partner], block: int, now: float) -> None:
+        """Get a block that is watched soon from who has or brings it, else by the uplink in its turn."""
         near = [one for one in ready if one.key]
         giver = self._least(one for one in near if one.held[block])
-        if giver is None:
-            giver = self._least(one for one in near if block in one.claims and block not in self._strict)
+        if giver is None and block not in self._strict:
+            giver = self._least(one for one in near if block in one.claims)
         if giver is not None:
             self._assign(block, giver, now, claimed=giver.complete and self._free(block, ready), urgent=True)
             return
         uplink = self._partners.get(UPLINK)
-        if uplink is None or uplink not in ready:
+        if uplink is None or uplink not in ready or self._left(block, now):
             return
-        if now >= since + self._yield_s(block):
-            self._assign(block, uplink, now, claimed=True, urgent=True)
+        if block not in self._strict:
+            for one in map(self._partners.get, self._watched.before(block, self._receivers())):
+                if one is not None and one in ready:
+                    self._assign(block, one, now, claimed=False, urgent=True)
+                    return
+        self._assign(block, uplink, now, claimed=True, urgent=True)
 
-    def _yield_s(self, block: int) -> float:
-        """Return how long this box leaves the uplink to those whose turn a block is before it is its own."""
-        return YIELD_S * min(self._turns.behind(block, self._receivers()), YIELDS_LIMIT)
+    def _unanswered(self, block: int, job: Job, now: float) -> bool:
+        """Whether one that was asked whether it brings a block has not said so in time."""
+        giver = self._partners.get(job.giver)
+        if giver is None or not giver.key or giver.brings(block):
+            return False
+        return now - job.at >= ANSWER_S and not self._begun(block) and not self._checking(block)
+
+    def _hurries(self, block: int, now: float) -> bool:
+        """Whether a block that is neither here nor asked for comes all the same, as it is watched soon."""
+        return block in self._watched and UPLINK in self._partners and not self._left(block, now)
+
+    def _left(self, block: int, now: float) -> bool:
+        """Whether a partner is about to bring a block, as it heard that this box does not."""
+        key = self._watched.left_to(block, now)
+        return bool(key) and key in self._partners
 
     def _gather(self, ready: list[Partner], now: float) -> None:
         """Ask each partner for what it offers while it has room."""
@@ -619,7 +674,7 @@ class Swarm:
         def free(block: int) -> bool:
             return self._open(block) and self._free(block, ready)
 
-        while (source := self._least(one for one in sources if self._takes_claims(one))) is not None:
+        while (source := self._source(sources)) is not None:
             block = self._turns.next(free, own=True)
             if block is None and source.asked_bytes <= UNIT_BYTES:  # others' only when it would be idle
                 block = self._turns.next(free, own=False)
@@ -627,6 +682,11 @@ class Swarm:
                 return bool(self._turns)
             self._assign(block, source, now, claimed=True)
         return bool(self._turns)
+
+    def _source(self, sources: list[Partner]) -> Partner | None:
+        """Return whom to claim from next: one that had to get it all itself spares the others' source."""
+        takers = [one for one in sources if self._takes_claims(one)]
+        return self._least(one for one in takers if not one.seed) or self._least(takers)
 
     def _takes_claims(self, source: Partner) -> bool:
         return source.has_room if source.key else len(source.asked) < UPLINK_AT_ONCE
@@ -701,7 +761,7 @@ class Swarm:
         draft.asked.add(giver.key)
         self._jobs[block] = Job(giver.key, now, claimed, urgent)
         missing = tuple(part for part in range(self.parts(block)) if part not in draft.got)
-        giver.ask(block, sum(self._unit_bytes(Unit(block, part)) for part in missing), now)
+        giver.ask(block, len(missing), sum(self._unit_bytes(Unit(block, part)) for part in missing), now)
         if claimed:
             self._news[1].append(block)
         sake = Sake.OWN if not claimed else Sake.LATE if late else Sake.ALL

@@ -31,10 +31,6 @@ class Turns:
         """Whether a block is this box's turn among ``receivers``, in order, this box included."""
         return receivers[block % len(receivers)] == self._own
 
-    def behind(self, block: int, receivers: Sequence[bytes]) -> int:
-        """Return how many of ``receivers`` take a block before this box does: 0 where it is its turn."""
-        return (receivers.index(self._own) - block) % len(receivers)
-
     def renew(self, receivers: Sequence[bytes], lacking: Callable[[int], bool]) -> None:
         """List what is ``lacking`` anew."""
         self.stale = False

@@ -4,13 +4,14 @@ Roles: a ``source`` holds the film, a ``receiver`` brings all of it, an ``uplink
 and shares nothing, a ``viewer`` plays from the uplink at the last address it was told. The box prints
 ``ready``, then obeys lines: ``know SEED HOST`` makes a neighbour, ``go`` begins; at the end it prints
 ``done`` and its figures as JSON. ``SHAREBOX_PLAIN`` leaves the encryption out, to see what it costs;
-``SHAREBOX_PROFILE`` names a file for the profile.
+``SHAREBOX_PROFILE`` names a file for what its event loop did meanwhile, in processor time.
 """
 
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import asyncio
+import cProfile
 import json
 import os
 import resource
@@ -48,6 +49,7 @@ PLAY_S = 0.15
 """Between the blocks that a viewer plays: 7 MB/s."""
 AHEAD = 3
 PLAIN = bool(os.environ.get("SHAREBOX_PLAIN"))
+PROFILE = os.environ.get("SHAREBOX_PROFILE", "")
 
 
 def film(mib: int) -> tuple[Layout, list[bytes]]:
@@ -87,7 +89,7 @@ class ShareBox:
     """The box."""
 
     def __init__(self, seed: int, host: str, home: Path, mib: int, role: str) -> None:
-        self.role, self.host = role, host
+        self.role, self.host, self.seed = role, host, seed
         self.layout, blocks = film(mib)
         self.registry = CollectorRegistry()
         self.identity = Identity(bytes([seed]) * 32)
@@ -144,10 +146,16 @@ class ShareBox:
     async def _go(self) -> None:
         """Bring or play the film, and say how that went."""
         started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
+        profiler = cProfile.Profile(time.thread_time) if PROFILE else None
+        if profiler is not None:
+            profiler.enable()
         if self.role == "viewer":
             await self._play()
         else:
             await self.sharer.bring(self.layout, None)
+        if profiler is not None:
+            profiler.disable()
+            profiler.dump_stats(f"{PROFILE}.{self.seed}")
         seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF)
         share = self.sharer._shares[self.layout.digest].swarm
         figures = {
@@ -195,11 +203,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    if profile := os.environ.get("SHAREBOX_PROFILE"):
-        import cProfile
-
-        with cProfile.Profile() as profiler:
-            asyncio.run(main())
-        profiler.dump_stats(f"{profile}.{sys.argv[1]}")
-    else:
-        asyncio.run(main())
+    asyncio.run(main())

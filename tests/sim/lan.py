@@ -207,10 +207,20 @@ class Lan:
         self.at(when, due)
 
     def add(
-        self, key: bytes, held: Iterable[int] = (), rate_bytes_s: float = RATE_BYTES_S, *, wan: float = 0.0
+        self,
+        key: bytes,
+        held: Iterable[int] = (),
+        rate_bytes_s: float = RATE_BYTES_S,
+        *,
+        wan: float = 0.0,
+        watches: bool = False,
     ) -> Node:
-        """Put a box on the link, connected to all; ``wan`` is its uplink's rate in bytes a second, if any."""
+        """Put a box on the link, connected to all; ``wan`` is its uplink's rate in bytes a second, if any.
+
+        One that ``watches`` wants what it says that it needs, and nothing else.
+        """
         node = Node(self, key, held, rate_bytes_s)
+        node.swarm.want(node.now, everything=not watches)
         for other in [one for one in self.nodes.values() if one.alive]:
             for one, its in ((node, other), (other, node)):
                 marks = [block for block, mark in enumerate(its.swarm.held) if mark]

@@ -162,21 +162,34 @@ def test_what_a_player_needs_comes_first_while_the_swarm_fills() -> None:
     assert lan.now <= 1.12 * lan.size_bytes / RATE_BYTES_S
 
 
-@pytest.mark.parametrize("apart_s", [0.0, 0.02, 1.0])
-@pytest.mark.parametrize("pause_s", [0.0, 0.05, 0.1])
+@pytest.mark.parametrize("apart_s", [0.0, 0.02, 0.2, 1.0])
+@pytest.mark.parametrize("pause_s", [0.0, 0.1, 0.3])
 def test_three_who_watch_one_film_cost_their_uplink_one_copy(apart_s: float, pause_s: float) -> None:
+    """However late their words come: each plays on when what it watches is here."""
     lan = Lan([MIB] * 24)
-    viewers = [lan.add(name, wan=2_500_000) for name in names(3)]
+    viewers = [lan.add(name, wan=2_500_000, watches=True) for name in names(3)]
 
     def watch(node: Node, place: int) -> None:
         if place < 24:
             node.swarm.need(range(place, min(24, place + 3)), node.now)
             node.pump()
-            lan.run_at(node, lan.now + 0.5, lambda: watch(node, place + 1))
+            here = node.swarm.has(place)
+            lan.run_at(node, lan.now + (0.5 if here else 0.05), lambda: watch(node, place + here))
 
     for index, node in enumerate(viewers):
         if pause_s:
             node.pauses = Pauses(Random(index), 0.02, pause_s)
         lan.at(index * apart_s, partial(watch, node, 0))
-    assert lan.run(lan.whole, 60)
+    assert lan.run(lan.whole, 90)
     assert sum(node.wan_bytes for node in viewers) <= 1.05 * lan.size_bytes
+
+
+def test_one_who_watches_behind_two_that_never_answer_waits_a_second_for_each_and_no_longer() -> None:
+    lan = Lan([MIB] * 3)
+    viewer, *others = [lan.add(name, wan=2_500_000, watches=True) for name in (b"c", b"a", b"b")]
+    for other in others:
+        other.pauses = Pauses(Random(1), 0.001, 1_000.0)
+    viewer.swarm.need([0], viewer.now)
+    viewer.pump()
+    assert lan.run(lambda: viewer.swarm.has(0), 10)
+    assert 2.0 <= lan.now <= 2.0 + 1.0

@@ -15,10 +15,12 @@ from typing import cast
 import pytest
 from prometheus_client import CollectorRegistry
 
+from farcast.mesh.moves import Ask, Withdraw
 from farcast.mesh.neighbours import Neighbour
-from farcast.mesh.share import STRAYS_LIMIT, Layout
+from farcast.mesh.share import Layout
 from farcast.mesh.sharelink import ShareLink
 from farcast.mesh.sharer import Sharer
+from farcast.mesh.swarm import UNIT_BYTES
 from farcast.node.blocks.store import DiskStore
 from farcast.node.http.dial import HttpDialer
 from farcast.node.http.exchange import Hosts, Router
@@ -215,16 +217,46 @@ async def test_who_says_hello_twice_in_one_breath_is_heard_once(tmp_path: Path) 
         box.sharer.closed(link, "closed")
 
 
-@pytest.mark.parametrize(("size_bytes", "reason"), [(PIECE_BYTES, "unasked"), (0, "malformed")])
-async def test_beginnings_of_units_that_nobody_asked_for_have_an_end(
-    tmp_path: Path, size_bytes: int, reason: str
-) -> None:
+@pytest.mark.parametrize("size_bytes", [PIECE_BYTES, 0])
+async def test_no_unit_is_begun_before_the_last_one_is_whole(tmp_path: Path, size_bytes: int) -> None:
     async with street(tmp_path, 1) as [box]:
         share, link = box.sharer._share(FILM), box.sharer.accept(lambda: None)
-        pieces = [memoryview(bytes(size_bytes))] * (STRAYS_LIMIT + 1)
+        pieces = [memoryview(bytes(size_bytes))] * 2
         with pytest.raises(RemoteError) as caught:
             list(map(partial(share.piece, link, 1, 0), pieces))
-        assert caught.value.reason == reason
+        assert caught.value.reason == "malformed"
+
+
+async def test_what_is_on_the_wire_when_its_block_is_withdrawn_and_asked_for_again_cuts_nobody(
+    tmp_path: Path,
+) -> None:
+    """By the giver's own words: the rest of the old unit comes, then the new one, and the block is right."""
+    async with street(tmp_path, 1) as [box]:
+        share, link = box.sharer._share(FILM), box.sharer.accept(lambda: None)
+        link.peer = b"g" * 32
+        swarm = share.swarm
+        swarm.want(0.0, everything=True)
+        assert share.join(link, [2])
+        asked = [move for move in swarm.take() if isinstance(move, Ask)]
+        assert [(move.block, move.parts) for move in asked] == [(2, (0, 1))]
+
+        def send(start: int, end: int) -> None:
+            for offset in range(start, end, PIECE_BYTES):
+                data = BLOCKS[2][offset : min(end, offset + PIECE_BYTES)]
+                share.piece(link, 2, offset, memoryview(data))
+
+        send(0, 2 * PIECE_BYTES)
+        swarm.want(0.1, everything=False)  # withdrawn
+        swarm.want(0.2, everything=True)  # and asked for again
+        again = [type(move) for move in swarm.take() if isinstance(move, Ask | Withdraw)]
+        assert again == [Withdraw, Ask]
+        send(2 * PIECE_BYTES, UNIT_BYTES)  # the rest of what was on the wire
+        send(0, UNIT_BYTES)
+        send(UNIT_BYTES, len(BLOCKS[2]))
+        await asyncio.gather(*share._tasks)
+        assert swarm.has(2)
+        assert link.peer in share.links
+        assert box.store.check(CIDS[2])
 
 
 class _Known:

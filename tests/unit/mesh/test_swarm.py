@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from farcast.mesh.moves import Ask, Check, Cut, Fetch, Forget, Lack, Move, Refer, Sake, Send, Tell, Withdraw
 from farcast.mesh.partner import ASKED_LIMIT_BLOCKS, OWED_LIMIT_UNITS, Unit
 from farcast.mesh.swarm import BROKEN_CLAIMS, SUSPICIONS, UNASKED_LIMIT, UNIT_BYTES, UPLINK, Swarm
+from farcast.mesh.watched import ANSWER_S, WATCHED_LIMIT
 
 MIB = 1 << 20
 OWN, SOURCE, OTHER = b"m" * 8, b"source", b"other"
@@ -227,6 +229,193 @@ def test_units_nobody_asked_for_are_refused_and_their_sender_cut() -> None:
     assert moves(swarm, Cut) == [Cut(OTHER, "unasked")]
 
 
+def test_what_was_asked_for_and_withdrawn_may_still_come_and_counts_against_nobody() -> None:
+    swarm = Swarm(OWN, [MIB] * (UNASKED_LIMIT + 1))
+    swarm.joined(OTHER, [], 0.0)
+    for block in range(UNASKED_LIMIT + 1):
+        swarm.heard(OTHER, [], [block], [], 0.0)
+        [ask] = moves(swarm, Ask)
+        swarm.heard(OTHER, [], [], [block], 0.1)  # it gives the block up, and its units are on the wire
+        for part in ask.parts:
+            assert not swarm.arrived(OTHER, Unit(block, part), 0.2)
+        assert not moves(swarm, Cut)
+    for _ in range(UNASKED_LIMIT + 1):
+        assert OTHER in swarm.partners
+        swarm.arrived(OTHER, Unit(0, 0), 0.3)  # more than it was ever asked for
+    assert moves(swarm, Cut) == [Cut(OTHER, "unasked")]
+
+
+def test_bytes_that_were_not_kept_are_not_taken_for_the_units_they_were() -> None:
+    swarm = Swarm(OWN, [1_000])
+    swarm.joined(SOURCE, [0], 0.0)
+    assert not swarm.arrived(SOURCE, Unit(0, 0), 0.1, kept=False)
+    assert swarm.arrived(SOURCE, Unit(0, 0), 0.2)
+
+
+def test_a_holder_that_sends_this_box_to_those_who_bring_nothing_is_the_one_that_is_not_believed() -> None:
+    """The neighbour it names said nothing: its own claims are worth as much as before."""
+    swarm = Swarm(OWN, [1_000] * 8)
+    swarm.joined(SOURCE, range(8), 0.0)
+    swarm.joined(OTHER, [], 0.0)
+    now = 0.0
+    for block in range(BROKEN_CLAIMS):
+        swarm.take()
+        swarm.referred(SOURCE, block, OTHER, now)
+        assert [(ask.peer, ask.block) for ask in moves(swarm, Ask)] == [(OTHER, block)]
+        if block:
+            swarm.lacking(OTHER, block, now)  # it says that it was never given it
+        else:
+            while now < 4.5:  # it says nothing at all
+                now += 0.05
+                swarm._partners[SOURCE].heard_at = now  # which sends other blocks meanwhile
+                swarm.tick(now)
+    assert swarm._partners[OTHER].broken_claims == 0
+    assert swarm._partners[SOURCE].broken_refers == BROKEN_CLAIMS
+    swarm.take()
+    swarm.referred(SOURCE, BROKEN_CLAIMS, OTHER, now)
+    assert OTHER not in {ask.peer for ask in moves(swarm, Ask)}
+    swarm.heard(OTHER, [], [BROKEN_CLAIMS + 1], [], now)
+    assert BROKEN_CLAIMS + 1 in swarm._partners[OTHER].claims
+
+
+def test_a_referral_that_was_right_makes_up_for_those_that_were_not() -> None:
+    swarm = Swarm(OWN, [1_000] * 4)
+    swarm.joined(SOURCE, range(4), 0.0)
+    swarm.joined(OTHER, [], 0.0)
+    swarm.referred(SOURCE, 0, OTHER, 0.1)
+    swarm.lacking(OTHER, 0, 0.2)
+    assert swarm._partners[SOURCE].broken_refers == 1
+    swarm.referred(SOURCE, 1, OTHER, 0.3)
+    swarm.heard(OTHER, [1], [], [], 0.4)
+    assert swarm._partners[SOURCE].broken_refers == 0
+
+
+def test_who_got_it_all_itself_is_asked_before_the_one_that_all_had_it_from() -> None:
+    swarm = Swarm(OWN, [MIB] * 4)
+    swarm.want(0.0, everything=False)
+    swarm.joined(SOURCE, range(4), 0.0)
+    swarm.joined(OTHER, [], 0.0)
+    swarm.heard(OTHER, range(4), [], [], 0.1)
+    swarm.take()
+    swarm.want(0.2, everything=True)
+    assert next(iter(moves(swarm, Ask))).peer == OTHER
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_the_one_that_alone_has_everything_is_asked_twice_before_the_world_is(others: int) -> None:
+    swarm = Swarm(OWN, [MIB] * 4)
+    swarm.joined(SOURCE, range(4), 0.0)
+    if others:
+        swarm.joined(b"spare", range(4), 0.0)
+    swarm.uplink(0.0, up=True)
+    swarm.take()
+    asked: list[tuple[float, bytes]] = []
+    for tick in range(1, 200):
+        now = tick / 20
+        swarm.tick(now)
+        if others:
+            swarm._partners[b"spare"].heard_at = now  # it keeps sending
+        taken = swarm.take()
+        asked += [(now, move.peer) for move in taken if isinstance(move, Ask)]
+        if fetched := [move for move in taken if isinstance(move, Fetch)]:
+            break
+    else:
+        fetched, now = [], 10.0
+    if others:
+        assert not fetched
+        assert swarm._partners[SOURCE].stalls >= 1
+    else:
+        assert {peer for when, peer in asked if when < now} == {SOURCE}
+        assert 4.0 <= now <= 6.0
+
+
+def hurried(own: bytes, others: Iterable[bytes], block: int = 0) -> Swarm:
+    """Return the swarm of one of several viewers, with an uplink each, who is about to watch a block."""
+    swarm = Swarm(own, [MIB] * 6)
+    swarm.want(0.0, everything=False)
+    for key in others:
+        swarm.joined(key, [], 0.0)
+    swarm.uplink(0.0, up=True)
+    swarm.need([block], 0.0)
+    return swarm
+
+
+def test_whose_turn_a_block_is_fetches_it_at_once_and_the_next_ones_ask_it_first() -> None:
+    assert moves(hurried(b"a", [b"b", b"c"]), Fetch) == [Fetch(0)]
+    for own, others in ((b"b", [b"a", b"c"]), (b"c", [b"a", b"b"])):
+        taken = hurried(own, others).take()
+        assert [(move.peer, move.urgent) for move in taken if isinstance(move, Ask)] == [(b"a", True)]
+        assert Fetch(0) not in taken
+
+
+def test_who_is_told_that_nobody_before_it_brings_a_block_fetches_it_at_once() -> None:
+    swarm = hurried(b"c", [b"a", b"b"])
+    swarm.take()
+    swarm.lacking(b"a", 0, 0.01)
+    assert [ask.peer for ask in moves(swarm, Ask)] == [b"b"]
+    swarm.lacking(b"b", 0, 0.02)
+    assert moves(swarm, Fetch) == [Fetch(0)]
+
+
+def test_one_that_does_not_answer_is_waited_for_no_longer_than_a_second() -> None:
+    swarm, now = hurried(b"b", [b"a"]), 0.0
+    swarm.take()
+    while not (fetched := moves(swarm, Fetch)):
+        now += 0.05
+        swarm.tick(now)
+        assert now < ANSWER_S + 0.2
+    assert fetched == [Fetch(0)]
+    assert now >= ANSWER_S
+
+
+def test_a_claim_that_comes_after_its_maker_was_asked_costs_the_uplink_nothing() -> None:
+    swarm, now = hurried(b"b", [b"a"]), 0.9
+    swarm.take()
+    swarm.heard(b"a", [], [0], [], now)
+    while now < 1.9:  # it brings it slowly
+        now += 0.05
+        swarm.tick(now)
+    assert not moves(swarm, Fetch)
+    for part in range(4):
+        assert swarm.arrived(b"a", Unit(0, part), now)
+    assert moves(swarm, Check) == [Check(0)]
+
+
+def test_who_told_another_that_it_does_not_bring_a_block_leaves_the_uplink_to_it() -> None:
+    swarm = hurried(b"a", [b"b"], block=2)
+    swarm.take()
+    swarm.asked(b"b", 0, range(4), 0.1, urgent=True)
+    assert Lack(b"b", 0) in swarm.take()
+    swarm.need([0], 0.2)  # its own turn
+    assert Fetch(0) not in swarm.take()
+    swarm.heard(b"b", [], [0], [], 0.3)
+    [ask] = [move for move in swarm.take() if isinstance(move, Ask)]
+    assert (ask.peer, ask.block) == (b"b", 0)
+
+
+def test_who_waits_for_an_answer_itself_does_not_send_those_behind_it_away() -> None:
+    swarm = hurried(b"b", [b"a", b"c"])
+    swarm.take()
+    swarm.asked(b"c", 0, range(4), 0.1, urgent=True)
+    swarm.lacking(b"a", 0, 0.2)
+    taken = swarm.take()
+    assert Fetch(0) in taken
+    assert Lack(b"c", 0) not in taken
+    swarm.fetched(0, 0.5)
+    assert [(move.peer, move.unit.block) for move in moves(swarm, Send)] == [(b"c", 0)]
+
+
+def test_who_watches_elsewhere_now_tells_those_who_wait_for_it() -> None:
+    swarm = hurried(b"b", [b"a", b"c"])
+    swarm.heard(b"a", [], [], [], 0.0)
+    swarm.asked(b"c", 0, range(4), 0.1, urgent=True)
+    swarm.lacking(b"a", 0, 0.2)
+    swarm.failed(0, 0.3)
+    swarm.take()
+    swarm.need([5], 0.4)
+    assert Lack(b"c", 0) in swarm.take()
+
+
 def test_asking_for_what_is_not_here_for_nothing_there_is_or_for_too_much() -> None:
     swarm = Swarm(OWN, [MIB] * 200, range(1, 200))
     for key in (b"1", b"2", b"3", b"4"):
@@ -343,6 +532,8 @@ _EVENTS = st.one_of(
     st.tuples(st.just("heard"), _KEYS, _LISTS, _LISTS, _LISTS),
     st.tuples(st.just("asked"), _KEYS, _BLOCKS, st.lists(st.integers(-1, 5), max_size=5)),
     st.tuples(st.just("withdrawn"), _KEYS, _BLOCKS),
+    st.tuples(st.just("referred"), _KEYS, _BLOCKS, _KEYS),
+    st.tuples(st.just("hurried"), _KEYS, _BLOCKS, st.lists(st.integers(-1, 5), max_size=5)),
     st.tuples(st.just("lacking"), _KEYS, _BLOCKS),
     st.tuples(st.just("arrived"), _KEYS, _BLOCKS, st.integers(-1, 4)),
     st.tuples(st.just("checked"), st.booleans()),
@@ -383,7 +574,8 @@ def test_whatever_is_said_the_books_stay_true_and_nothing_grows(events: list[tup
             word = {"want": "everything", "uplink": "up"}[str(name)]
             getattr(swarm, str(name))(now, **{word: rest[0]})
         else:
-            getattr(swarm, str(name))(*rest, now)
+            tell = partial(swarm.asked, urgent=True) if name == "hurried" else getattr(swarm, str(name))
+            tell(*rest, now)
         for move in swarm.take():
             checks += [move.block] if isinstance(move, Check) else []
             fetches += [move.block] if isinstance(move, Fetch) else []
@@ -392,6 +584,7 @@ def test_whatever_is_said_the_books_stay_true_and_nothing_grows(events: list[tup
 
 def _sound(swarm: Swarm) -> None:
     assert swarm.lacks == swarm.held.count(0)
+    assert len(swarm._watched) <= WATCHED_LIMIT
     assert len(swarm._turns) <= 4 * 8
     for block, job in swarm._jobs.items():
         assert not swarm.held[block] or swarm._checking(block)
@@ -404,6 +597,8 @@ def _sound(swarm: Swarm) -> None:
         assert len(partner.asked) <= ASKED_LIMIT_BLOCKS + 16
         assert len(partner.owed) + len(partner.waits) <= OWED_LIMIT_UNITS
         assert len(partner.offers) <= 2 * 8
+        assert set(partner.named) <= set(partner.claims)
+        assert partner.credit_units >= 0
 
 
 def test_a_unit_is_a_quarter_of_a_block() -> None:

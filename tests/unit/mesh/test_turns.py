@@ -29,11 +29,6 @@ def test_each_block_is_one_receivers_turn_and_all_are_listed_once(count: int, bo
         for block in own:
             owners[block] += 1
     assert set(owners.values()) == {1}
-    for block in range(count):
-        assert sorted(Turns(key, count).behind(block, keys) for key in keys) == list(range(boxes))
-        assert all(
-            (not Turns(key, count).behind(block, keys)) == Turns(key, count).has(block, keys) for key in keys
-        )
 
 
 def test_those_who_have_done_their_turns_begin_with_different_ones_of_the_last_of_a_slow_box() -> None:
