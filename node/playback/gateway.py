@@ -242,19 +242,22 @@ class Gateway:
     ) -> AsyncIterator[bytes]:
         """Open the body of a segment, or a ``span`` of it, once it may go out; its head may leave before."""
         await self.pace(session, slot, again_ms)
-        session.trail.asked(slot.track, self._clock())
+        now = self._clock()
+        session.trail.asked(slot.track, now)
         lead = b"" if span.first or span.length <= len(LEAD) else LEAD
         try:
             body = await self._headstart.body(opening(), lead)
         except asyncio.CancelledError:
             session.trail.came(slot.track)
             raise
-        return self._awaited(session, slot, body)
+        session.trail.came(slot.track)  # a player that has left by now never asks for the body
+        return self._awaited(session, slot, body, now)
 
     async def _awaited(
-        self, session: Session, slot: Slot, body: AsyncIterator[bytes]
+        self, session: Session, slot: Slot, body: AsyncIterator[bytes], asked_at: float
     ) -> AsyncIterator[bytes]:
         """Stream a segment; one that was cut short is waited for still, one nobody wants any more is not."""
+        session.trail.asked(slot.track, asked_at)
         lacking = False
         try:
             async for chunk in body:

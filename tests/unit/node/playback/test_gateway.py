@@ -263,6 +263,21 @@ async def test_a_segment_that_never_comes_is_told_of_and_cut_short_and_a_playlis
         assert not r.gateway.trouble("film")
 
 
+async def test_a_player_that_leaves_before_the_body_waits_for_nothing(tmp_path: Path) -> None:
+    async with rig(tmp_path, head_s=0.02) as r:
+        await r.watch("v0/seg-00002.m4s")
+        await settled(r)
+        r.cdn.fault = "hang"
+        exchange = Exchange.of(
+            "GET", f"/t0ken/watch/film/{MEDIA}", {"host": "localhost", "user-agent": "test"},
+            peer="127.0.0.1", secure=False, reader=lambda _: asyncio.sleep(0, b""),
+        )  # fmt: skip
+        answer = await r.router.handle(exchange)
+        assert answer.status == 200
+        r.now += TOLD_S
+        assert not r.gateway.trouble("film")
+
+
 async def test_a_block_missing_in_the_middle_ends_the_answer_abnormally(tmp_path: Path) -> None:
     async with rig(tmp_path) as r:
         second = r.reel.cids(MEDIA)[1]
