@@ -1,12 +1,12 @@
 """A folder hashed, made a DAG and stored durably, against ``ipfs add`` offline of Kubo, interleaved.
 
-Both work on the same files on the same disk, pinned to the same one core, into a store made empty
-for the round (by neither's clock), and must come to the same CID; both pin what they added.
-Ours is what ``publish`` does: every block, every folder and the index are synced before the clock
-stops. Kubo by default syncs no block (``flatfs`` with ``"sync": false``): ``ratio`` is against that, and
-``extra.synced_ratio`` against Kubo told to sync its blocks too. Both clocks run without the start
-of the program: ours in a process already warm, Kubo's less the time it takes to add one empty file.
-``extra.cpu_ratio`` is our CPU seconds / Kubo's, start-up again left out.
+Both work on the same files on the same disk, pinned to the same one core, into an empty store that
+was made for the round before the clock starts, and must come to the same CID; both pin what they
+added. Ours is what ``publish`` does: every block, every folder and the index are synced before the
+clock stops. Kubo by default syncs no block (``flatfs`` with ``"sync": false``): ``ratio`` is against
+that, and ``extra.synced_ratio`` against Kubo told to sync its blocks too. Both clocks run without
+the start of the program: ours in a process already warm, Kubo's less the time it takes to add one
+empty file. ``extra.cpu_ratio`` is our CPU seconds / Kubo's, start-up again left out.
 Run alone: ``python -m farcast.tests.bench.ingest``; ``FARCAST_BENCH_ROUNDS`` sets the rounds.
 """
 
