@@ -117,14 +117,14 @@ class Admission:
         verdicts = [PENDING] * len(tids)
         brought = _sorted(post.items, tids, dossiers, verdicts)
         caught = self._caught(round_, post, brought, name) if lazy else brought.keys()
-        checked: list[tuple[_Brought, list[bool | None]]] = []
+        decided: dict[bytes, Dossier] = {}
         for tid, one in brought.items():
             if tid in caught or not self._waits(round_, one, verdicts):
                 register.prove(one.dossier)
-                bodies = [post.bodies[index] for index in one.indexes]
-                checked.append((one, round_.check(one.dossier, one.items, bodies)))
-        for one, signed in checked:  # after all of them: libsodium is fastest in one go
-            self._decide(round_, one, signed, verdicts)
+                decided[tid] = one.dossier
+        signed = round_.check(post, [decided.get(tid) for tid in tids]) if decided else []
+        for tid in decided:
+            self._decide(round_, brought[tid], signed, verdicts)
         return Judgement(sorted(round_.used), verdicts, tids, round_.news)
 
     def apply(self, frame: Frame) -> None:
@@ -188,7 +188,7 @@ class Admission:
             item, body = post.items[index], post.bodies[index]
             if isinstance(item, str) or (one := brought.get(item.pulse.tid)) is None:
                 continue
-            if False in round_.check(one.dossier, [item], [body]):
+            if False in round_.check(Post([item], [body]), [one.dossier]):
                 found.add(item.pulse.tid)
         return found
 
@@ -212,16 +212,16 @@ class Admission:
     ) -> None:
         """Decide on what a ticket brings, of which nothing waits, by its signatures."""
         dossier, indexes, items = brought
-        if all(signed) and self._take(round_, dossier, items, STORED):
+        if all(map(signed.__getitem__, indexes)) and self._take(round_, dossier, items, STORED):
             for index in indexes:
                 verdicts[index] = STORED
             return
         doubtful: list[tuple[int, Opened]] = []
-        for index, item, right in zip(indexes, items, signed, strict=True):
-            if right and self._take_one(round_, dossier, item, STORED):
+        for index, item in zip(indexes, items, strict=True):
+            if signed[index] and self._take_one(round_, dossier, item, STORED):
                 verdicts[index] = STORED
                 continue
-            verdicts[index] = round_.take(dossier, item, right)
+            verdicts[index] = round_.take(dossier, item, signed[index])
             if not verdicts[index]:
                 doubtful.append((index, item))
         # a body that a validly signed later pulse names is as good as signed: newest first

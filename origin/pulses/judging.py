@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...protocol.identity import verify
 from .dossier import Dossier
 from .frame import DUPLICATE, EQUIVOCATION, STORED, UNPROVEN
-from .opened import Opened
+from .opened import Opened, Post
 from .register import Register
 
 BODIES_KEPT = 4
@@ -62,14 +62,22 @@ class Round:
             if self._register.use(dossier, self._tickets[index]):
                 self.used.add(index)
 
-    def check(self, dossier: Dossier, items: Sequence[Opened], bodies: Sequence[bytes]) -> list[bool | None]:
-        """Say of each pulse of a ticket whether its signature is right; None where the verdict needs none."""
-        session, names, links = dossier.session, dossier.names, dossier.links
-        return [
+    def check(self, post: Post, dossiers: Sequence[Dossier | None]) -> list[bool | None]:
+        """Say of each pulse whether its signature is right; None where the verdict needs none.
+
+        A ticket without a dossier here is not asked about.
+        """
+        keys = [
             None
-            if (item.pulse.seq in names or links) and self._needless(dossier, item)
-            else verify("pulse", session, body, item.sig)
-            for item, body in zip(items, bodies, strict=True)
+            if isinstance(item, str)
+            or dossier is None
+            or ((item.pulse.seq in dossier.names or dossier.links) and self._needless(dossier, item))
+            else dossier.session
+            for item, dossier in zip(post.items, dossiers, strict=True)
+        ]
+        return [
+            None if key is None or isinstance(item, str) else verify("pulse", key, body, item.sig)
+            for item, body, key in zip(post.items, post.bodies, keys, strict=True)
         ]
 
     def _needless(self, dossier: Dossier, item: Opened) -> bool:
