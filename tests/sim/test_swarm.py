@@ -42,9 +42,7 @@ def test_everybody_has_it_in_little_more_than_one_copy_takes_and_the_source_send
         assert asked_again <= 4 * (node.swarm.stolen + node.swarm.yielded)
 
 
-@pytest.mark.parametrize(
-    ("count", "pause_s", "times"), [(4, 0.02, 1.15), (4, 0.05, 1.35), (8, 0.05, 1.35)]
-)
+@pytest.mark.parametrize(("count", "pause_s", "times"), [(4, 0.02, 1.15), (4, 0.05, 1.35), (8, 0.05, 1.35)])
 def test_boxes_that_wait_for_a_processor_still_cost_the_source_one_copy(
     count: int, pause_s: float, times: float
 ) -> None:

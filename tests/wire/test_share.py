@@ -233,7 +233,12 @@ async def test_what_is_on_the_wire_when_its_block_is_withdrawn_and_asked_for_aga
     async with street(tmp_path, 1) as [box]:
         share, link = box.sharer._share(FILM), box.sharer.accept(lambda: None)
         said: list[Kind] = []
-        monkeypatch.setattr(link, "say", lambda kind, _message: said.append(kind))
+
+        def say(kind: Kind, message: object = None) -> None:
+            del message
+            said.append(kind)
+
+        monkeypatch.setattr(link, "say", say)
         link.peer = b"g" * 32
         assert share.join(link, [2])
 
