@@ -42,7 +42,7 @@ CLAIM_LEAST_S = 2.0
 CLAIM_PACES = 4.0
 BROKEN_CLAIMS = 3
 STEAL_S = 0.5
-SLOW_PACES, LATE_PACES = 2.0, 3.0
+SLOW_PACES, LATE_PACES = 3.0, 3.0
 """A claimant is slow at so many times this box's own pace; a claim is late at so many."""
 SLOW_GIVER = 4.0
 """One that has a block is left for the source where it sends so many times more slowly than that."""

@@ -15,7 +15,6 @@ from typing import cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from farcast.mesh.moves import Ask, Withdraw
 from farcast.mesh.neighbours import Neighbour
 from farcast.mesh.share import Layout
 from farcast.mesh.sharelink import ShareLink
@@ -228,35 +227,43 @@ async def test_no_unit_is_begun_before_the_last_one_is_whole(tmp_path: Path, siz
 
 
 async def test_what_is_on_the_wire_when_its_block_is_withdrawn_and_asked_for_again_cuts_nobody(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the giver's own words: the rest of the old unit comes, then the new one, and the block is right."""
+    """The rest of the old unit comes, then the new one, and the block is right."""
     async with street(tmp_path, 1) as [box]:
         share, link = box.sharer._share(FILM), box.sharer.accept(lambda: None)
-        link.peer = b"g" * 32
-        swarm = share.swarm
-        swarm.want(0.0, everything=True)
-        assert share.join(link, [2])
-        asked = [move for move in swarm.take() if isinstance(move, Ask)]
-        assert [(move.block, move.parts) for move in asked] == [(2, (0, 1))]
+        said: list[Kind] = []
 
-        def send(start: int, end: int) -> None:
+        def say(kind: Kind, message: object = None) -> None:
+            del message
+            said.append(kind)
+
+        monkeypatch.setattr(link, "say", say)
+        link.peer = b"g" * 32
+        assert share.join(link, [2])
+
+        def want(*, everything: bool) -> list[Kind]:
+            said.clear()
+            share.swarm.want(share._now(), everything=everything)
+            share.pump()
+            return said
+
+        def come(start: int, end: int) -> None:
             for offset in range(start, end, PIECE_BYTES):
                 data = BLOCKS[2][offset : min(end, offset + PIECE_BYTES)]
                 share.piece(link, 2, offset, memoryview(data))
 
-        send(0, 2 * PIECE_BYTES)
-        swarm.want(0.1, everything=False)  # withdrawn
-        swarm.want(0.2, everything=True)  # and asked for again
-        again = [type(move) for move in swarm.take() if isinstance(move, Ask | Withdraw)]
-        assert again == [Withdraw, Ask]
-        send(2 * PIECE_BYTES, UNIT_BYTES)  # the rest of what was on the wire
-        send(0, UNIT_BYTES)
-        send(UNIT_BYTES, len(BLOCKS[2]))
+        assert want(everything=True) == [Kind.ASK]
+        come(0, 2 * PIECE_BYTES)
+        assert want(everything=False) == [Kind.WITHDRAWAL]
+        assert want(everything=True) == [Kind.ASK]
+        come(2 * PIECE_BYTES, UNIT_BYTES)  # the rest of what was on the wire
+        come(0, UNIT_BYTES)
+        come(UNIT_BYTES, len(BLOCKS[2]))
         await asyncio.gather(*share._tasks)
-        assert swarm.has(2)
-        assert link.peer in share.links
+        assert share.swarm.has(2)
         assert box.store.check(CIDS[2])
+        assert link.peer in share.links
 
 
 class _Known:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -574,8 +573,8 @@ def test_whatever_is_said_the_books_stay_true_and_nothing_grows(events: list[tup
             word = {"want": "everything", "uplink": "up"}[str(name)]
             getattr(swarm, str(name))(now, **{word: rest[0]})
         else:
-            tell = partial(swarm.asked, urgent=True) if name == "hurried" else getattr(swarm, str(name))
-            tell(*rest, now)
+            urgent = {"urgent": True} if name == "hurried" else {}
+            getattr(swarm, "asked" if urgent else str(name))(*rest, now, **urgent)
         for move in swarm.take():
             checks += [move.block] if isinstance(move, Check) else []
             fetches += [move.block] if isinstance(move, Fetch) else []
