@@ -49,6 +49,8 @@ STATUS: dict[str, Any] = {
         {"publisher": ID[::-1], "titles": 3, "bytes": 9 * GB, "budget_bytes": None},
     ],
     "failures": {"damaged_blocks": 0.0, "rejected_blocks": 2}, "pulses_waiting": 118, "version": "0.1.0",
+    "hints": {"by": "p2p", "gossip": {"state": "up", "pid": 4_711, "peers": 3, "why": ""}},
+    "radio": {"up": True, "why": "", "behind": 2, "waiting": [{"carrier": ID, "batches": 2, "pulses": 31}]},
 }  # fmt: skip
 STATES: dict[str, dict[str, Any]] = {
     "serving": {},
