@@ -14,6 +14,8 @@ LEAD_MS = 30_000
 FAST_RATE = 2.0
 FAST_LEAD_MS = 10_000
 """... and more than this ahead of one at double speed."""
+LAST_MS = 6_000
+"""The end of a file waits until so little is ahead of either, because who has it all need not stay."""
 START_MS = 1_000
 """From the first bytes to a moving picture, at the start, after a seek and where it ran dry: mpv takes a
 fifth of a second, VLC almost two."""
@@ -92,12 +94,13 @@ class Playout:
         known = self._tracks.get(track)
         return known.level_ms if known is not None else 0.0
 
-    def wait_ms(self, track: str, start_ms: int, again_ms: int = 0) -> float:
-        """Return how long a segment has to wait; none that begins after a seek waits."""
+    def wait_ms(self, track: str, start_ms: int, again_ms: int = 0, *, last: bool = False) -> float:
+        """Return how long a segment has to wait, the ``last`` of a file longer; none after a seek waits."""
         known = self._tracks.get(track)
         if known is None or self._is_seek(known, start_ms, known.seen.get(start_ms, 0), again_ms):
             return 0.0
-        return max(0.0, min(known.level_ms - LEAD_MS, (known.fast_ms - FAST_LEAD_MS) / FAST_RATE))
+        lead_ms, fast_lead_ms = (LAST_MS, LAST_MS) if last else (LEAD_MS, FAST_LEAD_MS)
+        return max(0.0, min(known.level_ms - lead_ms, (known.fast_ms - fast_lead_ms) / FAST_RATE))
 
     def clear(self) -> None:
         """Forget what was delivered: the player has begun again."""

@@ -261,10 +261,12 @@ class ViewingSession:
         self._fold(now)
         return 0.0 if self.reports else self._playout.lead_ms(track)
 
-    def wait_ms(self, track: str, start_ms: int, now: float, *, again_ms: int = 0) -> float:
+    def wait_ms(
+        self, track: str, start_ms: int, now: float, *, again_ms: int = 0, last: bool = False
+    ) -> float:
         """Return how long a segment has to wait until it may go out; 0 for reporting players."""
         self._fold(now)
-        return 0.0 if self.reports else self._playout.wait_ms(track, start_ms, again_ms)
+        return 0.0 if self.reports else self._playout.wait_ms(track, start_ms, again_ms, last=last)
 
     def take(self) -> list[PulseDue]:
         """Return the pulses due since the last call, in order."""

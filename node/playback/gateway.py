@@ -43,8 +43,8 @@ from .unlock import Unlocker
 log = logging.getLogger(__name__)
 
 EVENTS_LIMIT_BYTES = 64 << 10
-PACE_LIMIT_S = 8.0
-"""Players give up on a first byte after ten seconds or so; no segment waits longer than this."""
+PACE_LIMIT_S, LAST_LIMIT_S = 8.0, 50.0
+"""Players give up on a first byte after ten seconds or so: no segment waits longer; and on a file after a minute."""
 PLAYLISTS = (".m3u8", ".mpd")
 AHEAD = 3
 PREFETCH_TASKS = 16
@@ -228,11 +228,11 @@ class Gateway:
         """Hear that a player without a name begins a title, at its playlist or its first byte."""
         self._sessions.opened(_client(exchange), title, self._clock())
 
-    async def pace(self, session: Session, slot: Slot, again_ms: int = 0) -> None:
-        """Wait until a segment may go out; it may begin to report meanwhile."""
-        deadline = self._clock() + PACE_LIMIT_S
+    async def pace(self, session: Session, slot: Slot, again_ms: int = 0, *, last: bool = False) -> None:
+        """Wait until a segment, or the ``last`` of a file, may go out; it may begin to report meanwhile."""
+        deadline = self._clock() + (LAST_LIMIT_S if last else PACE_LIMIT_S)
         while (now := self._clock()) < deadline:
-            wait_s = self._sessions.wait_s(session, slot, now, again_ms)
+            wait_s = self._sessions.wait_s(session, slot, now, again_ms, last=last)
             if not wait_s:
                 return
             await asyncio.sleep(min(wait_s, TICK_S, deadline - now))

@@ -188,9 +188,12 @@ class Sessions:
             session.viewing.close(now)
         return self.take(now)
 
-    def wait_s(self, session: Session, slot: Slot, now: float, again_ms: int = 0) -> float:
+    def wait_s(
+        self, session: Session, slot: Slot, now: float, again_ms: int = 0, *, last: bool = False
+    ) -> float:
         """Return how long a segment has to wait until it may go out (``protocol/playout.py``)."""
-        return session.viewing.wait_ms(slot.track, slot.start_ms, now, again_ms=again_ms) / 1000
+        viewing = session.viewing
+        return viewing.wait_ms(slot.track, slot.start_ms, now, again_ms=again_ms, last=last) / 1000
 
     def plays(self, title: str) -> bool:
         """Say whether a player was lately given something of ``title``."""

@@ -165,7 +165,8 @@ class Television:
             begin, part = film.offsets[place], film.parts[place]
             if begin >= end:
                 return
-            await self._gateway.pace(showing.session, part.slot, showing.again_ms)
+            last = bool(showing.again_ms) and place == len(film.parts) - 1
+            await self._gateway.pace(showing.session, part.slot, showing.again_ms, last=last)
             data = await self._part(showing, place)
             low, high = max(span.first - begin, 0), min(end - begin, len(data))
             for at in range(low, high, PIECE_BYTES):

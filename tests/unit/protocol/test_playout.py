@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farcast.protocol.playout import FAST_LEAD_MS, LEAD_MS, START_MS, Playout
+from farcast.protocol.playout import FAST_LEAD_MS, LAST_MS, LEAD_MS, START_MS, Playout
 
 SEGMENT_MS = 2_000
 
@@ -125,3 +125,16 @@ def test_never_more_than_wall_and_never_more_than_was_delivered(
         assert playout.wait_ms("video", 0) >= 0
     assert played_ms <= wall_ms + 1e-3
     assert played_ms <= delivered_ms
+
+
+def test_the_last_of_a_file_waits_until_little_is_ahead_at_either_speed() -> None:
+    playout = Playout()
+    for start_ms in range(0, 20_000, 2_000):
+        playout.fill("video", start_ms, 2_000)
+    playout.advance(1_000)
+    assert playout.wait_ms("video", 20_000) == 0, "any other may go"
+    waits_ms = playout.wait_ms("video", 20_000, last=True)
+    assert waits_ms == (20_000 - 2_000 - LAST_MS) / 2, "it may be played at double speed"
+    playout.advance(waits_ms)
+    assert playout.wait_ms("video", 20_000, last=True) == 0
+    assert playout.wait_ms("video", 90_000, last=True) == 0, "none after a seek waits"
