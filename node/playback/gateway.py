@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 EVENTS_LIMIT_BYTES = 64 << 10
 PACE_LIMIT_S, LAST_LIMIT_S = 8.0, 50.0
-"""Players give up on a first byte after ten seconds or so: no segment waits longer; and on a file after a minute."""
+"""Players give up on a first byte after ten seconds or so, and on a file that stands after a minute."""
 PLAYLISTS = (".m3u8", ".mpd")
 AHEAD = 3
 PREFETCH_TASKS = 16
