@@ -80,7 +80,7 @@ def test_a_flood_of_forged_presences_grows_nothing_and_hides_nobody(switch: Swit
 
 
 def _one(known: list[str]) -> bool:
-    """Say whether the other is known, whether by its IPv4 address or by the other one, which nobody forges."""
+    """Say whether the other is known, by its IPv4 address or by the other one, which nobody forges."""
     return len(known) == 1
 
 
