@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import time
@@ -53,12 +54,17 @@ class Voice:
         return at
 
     def _next(self, seconds: float) -> dict[str, Any]:
+        """Read a line; by hand, because what a stream has buffered is nothing that can be waited for."""
         stream = self._program.stdout
         assert stream is not None
-        if not select.select([stream], [], [], seconds)[0]:
-            raise TimeoutError(f"nothing new within {seconds:.1f} s, last: {self.seen}")
-        line = stream.readline()
-        if not line:
-            raise subprocess.SubprocessError("a box in a namespace ended")
+        end = time.monotonic() + seconds
+        while "\n" not in self._text:
+            if not select.select([stream], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise TimeoutError(f"nothing new within {seconds:.1f} s, last: {self.seen}")
+            data = os.read(stream.fileno(), 1 << 16)
+            if not data:
+                raise subprocess.SubprocessError("a box in a namespace ended")
+            self._text += data.decode()
+        line, _, self._text = self._text.partition("\n")
         found: dict[str, Any] = json.loads(line)
         return found

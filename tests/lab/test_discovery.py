@@ -79,11 +79,6 @@ def test_a_flood_of_forged_presences_grows_nothing_and_hides_nobody(switch: Swit
     assert box.seen["rss_kib"] - rss_kib < 4_096
 
 
-def _one(known: list[str]) -> bool:
-    """Say whether the other is known, by its IPv4 address or by the other one, which nobody forges."""
-    return len(known) == 1
-
-
 @pytest.mark.parametrize(
     ("seed", "seconds"), [(3, MISSED_S), (0, 1.0)], ids=["under its key", "under any key"]
 )
@@ -102,7 +97,7 @@ def test_whoever_forges_a_neighbours_address_crowds_it_out_neither_before_it_is_
     assert gone - left < 0.25 + BUSY_S, "it was there until it left, and its last word was heard"
     assert gone >= left
     came = friend.start()
-    assert box.until(_one) - came < 0.25 + BUSY_S
-    assert friend.until(_one) - came < 0.25 + BUSY_S
+    assert box.until(lambda known: known == [THIRD]) - came < 0.25 + BUSY_S
+    assert friend.until(lambda known: known == [FIRST]) - came < 0.25 + BUSY_S
     assert box.seen["rejected"]["flood"] > 1_000
     assert box.seen["rejected"]["bad_signature"] < 500 * (seconds + 8)
