@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from ..mesh.hints.gossip import Gossip, Place
@@ -72,12 +72,24 @@ class Hinting:
         heads: Heads,
         own: Callable[[], Own | None] = lambda: None,
         listed: Callable[[], Sequence[RelayRecord]] = tuple,
+        *,
+        refresh: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Tell others when the catalog of ``heads`` has grown, and where a relay is, as ``Teller`` has it."""
-        if self.grapevine.carriers:
-            teller = Teller(self.grapevine, heads)
-            teller.own, teller.listed = own, listed
-            self._box.every("telling", LOOK_S, teller.look)
+        """Tell others when the catalog of ``heads`` has grown, and where a relay is, as ``Teller`` has it.
+
+        ``refresh`` comes before each look: news is posted once, so to whoever is listed by then.
+        """
+        if not self.grapevine.carriers:
+            return
+        teller = Teller(self.grapevine, heads)
+        teller.own, teller.listed = own, listed
+
+        async def look() -> None:
+            if refresh is not None:
+                await refresh()
+            await teller.look()
+
+        self._box.every("telling", LOOK_S, look)
 
     def listen(self, replica: Replica, *, own: bytes = b"") -> Callable[[], Sequence[RelayRecord]]:
         """Listen for news of the origin that ``replica`` follows; returns where its relays are by now."""

@@ -112,7 +112,7 @@ class OriginBox:
         self.hints = Hinting(
             box, origin_id(self.keys.box.key), dialer=box.dialer, peers=self._relays, gossipers=self._relays
         )
-        self.hints.tell(self.service)
+        self.hints.tell(self.service, refresh=self.listing.follow)
         if settings.reticulum.enabled:
             self.radio = radio = self._radio()
             self.office.by_radio = lambda: radio.facts

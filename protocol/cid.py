@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 from base64 import b32decode, b32encode
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256, sha512
@@ -20,6 +21,8 @@ CBOR, JSON = 0x51, 0x0200
 SHA2_256, SHA2_512, IDENTITY = 0x12, 0x13, 0x00
 """Multihash codes. Farcast writes sha2-256; of a hash not listed only the name is understood, and no
 bytes ever match it."""
+PIECE_BYTES = 256 << 10
+"""Hashed at a stretch where somebody else may want the core meanwhile."""
 DIGEST_LIMIT_BYTES = 128
 """Longest digest anybody accepts; for identity CIDs the bound of IPIP-512."""
 TEXT_LIMIT_CHARS = 300
@@ -37,6 +40,7 @@ _COMMON = {b"\x01\x55\x12\x20": RAW, b"\x01\x70\x12\x20": DAG_PB}
 """The first four bytes of nearly every CID there is."""
 _PREFIXES = {codec: prefix for prefix, codec in _COMMON.items()}
 _VARINT_LIMIT_BYTES = 9
+_HASHES = {SHA2_256: sha256, SHA2_512: sha512}
 _CACHED_NAMES = 16_384
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BASE58_INDEX = {letter: value for value, letter in enumerate(_BASE58)}
@@ -128,13 +132,19 @@ class Cid:
         """Return the binary CID in the version it was read in: what a client compares with a link."""
         return self.encode() if self.version else _V0_PREFIX + self.digest
 
-    def matches(self, data: Bytes) -> bool:
-        """Say whether ``data`` is the block this CID names."""
-        if self.hash_code == SHA2_256:
-            return sha256(data).digest() == self.digest
-        if self.hash_code == SHA2_512:
-            return sha512(data).digest() == self.digest
-        return self.hash_code == IDENTITY and data == self.digest
+    def matches(self, data: Bytes, pause: Callable[[], object] | None = None) -> bool:
+        """Say whether ``data`` is the block this CID names; ``pause`` is called between pieces of it."""
+        start = _HASHES.get(self.hash_code)
+        if start is None:
+            return self.hash_code == IDENTITY and data == self.digest
+        if pause is None:
+            return start(data).digest() == self.digest
+        look = memoryview(data)
+        running = start(look[:PIECE_BYTES])
+        for at in range(PIECE_BYTES, len(look), PIECE_BYTES):
+            pause()
+            running.update(look[at : at + PIECE_BYTES])
+        return running.digest() == self.digest
 
     @property
     def is_identity(self) -> bool:

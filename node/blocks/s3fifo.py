@@ -191,6 +191,15 @@ class S3Fifo(Generic[K]):
             self._entries[key] = self._word(entry + _ONE_USE)
         return True
 
+    def count(self, key: K, uses: int) -> bool:
+        """Count several uses; True where that changed what is known of the thing."""
+        entry = self._entries.get(key)
+        more = 0 if entry is None else min(uses, MOST_FREQUENCY - _uses(entry))
+        if entry is None or more <= 0:
+            return False
+        self._entries[key] = self._word(entry + more * _ONE_USE)
+        return True
+
     def wanted(self, key: K) -> bool:
         """Say whether ``key`` left not long ago: an ``insert`` would put it into *main* at once."""
         return key in self._ghosts

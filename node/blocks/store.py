@@ -27,15 +27,17 @@ from ...protocol.cid import Bytes, Cid
 from ...protocol.errors import LocalError, RemoteError, StoreFullError
 from ...protocol.ports import BlockStore, TierName
 from .batch import Batch, Harbour, Written
-from .blockfiles import BLOCK_LIMIT_BYTES, BlockFiles
+from .blockfiles import BLOCK_LIMIT_BYTES, BlockFiles, give_way
 from .index import Arriving, BlockIndex, Brought, State
-from .s3fifo import MOST_FREQUENCY, Place, Queue, S3Fifo
+from .s3fifo import Place, Queue, S3Fifo
 
 SPARE_BYTES = 64 << 20  # of disk space are left free for the databases beside the blocks
 UNSYNCED_BLOCKS = 128  # of the newest may wait for their fsync; after a crash they are hashed again
 _SETTLED = 32
 _AHEAD_BYTES = 16 << 20
-"""Evicted beyond the need, of a store 64 times as large or more: one transaction for many arrivals."""
+"""Evicted beyond the need, but of no store more than a 64th part: one transaction for many arrivals."""
+_AHEAD_FROM_BYTES = 64 << 20
+"""Of a smaller store nothing leaves ahead."""
 _QUEUES = (Queue.SMALL, Queue.MAIN)  # as the index numbers them
 _FLAT = "flat"
 _SHA2_256_BYTES = 32  # the fourth byte of nearly every key; the digest follows it
@@ -193,7 +195,7 @@ class DiskStore(BlockStore):
     def check(self, cid: Cid) -> bool:
         """Hash a held block without counting a use; False where it was damaged and is now dropped."""
         data = self._files.read(cid)
-        return (data is not None and cid.matches(data)) or self.recheck(cid)
+        return (data is not None and cid.matches(data, give_way)) or self.recheck(cid)
 
     def held_in(self, folder: int) -> list[Cid]:
         """Return the blocks whose digests begin with the byte ``folder``: those that lie in one folder."""
@@ -238,6 +240,7 @@ class DiskStore(BlockStore):
             return False
         written = self._write(cid, data, tier)
         new = bool(self._bring([written]))
+        give_way()
         if len(self._unsynced) > UNSYNCED_BLOCKS:
             self._settle_oldest()
         return new
@@ -328,7 +331,7 @@ class DiskStore(BlockStore):
         if len(data) > BLOCK_LIMIT_BYTES:
             message = f"the block {cid} of {len(data)} bytes is over the limit of {BLOCK_LIMIT_BYTES}"
             raise RemoteError(message, reason="too_large")
-        if not hashed and not cid.matches(data):
+        if not hashed and not cid.matches(data, give_way):
             raise RemoteError(f"bytes that are not the block {cid}", reason="hash_mismatch")
         return not self.has(cid)
 
@@ -343,8 +346,8 @@ class DiskStore(BlockStore):
                 raise StoreFullError(message)
             short_bytes = size_bytes + SPARE_BYTES - self._free_bytes(self.folder)
             over_bytes = self._fifo.held_bytes + self._reserved + size_bytes - self.quota_bytes
-            if over_bytes > 0 and self.quota_bytes >= _AHEAD_BYTES << 6:
-                over_bytes += _AHEAD_BYTES
+            if over_bytes > 0 and self.quota_bytes >= _AHEAD_FROM_BYTES:
+                over_bytes += min(_AHEAD_BYTES, self.quota_bytes >> 6)
             drafts = self._evict(max(short_bytes, over_bytes))
             if short_bytes > 0 and not drafts:
                 message = (
@@ -485,9 +488,8 @@ class DiskStore(BlockStore):
         """Tell the queues what was used since the last time; wants the lock."""
         used, self._used = self._used, {}
         for key, times in list(used.items()):  # a reader may still be adding one
-            for _ in range(min(times, MOST_FREQUENCY)):
-                self._fifo.hit(key)
-            self._note_place(key)
+            if self._fifo.count(key, times):  # what is hot already is not written down again
+                self._note_place(key)
 
     def _note_moves(self) -> None:
         for key in self._fifo.take_moved():

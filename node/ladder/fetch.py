@@ -14,7 +14,7 @@ from math import inf
 from prometheus_client import CollectorRegistry
 
 from ...protocol.cid import Cid
-from ...protocol.errors import FarcastError, RefusedError, RemoteError, StoreFullError, UnreachableError
+from ...protocol.errors import FarcastError, RefusedError, StoreFullError, UnreachableError
 from ...protocol.ports import BlockStore, Cost, Tier, TierName
 from ...protocol.pulse import Served
 from .flight import Cancel, Effect, GiveUp, Start, Switched
@@ -361,8 +361,6 @@ class Fetcher:
     def _keep(self, start: Start, data: bytes, tier: TierName, loop: asyncio.AbstractEventLoop) -> None:
         """Verify and store a block; counted here, for a flight may be cancelled meanwhile. Blocking."""
         cid = start.cid
-        if not cid.matches(data):
-            raise RemoteError(f"bytes that are not the block {cid}", reason="hash_mismatch")
         if self.barred(cid, start.title):
             raise RefusedError(f"{cid} was taken down", status=410, reason="taken_down")
         try:

@@ -11,6 +11,7 @@ Run alone: ``python -m farcast.tests.bench.evict``; ``FARCAST_BENCH_ROUNDS`` set
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -46,6 +47,7 @@ MIB = 1 << 20
 HOT_BLOCKS, HOT_BYTES = 48, 256 << 10
 QUOTA_BYTES = 192 * MIB
 FILL_BYTES_S = 100 * MIB
+TURN = 1_024  # blocks that are new in turn, five times what the store holds
 START_S = 30.0
 PAIR = 2
 
@@ -145,15 +147,18 @@ class _Filler:
     def __init__(self, store: DiskStore) -> None:
         self._store = store
         self._data = bytearray(os.urandom(MIB))
-        self._number = 0
+        # names are known before a block comes; by its second turn each has left long ago
+        self._names = itertools.cycle([(number, Cid.of(RAW, self._block(number))) for number in range(TURN)])
         self.filling = asyncio.Event()
 
     def put(self) -> None:
         """Put one new block; its hash is checked on the way in."""
-        self._number += 1
-        self._data[:8] = self._number.to_bytes(8, "big")
-        data = bytes(self._data)
-        self._store.put(Cid.of(RAW, data), data, tier=TierName.RELAY)
+        number, cid = next(self._names)
+        self._store.put(cid, self._block(number), tier=TierName.RELAY)
+
+    def _block(self, number: int) -> bytes:
+        self._data[:8] = number.to_bytes(8, "big")
+        return bytes(self._data)
 
     async def run(self) -> None:
         """Fill while told to."""

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from farcast.node.demo.troupe import free_port
+from farcast.node.home import read_identity
 from farcast.protocol.codec import encode
 from farcast.protocol.generation import origin_id
 from farcast.protocol.hint import HINTS_A_POST, Hint, HintPost, open_place
@@ -65,9 +66,12 @@ class Village:
         return box.api("/api/hints")["gossip"]
 
     def all_up(self) -> bool:
-        """Say whether every gossip process runs and has a peer."""
+        """Say whether every gossip process runs and has a peer, and the origin lists the relay."""
+        listed = ask(f"127.0.0.1:{self.origin.port}", "GET", "/v1/relays").body
         found = [self.gossip(box) for box in (self.origin, self.relay, self.viewer)]
-        return all(one["state"] == "up" and one["peers"] for one in found)
+        return read_identity(self.relay.home).key in listed and all(
+            one["state"] == "up" and one["peers"] for one in found
+        )
 
     def change(self, *words: str) -> int:
         """Change the catalog; returns its size then."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 
 import multiformats
@@ -15,6 +16,7 @@ from farcast.protocol.cid import (
     DAG_PB,
     DIGEST_LIMIT_BYTES,
     IDENTITY,
+    PIECE_BYTES,
     RAW,
     SHA2_512,
     Cid,
@@ -74,6 +76,24 @@ def test_only_the_named_bytes_match() -> None:
     assert not cid.matches(b"Film")
     assert not cid.is_identity
     assert not Cid(RAW, cid.digest, 0x1E).matches(b"film")
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
+@pytest.mark.parametrize("look", [bytes, memoryview])
+def test_a_hash_with_pauses_is_the_same_and_pauses_between_pieces(
+    size: int, look: Callable[[bytes], bytes | memoryview]
+) -> None:
+    data = (bytes(range(251)) * (size // 251 + 1))[:size]
+    cid = Cid.of(RAW, data)
+    pauses: list[int] = []
+
+    def pause() -> None:
+        pauses.append(1)
+
+    assert cid.matches(look(data), pause)
+    assert len(pauses) == max(0, -(-size // PIECE_BYTES) - 1)
+    assert not cid.matches(look(data + b"!"), pause)
+    assert not cid.matches(look(b"!" + data[1:]), pause)
 
 
 def test_a_longer_hash_of_old_data_is_checked_too() -> None:
