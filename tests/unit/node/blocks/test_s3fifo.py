@@ -215,6 +215,15 @@ class Compared(RuleBasedStateMachine):
             found[2] = min(3, found[2] + 1)
         assert self.cache.hit(key) == (found is not None)
 
+    @rule(key=KEYS, uses=st.integers(1, 5))
+    def count(self, key: int, uses: int) -> None:
+        """Both count several uses, and see whether that made a difference."""
+        found = self.model.find(key)
+        before = None if found is None else found[2]
+        if found is not None:
+            found[2] = min(3, found[2] + uses)
+        assert self.cache.count(key, uses) == (found is not None and found[2] != before)
+
     @rule(key=KEYS)
     def discard(self, key: int) -> None:
         """Both forget."""
