@@ -14,7 +14,7 @@ from ...protocol.manifest import Manifest
 from ...protocol.rules import Rules
 from ..pulses.admission import month_of
 from .credit import Credit
-from .viewing import RelayDay, Sum, Title, TitleCode, Viewing, bounded, brought, gained
+from .viewing import NO_SUM, RelayDay, Sum, Title, TitleCode, Viewing, bounded, brought, gained
 
 K = TypeVar("K", bound=Hashable)
 
@@ -96,7 +96,7 @@ class Total:
         kbytes, over = bounded(self.kbytes, rules)
         cut: dict[str, Sum] = {}
         for (_, code), sum_ in self.cut_titles.items():
-            _add(cut, code, *sum_)
+            _add(cut, code, sum_.ms, sum_.pulses)
         carried_kbytes = gained(bounded(self.late, rules)[0], bounded(self.settled, rules)[0])
         return Viewing(  # no copies: of a large month they would be half a gigabyte
             self.ms, self.days, self.carried_ms, self.carried_days, kbytes, carried_kbytes, cut, over,
@@ -133,12 +133,9 @@ def _exchange(sums: dict[K, int], old: Mapping[K, int], new: Mapping[K, int]) ->
             sums.pop(key, None)
 
 
-_NOTHING = Sum(0, 0)
-
-
 def _exchange_sums(sums: dict[K, Sum], old: Mapping[K, Sum], new: Mapping[K, Sum]) -> None:
     for key in {*old, *new}:
-        was, before, after = (part.get(key, _NOTHING) for part in (sums, old, new))
+        was, before, after = (part.get(key, NO_SUM) for part in (sums, old, new))
         left = Sum(was.ms - before.ms + after.ms, was.pulses - before.pulses + after.pulses)
         if left.pulses:
             sums[key] = left

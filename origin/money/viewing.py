@@ -10,18 +10,25 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from ...protocol.manifest import Manifest
 from ...protocol.rules import Rules, relay_day_kbytes
 from ..pulses.admission import month_of
 from .credit import Credit, Fact
 
 
-class Sum(NamedTuple):
-    """Milliseconds, and the pulses that brought (or lost) them."""
+class Sum(Struct, frozen=True, gc=False):
+    """Milliseconds, and the pulses that brought (or lost) them.
+
+    Small, and of no concern to the collector: a large month has millions.
+    """
 
     ms: int
     pulses: int
 
+
+NO_SUM = Sum(0, 0)
 
 Title = tuple[bytes, str]
 """Manifest, month of viewing."""
@@ -148,8 +155,8 @@ def _by_day(credits_: Iterable[Credit]) -> ByDay:
     for item in credits_:
         if item.ms:
             accounts = sums.setdefault(item.fact.day, {})
-            ms, pulses = accounts.get(item.fact.account, (0, 0))
-            accounts[item.fact.account] = Sum(ms + item.ms, pulses + 1)
+            before = accounts.get(item.fact.account, NO_SUM)
+            accounts[item.fact.account] = Sum(before.ms + item.ms, before.pulses + 1)
     return sums
 
 
