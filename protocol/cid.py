@@ -22,7 +22,7 @@ SHA2_256, SHA2_512, IDENTITY = 0x12, 0x13, 0x00
 """Multihash codes. Farcast writes sha2-256; of a hash not listed only the name is understood, and no
 bytes ever match it."""
 PIECE_BYTES = 256 << 10
-"""Hashed at a stretch where somebody else may want the core meanwhile."""
+"""Hashed or written at a stretch where somebody else may want the core meanwhile."""
 DIGEST_LIMIT_BYTES = 128
 """Longest digest anybody accepts; for identity CIDs the bound of IPIP-512."""
 TEXT_LIMIT_CHARS = 300

@@ -18,12 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from ...protocol.cid import Bytes, Cid
+from ...protocol.cid import PIECE_BYTES, Bytes, Cid
 
 BLOCK_LIMIT_BYTES = 2 << 20
 """No block anywhere is larger (design: Content)."""
-WRITE_BYTES = 256 << 10
-"""Written at a stretch."""
 SYNCS_LIMIT = 16
 """Files and folders that are synced at a time."""
 _FOLDERS = 2  # ab, blocks
@@ -92,7 +90,7 @@ class BlockFiles:
                 if self._direct and isinstance(data, memoryview):
                     rest = self._write_pages(fd, rest)
                 while rest:
-                    rest = rest[os.write(fd, rest[:WRITE_BYTES]) :]
+                    rest = rest[os.write(fd, rest[:PIECE_BYTES]) :]
                     give_way()
             finally:
                 os.close(fd)

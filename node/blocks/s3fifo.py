@@ -184,19 +184,17 @@ class S3Fifo(Generic[K]):
 
     def hit(self, key: K) -> bool:
         """Count a use; False where the thing is not here."""
-        entry = self._entries.get(key)
-        if entry is None:
+        if key not in self._entries:
             return False
-        if _uses(entry) < MOST_FREQUENCY:
-            self._entries[key] = self._word(entry + _ONE_USE)
+        self.count(key, 1)
         return True
 
     def count(self, key: K, uses: int) -> bool:
         """Count several uses; True where that changed what is known of the thing."""
         entry = self._entries.get(key)
-        more = 0 if entry is None else min(uses, MOST_FREQUENCY - _uses(entry))
-        if entry is None or more <= 0:
+        if entry is None or _uses(entry) == MOST_FREQUENCY:
             return False
+        more = min(uses, MOST_FREQUENCY - _uses(entry))
         self._entries[key] = self._word(entry + more * _ONE_USE)
         return True
 
