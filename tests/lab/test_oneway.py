@@ -88,7 +88,7 @@ async def send(folder: Path) -> None:
 
 
 async def receive(folder: Path) -> None:
-    """Be the dish until the film is here, then say what happened as JSON."""
+    """Be the dish until film and note are here, then say what happened as JSON."""
     registry = CollectorRegistry()
     store = DiskStore(folder, 1 << 30, CollectorRegistry())
     heads: list[bytes] = []
@@ -109,6 +109,8 @@ async def receive(folder: Path) -> None:
     blocks = film()
     for cid, block in blocks.items():
         assert await antenna.wait_for(cid) == block
+    while not heads:  # who tunes in after the first of it hears the next
+        await asyncio.sleep(0.05)
     listening.cancel()
     samples = {sample.name: sample.value for metric in registry.collect() for sample in metric.samples}
     report = {"whole": [store.get(cid) == block for cid, block in blocks.items()], "heads": len(heads)}

@@ -132,6 +132,7 @@ class Mpv:
         self._path = folder / "mpv.sock"
         self._number = 0
         self._pipes: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._lock = asyncio.Lock()
         self.process = subprocess.Popen(
             [program, *MPV, f"--input-ipc-server={self._path}", *arguments],
             stdin=subprocess.DEVNULL,
@@ -141,6 +142,10 @@ class Mpv:
 
     async def ask(self, *command: object) -> Any:  # noqa: ANN401 - JSON
         """Send a command and return its data; None where mpv has none."""
+        async with self._lock:  # one stream, and one reader of it
+            return await self._exchange(*command)
+
+    async def _exchange(self, *command: object) -> Any:  # noqa: ANN401 - JSON
         if self._pipes is None:
             self._pipes = await asyncio.open_unix_connection(str(self._path))
         reader, writer = self._pipes
