@@ -92,6 +92,12 @@ async def receive(folder: Path) -> None:
     registry = CollectorRegistry()
     store = DiskStore(folder, 1 << 30, CollectorRegistry())
     heads: list[bytes] = []
+    heard = asyncio.Event()
+
+    def hear(_kind: str, _name: str, data: bytes) -> None:
+        heads.append(data)
+        heard.set()
+
     antenna = Antenna(
         group=GROUP,
         port=PORT,
@@ -99,7 +105,7 @@ async def receive(folder: Path) -> None:
         origin=ORIGIN,
         catalog_keys=lambda: [CATALOG.key],
         store=store,
-        on_item=lambda kind, name, data: heads.append(data),  # noqa: ARG005 - the name is empty
+        on_item=hear,
         on_block=lambda _cid, _size: None,
         clock_ms=clock_ms,
         registry=registry,
@@ -109,8 +115,7 @@ async def receive(folder: Path) -> None:
     blocks = film()
     for cid, block in blocks.items():
         assert await antenna.wait_for(cid) == block
-    while not heads:  # who tunes in after the first of it hears the next
-        await asyncio.sleep(0.05)
+    await heard.wait()  # who tunes in after the first note hears the next
     listening.cancel()
     samples = {sample.name: sample.value for metric in registry.collect() for sample in metric.samples}
     report = {"whole": [store.get(cid) == block for cid, block in blocks.items()], "heads": len(heads)}
