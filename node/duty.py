@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ from ..protocol.errors import FarcastError, UsageError
 from .blocks.index import TABLES as BLOCK_TABLES
 from .database import open_database
 from .home import Home, Role
+from .http.turnloop import run
 from .pulses.spool import TABLES as SPOOL_TABLES
 from .settings import Settings
 
@@ -107,7 +107,7 @@ def do_duty(path: Path, role: Role, make: Callable[[Home, Settings], Duty], cons
 
         await duty.run(greet)
 
-    asyncio.run(work())
+    run(work())
 
 
 def main(arguments: list[str]) -> int:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from .head import Head, parse_head
 from .outgoing import CUT, DONE, HELD, TURN, Outgoing
-from .readiness import ENDING, READ, WRITE
 from .reply import LINGER, Reply
+from .turnloop import ENDING, READ, WRITE
 
 if TYPE_CHECKING:
     from .bytes import ByteServer
@@ -126,7 +126,9 @@ class Connection:
             if self._draining:
                 self._drain()
                 return
-            if self._buffer and self._request():
+            if not self._buffer and not (self._unread and self._receive()):
+                break
+            if self._request():
                 requests -= 1
             elif self._fd < 0 or not self._unread or not self._receive():
                 break
@@ -150,27 +152,26 @@ class Connection:
             self.deadline = now + server.limits.head_s
 
     def _request(self) -> bool:
-        """As ``_next``; what goes wrong is answered too."""
+        """Begin the answer to the request at the start of the buffer; False: unfinished, or not ours."""
+        server = self._server
         try:
-            return self._next()
+            reply = server.replies.find(self._buffer, server.epoch(), server.readiness.now)
+            return self._look_up() if reply is None else self._reply(reply)
         except Exception as error:  # noqa: BLE001 - a look-up's bug must not leave a client waiting
             # nothing more is read: what follows may not be what it looks like
             self._out.close()
-            self._begin(self._server.problem(error, self.peer))
+            self._begin(server.problem(error, self.peer))
             return True
 
-    def _next(self) -> bool:
-        """Begin the answer to the request at the start of the buffer; False: unfinished, or not ours."""
-        server = self._server
-        reply = server.replies.find(self._buffer, server.epoch(), server.readiness.now)
+    def _look_up(self) -> bool:
+        """As ``_request``, for what was not answered a moment ago."""
+        head = parse_head(self._buffer)
+        if head is None:
+            return False
+        reply = self._server.reply(head)
         if reply is None:
-            head = parse_head(self._buffer)
-            if head is None:
-                return False
-            reply = server.reply(head)
-            if reply is None:
-                return self._elsewhere(head)
-            self._remember(head, reply)
+            return self._elsewhere(head)
+        self._remember(head, reply)
         return self._reply(reply)
 
     def _reply(self, reply: Reply) -> bool:
@@ -223,15 +224,20 @@ class Connection:
         server = self._server
         server.tally.answered(reply.status)
         self._keep = reply.keep
-        self._out.begin(reply.head(server.date))
-        self.deadline = server.readiness.now + server.limits.stall_s
-        self._latest = self.deadline + reply.length / SLOWEST_BYTES_S
+        try:
+            state = self._out.begin(reply.head(server.date))
+        except OSError:
+            self.close()
+            return
+        if state == DONE:
+            self._done()
+            return
         self.busy = True
-        self._send()
+        self._latest = server.readiness.now + server.limits.stall_s + reply.length / SLOWEST_BYTES_S
+        self._wait(state)
 
     def _send(self) -> None:
-        """Send until done, until the socket takes no more, or until others should have their turn."""
-        server = self._server
+        """Send on, until done, until the socket takes no more, or until others should have their turn."""
         try:
             state = self._out.send()
         except OSError:
@@ -239,7 +245,12 @@ class Connection:
             return
         if state == DONE:
             self._done()
-            return
+        else:
+            self._wait(state)
+
+    def _wait(self, state: int) -> None:
+        """Go on when the socket, the rate or the others allow it."""
+        server = self._server
         now = server.readiness.now
         self.deadline = min(now + server.limits.stall_s, self._latest)
         if state == TURN:

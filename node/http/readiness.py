@@ -1,9 +1,10 @@
-"""Edge-triggered readiness of many sockets, seen by the event loop as one descriptor.
+"""Edge-triggered readiness of many sockets, straight from the kernel to their connections.
 
 asyncio asks the kernel to begin and end every wait (two system calls an answer) and runs each event
 through a handle of its own (microseconds, and a kilobyte a connection). Here a socket is registered
-once for its life, and one ``epoll_wait`` a turn gives all events straight to their connections. The
-price: whoever is told that a socket is ready must read or write until the kernel says "no more".
+once for its life, and one ``epoll_wait`` a turn gives all events to their connections: that of a
+``TurnLoop``, or one that any other loop sees as a single descriptor. The price: whoever is told that a
+socket is ready must read or write until the kernel says "no more".
 """
 
 from __future__ import annotations
@@ -11,16 +12,10 @@ from __future__ import annotations
 import asyncio
 import select
 from collections import deque
-from collections.abc import Callable
 
-READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
-ENDING = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+from .turnloop import EVENTS, Turn, TurnLoop
+
 _ALL = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
-_EVENTS = 256
-
-Turn = Callable[[int], None]
-"""Called with the events of one socket; 0 where it had asked for another turn."""
 
 
 class Readiness:
@@ -30,10 +25,18 @@ class Readiness:
         """Watch nothing yet."""
         self.now = loop.time()
         self._loop = loop
-        self._epoll = select.epoll()
-        self._turns: dict[int, Turn] = {}
         self._again: deque[int] = deque()
-        loop.add_reader(self._epoll.fileno(), self._turn)
+        self._selector = loop.selector if isinstance(loop, TurnLoop) else None
+        if self._selector is not None:
+            self._epoll, self._turns = self._selector.epoll, self._selector.turns
+            self._selector.begin.append(self.begin)
+        else:
+            self._epoll, self._turns = select.epoll(), {}
+            loop.add_reader(self._epoll.fileno(), self._turn)
+
+    def begin(self) -> None:
+        """Look at the clock: a turn begins."""
+        self.now = self._loop.time()
 
     def watch(self, fd: int, turn: Turn) -> None:
         """Call ``turn`` whenever ``fd`` becomes readable or writable, what it is now included."""
@@ -56,22 +59,24 @@ class Readiness:
         self._again.append(fd)
 
     def close(self) -> None:
-        """Stop watching."""
-        if not self._epoll.closed:
+        """Stop watching; every socket has been forgotten before."""
+        if self._selector is not None:
+            if self.begin in self._selector.begin:
+                self._selector.begin.remove(self.begin)
+        elif not self._epoll.closed:
             self._loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
-            self._turns.clear()
 
     def _turn(self) -> None:
-        self.now = self._loop.time()
-        turns = self._turns
-        for fd, events in self._epoll.poll(0, _EVENTS):
+        self.begin()
+        turns: dict[int, Turn] = self._turns
+        for fd, events in self._epoll.poll(0, EVENTS):
             turn = turns.get(fd)
             if turn is not None:  # else an earlier event of this turn ended it
                 turn(events)
 
     def _repeat(self) -> None:
-        self.now = self._loop.time()
+        self.begin()
         waiting, self._again = self._again, deque()
         for fd in waiting:
             turn = self._turns.get(fd)

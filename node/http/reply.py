@@ -11,6 +11,7 @@ import struct
 from collections.abc import AsyncIterator, Sequence
 
 from .exchange import Answer
+from .files import Descriptor
 from .problem import phrase
 from .ranges import FilePart
 
@@ -22,6 +23,9 @@ BODILESS = (204, 304)
 LINGER = struct.pack("ii", 1, 0)
 """SO_LINGER that makes a close a reset: what was sent cannot pass for a complete answer."""
 _END = b"\r\n\r\n"
+
+Piece = tuple[Descriptor, int, int]
+"""The file bytes come from, the offset, and how many."""
 
 
 class Reply:
@@ -41,6 +45,7 @@ class Reply:
         "keep",
         "length",
         "parts",
+        "pieces",
         "size",
         "status",
         "until",
@@ -56,6 +61,8 @@ class Reply:
         self.keep = keep
         self.bodiless = bodiless
         self.parts: Sequence[FilePart] = ()
+        self.pieces: Sequence[Piece] = ()
+        """The parts as they were opened last, where that is remembered."""
         self.epoch: object = None
         self.until = 0.0
         lines = [f"\r\n{name}: {value}" for name, value in answer.headers.items() if name != "content-length"]

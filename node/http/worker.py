@@ -28,6 +28,7 @@ from .notice import Herald
 from .ranges import FilePart
 from .reply import Reply
 from .tally import Tally
+from .turnloop import run
 from .workerlink import Ask, Counts, Holds, Link, Moved, Told
 
 REPORT_S = 1.0
@@ -221,7 +222,7 @@ async def _work(listener: int, control: int, connections: int) -> None:
 def main(arguments: list[str]) -> None:
     """Be a worker."""
     logging.basicConfig(level="INFO", format="%(levelname)s %(name)s: %(message)s")
-    asyncio.run(_work(*map(int, arguments)))
+    run(_work(*map(int, arguments)))
 
 
 if __name__ == "__main__":

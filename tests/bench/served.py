@@ -27,6 +27,7 @@ from farcast.node.http.governor import Governor, Rules
 from farcast.node.http.hotset import HotSet
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
+from farcast.node.http.turnloop import run
 from farcast.node.routes import PublicRoutes
 from farcast.protocol.catalog import Catalog, Entry
 from farcast.protocol.cid import Cid
@@ -180,4 +181,4 @@ async def _serve(folder: Path, port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2])))
+    run(_serve(Path(sys.argv[1]), int(sys.argv[2])))
