@@ -102,13 +102,21 @@ class Outgoing:
 
         """
         try:
-            if self._pending and not self._send_head():
-                return FULL
+            pending = self._pending
+            if pending:
+                sent = self._sock.send(pending, _MORE if self._pieces else 0)
+                if sent < len(pending):
+                    self._pending = memoryview(pending)[sent:]
+                    return FULL
+                self._pending = b""
             state = self._send_pieces() if self._pieces else DONE
         except BlockingIOError:
             return FULL
         if state == DONE:
-            self.close()
+            if self._held or self._allowed:
+                self.close()
+            else:
+                self._pieces = ()
         return state
 
     def close(self) -> None:
@@ -121,16 +129,6 @@ class Outgoing:
         if self._allowed:
             self._server.governor.give_back(self._allowed)
             self._allowed = 0
-
-    def _send_head(self) -> bool:
-        """Send the head; False where the socket is full."""
-        pending = self._pending
-        sent = self._sock.send(pending, _MORE if self._pieces else 0)
-        if sent < len(pending):
-            self._pending = memoryview(pending)[sent:]
-            return False
-        self._pending = b""
-        return True
 
     def _send_pieces(self) -> int:
         server, fd, pieces = self._server, self._fd, self._pieces
