@@ -2,7 +2,7 @@
 // The web player: checked by the Service Worker where there is one, else steered from server to server.
 const video = document.getElementById("video"), { title } = video.dataset, worker = navigator.serviceWorker;
 const say = (text, line = "line") => { document.getElementById(line).textContent = text; };
-let account, hls, last, wall = 0, media = 0, told = -Infinity;
+let account, hls, last, rate = video.playbackRate, before = rate, turned = -Infinity, wall = 0, media = 0, told = -Infinity;
 
 function begin(checked) {
   say(checked ? "Every block is checked in this browser." : "This browser cannot check what the servers send.", "check");
@@ -28,14 +28,16 @@ function begin(checked) {
 }
 
 // Viewed time is wall time in which the media advanced, so late timers in hidden tabs lose nothing. Both are
-// summed up before the smaller one counts: what one timer reads late, the next makes good.
+// summed up before the smaller one counts: what one timer reads late, the next makes good. Right after a change
+// of speed the sound that was mixed before is still heard at the old one, so the slower of both counts.
 function fold() {
   const now = performance.now(), place = video.currentTime;
   if (last) {
-    wall += now - last.now;
-    media += Math.max(0, place - last.place) * 1e3 / last.rate;
+    const passed = now - last.now, moved = Math.max(0, place - last.place) * 1e3;
+    wall += passed;
+    media += last.now - turned > 200 ? moved / rate : Math.min(passed, moved / Math.min(rate, before));
   }
-  last = !video.paused && { now, place, rate: video.playbackRate };
+  last = !video.paused && { now, place };
   if (now - told > 6e4 && media) tell();
 }
 
@@ -51,7 +53,11 @@ function tell() {
 const flush = () => { fold(); tell(); };
 const on = (names, act, on = video) => names.split(" ").forEach(name => on.addEventListener(name, act));
 on("loadeddata", () => say("Ready"));
-on("timeupdate ratechange", fold);
+on("timeupdate", fold);
+on("ratechange", () => {
+  fold();
+  [before, rate, turned] = [rate, video.playbackRate, performance.now()];
+});
 on("playing", () => { say("Playing"); fold(); });
 on("waiting", () => say("Waiting for the next part"));
 on("seeking", () => {
