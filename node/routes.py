@@ -100,9 +100,8 @@ class PublicRoutes:
         if held is None and exchange.method != "HEAD":
             message = f"{path} of {title} left this store while it was asked for"
             raise RefusedError(message, status=503, retry_after_s=1, reason="evicted")
-        if held is None:
-            headers = {**self._file_headers(plan), "content-length": str(plan.size)}
-            return Answer(200, headers, b"")
+        if held is None:  # only its size is told
+            return Answer(200, self._file_headers(plan), [FilePart("", 0, plan.size)])
         return held
 
     async def _stream(

@@ -35,6 +35,7 @@ _OPTIONS: dict[str, Any] = {
     "access_log": None,
 }
 _SMALL_BYTES = 64 << 10
+_USER_TIMEOUT: int = getattr(socket, "TCP_USER_TIMEOUT", 0)
 
 Admit = Callable[[str], Callable[[], None] | None]
 """Takes a client's address; returns what to call when its connection ends, None where it may not speak."""
@@ -78,8 +79,9 @@ class ApiServer:
     def protocol(self, lost: Callable[[], None] = lambda: None) -> ApiProtocol:
         """Return a fresh protocol for one accepted connection; ``lost`` is called once when it ends."""
         return ApiProtocol(
-            self._server, self._router, self._plain, lost, idle_s=self._idle_s, admit=self._admit
-        )
+            self._server, self._router, self._plain, lost,
+            idle_s=self._idle_s, stall_s=self._stall_s, admit=self._admit,
+        )  # fmt: skip
 
     async def close(self, drain_s: float) -> None:
         """End idle connections now, and busy ones within ``drain_s``."""
@@ -164,7 +166,7 @@ class ApiProtocol(RequestHandler):
     Its own way logs a traceback and the sender's address for each malformed request.
     """
 
-    __slots__ = ("_admit", "_left", "_lost", "_plain", "_router")
+    __slots__ = ("_admit", "_left", "_lost", "_plain", "_router", "_stall_s")
 
     def __init__(
         self,
@@ -174,10 +176,12 @@ class ApiProtocol(RequestHandler):
         lost: Callable[[], None],
         *,
         idle_s: float = IDLE_S,
+        stall_s: float = STALL_S,
         admit: Admit | None = None,
     ) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), keepalive_timeout=idle_s, **_OPTIONS)
         self._admit = admit
+        self._stall_s = stall_s
         self._left = False
         self._router = router
         self._plain = plain
@@ -186,6 +190,11 @@ class ApiProtocol(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or end at once where the client is not admitted."""
         super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and _USER_TIMEOUT:
+            # aiohttp has no clock for what it has written: the kernel sees a client that takes none of it
+            with suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(self._stall_s * 1_000))
         if self._admit is not None and isinstance(transport, asyncio.Transport):
             name = transport.get_extra_info("peername")
             self._lost = self._admit(plain(name[0]) if name else "")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .head import Head, parse_head
 from .outgoing import CUT, DONE, HELD, TURN, Outgoing
 from .reply import LINGER, Reply
-from .turnloop import ENDING, READ, WRITE
+from .turnloop import ENDING, GONE, READ, WRITE
 
 if TYPE_CHECKING:
     from .bytes import ByteServer
@@ -95,6 +95,8 @@ class Connection:
                 self._ending = True
         if not self.busy:
             self._serve()
+        elif events & GONE:  # who waits for the rate or another process would hear of it much later
+            self.close()
         elif self._asked is None and self._timer is None and (events & WRITE or not events):
             self._send()
             if not self.busy:
@@ -140,7 +142,8 @@ class Connection:
         server = self._server
         now = server.readiness.now
         if again:
-            self.deadline = now + server.limits.idle_s
+            if not self._draining:
+                self.deadline = now + server.limits.idle_s
             server.readiness.again(self._fd)
         elif self._ended:
             self.close()
@@ -184,6 +187,7 @@ class Connection:
             self._move(secure=False)
             return False
         self._buffer = self._buffer[reply.size :]
+        self._in_head = False
         self._begin(reply)
         return True
 
@@ -257,6 +261,10 @@ class Connection:
             server.readiness.again(self._fd)
         elif state == HELD:
             wait_s = self._out.wait_s
+            if wait_s > 2 * server.limits.stall_s:  # the month's volume is spent
+                server.router.turn_away("upload_rate", self.peer)
+                self.reset()
+                return
             self._latest += wait_s
             self.deadline = now + wait_s + server.limits.stall_s
             self._timer = server.loop.call_later(wait_s, self._resume)

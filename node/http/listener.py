@@ -93,7 +93,8 @@ class Listener:
         self._router.refused = metrics.refused
         self._router.tell = Herald(lambda peer: self.governor.local(peer))  # noqa: PLW0108 - networks change
         self._router.admit = self.meter.admit
-        api = ApiServer(self._router, self._files, tally("tcp"), tally("tls"), self.meter)
+        stall_s = self._limits.stall_s
+        api = ApiServer(self._router, self._files, tally("tcp"), tally("tls"), self.meter, stall_s=stall_s)
         files = self._files
         byte_server = ByteServer(
             self._router,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections import deque
 
 from .turnloop import EVENTS, Turn, TurnLoop
 
@@ -25,7 +24,8 @@ class Readiness:
         """Watch nothing yet."""
         self.now = loop.time()
         self._loop = loop
-        self._again: deque[int] = deque()
+        self._again: dict[int, None] = {}
+        """In order, each once: who sends on while it waits has no more turns than others."""
         self._selector = loop.selector if isinstance(loop, TurnLoop) else None
         if self._selector is not None:
             self._epoll, self._turns = self._selector.epoll, self._selector.turns
@@ -56,7 +56,7 @@ class Readiness:
         """Give ``fd`` another turn after the others had theirs."""
         if not self._again:
             self._loop.call_soon(self._repeat)
-        self._again.append(fd)
+        self._again[fd] = None
 
     def close(self) -> None:
         """Stop watching; every socket has been forgotten before."""
@@ -73,12 +73,18 @@ class Readiness:
         for fd, events in self._epoll.poll(0, EVENTS):
             turn = turns.get(fd)
             if turn is not None:  # else an earlier event of this turn ended it
-                turn(events)
+                self._take(turn, events)
 
     def _repeat(self) -> None:
         self.begin()
-        waiting, self._again = self._again, deque()
+        waiting, self._again = self._again, {}
         for fd in waiting:
             turn = self._turns.get(fd)
             if turn is not None:
-                turn(0)
+                self._take(turn, 0)
+
+    def _take(self, turn: Turn, events: int) -> None:
+        try:
+            turn(events)
+        except Exception as error:  # noqa: BLE001 - the turns of the others are theirs
+            self._loop.call_exception_handler({"message": "A connection's turn failed", "exception": error})

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 ENDING = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+GONE = select.EPOLLHUP | select.EPOLLERR
+"""Both halves have ended: whatever is still sent reaches nobody."""
 EVENTS = 256
 """How many are taken from the kernel at once."""
 

@@ -112,10 +112,11 @@ class Worker:
         self._refusals[reason] += 1
 
     def _hear(self) -> None:
-        while not self._ended.is_set():
+        while True:  # to the end: what is still under way may wait for an answer
             try:
                 received = self._link.receive()
             except EOFError:
+                self._loop.remove_reader(self._link.fileno())
                 self._ended.set()
                 return
             if received is None:
@@ -180,6 +181,7 @@ class _Server(ByteServer):
         """Ask over ``link`` from now on."""
         self._link = link
         self._asked: dict[int, tuple[Connection, Head]] = {}
+        self._number_of: dict[Connection, int] = {}
         self._number = 0
 
     def ask(self, head: Head, connection: Connection) -> bool:
@@ -193,7 +195,13 @@ class _Server(ByteServer):
         except OSError:
             return False
         self._asked[self._number] = connection, head
+        self._number_of[connection] = self._number
         return True
+
+    def forget(self, connection: Connection) -> None:
+        """Drop a connection, and what it asked."""
+        super().forget(connection)
+        self._asked.pop(self._number_of.pop(connection, 0), None)
 
     def told(self, told: Told) -> None:
         """Give a connection the reply that the main process made."""
@@ -201,6 +209,7 @@ class _Server(ByteServer):
         if asked is None:
             return
         connection, head = asked
+        self._number_of.pop(connection, None)
         self.readiness.now = self.loop.time()
         if not told.status:
             connection.answered(None)

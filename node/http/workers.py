@@ -52,6 +52,8 @@ class Workers:
         self._links: list[Link] = []
         self._open: dict[Link, int] = {}
         self._told: dict[Link, Holds] = {}
+        self._untold: dict[Link, list[int]] = {}
+        """Questions whose answers found a link full: at most what a worker asks at once."""
         self._epoch = 0
         self._seen: object = None
 
@@ -79,7 +81,10 @@ class Workers:
         loop, retry_s = asyncio.get_running_loop(), RETRY_FIRST_S
         while True:
             started = loop.time()
-            await self._run(listener)
+            try:
+                await self._run(listener)
+            except Exception:  # noqa: BLE001 - whatever it was, what waits at this listener needs somebody
+                _LOG.exception("a worker process failed")
             self._metrics.refused("worker_ended")
             if loop.time() - started > STEADY_S:
                 retry_s = RETRY_FIRST_S
@@ -100,6 +105,9 @@ class Workers:
                 pass_fds=(listener.fileno(), theirs.fileno()),
                 env=passed_on(),
             )
+        except BaseException:
+            link.close()
+            raise
         finally:
             theirs.close()
         self._links.append(link)
@@ -115,6 +123,7 @@ class Workers:
             self._hear_all(link)  # its last counts
             self._open.pop(link, None)
             self._told.pop(link, None)
+            self._untold.pop(link, None)
             link.close()
 
     @staticmethod
@@ -132,6 +141,7 @@ class Workers:
         while True:
             for link in list(self._links):
                 self._say(link)
+                self._say_again(link)
             await asyncio.sleep(HOLDS_S)
 
     def _say(self, link: Link) -> None:
@@ -190,8 +200,17 @@ class Workers:
                 parts = [(part.path, part.offset, part.length) for part in answer.body]
                 told = Told(ask.number, answer.status, answer.headers, parts)
         with suppress(OSError):
-            if not link.send(told):
-                link.send(Told(ask.number))
+            if not link.send(told) and not link.send(Told(ask.number)):
+                self._untold.setdefault(link, []).append(ask.number)
+
+    def _say_again(self, link: Link) -> None:
+        """Give up to the main process what could not be answered: each connection still waits for it."""
+        waiting = self._untold.pop(link, [])
+        with suppress(OSError):
+            while waiting and link.send(Told(waiting[-1])):
+                waiting.pop()
+        if waiting:
+            self._untold[link] = waiting
 
     def _count(self, link: Link, counts: Counts) -> None:
         tally: Tally = self._metrics.carrier("tcp")
@@ -213,5 +232,9 @@ def _answer_to(server: ByteServer, data: bytes) -> Answer | None:
         return None
     if head is None or head.length or not server.router.allowed(head.host):
         return None
-    answer = server.lookup(head)
-    return None if answer is None else negotiate(answer, head.method, head.headers)
+    try:
+        answer = server.lookup(head)
+        return None if answer is None else negotiate(answer, head.method, head.headers)
+    except Exception:  # noqa: BLE001 - a look-up's bug must not leave a client of the worker waiting
+        _LOG.exception("a look-up failed; the connection is answered here")
+        return None

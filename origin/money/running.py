@@ -93,7 +93,7 @@ class Running(Tally):
         found: set[bytes] = set()
         self._read(range(since, ask.days.stop))
         for size in sizes:
-            for scope in self._scopes(range(since, ask.days.stop), size):
+            for scope in self._scopes(range(since, ask.days.stop), size, ask.rules):
                 self._walk(scope, ask.rules)
                 query = steps.reaching(first, since)
                 found.update(account for (account,) in self._db.execute(query).fetchall())

@@ -39,32 +39,96 @@ class Scope(NamedTuple):
     def sql(self, table: str = "") -> str:
         """Return it as a condition."""
         t = f"{table}." if table else ""
+        return f"{self.reach(t)} AND {t}entry < {self.size}"
+
+    def reach(self, t: str = "") -> str:
+        """Return its buckets and days as a condition."""
         return (
             f"{t}bucket BETWEEN {self.first_bucket} AND {self.last_bucket} "
-            f"AND {t}day BETWEEN {self.first_day} AND {self.last_day} AND {t}entry < {self.size}"
+            f"AND {t}day BETWEEN {self.first_day} AND {self.last_day}"
         )
 
 
 def earlier(scope: Scope) -> str:
     """Return the smallest delay among later copies of a body: another relay may have had it sooner."""
-    return f"""
-        CREATE OR REPLACE TEMP TABLE earlier AS
-        SELECT ticket, seq, min(late_ms) AS late_ms FROM pulses
-        WHERE kind = {AGAIN} AND {scope.sql()} GROUP BY ALL
-    """
+    return _as("earlier", _copies("pulses", scope.sql()))
 
 
 def walk(scope: Scope, rules: Rules) -> str:
     """Return what each ticket's pulses of each title, brought by each relay, come to."""
+    return _as("walked", _walked("pulses", scope.sql("p"), rules))
+
+
+def rollup(pulses: str, rules: Rules) -> str:
+    """Return what ``walk`` makes of one part's ``pulses``, with each ticket's bucket and day.
+
+    A ticket of which the part has later copies alone has a row that says nothing else.
+    """
     return f"""
-        CREATE OR REPLACE TEMP TABLE walked AS
+        WITH earlier AS ({_copies(pulses, "true")}), walked AS ({_walked(pulses, "true", rules)}),
+        met AS (SELECT ticket, min(bucket) AS bucket, min(day) AS day FROM {pulses} GROUP BY ticket)
+        SELECT m.bucket, m.day, m.ticket, {_SUMS},
+            CASE WHEN w.ticket IS NULL THEN 0 ELSE first_at END AS first_at
+        FROM met m LEFT JOIN walked w ON w.ticket = m.ticket ORDER BY m.bucket, m.ticket
+    """
+
+
+def mixed(scope: Scope, loose: str | None) -> str:
+    """Return the tickets that no rollup tells all of: in several parts, or in the ``loose`` pulses."""
+    more = f" UNION SELECT ticket FROM {loose} WHERE {scope.sql()}" if loose else ""
+    return _as(
+        "mixed",
+        f"""
+        SELECT ticket FROM rolled WHERE first_at IS NOT NULL AND {scope.reach()}
+        GROUP BY ticket HAVING count(*) > 1{more}
+        """,
+    )
+
+
+def earlier_of_mixed(scope: Scope) -> str:
+    """Return ``earlier`` for the mixed tickets alone."""
+    return _as("earlier", _copies("pulses SEMI JOIN mixed USING (ticket)", scope.sql()))
+
+
+def walk_rolled(scope: Scope, rules: Rules, *, any_mixed: bool) -> str:
+    """Return ``walk`` from the rollups, and from their pulses for the mixed tickets."""
+    pulses = "(SELECT * FROM pulses SEMI JOIN mixed USING (ticket))"
+    more = f" UNION ALL BY NAME SELECT * FROM ({_walked(pulses, scope.sql('p'), rules)})" if any_mixed else ""
+    return _as(
+        "walked",
+        f"""
+        SELECT ticket, {_SUMS}, first_at FROM rolled ANTI JOIN mixed USING (ticket)
+        WHERE {scope.reach()}{more}
+        """,
+    )
+
+
+def _as(table: str, query: str) -> str:
+    return f"CREATE OR REPLACE TEMP TABLE {table} AS {query}"
+
+
+def _copies(pulses: str, scope: str) -> str:
+    return f"""
+        SELECT ticket, seq, min(late_ms) AS late_ms FROM {pulses}
+        WHERE kind = {AGAIN} AND {scope} GROUP BY ALL
+    """
+
+
+_SUMS = (
+    "manifest, relay, kbytes, claimed, ms, pulses, gap_ms, gap_pulses, excess, first_time, first_delta, "
+    "last_at, last_key, strange"
+)
+
+
+def _walked(pulses: str, scope: str, rules: Rules) -> str:
+    return f"""
         WITH body AS (
             SELECT p.ticket, p.seq, p.at_ms, p.delta_ms, p.cum_ms, p.manifest,
                 p.relay1 AS relay, p.kbytes1 AS kbytes,
                 least(p.late_ms, coalesce(e.late_ms, p.late_ms)) AS late_ms,
                 p.kind <> {FIRST} OR p.manifest = {NOBODY} AS strange
-            FROM pulses p LEFT JOIN earlier e USING (ticket, seq)
-            WHERE p.kind <> {AGAIN} AND {scope.sql("p")}
+            FROM {pulses} p LEFT JOIN earlier e USING (ticket, seq)
+            WHERE p.kind <> {AGAIN} AND {scope}
         ), placed AS (
             SELECT ticket, seq, at_ms, delta_ms, cum_ms, manifest, relay, kbytes,
                 strange OR late_ms < -{rules.live_window_ms} AS strange,
@@ -273,17 +337,19 @@ def bodies(scope: Scope, then: int, tickets: str) -> str:
 
 
 def hard_bodies(scope: Scope) -> str:
-    """Return the bodies of hard runs as ``bodies`` does, but for who brought them.
-
-    The ``earlier`` copies are at hand there, and half of the columns are not read.
-    """
+    """Return the bodies of hard runs as ``bodies`` does, but for who brought them; they are read once."""
     return f"""
-        SELECT t.account, t.device, t.run, t.prev_time, t.prev_at, t.tid, t.day, seq, p.at_ms, p.cum_ms,
-            p.delta_ms, p.state, p.manifest, least(p.late_ms, coalesce(e.late_ms, p.late_ms)) AS late_ms,
-            NULL AS then_late
-        FROM pulses p JOIN hard t USING (ticket) LEFT JOIN earlier e USING (ticket, seq)
-        WHERE p.kind <> {AGAIN} AND {scope.sql("p")}
-        ORDER BY t.account, t.device, t.run
+        WITH own AS MATERIALIZED (
+            SELECT t.account, t.device, t.run, t.prev_time, t.prev_at, t.tid, t.day, ticket, seq, p.at_ms,
+                p.cum_ms, p.delta_ms, p.state, p.manifest, p.late_ms, p.kind
+            FROM pulses p JOIN hard t USING (ticket) WHERE {scope.sql("p")}
+        ), copied AS (
+            SELECT ticket, seq, min(late_ms) AS late_ms FROM own WHERE kind = {AGAIN} GROUP BY ALL
+        )
+        SELECT account, device, run, prev_time, prev_at, tid, day, seq, at_ms, cum_ms, delta_ms, state,
+            manifest, least(own.late_ms, coalesce(c.late_ms, own.late_ms)) AS late_ms, NULL AS then_late
+        FROM own LEFT JOIN copied c USING (ticket, seq)
+        WHERE kind <> {AGAIN} ORDER BY account, device, run
     """
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...protocol.manifest import Manifest
@@ -22,6 +23,7 @@ from ..pulses.part import Part
 from ..pulses.segments import Place, read_entry
 from . import steps
 from .credit import Before, Credit, Fact, cap_days, carry_in, credit, credit_run
+from .rollup import roll_up, rollup_of
 from .steps import Scope
 from .titles import Titles
 from .total import Total, bring
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 BUCKETS = 256
 PASS_ROWS = 4_000_000
 """Rows a pass may hold: its sort stays within DuckDB's memory."""
+ROLLED = 8
+"""So many pulses whose tickets are rolled up take the room of one."""
 ODD_ACCOUNTS = 512
 """Accounts judged from the log at a time."""
 _FETCH = 20_000
@@ -164,7 +168,9 @@ class Tally:
         """Return what ``days`` come to; tickets from day ``since`` on are walked, as sessions go on."""
         total = Total()
         self._read(range(since, days.stop))
-        for scope in self._scopes(range(since, days.stop), size):
+        newest = self._parts[-1].date  # parts of a day that goes on soon become another
+        roll_up(self._db, [part for part in self._seen if part.date < newest], rules)
+        for scope in self._scopes(range(since, days.stop), size, rules):
             self._pass(scope, days, rules, total)
         return total
 
@@ -180,26 +186,47 @@ class Tally:
 
     def _read(self, days: range) -> None:
         """Look at the parts that hold pulses of ``days`` from now on; the last one at least."""
-        parts = [part for part in self._parts if any(day in days for day in part.head.days)] or self._parts[
-            -1:
-        ]
-        only = " SEMI JOIN chosen_tickets USING (ticket)" if self._chosen else ""
-        files = parquet(part.pulses for part in parts)
-        self._db.execute(f"CREATE OR REPLACE TEMP VIEW pulses AS SELECT * FROM {files}{only}")
-        self._rows = int(sum(part.head.rows for part in parts) * self._share)
+        found = [part for part in self._parts if any(day in days for day in part.head.days)]
+        self._seen = found or self._parts[-1:]
+        self._see("pulses", [part.pulses for part in self._seen])
 
-    def _scopes(self, days: range, size: int) -> Iterator[Scope]:
-        passes = self._passes or min(BUCKETS, -(-self._rows // PASS_ROWS) or 1)
+    def _see(self, view: str, files: Sequence[Path]) -> None:
+        """Show files as one table, of the chosen tickets alone where some are."""
+        only = " SEMI JOIN chosen_tickets USING (ticket)" if self._chosen else ""
+        self._db.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT * FROM {parquet(files)}{only}")
+
+    def _scopes(self, days: range, size: int, rules: Rules | None = None) -> Iterator[Scope]:
+        """Yield the passes over what is read; with ``rules`` for walks, which rollups shorten."""
+        rolled = self._rolled(size, rules) if rules else []
+        rows = sum(part.head.rows for part in self._seen)
+        rows -= sum(part.head.rows for part in rolled) * (ROLLED - 1) // ROLLED
+        passes = self._passes or min(BUCKETS, -(-int(rows * self._share) // PASS_ROWS) or 1)
         for number in range(passes):
             first, end = number * BUCKETS // passes, (number + 1) * BUCKETS // passes
             if first < end:
                 yield Scope(first, end - 1, days.start, days.stop - 1, size)
 
+    def _rolled(self, size: int, rules: Rules) -> list[Part]:
+        """Return which of the parts that are read have a rollup that holds for the first ``size`` entries."""
+        return [part for part in self._seen if part.head.end <= size and rollup_of(part, rules).exists()]
+
     def _walk(self, scope: Scope, rules: Rules) -> None:
         """Bring each ticket into its place, and find the odd accounts."""
         run = self._db.execute
-        run(steps.earlier(scope))
-        run(steps.walk(scope, rules))
+        rolled = self._rolled(scope.size, rules)
+        if rolled:
+            loose = [part.pulses for part in self._seen if part not in rolled]
+            self._see("rolled", [rollup_of(part, rules) for part in rolled])
+            if loose:
+                self._see("loose", loose)
+            run(steps.mixed(scope, "loose" if loose else None))
+            any_mixed = run("SELECT count(*) FROM mixed").fetchone() != (0,)
+            if any_mixed:
+                run(steps.earlier_of_mixed(scope))
+            run(steps.walk_rolled(scope, rules, any_mixed=any_mixed))
+        else:
+            run(steps.earlier(scope))
+            run(steps.walk(scope, rules))
         run(steps.ride(scope, rules))
         run(steps.ODD)
 
@@ -236,6 +263,8 @@ class Tally:
 
     def _hard(self, scope: Scope, rules: Rules) -> Iterator[list[Credit]]:
         """Yield the credits of each account's hard runs."""
+        if self.slow()[1] == 0:
+            return
         for _, rows in self._bodies(steps.hard_bodies(scope)):
             credits_: list[Credit] = []
             for _, of_run in groupby(rows, key=lambda row: (row.device, row.run)):

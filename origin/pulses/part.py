@@ -184,6 +184,25 @@ def merge_parts(root: Path, parts: Sequence[Part]) -> Part:
     return part
 
 
+def add_table(db: DuckDBPyConnection, query: str, path: Path) -> None:
+    """Add a table to a part that is there already, whole or not at all.
+
+    Raises:
+        LocalError: where the disk refuses.
+
+    """
+    draft = path.with_suffix(".draft")
+    try:
+        _copy(db, query, draft)
+        draft.chmod(0o600)
+        _sync(draft)
+        draft.rename(path)
+        _sync(path.parent)
+    except OSError as error:
+        message = f"{path} cannot be written: {error.strerror}"
+        raise LocalError(message, reason="columns") from error
+
+
 def _write_tables(
     db: DuckDBPyConnection, draft: Path, earlier: list[Path], base: int
 ) -> tuple[int, int, dict[int, int]]:

@@ -2,8 +2,8 @@
 
 Half of the accounts watch on any day, under a ticket of about 34 pulses in one or two sessions; one
 in 5,000 tickets goes on beyond six hours, one in 50,000 for nineteen. 5 % of the sessions have a gap,
-1 % of the pulses came through a second relay as well, 5 % are hours late. ``python -m
-farcast.tests.bench.month ROWS FOLDER`` writes it.
+1 % of the pulses came through a second relay as well, 5 % are hours late, and of those some come on the
+day after. ``python -m farcast.tests.bench.month ROWS FOLDER`` writes it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ MONTH = "2026-11"
 FIRST_DAY = 20_758
 DAYS = 30
 DAY_END_ENTRY = 10_000
+EVENING_MS = 36_000_000
+"""When the first of an ordinary day begin to watch; the last do ten hours later."""
 TITLES, RELAYS, PULSES_PER_TICKET = 200, 50, 34
 PUBLISHER = bytes(range(32))
 _KINDS = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 30720"
@@ -58,6 +60,7 @@ def parts(folder: Path) -> list[Part]:
 def write_month(folder: Path, rows: int) -> None:
     """Write about ``rows`` pulses, a part for each day."""
     accounts = max(50, rows // (PULSES_PER_TICKET * DAYS // 2))
+    after = folder / "after.parquet"
     tickets = rows_written = 0
     for day in range(DAYS):
         draft = folder / f"draft-{day}"
@@ -72,7 +75,18 @@ def write_month(folder: Path, rows: int) -> None:
                 f"COPY (SELECT {columns} FROM tickets ORDER BY bucket, ticket) "
                 f"TO {quoted(draft / 'tickets.parquet')} ({_KINDS})"
             )
-            db.execute(f"COPY ({_pulses(day)}) TO {quoted(draft / 'pulses.parquet')} ({_KINDS})")
+            db.execute(f"CREATE TABLE pulses AS {_pulses(day)}")
+            came = "SELECT * EXCLUDE (arrives) FROM pulses WHERE arrives < 86400000"
+            if day:
+                came += f" UNION ALL SELECT * FROM {quoted(after)}"
+            order = "ORDER BY bucket, ticket, seq, entry"
+            db.execute(f"COPY ({came} {order}) TO {quoted(draft / 'pulses.parquet')} ({_KINDS})")
+            late = f"""
+                SELECT * EXCLUDE (arrives) REPLACE (
+                    {(day + 1) * DAY_END_ENTRY} + (arrives - 86400000) // 8640 AS entry
+                ) FROM pulses WHERE arrives >= 86400000
+            """
+            db.execute(f"COPY ({late}) TO {quoted(after)} ({_KINDS})")
             found = db.execute(f"SELECT count(*) FROM {quoted(draft / 'pulses.parquet')}").fetchone()
             assert found is not None
             written = int(found[0])
@@ -80,22 +94,29 @@ def write_month(folder: Path, rows: int) -> None:
                 f"""COPY (
                     SELECT {day * DAY_END_ENTRY} + range AS entry,
                         {(FIRST_DAY + day) * DAY_MS}::BIGINT + range * 8640 AS at_ms,
-                        'none.seg' AS segment, range AS start, sha256(range::VARCHAR)[1:32]::BLOB AS leaf
+                        '{_segment(day)}' AS segment, range AS start,
+                        sha256(range::VARCHAR)[1:32]::BLOB AS leaf
                     FROM range({DAY_END_ENTRY})
                 ) TO {quoted(draft / "frames.parquet")} ({_KINDS})"""
             )
         first = day * DAY_END_ENTRY
         head = Head(
-            VERSION, first, first + DAY_END_ENTRY, "none.seg", DAY_END_ENTRY, "", written, tickets, fresh,
+            VERSION, first, first + DAY_END_ENTRY, _segment(day), DAY_END_ENTRY, "", written, tickets, fresh,
             0 if day == 0 else TITLES, _names("title", TITLES if day == 0 else 0),
             0 if day == 0 else RELAYS, _names("relay", RELAYS if day == 0 else 0),
-            {FIRST_DAY + day: first},
+            {FIRST_DAY + day: first} | ({FIRST_DAY + day - 1: first} if day else {}),
         )  # fmt: skip
         (draft / "head.json").write_bytes(msgspec.json.encode(head))
         draft.rename(folder / f"{first:012d}-{first + DAY_END_ENTRY:012d}")
         tickets += fresh
         rows_written += written
+    after.unlink(missing_ok=True)
     shutil.rmtree(folder / "spill", ignore_errors=True)
+
+
+def _segment(day: int) -> str:
+    """Return the segment that the day's entries end in; there is no log behind this month."""
+    return f"{MONTH}-{day + 1:02d}T23.seg"
 
 
 def _names(kind: str, count: int) -> list[str]:
@@ -132,7 +153,8 @@ def _pulses(day: int) -> str:
             FROM numbered
         ), pulse AS (
             SELECT bucket, ticket, seq::SMALLINT AS seq, day,
-                (begins + (seq - 1) * 60000 + shifted * 400000
+                (begins + CASE WHEN n < 100 THEN {EVENING_MS} ELSE 0 END
+                    + (seq - 1) * 60000 + shifted * 400000
                     + CASE WHEN second THEN 10800000 ELSE 0 END)::INTEGER AS at_ms,
                 CASE WHEN offline THEN 7200000 + r % 3600000 ELSE 200 + r % 60000 END::BIGINT AS late_ms,
                 (seq - 1 - CASE WHEN second THEN 1 ELSE 0 END) * 60000::BIGINT AS cum_ms,
@@ -144,13 +166,13 @@ def _pulses(day: int) -> str:
             FROM body
         )
         SELECT bucket, ticket, seq, day, at_ms, late_ms + CASE WHEN again = 1 THEN 900 ELSE 0 END AS late_ms,
+            at_ms + late_ms AS arrives,
             cum_ms, delta_ms, state, manifest, again::UTINYINT AS kind,
             least({(day + 1) * DAY_END_ENTRY - 1}, {day * DAY_END_ENTRY} + at_ms // 8640 + again * 9)::BIGINT
                 AS entry,
             relay AS relay1, kbytes AS kbytes1, NULL::INTEGER AS relay2, NULL::BIGINT AS kbytes2,
             NULL::INTEGER AS relay3, NULL::BIGINT AS kbytes3, NULL::INTEGER AS relay4, NULL::BIGINT AS kbytes4
         FROM (SELECT *, unnest(CASE WHEN r % 100 = 0 THEN [0, 1] ELSE [0] END) AS again FROM pulse)
-        ORDER BY bucket, ticket, seq, entry
     """
 
 

@@ -468,6 +468,59 @@ async def test_the_upload_rate_is_shared_and_counted(tmp_path: Path) -> None:
             writer.close()
 
 
+async def test_a_client_that_ends_while_the_rate_holds_it_back_gives_back_its_part_at_once(
+    tmp_path: Path,
+) -> None:
+    box = Box(tmp_path)
+    governor = Governor(Rules(upload_bytes_s=200_000), Lan(()))
+    async with _running(box, Limits(), governor):
+        now = asyncio.get_running_loop().time
+        assert governor.owe(2_000_000, now()) == pytest.approx(9, abs=0.1)
+        _, writer = await asyncio.open_connection("127.0.0.1", box.port)
+        writer.write(GET % (b"/long", b""))
+        await _until(lambda: governor.owe(0, now()) > 9)
+        writer.transport.abort()  # with the head unread, so by RST
+        await _until(lambda: not governor.connections)
+        assert 1 < governor.owe(0, now()) < 9
+        assert governor.wan.bytes == 0
+
+
+async def test_a_transfer_that_the_rate_would_hold_for_hours_ends(tmp_path: Path) -> None:
+    """The last of a month's volume is gone: what is under way goes no further, and holds nothing."""
+    box = Box(tmp_path)
+    governor = Governor(Rules(upload_bytes_s=200_000), Lan(()))
+    async with _running(box, Limits(stall_s=2), governor):
+        reader, writer = await asyncio.open_connection("127.0.0.1", box.port, limit=1 << 16)
+        writer.write(GET % (b"/long", b""))
+        await reader.readuntil(b"\r\n\r\n")
+        governor.set_rules(Rules(upload_bytes_s=1), asyncio.get_running_loop().time())
+        with pytest.raises(ConnectionResetError):
+            await _drain(reader)
+        await _until(lambda: not governor.connections)
+        assert box.refused("upload_rate") == 1
+        writer.close()
+
+
+async def test_a_client_of_aiohttps_that_takes_nothing_is_ended_by_the_kernel(tmp_path: Path) -> None:
+    """Small answers, asked for ahead and never read: aiohttp has no clock for those."""
+    box = Box(tmp_path)
+    governor = Governor()
+    async with _running(box, Limits(stall_s=2), governor):
+        sock = socket.socket()
+        with sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            sock.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(sock, ("127.0.0.1", box.port))
+            await loop.sock_sendall(sock, GET % (b"/slow/1", b""))
+            await _until(lambda: governor.connections == 1)
+            with suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(20):
+                    while governor.connections:
+                        await loop.sock_sendall(sock, GET % (b"/slow/1", b"") * 20)
+            assert not governor.connections
+
+
 async def test_a_pause_lets_what_is_under_way_finish_and_begins_nothing(tmp_path: Path) -> None:
     box = Box(tmp_path)
     governor = Governor()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -13,15 +15,17 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry
 
+from farcast.node.http import workers
 from farcast.node.http.exchange import Answer, Exchange, FilePart, Hosts, Router
 from farcast.node.http.governor import Governor, Lan, Rules, State
 from farcast.node.http.head import Head
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
 from farcast.node.http.tls import client_context
-from farcast.node.http.workers import Workers
+from farcast.node.http.workerlink import Link, pair
 from farcast.protocol.errors import RefusedError
 from farcast.protocol.identity import Identity
 
@@ -52,7 +56,7 @@ class Served:
         self.router.route("GET", "/ipfs/block", self._block)
         self.router.route("POST", "/echo", self._echo)
         self.port = 0
-        self.workers: Workers | None = None
+        self.workers: workers.Workers | None = None
 
     def lookup(self, head: Head) -> Answer | None:
         """Answer the block while it is held."""
@@ -215,6 +219,26 @@ async def test_a_worker_that_crashes_is_started_again_and_no_new_connection_is_r
         assert _pids() not in ([], [pid])
         assert served.count("farcast_node_http_refusals_total", reason="worker_ended") == 1
         await _close(others)
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever keeps its listener must not give up: the kernel goes on giving it connections."""
+    refused: list[object] = []
+
+    def no_memory() -> tuple[Link, socket.socket]:
+        monkeypatch.setattr(workers, "pair", pair)
+        refused.append(None)
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    async with _serving(tmp_path) as (served, streams):
+        monkeypatch.setattr(workers, "pair", no_memory)
+        (pid,) = _pids()
+        os.kill(pid, signal.SIGKILL)
+        await _until(lambda: refused and _pids() not in ([], [pid]))
+        await _close(streams)
+        await _close(await _open(served))
 
 
 async def test_the_contract_holds_in_every_process(tmp_path: Path) -> None:

@@ -59,6 +59,38 @@ def test_a_socket_has_its_turn_and_none_after_it_is_forgotten(
     assert seen == [b"one"]
 
 
+@pytest.mark.parametrize("runner", [run, asyncio.run], ids=["its own loop", "any loop"])
+def test_another_turn_is_one_turn_however_often_it_is_asked_for_and_a_failed_one_takes_none_along(
+    runner: Runner, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    near, far = pair
+    turns: list[str] = []
+    told: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+        ready = Readiness(loop)
+
+        def fails(events: int) -> None:
+            if not events:
+                turns.append("near")
+                raise KeyError("near")
+
+        ready.watch(near.fileno(), fails)
+        ready.watch(far.fileno(), lambda events: None if events else turns.append("far"))
+        for fd in (near.fileno(), far.fileno(), near.fileno(), near.fileno()):
+            ready.again(fd)
+        await asyncio.sleep(0.01)
+        for sock in pair:
+            ready.forget(sock.fileno())
+        ready.close()
+
+    runner(main())
+    assert turns == ["near", "far"]
+    assert told == ["'near'"]
+
+
 def test_asyncio_hears_of_its_own_sockets_timers_and_threads_beside_them(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farcast.origin.money import steps
 from farcast.origin.money import viewing as sums
 from farcast.origin.money.credit import Credit, carry_in, credit
 from farcast.origin.money.reckoning import Reckoning
+from farcast.origin.money.steps import Scope
 from farcast.origin.money.tally import Earlier, open_tally
 from farcast.origin.money.titles import Titles
 from farcast.origin.pulses.columns import Columns
@@ -240,6 +242,50 @@ def test_bucket_and_thread_counts_change_nothing(tmp_path: Path) -> None:
         with open_tally(columns, titles, passes=passes, threads=threads) as tally:
             found.append(tally.viewing(DAYS, 10**9, [], 0, Rules()))
     assert all(item == found[0] for item in found)
+
+
+def test_days_that_are_over_are_read_from_their_rollups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes to a ticket on another day, be it a copy that was here sooner, undoes its sums alone."""
+    intake = open_intake(tmp_path)
+    viewers = [Viewer(number) for number in range(1, 5)]
+    day_ms = viewers[0].day * DAY_MS
+    for viewer in viewers:
+        viewer.watch(TITLES[0], 20, from_ms=20 * HOUR_MS)
+    alone, again, goes_on, _ = viewers
+    intake.post(post([alone, again], [*alone.pulses, *again.pulses]), day_ms + 21 * HOUR_MS)
+    intake.post(post([goes_on], goes_on.pulses[:9]), day_ms + 22 * HOUR_MS)
+    morning = day_ms + DAY_MS + HOUR_MS
+    stamps = [day_ms + 20 * HOUR_MS + minute * MINUTE + 5_000 for minute in range(len(again.pulses))]
+    intake.batch(batch(RELAY, [again], again.pulses, stamps), morning)
+    intake.post(post([goes_on], goes_on.pulses[9:]), morning)
+    for number in range(4, 6):  # days that make the ones before them old
+        later = Viewer(9, FIRST_DAY + number)
+        later.watch(TITLES[1], 3, from_ms=HOUR_MS)
+        intake.post(post([later], later.pulses), (FIRST_DAY + number) * DAY_MS + 3 * HOUR_MS)
+    intake.close()
+    segments, titles = tmp_path / "intake" / "seg", Titles(SHELF.manifests.get)
+    raw = Reckoning(lambda: read_entries(segments), OFFICE, range(DAYS.start - 1, DAYS.stop), titles)
+    columns = Columns(segments, tmp_path / "columns", OFFICE, SHELF.manifests.get)
+    walked: list[bool] = []
+
+    def noted(scope: Scope, rules: Rules, *, any_mixed: bool) -> str:
+        walked.append(any_mixed)
+        return walk_rolled(scope, rules, any_mixed=any_mixed)
+
+    walk_rolled = steps.walk_rolled
+    monkeypatch.setattr(steps, "walk_rolled", noted)
+    total = raw.size_at(2**60)
+    for rules in (Rules(), Rules(gap_ms=90_000)):
+        for size in range(total, 0, -1):
+            with open_tally(columns, titles) as tally:
+                assert tally.viewing(DAYS, size, [], 0, rules) == raw.viewing(DAYS, size, [], 0, rules)
+    # asked of ever less of the log: until the first day is alone, and no more once it is not whole
+    assert walked == ([True] * 6 + [False] * 2) * 2
+    assert total == 10
+    made = sorted(path.name for path in (tmp_path / "columns").glob("*/rollup-*"))
+    assert made == ["rollup-300000-120000.parquet"] * 3 + ["rollup-90000-120000.parquet"] * 3
 
 
 @pytest.mark.parametrize("hostile", [0.0])
