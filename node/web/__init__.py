@@ -106,7 +106,8 @@ class WebPlayer:
         places = " ".join(dict.fromkeys(place(way.base) for way in ways if way.base))
         home = next((way.base for way in ways if way.name == ORIGIN), "")
         policy = (
-            f"connect-src 'self' {places}; media-src 'self' blob: {places}; worker-src 'self'; img-src 'self'"
+            f"connect-src 'self' {places}; media-src 'self' blob: data: {places}; "
+            "worker-src 'self'; img-src 'self'"
         )
         scripted = files("farcast.node.page").joinpath("vendor/hls.min.js").is_file()
         return self._page("player.html.j2", policy, title=manifest, scripted=scripted, home=home)

@@ -2,25 +2,33 @@
 // The web player: checked by the Service Worker where there is one, else steered from server to server.
 const video = document.getElementById("video"), { title } = video.dataset, worker = navigator.serviceWorker;
 const say = (text, line = "line") => { document.getElementById(line).textContent = text; };
-let account, hls, last, rate = video.playbackRate, before = rate, turned = -Infinity, wall = 0, media = 0, told = -Infinity;
+let teller, hls, healed, last, rate = video.playbackRate, before = rate, turned = -Infinity, wall = 0, media = 0, told = -Infinity;
 
 function begin(checked) {
+  const able = window.Hls?.isSupported();
+  checked &&= able; // a browser's own HLS may load past the worker
   say(checked ? "Every block is checked in this browser." : "This browser cannot check what the servers send.", "check");
-  const source = checked ? `/watch/${title}/master.m3u8` : `/web/${title}/master.m3u8`;
-  if (!window.Hls?.isSupported()) { video.src = source; return; }
+  const source = `/${checked ? "watch" : "web"}/${title}/master.m3u8`;
+  if (!able) { video.src = source; return; }
   const once = { default: { maxTimeToFirstByteMs: 1500, maxLoadTimeMs: 2e4, timeoutRetry: null, errorRetry: null } };
+  Hls.DefaultConfig.fragLoadPolicy.default.maxTimeToFirstByteMs = 6e4; // the worker answers with a whole segment
   hls = new Hls({ enableWorker: false, ...(!checked && { fragLoadPolicy: once, playlistLoadPolicy: once }) });
   hls.on(Hls.Events.ERROR, (_, { type, details, fatal, url, frag }) => {
-    const [level] = hls.levels, place = address => new URL(address ?? "", location).host;
+    const [level] = hls.levels, again = () => setTimeout(() => level ? hls.startLoad() : hls.loadSource(source), 2e3);
+    const place = address => new URL(address, location).host;
     if (!checked && level && type === "networkError" && place(url ?? frag?.url) === place(level.uri)) {
       const gone = level.attrs["PATHWAY-ID"]; // hls.js would try this server's other variants first
       hls.pathwayPriority = [...(hls.pathwayPriority ?? hls.pathways).filter(way => way !== gone), gone];
     }
     if (frag?.decryptdata?.uri && details.startsWith("key")) {
-      fetch(frag.decryptdata.uri).then(answer => answer.json()).then(({ detail }) => say(detail));
+      fetch(frag.decryptdata.uri).then(answer => answer.json()).then(({ detail }) => say(detail), again);
+    } else if (fatal && type === "mediaError") {
+      if (!level || healed) return say("This browser cannot play it.");
+      healed = setTimeout(() => { healed = 0; }, 5e3);
+      hls.recoverMediaError();
     } else if (fatal) {
       say("No server sends the next part; trying again.");
-      setTimeout(() => level ? hls.startLoad() : hls.loadSource(source), 2e3);
+      again();
     }
   });
   hls.loadSource(source);
@@ -44,10 +52,10 @@ function fold() {
 function tell() {
   const now = performance.now(), state = told < 0 ? 1 : now - told > 3e5 ? 3 : 2;
   const due = Math.min(wall, media), delta = state === 2 ? Math.min(due, 121e3) | 0 : 0;
-  if (!account || state === 2 && !delta) return;
+  if (!teller?.active || due < 1) return;
   wall = media = due - delta;
   told = now;
-  worker?.controller?.postMessage({ watched: [title, state, delta, video.currentTime * 1e3 | 0, hls?.levels[hls.currentLevel]?.attrs["STABLE-VARIANT-ID"]] });
+  teller.active.postMessage({ watched: [title, state, delta, video.currentTime * 1e3 | 0, hls?.levels[hls.currentLevel]?.attrs["STABLE-VARIANT-ID"]] });
 }
 
 const flush = () => { fold(); tell(); };
@@ -56,7 +64,7 @@ on("loadeddata", () => say("Ready"));
 on("timeupdate", fold);
 on("ratechange", () => {
   fold();
-  [before, rate, turned] = [rate, video.playbackRate, performance.now()];
+  [before, rate, turned] = [rate, video.playbackRate || 1, performance.now()];
 });
 on("playing", () => { say("Playing"); fold(); });
 on("waiting", () => say("Waiting for the next part"));
@@ -72,8 +80,8 @@ on("pagehide", flush, window);
 async function ready() {
   if (!worker || !Uint8Array.fromHex) return false;
   const control = new Promise(done => on("controllerchange", done, worker));
-  account = localStorage.getItem("enrolled") ? "?account" : "";
-  await worker.register("/web/sw.js" + account);
+  const account = localStorage.getItem("enrolled") ? "?account" : "", made = await worker.register("/web/sw.js" + account);
+  teller = account && made;
   return worker.controller ?? control;
 }
 Promise.race([ready().catch(() => false), new Promise(done => setTimeout(done, 5e3))]).then(begin);

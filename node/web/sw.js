@@ -44,13 +44,13 @@ function once(made, name, make, anew) {
 // while the title plays, what it said last still holds.
 async function learn(title) {
   const key = "/" + title, had = await kv(key), told = await fetch(`/web/${title}/film.json`, { signal: AbortSignal.timeout(had ? 1e3 : 1e4) })
-    .then(answer => answer.json(), () => had);
+    .then(answer => answer.status < 500 ? answer.json() : had, () => had);
   const film = { ...told, served: {} };
   const [body, signature] = unpack(await block(film, Uint8Array.fromHex("01551220" + told.manifest)));
   const [, name, , publisher, , , , , root, , renditions] = unpack(body);
   const signed = name === title && told.publishers.includes(publisher.toHex()) && await crypto.subtle.verify(
     "Ed25519", await crypto.subtle.importKey("raw", publisher, "Ed25519", false, ["verify"]), signature, marked("manifest", body));
-  if (!signed) throw "no publisher of this site signed this manifest";
+  if (!signed) throw "no publisher signed this";
   await kv(key, told);
   // a relay that was asked for a title's root knows from then on all that lies below
   for (const { tier, url } of told.sources) if (tier === 2) fetch(address(url, root)).then(answer => answer.text(), () => {});
@@ -72,7 +72,7 @@ async function block(film, cid) {
   const stop = new AbortController(), { signal } = stop;
   return new Promise((done, fail) => {
     let ticks = 0;
-    const end = (settle = fail, found = "no server brings a block of this title") => {
+    const end = (settle = fail, found = "no server brings this") => {
       clearInterval(timer);
       stop.abort();
       settle(found);
@@ -82,29 +82,29 @@ async function block(film, cid) {
       else if (!flights.size) end();
     };
     const ask = async ({ url }) => {
-      const flight = { url, got: 0, due: LEAST_BYTES }, parts = [];
+      const flight = { url, got: 0, had: 0 }, parts = [];
       flights.add(flight);
       try {
         const { ok, body } = await fetch(address(url, cid), { signal, credentials: "omit", redirect: "error" });
         const reader = ok && body.getReader();
         for (let read; !(read = await reader.read()).done && flight.got <= BLOCK_BYTES; flight.got += read.value.length) parts.push(read.value);
         const data = await new Blob(parts).bytes();
-        if ((await sha256(data)).toHex() !== cid.slice(4).toHex()) throw "other bytes";
+        if ((await sha256(data)).toHex() !== cid.slice(4).toHex()) throw 0;
         if (signal.aborted) return;
         film.served[url] = (film.served[url] ?? 0) + data.length;
-        flights.delete(flight);
-        for (const slower of flights) if (slower.late) avoid(slower.url);
+        for (const slower of flights) if (slower.late > ~~flight.late) avoid(slower.url); // not who began later
         end(done, data);
       } catch {
         flights.delete(flight);
         if (!signal.aborted) { avoid(url); next(); }
       }
     };
-    // late is who brought next to nothing since the last tick; while one makes way, nobody else is asked
+    // late is who brought next to nothing since the last tick, and ever less will do: a slow line is shared by
+    // all that are asked; while one makes way, nobody else is
     const timer = setInterval(() => {
       for (const flight of flights) {
-        flight.late = flight.got < flight.due;
-        flight.due = flight.got + LEAST_BYTES;
+        flight.late = flight.got - flight.had < LEAST_BYTES / flights.size ** 3 && -~flight.late; // so many ticks
+        flight.had = flight.got;
       }
       if (++ticks > TICKS) end();
       else if ([...flights].every(flight => flight.late)) next();
