@@ -174,6 +174,8 @@ def test_the_shipped_front_serves_what_is_public_and_nothing_else(coast: Coast, 
             answer = get(secure, path)
             assert answer.status == 404, path
             answer.read()
+        key = "/v1/keys/" + "0" * 32  # a relay has none, and says so itself
+        assert get(secure, key).read() == get(plain, key).read() != b""
         assert post(secure, "/v1/pulses", b"x" * 100) == 400
         assert post(secure, "/ipfs/bafkqaaa", b"x") in (403, 404)
         assert post(secure, "/v1/pulses", bytes(BATCH_LIMIT_BYTES + 1)) in (413, 0)
