@@ -21,7 +21,7 @@ from ..pulses.duck import THREADS, duck, parquet
 from ..pulses.evidence import Evidence
 from ..pulses.part import Part
 from ..pulses.segments import Place, read_entry
-from . import steps
+from . import steps, walk
 from .credit import Before, Credit, Fact, cap_days, carry_in, credit, credit_run
 from .rollup import roll_up, rollup_of
 from .steps import Scope
@@ -219,14 +219,14 @@ class Tally:
             self._see("rolled", [rollup_of(part, rules) for part in rolled])
             if loose:
                 self._see("loose", loose)
-            run(steps.mixed(scope, "loose" if loose else None))
+            run(walk.mixed(scope, "loose" if loose else None))
             any_mixed = run("SELECT count(*) FROM mixed").fetchone() != (0,)
             if any_mixed:
-                run(steps.earlier_of_mixed(scope))
-            run(steps.walk_rolled(scope, rules, any_mixed=any_mixed))
+                run(walk.earlier_of_mixed(scope))
+            run(walk.walk_rolled(scope, rules, any_mixed=any_mixed))
         else:
-            run(steps.earlier(scope))
-            run(steps.walk(scope, rules))
+            run(walk.earlier(scope))
+            run(walk.walk(scope, rules))
         run(steps.ride(scope, rules))
         run(steps.ODD)
 

@@ -82,18 +82,28 @@ def test_the_command_finds_in_the_raw_log_what_the_columns_say(
     assert settled(home)["posted"] is False
 
 
-def test_the_command_books_nothing_where_columns_and_log_disagree(house: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "halved"),
+    [
+        ("pulses", "SELECT * REPLACE (delta_ms // 2 AS delta_ms) FROM p"),
+        ("rollup-*", "SELECT * REPLACE (ms // 2 AS ms) FROM p"),
+    ],
+)
+def test_the_command_books_nothing_where_columns_and_log_disagree(
+    house: Path, tmp_path: Path, file: str, halved: str
+) -> None:
     home = tmp_path / "home"
     shutil.copytree(house, home)
     settled(home, "--dry-run")
-    (pulses, *_) = sorted((home / "intake" / "columns").rglob("pulses.parquet"))
+    columns = home / "intake" / "columns"
+    (spoilt, *_) = sorted(columns.rglob(f"{file}.parquet"))
+    for rollup in [] if spoilt.name.startswith("rollup") else columns.rglob("rollup-*"):
+        rollup.unlink()  # it is made of the pulses again
     with duckdb.connect() as db:
-        halved = db.read_parquet(str(pulses)).query(
-            "p", "SELECT * REPLACE (delta_ms // 2 AS delta_ms) FROM p"
-        )
-        assert halved is not None
-        halved.to_table("halved")
-        db.table("halved").write_parquet(str(pulses))
+        changed = db.read_parquet(str(spoilt)).query("p", halved)
+        assert changed is not None
+        changed.to_table("changed")
+        db.table("changed").write_parquet(str(spoilt))
     arguments = ["settle", "--month", MONTH, "--from-raw", "--json", "--home", str(home)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 1

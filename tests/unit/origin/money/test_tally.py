@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farcast.origin.money import steps
 from farcast.origin.money import viewing as sums
+from farcast.origin.money import walk
 from farcast.origin.money.credit import Credit, carry_in, credit
 from farcast.origin.money.reckoning import Reckoning
 from farcast.origin.money.steps import Scope
@@ -274,8 +274,8 @@ def test_days_that_are_over_are_read_from_their_rollups(
         walked.append(any_mixed)
         return walk_rolled(scope, rules, any_mixed=any_mixed)
 
-    walk_rolled = steps.walk_rolled
-    monkeypatch.setattr(steps, "walk_rolled", noted)
+    walk_rolled = walk.walk_rolled
+    monkeypatch.setattr(walk, "walk_rolled", noted)
     total = raw.size_at(2**60)
     for rules in (Rules(), Rules(gap_ms=90_000)):
         for size in range(total, 0, -1):
