@@ -19,10 +19,8 @@ async function ask(path, message, keys) {
 async function enrol(token) {
   const device = await fresh();
   await ask("/v1/devices", [1, token, await raw(device)], device);
-  await kv("device", device);
-  if (!await kv("device")) throw "this browser keeps no keys; leave its private mode";
-  const held = await kv("purse");
-  if (held) await kv("purse", { ...held, day: 0 }); // today's ticket may be another account's
+  await kv("purse", { ...await kv("purse"), day: 0 }); // today's ticket may be another account's
+  if (!await kv("device", device)) throw "this browser keeps no keys; leave its private mode";
 }
 
 // The day's ticket and how far it has signed, where this browser is enrolled; what no ack has answered goes

@@ -2,7 +2,7 @@
 // The web player: checked by the Service Worker where there is one, else steered from server to server.
 const video = document.getElementById("video"), { title } = video.dataset, worker = navigator.serviceWorker;
 const say = (text, line = "line") => { document.getElementById(line).textContent = text; };
-let teller, hls, healed, last, rate = video.playbackRate, before = rate, turned = -Infinity, wall = 0, media = 0, told = -Infinity;
+let teller, hls, retry, last, rate = video.playbackRate, before = rate, turned = -Infinity, wall = 0, media = 0, told = 0;
 
 function begin(checked) {
   const able = window.Hls?.isSupported();
@@ -10,26 +10,31 @@ function begin(checked) {
   say(checked ? "Every block is checked in this browser." : "This browser cannot check what the servers send.", "check");
   const source = `/${checked ? "watch" : "web"}/${title}/master.m3u8`;
   if (!able) { video.src = source; return; }
-  const once = { default: { maxTimeToFirstByteMs: 1500, maxLoadTimeMs: 2e4, timeoutRetry: null, errorRetry: null } };
-  Hls.DefaultConfig.fragLoadPolicy.default.maxTimeToFirstByteMs = 6e4; // the worker answers with a whole segment
-  hls = new Hls({ enableWorker: false, ...(!checked && { fragLoadPolicy: once, playlistLoadPolicy: once }) });
-  hls.on(Hls.Events.ERROR, (_, { type, details, fatal, url, frag }) => {
-    const [level] = hls.levels, again = () => setTimeout(() => level ? hls.startLoad() : hls.loadSource(source), 2e3);
-    const place = address => new URL(address, location).host;
+  // the worker answers with whole segments and asks the next server itself; without it hls.js is to ask the next one soon
+  const policy = { default: checked ? { ...Hls.DefaultConfig.fragLoadPolicy.default, maxTimeToFirstByteMs: 6e4 }
+    : { maxTimeToFirstByteMs: 1500, maxLoadTimeMs: 2e4, timeoutRetry: null, errorRetry: null } };
+  hls = new Hls({ enableWorker: false, fragLoadPolicy: policy, playlistLoadPolicy: policy });
+  hls.on(Hls.Events.ERROR, (_, { type, details, fatal, url, frag, networkDetails }) => {
+    const [level] = hls.levels, media = type === "mediaError", place = address => new URL(address, location).host;
     if (!checked && level && type === "networkError" && place(url ?? frag?.url) === place(level.uri)) {
       const gone = level.attrs["PATHWAY-ID"]; // hls.js would try this server's other variants first
       hls.pathwayPriority = [...(hls.pathwayPriority ?? hls.pathways).filter(way => way !== gone), gone];
     }
-    if (frag?.decryptdata?.uri && details.startsWith("key")) {
-      fetch(frag.decryptdata.uri).then(answer => answer.json()).then(({ detail }) => say(detail), again);
-    } else if (fatal && type === "mediaError") {
-      if (!level || healed) return say("This browser cannot play it.");
-      healed = setTimeout(() => { healed = 0; }, 5e3);
-      hls.recoverMediaError();
-    } else if (fatal) {
-      say("No server sends the next part; trying again.");
-      again();
-    }
+    const again = () => {
+      if (!fatal) return;
+      say(`${media ? "This browser cannot play" : "No server sends"} the next part; trying again.`);
+      clearTimeout(retry);
+      retry = setTimeout(() => {
+        const { currentTime, paused } = video;
+        if (media) hls.recoverMediaError(); // empties the video and lets it stand
+        if (level) hls.startLoad(currentTime || -1); else hls.loadSource(source);
+        if (!paused) video.play().catch(() => {});
+      }, 2e3);
+    };
+    if (details.startsWith("key")) { // a refusal says why; all else may pass
+      new Response(networkDetails?.status < 500 ? networkDetails.response : "").json().then(({ detail }) => say(detail), again);
+    } else if (fatal && details.includes("Codec")) say("This browser cannot play this title.");
+    else again();
   });
   hls.loadSource(source);
   hls.attachMedia(video);
@@ -46,11 +51,11 @@ function fold() {
     media += last.now - turned > 200 ? moved / rate : Math.min(passed, moved / Math.min(rate, before));
   }
   last = !video.paused && { now, place };
-  if (now - told > 6e4 && media) tell();
+  if (Date.now() - told > 6e4) tell();
 }
 
 function tell() {
-  const now = performance.now(), state = told < 0 ? 1 : now - told > 3e5 ? 3 : 2;
+  const now = Date.now(), state = told ? now - told > 3e5 ? 3 : 2 : 1; // the origin judges by its clock
   const due = Math.min(wall, media), delta = state === 2 ? Math.min(due, 121e3) | 0 : 0;
   if (!teller?.active || due < 1) return;
   wall = media = due - delta;
@@ -59,7 +64,7 @@ function tell() {
 }
 
 const flush = () => { fold(); tell(); };
-const on = (names, act, on = video) => names.split(" ").forEach(name => on.addEventListener(name, act));
+const on = (name, act, on = video) => on.addEventListener(name, act);
 on("loadeddata", () => say("Ready"));
 on("timeupdate", fold);
 on("ratechange", () => {

@@ -44,14 +44,14 @@ function once(made, name, make, anew) {
 // while the title plays, what it said last still holds.
 async function learn(title) {
   const key = "/" + title, had = await kv(key), told = await fetch(`/web/${title}/film.json`, { signal: AbortSignal.timeout(had ? 1e3 : 1e4) })
-    .then(answer => answer.status < 500 ? answer.json() : had, () => had);
+    .then(answer => answer.status < 500 ? answer.json() : had).catch(() => had);
   const film = { ...told, served: {} };
   const [body, signature] = unpack(await block(film, Uint8Array.fromHex("01551220" + told.manifest)));
   const [, name, , publisher, , , , , root, , renditions] = unpack(body);
   const signed = name === title && told.publishers.includes(publisher.toHex()) && await crypto.subtle.verify(
     "Ed25519", await crypto.subtle.importKey("raw", publisher, "Ed25519", false, ["verify"]), signature, marked("manifest", body));
   if (!signed) throw "no publisher signed this";
-  await kv(key, told);
+  await kv(key, { ...told, root, renditions });
   // a relay that was asked for a title's root knows from then on all that lies below
   for (const { tier, url } of told.sources) if (tier === 2) fetch(address(url, root)).then(answer => answer.text(), () => {});
   return { ...film, root, renditions };
@@ -71,13 +71,14 @@ async function block(film, cid) {
   const waiting = [...film.sources].sort((one, other) => ban(one) - ban(other)), flights = new Set();
   const stop = new AbortController(), { signal } = stop;
   return new Promise((done, fail) => {
-    let ticks = 0;
+    let ticks = 0, idle;
     const end = (settle = fail, found = "no server brings this") => {
       clearInterval(timer);
       stop.abort();
       settle(found);
     };
     const next = () => {
+      idle = 0;
       if (waiting.length) ask(waiting.shift());
       else if (!flights.size) end();
     };
@@ -92,22 +93,28 @@ async function block(film, cid) {
         if ((await sha256(data)).toHex() !== cid.slice(4).toHex()) throw 0;
         if (signal.aborted) return;
         film.served[url] = (film.served[url] ?? 0) + data.length;
-        for (const slower of flights) if (slower.late > ~~flight.late) avoid(slower.url); // not who began later
+        flights.delete(flight);
+        for (const slower of flights) if (slower.late) avoid(slower.url);
         end(done, data);
       } catch {
         flights.delete(flight);
         if (!signal.aborted) { avoid(url); next(); }
       }
     };
-    // late is who brought next to nothing since the last tick, and ever less will do: a slow line is shared by
-    // all that are asked; while one makes way, nobody else is
+    // late is who brought next to nothing since the last tick. One more is asked when all together brought too little, for
+    // as many ticks as there are of them; the more of them bring something, the less is enough: they may share a slow line
     const timer = setInterval(() => {
+      let sum = 0, live = 0;
       for (const flight of flights) {
-        flight.late = flight.got - flight.had < LEAST_BYTES / flights.size ** 3 && -~flight.late; // so many ticks
+        const came = flight.got - flight.had;
         flight.had = flight.got;
+        flight.late = came < LEAST_BYTES;
+        sum += came;
+        live += came > 0;
       }
+      idle = sum < LEAST_BYTES / live ** 2 && idle + 1;
       if (++ticks > TICKS) end();
-      else if ([...flights].every(flight => flight.late)) next();
+      else if (idle >= flights.size) next();
     }, TICK_MS);
     next();
   });
@@ -117,7 +124,7 @@ async function block(film, cid) {
 async function avoid(url) {
   const bad = await shunned;
   bad[url] = Date.now() + PENALTY_MS;
-  await kv("shunned", bad);
+  kv("shunned", bad);
 }
 
 // The links of a dag-pb block (IPLD dag-pb specification): 1 is the CID, 2 the name.
@@ -141,11 +148,11 @@ function address(url, cid) {
   return `${base}/ipfs/${text(cid)}?format=raw${token ? "&" + token : ""}`;
 }
 
-// A CID as text: multibase base32, lower case. Ours have 36 bytes: 288 bits and 2 of padding are 58 digits.
-const text = cid => "b" + (BigInt("0x" + cid.toHex()) << 2n).toString(32).padStart(58, 0)
+// A CID as text: multibase base32, lower case. Ours have 36 bytes: 288 bits and 2 of padding, "a" and 57 digits.
+const text = cid => "ba" + (BigInt("0x" + cid.toHex()) << 2n).toString(32)
   .replace(/./g, digit => ((digit = parseInt(digit, 32)) + (digit > 25 ? -24 : 10)).toString(36));
 
-// This site's table in IndexedDB: reads `key`, or writes `value` there. A browser that keeps nothing has nothing.
+// This site's table in IndexedDB: reads `key`, or writes `value` there and returns `key`; nothing where that failed.
 function kv(key, value) {
   return new Promise(done => {
     const opening = indexedDB.open("farcast");
@@ -153,9 +160,10 @@ function kv(key, value) {
     opening.onerror = () => done();
     opening.onsuccess = () => {
       const act = opening.result.transaction("kv", "readwrite", { durability: "strict" }), table = act.objectStore("kv");
-      const asked = value === undefined ? table.get(key) : table.put(value, key);
-      act.oncomplete = () => { opening.result.close(); done(asked.result); };
-      act.onabort = () => done();
+      let asked; // nothing where the put throws: a private mode may not keep keys
+      act.oncomplete = () => done(opening.result.close() ?? asked?.result);
+      act.onabort = () => done(opening.result.close());
+      asked = value === undefined ? table.get(key) : table.put(value, key);
     };
   });
 }

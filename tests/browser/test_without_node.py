@@ -31,6 +31,7 @@ from farcast.protocol.pulse import (
 )
 from farcast.protocol.ticket import TicketOffice, open_ticket
 from farcast.tests.browser.unaided import (
+    KEPT,
     NO_SOURCES,
     NO_WORKER,
     SMALL_BUFFER,
@@ -214,6 +215,25 @@ async def test_a_relays_page_plays_on_when_the_relay_itself_is_gone(site: Town, 
     assert found["longest"] <= STALL_LIMIT_MS
 
 
+FAILS = "kept.trigger(Hls.Events.ERROR, {{ type: 'mediaError', details: '{}', fatal: true, error: Error() }})"
+
+
+async def test_a_failed_decoder_is_begun_anew_and_a_codec_that_is_not_there_is_said(
+    site: Town, tab: Tab
+) -> None:
+    await prepare(tab, KEPT)
+    await play(tab, f"{site.relay}/web/film", 2)
+    video, line = "document.getElementById('video')", "document.getElementById('line').textContent"
+    await tab.evaluate("kept.currentLevel = 0")
+    await tab.evaluate(FAILS.format("bufferAppendError"))
+    assert "trying again" in await tab.evaluate(line)
+    await tab.until(f"{video}.currentTime > 4 && {line} === 'Playing'", 20)
+    await tab.evaluate("kept.levels[1].details = undefined; kept.nextLevel = 1")  # a playlist is asked for
+    await tab.until("kept.currentLevel === 1", 20)
+    await tab.evaluate(FAILS.format("bufferIncompatibleCodecsError"))
+    assert "cannot play this title" in await tab.evaluate(line)
+
+
 async def test_an_invited_browser_is_enrolled_and_its_watching_counted(
     site: Town, tab: Tab, tmp_path: Path
 ) -> None:
@@ -225,6 +245,8 @@ async def test_an_invited_browser_is_enrolled_and_its_watching_counted(
     await _enrol(tab, link)
     await tab.until("document.getElementById('line').textContent.includes('is enrolled')", 10)
     before = site.origin_box.api("/api/origin/pulses")["accepted"]
+    await tab.go(f"{site.origin}/web/film")
+    await tab.until("document.getElementById('video').readyState > 2", 20)  # left unwatched: nothing is told
     await play(tab, f"{site.origin}/web/film", 3)
     video = "document.getElementById('video')"
     await tab.evaluate(f"{video}.playbackRate = 2")

@@ -35,6 +35,14 @@ Object.defineProperty(window, "Hls", { configurable: true, set(Hls) {
 """
 """Live players hold no more than a few seconds; ours would hold thirty."""
 
+KEPT = """
+Object.defineProperty(window, "Hls", { configurable: true, set(Hls) {
+  const Kept = class extends Hls { constructor(...given) { super(...given); window.kept = this; } };
+  Object.defineProperty(window, "Hls", { value: Kept });
+} });
+"""
+"""The page's player is the test's too."""
+
 WATCH = """
 (() => {
   performance.setResourceTimingBufferSize(5000);

@@ -14,19 +14,24 @@ Uint8Array.fromBase64 ??= (text, { alphabet }) => Uint8Array.from(Buffer.from(te
 Uint8Array.prototype.toBase64 ??= function ({ alphabet }) { return Buffer.from(this).toString(alphabet); };
 
 const table = new Map(), on = {}, waiting = new Map();
-let number = 0, now = given.now;
+let number = 0, now = given.now, full = "", gone = false;
 const write = value => process.stdout.write(`${JSON.stringify(value)}\n`);
 const database = () => {
   const opening = { result: { close() {}, transaction() {
-    const act = { objectStore: () => ({ get: key => ({ result: table.get(key) }),
-      put: (value, key) => { table.set(key, structuredClone(value)); return { result: key }; } }) };
-    setImmediate(() => act.oncomplete());
+    const act = { objectStore: () => ({ get: key => ({ result: structuredClone(table.get(key)) }), put: (value, key) => {
+      if (full === "throws") throw new DOMException("a key is not kept", "DataCloneError");
+      act.failed = full;
+      if (!full) table.set(key, structuredClone(value));
+      return { result: key };
+    } }) };
+    setImmediate(() => act.failed ? act.onabort() : act.oncomplete());
     return act;
   } } };
-  setImmediate(() => opening.onsuccess());
+  setImmediate(() => { try { opening.onsuccess(); } catch { /* a browser says it to the console alone */ } });
   return opening;
 };
 async function fetch(url, { method = "GET", body = "", headers = {} } = {}) {
+  if (gone && !url.startsWith("/v1/")) throw new TypeError("no network");
   if (url.includes("/ipfs/")) return new Response(Buffer.from(given.block, "hex"));
   if (url.endsWith("/film.json")) return new Response(JSON.stringify(given.film));
   write({ number: ++number, method, url, body: Buffer.from(body).toString("hex"), headers });
@@ -47,6 +52,9 @@ for await (const line of createInterface({ input: process.stdin })) {
   const said = JSON.parse(line);
   if (said.number) waiting.get(said.number)(said);
   if (said.now) now = said.now;
+  full = said.full ?? full;
+  gone = said.gone ?? gone;
+  for (const [key, value] of Object.entries(said.keep ?? {})) table.set(key, value);
   if (said.message) {
     const source = { postMessage: told => write({ told: `${told.error}` }) };
     for (const act of on.message) act({ data: said.message, source, waitUntil: work => work.then(() => write({ done: true }), error => write({ done: `${error}` })) });

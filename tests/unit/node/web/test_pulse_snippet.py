@@ -60,6 +60,10 @@ MANIFEST = Manifest(
     NOW_MS, b"",
 )  # fmt: skip
 CID, BLOCK = seal_manifest(MANIFEST, PUBLISHER)
+FILM = {
+    "manifest": CID.digest.hex(), "publishers": [PUBLISHER.key.hex()],
+    "sources": [{"tier": 2, "relay": "ab" * 16, "url": ""}],
+}  # fmt: skip
 
 
 class Origin:
@@ -170,6 +174,10 @@ class Browser:
         self._origin.now_ms = now_ms
         self._write({"now": now_ms})
 
+    def world(self, **said: Any) -> None:  # noqa: ANN401 - JSON
+        """``full``: how its table takes nothing; ``gone``: no server is there; ``keep``: what it has kept."""
+        self._write(said)
+
     def _write(self, said: dict[str, Any]) -> None:
         self._in.write(json.dumps(said) + "\n")
         self._in.flush()
@@ -178,9 +186,7 @@ class Browser:
 @contextmanager
 def opened(node: str, folder: Path, origin: Origin, scripts: dict[str, str]) -> Generator[Browser]:
     given = folder / "given.json"
-    sources = [{"tier": 2, "relay": "ab" * 16, "url": ""}]
-    film = {"manifest": CID.digest.hex(), "publishers": [PUBLISHER.key.hex()], "sources": sources}
-    given.write_text(json.dumps({"film": film, "block": BLOCK.hex(), "now": NOW_MS, "scripts": scripts}))
+    given.write_text(json.dumps({"film": FILM, "block": BLOCK.hex(), "now": NOW_MS, "scripts": scripts}))
     with subprocess.Popen(
         [node, str(Path(__file__).with_name("browser.mjs")), str(given)],
         stdin=subprocess.PIPE,
@@ -251,6 +257,50 @@ async def test_what_could_not_be_posted_goes_with_the_next_also_into_another_day
     await browser.watch(10_000)
     assert len(origin.posts[-1].pulses) == 1, "what was answered is not sent again"
     assert [pulse.cum_ms for pulse, _ in verified(origin, origin.pulses[2:])] == [20_000, 30_000]
+
+
+@pytest.mark.parametrize("how", ["aborts", "throws"])
+async def test_what_cannot_be_kept_is_not_sent(browser: Browser, origin: Origin, how: str) -> None:
+    await browser.say(message={"token": TOKEN})
+    await browser.watch(0, state=START)
+    browser.world(full=how)
+    await browser.watch(30_000)
+    browser.world(full="")
+    await browser.watch(20_000)
+    (_, second) = (pulse for pulse, _ in verified(origin, origin.pulses))
+    assert (second.seq, second.cum_ms) == (2, 20_000), "no number is signed twice, nor left out"
+
+
+@pytest.mark.parametrize("how", ["aborts", "throws"])
+async def test_where_keys_cannot_be_kept_an_invitation_says_so(browser: Browser, how: str) -> None:
+    browser.world(full=how)
+    assert "keeps no keys" in (await browser.say(message={"token": TOKEN}))["told"]
+
+
+async def test_a_second_invitation_has_a_ticket_of_its_own_and_what_waits_still_goes(
+    browser: Browser, origin: Origin
+) -> None:
+    await browser.say(message={"token": TOKEN})
+    origin.answers = False
+    await browser.watch(0, state=START)
+    await browser.watch(30_000)
+    await browser.say(message={"token": TOKEN})
+    origin.answers = True
+    await browser.watch(0, state=START)
+    (post,) = origin.posts
+    assert post.tickets == [grant for grant, _ in origin.grants]
+    assert len(post.tickets) == 2
+    assert [pulse.seq for pulse, _ in verified(origin, post.pulses[2:])] == [1]
+
+
+async def test_with_every_server_gone_watching_is_signed_by_what_was_known(
+    browser: Browser, origin: Origin
+) -> None:
+    await browser.say(message={"token": TOKEN})
+    browser.world(gone=True, keep={"/film": FILM | {"renditions": [["240p"], ["360p"]]}})
+    await browser.watch(5_000)
+    ((_, viewing),) = verified(origin, origin.pulses)
+    assert viewing == Viewing(ACTIVE, CID.digest, 70_000, 1, [], bytes(16))
 
 
 async def test_without_an_account_nothing_is_signed_or_sent(browser: Browser, origin: Origin) -> None:

@@ -92,5 +92,5 @@ def test_only_checked_bytes_pass_and_no_server_stops_it(need: Need, tmp_path: Pa
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert "# tests 18" in done.stdout, done.stdout
-    assert "# pass 18" in done.stdout
+    assert "# tests 22" in done.stdout, done.stdout
+    assert "# pass 22" in done.stdout

@@ -98,6 +98,7 @@ async def test_only_the_ways_of_the_title_may_be_connected_to() -> None:
     assert "connect-src 'self' https://cdn.example;" in policy, "over https no plain address"
     policy = (await get(player(), "/web/film", host="box")).headers["content-security-policy"]
     assert "connect-src 'self' https://cdn.example http://relay.example:7433;" in policy
+    assert "media-src 'self' blob: data: https://cdn.example" in policy, "hls.js has a track of data:,WEBVTT"
 
 
 async def test_a_worker_is_told_the_manifest_the_keys_and_whom_to_ask() -> None:

@@ -23,6 +23,17 @@ const short = async function* (data) { yield data.slice(0, data.length - 1); };
 const flipped = async function* (data) { const bad = data.slice(); bad[bad.length >> 1] ^= 1; yield bad; };
 const slow = async function* (data) { for (let at = 0; at < data.length; at += 1000) { yield data.slice(at, at + 1000); await sleep(100); } };
 const steady = async function* (data) { for (let at = 0; at < data.length; at += 80_000) { yield data.slice(at, at + 80_000); await sleep(60); } };
+const line = () => { // one that all who send share, so many bytes at a time
+  const waiting = [], way = async function* (data) { for (let at = 0; at < data.length;) yield data.slice(at, at += await new Promise(done => waiting.push(done))); };
+  way.pass = async bytes => { const all = waiting.splice(0); for (const one of all) one(bytes / all.length | 0); await sleep(5); };
+  return way;
+};
+const byHand = () => {
+  const acts = new Set(), ticks = act => { acts.add(act); return act; };
+  ticks.clear = act => acts.delete(act);
+  ticks.pass = async () => { for (const act of [...acts]) act(); await sleep(5); };
+  return ticks;
+};
 const refuses = () => { throw new TypeError("refused"); };
 const missing = () => 404;
 
@@ -44,7 +55,7 @@ class World {
     const on = {}, world = this;
     const globals = {
       fetch: (url, options) => this.fetch(url, options),
-      setInterval: this.ticks,
+      setInterval: this.ticks, clearInterval: this.ticks.clear ?? clearInterval,
       addEventListener: (name, act) => { on[name] = act; },
       indexedDB: { open: () => this.database() },
       skipWaiting: () => {}, clients: {}, location: { origin: "https://site.example", search: "" },
@@ -155,6 +166,72 @@ test("a server that makes way is not doubled, however long it takes", async () =
   world.servers[CDN] = steady;
   sound(await world.get(large), large);
   assert.ok(!world.asked.includes("relay"));
+});
+
+const [B, C] = ["https://b.example", "https://c.example"];
+const several = { sources: [CDN, RELAY, B, C].map(url => ({ tier: 1, relay: "", url })) };
+const anybody = { [CDN]: good, [RELAY]: good, [B]: good, [C]: good };
+
+test("of servers that hang the third is asked at the third tick, the fourth at the sixth", async () => {
+  const ticks = byHand(), world = new World({ ...anybody }, several, ticks), asked = [];
+  sound(await world.get(small), small);
+  Object.assign(world.servers, { [CDN]: mute, [RELAY]: mute, [B]: mute });
+  world.asked.length = 0;
+  const found = world.get("v0/init.mp4");
+  await sleep(5);
+  for (let tick = 0; tick < 6; tick++) {
+    await ticks.pass();
+    asked.push(world.asked.length);
+  }
+  assert.deepEqual(asked, [2, 2, 3, 3, 3, 4]);
+  sound(await found, "v0/init.mp4");
+});
+
+test("one that trickles beside one that hangs does not keep the third away", async () => {
+  const ticks = byHand(), world = new World({ ...anybody }, several, ticks), trickle = line();
+  sound(await world.get(small), small);
+  Object.assign(world.servers, { [CDN]: trickle, [RELAY]: mute });
+  world.asked.length = 0;
+  const found = world.get("v0/seg-00001.m4s");
+  for (let tick = 0; tick < 3; tick++) {
+    await sleep(5);
+    await trickle.pass(10_000);
+    await ticks.pass();
+  }
+  sound(await found, "v0/seg-00001.m4s");
+  assert.equal(world.asked.length, 3);
+});
+
+test("a slow line is shared by two", async () => {
+  const ticks = byHand(), slowly = line(), world = new World({ ...anybody }, several, ticks);
+  sound(await world.get(small), small);
+  for (const place in anybody) world.servers[place] = slowly;
+  world.asked.length = 0;
+  const found = world.get("v0/seg-00001.m4s");
+  for (let tick = 0; tick < 10; tick++) {
+    await sleep(5);
+    await slowly.pass(20_000);
+    await ticks.pass();
+  }
+  assert.equal(world.asked.length, 2);
+  await slowly.pass(1_000_000);
+  sound(await found, "v0/seg-00001.m4s");
+});
+
+test("one that is slow beside a better one is left alone", async () => {
+  const ticks = byHand(), slowly = line(), better = line(), world = new World({ ...anybody }, several, ticks);
+  sound(await world.get(small), small);
+  Object.assign(world.servers, { [CDN]: slowly, [RELAY]: better });
+  const found = world.get("v0/seg-00001.m4s");
+  for (let tick = 0; tick < 4; tick++) {
+    await sleep(5);
+    await slowly.pass(20_000);
+    await better.pass(100_000);
+    await ticks.pass();
+  }
+  sound(await found, "v0/seg-00001.m4s");
+  await sleep(5);
+  assert.deepEqual(Object.keys(world.table.get("shunned")), [CDN]);
 });
 
 test("whom it shuns and what a site has said outlive the worker and the site", async () => {
