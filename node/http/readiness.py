@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import select
 
-from .turnloop import EVENTS, Turn, TurnLoop
+from .turnloop import EVENTS, Turn, TurnLoop, failed
 
 _ALL = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
@@ -87,4 +87,4 @@ class Readiness:
         try:
             turn(events)
         except Exception as error:  # noqa: BLE001 - the turns of the others are theirs
-            self._loop.call_exception_handler({"message": "A connection's turn failed", "exception": error})
+            failed(self._loop, error)

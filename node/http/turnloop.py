@@ -13,11 +13,11 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-WRITE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
-ENDING = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 GONE = select.EPOLLHUP | select.EPOLLERR
 """Both halves have ended: whatever is still sent reaches nobody."""
+ENDING = select.EPOLLRDHUP | GONE
+READ = select.EPOLLIN | ENDING
+WRITE = select.EPOLLOUT | GONE
 EVENTS = 256
 """How many are taken from the kernel at once."""
 
@@ -84,10 +84,12 @@ class TurnLoop(asyncio.SelectorEventLoop):
         """Make the selector, too."""
         self.selector = TurnSelector()
         super().__init__(self.selector)
-        self.selector.failed = self._failed
+        self.selector.failed = lambda error: failed(self, error)
 
-    def _failed(self, error: Exception) -> None:
-        self.call_exception_handler({"message": "A connection's turn failed", "exception": error})
+
+def failed(loop: asyncio.AbstractEventLoop, error: Exception) -> None:
+    """Tell of a turn that failed, as asyncio tells of a reader."""
+    loop.call_exception_handler({"message": "A connection's turn failed", "exception": error})
 
 
 def run(main: Coroutine[Any, Any, Result]) -> Result:

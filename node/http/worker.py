@@ -181,7 +181,6 @@ class _Server(ByteServer):
         """Ask over ``link`` from now on."""
         self._link = link
         self._asked: dict[int, tuple[Connection, Head]] = {}
-        self._number_of: dict[Connection, int] = {}
         self._number = 0
 
     def ask(self, head: Head, connection: Connection) -> bool:
@@ -195,13 +194,7 @@ class _Server(ByteServer):
         except OSError:
             return False
         self._asked[self._number] = connection, head
-        self._number_of[connection] = self._number
         return True
-
-    def forget(self, connection: Connection) -> None:
-        """Drop a connection, and what it asked."""
-        super().forget(connection)
-        self._asked.pop(self._number_of.pop(connection, 0), None)
 
     def told(self, told: Told) -> None:
         """Give a connection the reply that the main process made."""
@@ -209,7 +202,6 @@ class _Server(ByteServer):
         if asked is None:
             return
         connection, head = asked
-        self._number_of.pop(connection, None)
         self.readiness.now = self.loop.time()
         if not told.status:
             connection.answered(None)

@@ -222,7 +222,7 @@ class Tally:
             run(walk.mixed(scope, "loose" if loose else None))
             any_mixed = run("SELECT count(*) FROM mixed").fetchone() != (0,)
             if any_mixed:
-                run(walk.earlier_of_mixed(scope))
+                run(walk.earlier(scope, walk.MIXED))
             run(walk.walk_rolled(scope, rules, any_mixed=any_mixed))
         else:
             run(walk.earlier(scope))

@@ -17,9 +17,13 @@ _SUMS = (
 )
 
 
-def earlier(scope: Scope) -> str:
+MIXED = "(SELECT * FROM pulses SEMI JOIN mixed USING (ticket))"
+"""The pulses of the tickets that ``mixed`` names."""
+
+
+def earlier(scope: Scope, pulses: str = "pulses") -> str:
     """Return the smallest delay among later copies of a body: another relay may have had it sooner."""
-    return _as("earlier", _copies("pulses", scope.sql()))
+    return _as("earlier", _copies(pulses, scope.sql()))
 
 
 def walk(scope: Scope, rules: Rules) -> str:
@@ -53,15 +57,9 @@ def mixed(scope: Scope, loose: str | None) -> str:
     )
 
 
-def earlier_of_mixed(scope: Scope) -> str:
-    """Return ``earlier`` for the mixed tickets alone."""
-    return _as("earlier", _copies("pulses SEMI JOIN mixed USING (ticket)", scope.sql()))
-
-
 def walk_rolled(scope: Scope, rules: Rules, *, any_mixed: bool) -> str:
     """Return ``walk`` from the rollups, and from their pulses for the mixed tickets."""
-    pulses = "(SELECT * FROM pulses SEMI JOIN mixed USING (ticket))"
-    more = f" UNION ALL BY NAME SELECT * FROM ({_walked(pulses, scope.sql('p'), rules)})" if any_mixed else ""
+    more = f" UNION ALL BY NAME SELECT * FROM ({_walked(MIXED, scope.sql('p'), rules)})" if any_mixed else ""
     return _as(
         "walked",
         f"""

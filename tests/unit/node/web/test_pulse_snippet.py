@@ -239,15 +239,20 @@ async def test_pulses_are_what_a_node_would_have_signed(browser: Browser, origin
     assert len(origin.grants) == 1
 
 
-async def test_what_could_not_be_posted_goes_with_the_next_also_into_another_day(
-    browser: Browser, origin: Origin
-) -> None:
+async def unanswered(browser: Browser, origin: Origin) -> None:
+    """Enrol, and watch while the origin answers no post: two pulses wait."""
     await browser.say(message={"token": TOKEN})
     origin.answers = False
     await browser.watch(0, state=START)
     await browser.watch(30_000)
-    assert origin.pulses == []
     origin.answers = True
+
+
+async def test_what_could_not_be_posted_goes_with_the_next_also_into_another_day(
+    browser: Browser, origin: Origin
+) -> None:
+    await unanswered(browser, origin)
+    assert origin.pulses == []
     browser.later((TODAY + 1) * DAY_MS + 1_000)
     await browser.watch(20_000)
     (post,) = origin.posts
@@ -280,12 +285,8 @@ async def test_where_keys_cannot_be_kept_an_invitation_says_so(browser: Browser,
 async def test_a_second_invitation_has_a_ticket_of_its_own_and_what_waits_still_goes(
     browser: Browser, origin: Origin
 ) -> None:
+    await unanswered(browser, origin)
     await browser.say(message={"token": TOKEN})
-    origin.answers = False
-    await browser.watch(0, state=START)
-    await browser.watch(30_000)
-    await browser.say(message={"token": TOKEN})
-    origin.answers = True
     await browser.watch(0, state=START)
     (post,) = origin.posts
     assert post.tickets == [grant for grant, _ in origin.grants]

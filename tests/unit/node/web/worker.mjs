@@ -34,6 +34,13 @@ const byHand = () => {
   ticks.pass = async () => { for (const act of [...acts]) act(); await sleep(5); };
   return ticks;
 };
+const pass = async (count, ticks, ...lines) => { // so many ticks, in each of which lines bring so many bytes
+  while (count--) {
+    await sleep(5);
+    for (const [way, bytes] of lines) await way.pass(bytes);
+    await ticks.pass();
+  }
+};
 const refuses = () => { throw new TypeError("refused"); };
 const missing = () => 404;
 
@@ -193,11 +200,7 @@ test("one that trickles beside one that hangs does not keep the third away", asy
   Object.assign(world.servers, { [CDN]: trickle, [RELAY]: mute });
   world.asked.length = 0;
   const found = world.get("v0/seg-00001.m4s");
-  for (let tick = 0; tick < 3; tick++) {
-    await sleep(5);
-    await trickle.pass(10_000);
-    await ticks.pass();
-  }
+  await pass(3, ticks, [trickle, 10_000]);
   sound(await found, "v0/seg-00001.m4s");
   assert.equal(world.asked.length, 3);
 });
@@ -208,11 +211,7 @@ test("a slow line is shared by two", async () => {
   for (const place in anybody) world.servers[place] = slowly;
   world.asked.length = 0;
   const found = world.get("v0/seg-00001.m4s");
-  for (let tick = 0; tick < 10; tick++) {
-    await sleep(5);
-    await slowly.pass(20_000);
-    await ticks.pass();
-  }
+  await pass(10, ticks, [slowly, 20_000]);
   assert.equal(world.asked.length, 2);
   await slowly.pass(1_000_000);
   sound(await found, "v0/seg-00001.m4s");
@@ -223,12 +222,7 @@ test("one that is slow beside a better one is left alone", async () => {
   sound(await world.get(small), small);
   Object.assign(world.servers, { [CDN]: slowly, [RELAY]: better });
   const found = world.get("v0/seg-00001.m4s");
-  for (let tick = 0; tick < 4; tick++) {
-    await sleep(5);
-    await slowly.pass(20_000);
-    await better.pass(100_000);
-    await ticks.pass();
-  }
+  await pass(4, ticks, [slowly, 20_000], [better, 100_000]);
   sound(await found, "v0/seg-00001.m4s");
   await sleep(5);
   assert.deepEqual(Object.keys(world.table.get("shunned")), [CDN]);
