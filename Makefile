@@ -7,6 +7,9 @@ UV     := $(BIN)/uv
 ARGS   ?=
 # Every extra but p2p, which holds other packages back and needs a compiler.
 EXTRAS := $(filter-out p2p,$(shell sed -n '/^\[project.optional/,/^\[project.scripts/s/^\([a-z0-9-]*\) = .*/\1/p' pyproject.toml))
+# Hundreds of processes run the same modules: they are compiled once, wherever Python was told to write no bytecode.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/bytecode
 PURE   := tests/architecture tests/unit tests/interop tests/sim
 # What waits and looks at no clock: two at a time, each with an origin of its own; then those that share a demo.
 BESIDE := $(patsubst %,tests/%.py,lab/test_full_disk lab/test_portmap lab/test_sky lab/test_stick \

@@ -1,4 +1,4 @@
-"""The admin API of a running origin: ``POST /api/origin/{action}``, and the commands' side of it.
+"""The admin API of a running origin: ``POST /api/origin/{action}``.
 
 A command that finds the home in use sends its work here and reads lines of JSON: progress while it
 lasts, then one result or one problem.
@@ -7,31 +7,21 @@ lasts, then one result or one problem.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import msgspec
 
-from ..node.admin import admin_url
 from ..node.http.exchange import Answer, Exchange, Router
-from ..node.report import Report
-from ..protocol.errors import FarcastError, LocalError, RefusedError, UsageError
-from .action import Result
+from ..protocol.errors import FarcastError, RefusedError, UsageError
 from .office import Office
 
 REQUEST_LIMIT_BYTES = 256 << 10
-LINE_LIMIT_BYTES = 16 << 20
 LINES_WAITING = 64
 PROGRESS_EVERY_S = 0.2
-SILENCE_S = 600.0
-"""The longest a command waits between two lines; encoding reports every second or so."""
 BEAT_S = 15.0
 MEDIA_TYPE = "application/x-ndjson"
 LONG = frozenset({"publish", "release", "settle", "report", "payout_run", "backup"})
@@ -129,62 +119,6 @@ class OriginAdmin:
             log.exception("%s failed", action)
             detail = f"a bug in Farcast ({type(error).__name__}: {error}); the origin's log shows where"
             put(_line({"problem": {"detail": detail, "reason": "bug", "usage": False}}))
-
-
-def call_running(home: Path, action: str, arguments: Mapping[str, object], report: Report) -> Result:
-    """Let the origin that runs in ``home`` do one action. Blocking.
-
-    Raises:
-        UsageError: ``not_running``, or what the action raised for wrong use.
-        LocalError: what else the action raised.
-
-    """
-    base = admin_url(home)
-    if base is None:
-        message = f"the home {home} is in use by another command; try again when it is done"
-        raise UsageError(message, reason="home_in_use")
-    request = Request(  # noqa: S310 - our own loopback address
-        f"{base}/api/origin/{action}",
-        data=json.dumps(arguments).encode(),
-        method="POST",
-        headers={"content-type": "application/json"},
-    )
-    try:
-        with urlopen(request, timeout=SILENCE_S) as response:  # noqa: S310 - likewise
-            while line := response.readline(LINE_LIMIT_BYTES):
-                if line.strip():
-                    result = _read_line(json.loads(line), report)
-                    if result is not None:
-                        return result
-    except HTTPError as error:
-        raise RefusedError(_detail(error), status=error.code) from None
-    except (URLError, TimeoutError, ConnectionError, ValueError) as error:
-        message = (
-            f"the origin that runs in {home} does not answer; `farcast origin status` tells whether it lives"
-        )
-        raise LocalError(message, reason="not_running") from error
-    message = f"the origin that runs in {home} stopped before the work was done; start it and try again"
-    raise LocalError(message, reason="interrupted")
-
-
-def _read_line(line: dict[str, Any], report: Report) -> Result | None:
-    if "progress" in line:
-        stage, done, total = line["progress"]
-        report(stage, done, total)
-        return None
-    if "problem" in line:
-        problem = line["problem"]
-        kind = UsageError if problem["usage"] else LocalError
-        raise kind(problem["detail"], reason=problem["reason"])
-    result: Result = line["result"]
-    return result
-
-
-def _detail(error: HTTPError) -> str:
-    try:
-        return str(json.loads(error.read(LINE_LIMIT_BYTES))["detail"])
-    except (ValueError, KeyError, TypeError):
-        return f"the running origin answered {error.code}"
 
 
 def _line(value: Mapping[str, object]) -> bytes:

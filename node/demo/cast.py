@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import URLError
@@ -33,10 +33,11 @@ PAYEES = (("ada", 6_000), ("ben", 4_000))
 
 
 class Film(NamedTuple):
-    """What is published: the media file and the film.toml beside it."""
+    """What is published: the media file, its name, and how long to draw it where it is not there yet."""
 
     media: Path
     name: str
+    draw_s: int = 0
 
 
 class Cast:
@@ -93,12 +94,13 @@ class Cast:
             LocalError: where one does not start, with its own sentence.
 
         """
-        self._found_origin(carousel=carousel)
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-            jobs = [pool.submit(self._publish)]
-            jobs += [pool.submit(self._add_relay, name) for name in RELAYS]
-            jobs += [pool.submit(self._add_viewer, name) for name in VIEWERS]
+            drawing = pool.submit(self._draw)
             try:
+                self._found_origin(carousel=carousel)
+                jobs = [pool.submit(self._publish_drawn, drawing)]
+                jobs += [pool.submit(self._add_relay, name) for name in RELAYS]
+                jobs += [pool.submit(self._add_viewer, name) for name in VIEWERS]
                 for job in jobs:
                     job.result()
             except BaseException:
@@ -143,11 +145,10 @@ class Cast:
         settings = {**self.settings(name), "FARCAST_BATCH_INTERVAL_S": str(batch_s)}
         self.admin[name] = self.troupe.box(name, ["relay", "run"], self.home(name), settings)
 
-    def book(self, revenue_cents: int, cost_cents: int) -> None:
-        """Book the month's income and a hub cost."""
+    def book(self, kind: str, cents: int) -> None:
+        """Book the month's ``revenue`` or a hub ``cost``."""
         home = str(self.home("origin"))
-        for kind, cents in (("revenue", revenue_cents), ("cost", cost_cents)):
-            self.command("origin", "book", kind, str(cents), "--home", home, name="origin")
+        self.command("origin", "book", kind, str(cents), "--home", home, name="origin")
 
     def save_root(self, path: Path) -> None:
         """Save the origin's root.json as anybody can fetch it."""
@@ -210,6 +211,9 @@ class Cast:
     def _found_origin(self, *, carousel: bool) -> None:
         port = self._ports["origin"]
         home = str(self.home("origin"))
+        self.troupe.start(
+            "cdn", ["-m", "farcast.node.demo.cdn", str(self.cdn_port), f"http://127.0.0.1:{port}"]
+        )
         self.command(
             "origin", "init", "--name", "Farcast demo", "--endpoint", f"127.0.0.1:{port}",
             "--cdn", f"http://127.0.0.1:{self.cdn_port}", "--home", home, name="origin",
@@ -219,12 +223,22 @@ class Cast:
         )
         if not carousel:  # the stage puts it on air when the film starts
             self.call("origin", "POST", "/api/origin/uplink", {"on": False})
-        self.troupe.start(
-            "cdn", ["-m", "farcast.node.demo.cdn", str(self.cdn_port), f"http://127.0.0.1:{port}"]
-        )
         self._until("the CDN answers", lambda: _answers(f"http://127.0.0.1:{self.cdn_port}/cdn-metrics"))
+
+    def _draw(self) -> None:
+        if self.film.draw_s:
+            self.board.note(f"making a film of {self.film.draw_s} s")
+            draw_film(self.film.media, self.film.draw_s)
+
+    def _add_payees(self) -> None:
+        home = str(self.home("origin"))
         for payee, _ in PAYEES:
             self.command("origin", "payee", "add", payee, "--home", home, name="origin")
+
+    def _publish_drawn(self, drawing: Future[None]) -> None:
+        self._add_payees()
+        drawing.result()
+        self._publish()
 
     def _publish(self) -> None:
         self.board.note(f"publishing {self.film.name}")
@@ -272,11 +286,11 @@ class Cast:
         raise LocalError(f"waited {READY_TIMEOUT_S:.0f} s until {what}{trouble}", reason="demo_timeout")
 
 
-def make_film(media: Path | None, folder: Path, board: Board) -> Film:
-    """Make the film on the spot, or take somebody's own; shorter ones are looped when published.
+def choose_film(media: Path | None, folder: Path) -> Film:
+    """Say what is published: a film drawn on the spot, or somebody's own; shorter ones are looped.
 
     Raises:
-        UsageError: where there is no such file; ``LocalError`` where ffmpeg is missing or fails.
+        UsageError: where there is no such file.
 
     """
     if media is not None:
@@ -289,10 +303,8 @@ def make_film(media: Path | None, folder: Path, board: Board) -> Film:
         return Film(copy, media.stem)
     path = folder / "film" / "farcast-evening.mkv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    board.note(f"making a film of {FILM_S} s")
-    draw_film(path, FILM_S)
     write_film_toml(path, "Farcast evening")
-    return Film(path, "Farcast evening")
+    return Film(path, "Farcast evening", FILM_S)
 
 
 def write_film_toml(media: Path, name: str) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import signal
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,8 @@ class Evening:
 async def evening(cast: Cast, board: Board) -> tuple[dict[str, Any], list[str]]:
     """Run the whole evening; returns the result and what did not hold."""
     scenes = Evening(cast, board)
-    await asyncio.to_thread(cast.book, REVENUE_CENTS, COST_CENTS)
+    books = (("revenue", REVENUE_CENTS), ("cost", COST_CENTS))
+    await asyncio.gather(*(asyncio.to_thread(cast.book, kind, cents) for kind, cents in books))
     playback, status = await scenes.play()
     board.note("the film is over; the relays come back and the uplink returns")
     await asyncio.gather(*(asyncio.to_thread(cast.start_relay, name, batch_s=2) for name in RELAYS))
@@ -302,14 +304,15 @@ def _settle(cast: Cast, failures: list[str]) -> tuple[dict[str, Any], dict[str, 
     folder = Path(report["folder"])
     root = str(cast.folder / "root.json")
     cast.save_root(Path(root))
-    verified = _verifies(cast, folder, root)
     copy = cast.folder / "tampered"
     shutil.copytree(folder, copy)
     victim = copy / "report.json"
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
-    refused = not _verifies(cast, copy, root)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        verifying, tampering = (pool.submit(_verifies, cast, each, root) for each in (folder, copy))
+    verified, refused = verifying.result(), not tampering.result()
     if not verified:
         failures.append("the report does not verify")
     if not refused:

@@ -19,11 +19,12 @@ from types import FrameType
 from ...protocol.errors import FarcastError, UsageError
 from ..home import write_whole
 from .board import Board
-from .cast import Cast, make_film
+from .cast import Cast, choose_film
 from .scenes import evening
 from .troupe import Troupe, clean_environment
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
+BYTECODE = "bytecode"
 
 
 def run_demo(
@@ -35,12 +36,12 @@ def run_demo(
     """
     folder = _folder(keep)
     board = Board(sys.stdout)
-    troupe = Troupe(folder, clean_environment({"PYTHONUNBUFFERED": "1"}))
+    troupe = Troupe(folder, _environment(folder))
     began = time.monotonic()
     # both, because a shell starts a background job with SIGINT ignored
     previous = {number: signal.signal(number, _interrupt) for number in ENDINGS}
     try:
-        film = make_film(media, folder, board)
+        film = choose_film(media, folder)
         cast = Cast(troupe, folder, board, film, speed=speed)
         cast.assemble(carousel=serve)
         if serve:
@@ -68,6 +69,7 @@ def run_demo(
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
         else:
+            shutil.rmtree(folder / BYTECODE, ignore_errors=True)
             sys.stdout.write(f"kept in {folder}\n")
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -78,6 +80,14 @@ def _folder(keep: Path | None) -> Path:
         return Path(tempfile.mkdtemp(prefix="farcast-demo-"))
     keep.mkdir(mode=0o700, parents=True, exist_ok=True)
     return keep.resolve()
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return the processes' environment; where Python may not write bytecode, the demo keeps its own."""
+    environment = clean_environment({"PYTHONUNBUFFERED": "1"})
+    if environment.pop("PYTHONDONTWRITEBYTECODE", ""):  # else thirty processes compile the same modules
+        environment["PYTHONPYCACHEPREFIX"] = str(folder / BYTECODE)
+    return environment
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

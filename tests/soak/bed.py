@@ -53,6 +53,7 @@ class Bed(Cast):
     def assemble(self, *, carousel: bool) -> None:
         """Bring everybody up as the demo does, all at once where the demo takes turns."""
         self._found_origin(carousel=carousel)
+        self._add_payees()
         with ThreadPoolExecutor() as pool:
             jobs = [pool.submit(self._publish)]
             jobs += [pool.submit(self._add_relay, name) for name in RELAYS]

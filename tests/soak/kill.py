@@ -116,7 +116,8 @@ class Soak:
     def assemble(self) -> None:
         """Bring the system up; raises ``LocalError`` where a part of it does not start."""
         self.bed.assemble(carousel=True)
-        self.bed.book(REVENUE_CENTS, COST_CENTS)
+        self.bed.book("revenue", REVENUE_CENTS)
+        self.bed.book("cost", COST_CENTS)
         for name in BOXES:
             watch_promises(self.bed.home(name))
 

@@ -10,7 +10,7 @@ import pytest
 
 from farcast.node.demo.troupe import free_port
 from farcast.node.report import quiet
-from farcast.origin.admin import call_running
+from farcast.origin.command import call_running
 from farcast.protocol.cid import Cid
 from farcast.tests.wire.pantry import Meter, Stocked, office, stock
 from farcast.tests.wire.street import Answered, Box, Street, ask, until

@@ -16,7 +16,8 @@ from farcast.node.http.locallistener import LocalListener
 from farcast.node.http.tally import HttpMetrics
 from farcast.node.report import quiet
 from farcast.node.settings import Settings
-from farcast.origin.admin import OriginAdmin, call_running
+from farcast.origin.admin import OriginAdmin
+from farcast.origin.command import call_running
 from farcast.origin.keys import init
 from farcast.origin.office import Office
 from farcast.protocol.directory import Endpoint

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from farcast.node.demo.film import draw_film
 from farcast.node.home import Home
-from farcast.origin import admin
+from farcast.origin import command
 from farcast.origin.cli import app
 from farcast.origin.keys import init
 from farcast.origin.payout.terms import Terms
@@ -265,6 +265,6 @@ def test_a_home_in_use_hands_the_work_over(
             asked.append(action)
             return {"payees": [Terms("anna", "Anna", "").facts()]}
 
-        monkeypatch.setattr(admin, "call_running", there)
+        monkeypatch.setattr(command, "call_running", there)
         assert "anna" in origin("payee", "list").out
         assert asked == ["payee_list"]
