@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.error import URLError
@@ -22,6 +24,10 @@ from ...protocol.errors import LocalError
 START_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 900.0
 STOP_TIMEOUT_S = 8.0
+CLIENT_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+CLIENT_PORTS_FROM = 32_768
+"""Where ``CLIENT_PORTS`` tells nothing: Linux's own choice."""
+PORTS_FROM, PORT_TRIES = 10_000, 200
 
 
 class Actor(NamedTuple):
@@ -166,18 +172,32 @@ class Troupe:
 
 
 def free_port() -> int:
-    """Return a port that is free for TCP and UDP on loopback now."""
-    for _ in range(50):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
-            tcp.bind(("127.0.0.1", 0))
-            port = int(tcp.getsockname()[1])
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-                try:
-                    udp.bind(("127.0.0.1", port))
-                except OSError:
-                    continue
-                return port
+    """Return a port that is free for TCP and UDP on loopback now, and that no client is given by chance."""
+    for port in islice(_PORTS, PORT_TRIES):
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+        ):
+            try:
+                tcp.bind(("127.0.0.1", port))
+                udp.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
     raise LocalError("no port is free on 127.0.0.1", reason="no_port")
+
+
+def _ports() -> Iterator[int]:
+    """Return the ports below those the system gives to clients, from a place of this process's own on."""
+    above = CLIENT_PORTS_FROM
+    with contextlib.suppress(OSError, ValueError):
+        above = int(CLIENT_PORTS.read_text().split()[0])
+    ports = range(PORTS_FROM, max(above, PORTS_FROM + PORT_TRIES))
+    start = secrets.randbelow(len(ports))
+    return cycle(chain(ports[start:], ports[:start]))
+
+
+_PORTS = _ports()
 
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:

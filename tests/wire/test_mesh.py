@@ -18,6 +18,7 @@ from farcast.mesh.link import GROUP_IPV4
 from farcast.mesh.porter import Porter
 from farcast.mesh.tier import MeshTier
 from farcast.node.blocks.store import DiskStore
+from farcast.node.demo.troupe import free_port
 from farcast.node.http.dial import HttpDialer
 from farcast.node.http.exchange import Answer, Exchange, Handler, Hosts, Router
 from farcast.node.http.listener import Listener
@@ -46,12 +47,6 @@ KEYRING = Keyring(
 
 def clock_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((LOOPBACK, 0))
-        return int(sock.getsockname()[1])
 
 
 class Voice:

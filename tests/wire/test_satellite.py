@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import threading
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable
@@ -15,6 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from farcast.node.blocks.store import DiskStore
+from farcast.node.demo.troupe import free_port
 from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.errors import UnreachableError, UsageError
 from farcast.protocol.generation import Item, origin_id, pack_packet
@@ -37,12 +37,6 @@ HEAD = [Item("trust", "1.root.json", b"root"), Item("checkpoint", "", b"note")]
 
 def clock_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((LOOPBACK, 0))
-        return int(sock.getsockname()[1])
 
 
 @contextmanager
