@@ -187,7 +187,7 @@ def free_port() -> int:
     raise LocalError("no port is free on 127.0.0.1", reason="no_port")
 
 
-def _ports() -> Iterator[int]:
+def unclaimed_ports() -> Iterator[int]:
     """Return the ports below those the system gives to clients, from a place of this process's own on."""
     above = CLIENT_PORTS_FROM
     with contextlib.suppress(OSError, ValueError):
@@ -197,7 +197,7 @@ def _ports() -> Iterator[int]:
     return cycle(chain(ports[start:], ports[:start]))
 
 
-_PORTS = _ports()
+_PORTS = unclaimed_ports()
 
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:

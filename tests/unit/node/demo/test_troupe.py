@@ -35,7 +35,7 @@ def test_a_port_in_use_is_passed_over(kind: socket.SocketKind, monkeypatch: pyte
 
 
 def test_processes_begin_at_places_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    starts = [next(troupe._ports()) for _ in range(20)]
+    starts = [next(troupe.unclaimed_ports()) for _ in range(20)]
     assert len(set(starts)) > 1
     monkeypatch.setattr(troupe, "CLIENT_PORTS", tmp_path / "none")
-    assert max(itertools.islice(troupe._ports(), 30_000)) == troupe.CLIENT_PORTS_FROM - 1
+    assert max(itertools.islice(troupe.unclaimed_ports(), 30_000)) == troupe.CLIENT_PORTS_FROM - 1
