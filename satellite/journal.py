@@ -73,8 +73,10 @@ class Journal:
         head += _CRC.pack(crc32(head))
         key = (number, sender)
         self.drop(number, sender)
+        path = self._path(number, sender)
         try:
-            file = self._path(number, sender).open("w+b", buffering=64 << 10)
+            path.touch(mode=0o600)  # what a house hears is its own affair
+            file = path.open("w+b", buffering=64 << 10)
             file.write(head)
         except OSError as error:
             raise self._trouble(error) from error

@@ -51,7 +51,7 @@ def test_what_was_kept_is_found_again_and_more_is_added(tmp_path: Path) -> None:
     journal.add(number, SENDER, symbol(9))
     assert [*journal.read(number, SENDER)] == [symbol(one) for one in (3, 1, 2, 9)]
     journal.close()
-    assert folder.stat().st_mode & 0o777 == 0o700
+    assert [path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())] == [0o700, 0o600]
     assert Journal(folder).load()[0].ids == [3, 1, 2, 9]
 
 
