@@ -28,6 +28,7 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.blocks.store import DiskStore
 from farcast.node.catalog.library import Library
+from farcast.node.demo.troupe import free_port
 from farcast.node.http.exchange import Hosts, Router
 from farcast.node.http.listener import Listener
 from farcast.node.http.tally import HttpMetrics
@@ -37,7 +38,7 @@ from farcast.protocol.cid import RAW, Cid
 from farcast.protocol.identity import Identity
 from farcast.protocol.ports import TierName
 from farcast.tests.bench.figure import Peer, compared
-from farcast.tests.bench.served import free_port, pinned
+from farcast.tests.bench.served import pinned
 
 FIGURES = ("evict_p99",)
 ROUNDS = 15

@@ -18,8 +18,10 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from farcast.node.demo.troupe import free_port
+
 from .figure import Peer, compared
-from .served import CLIENT_CORE, Server, free_port, pinned, relay, running
+from .served import CLIENT_CORE, Server, pinned, relay, running
 
 ROUNDS = 9
 ROUND_S = 1

@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from farcast.node.demo.troupe import free_port
 from farcast.node.http.quic.datagram import Endpoint
 from farcast.node.http.quic.link import Link
 from farcast.node.http.quic.qh3_engine import Qh3Session
@@ -27,7 +28,7 @@ from farcast.node.http.quic.session import NO_ERROR, Address, Data, Event, Head,
 from farcast.node.http.tls import make_certificate
 
 from .figure import Peer, compared
-from .served import CLIENT_CORE, PUBLISHER, Server, free_port, pinned, relay, running
+from .served import CLIENT_CORE, PUBLISHER, Server, pinned, relay, running
 
 ROUNDS = 9
 FETCHES = 2

@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from farcast.node.blocks.store import DiskStore
 from farcast.node.catalog.library import Library
+from farcast.node.demo.troupe import free_port
 from farcast.node.http.exchange import Hosts, Router
 from farcast.node.http.governor import Governor, Rules
 from farcast.node.http.hotset import HotSet
@@ -105,13 +106,6 @@ def pinned(core: int, command: Sequence[str]) -> list[str]:
     if shutil.which("taskset") is None or len(usable) < 2:
         return list(command)
     return ["taskset", "-c", str(usable[core]), *command]
-
-
-def free_port() -> int:
-    """Return a port nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _children(pid: int) -> list[int]:
