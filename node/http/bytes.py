@@ -96,13 +96,10 @@ class ByteServer:
         self.tally = tally
         self.tls = tls
         self.limits = limits
-        self._epoch_now = epoch
-        self._epoch: object = None
-        self._epoch_at = -1.0
         self.governor = governor or Governor()
         self.loop = asyncio.get_running_loop()
         self.readiness = Readiness(self.loop)
-        self.replies = Replies()
+        self.replies = Replies(epoch)
         self.date = formatdate(time(), usegmt=True)
         self.lookup = lookup
         self._elsewhere = elsewhere
@@ -139,14 +136,6 @@ class ByteServer:
             self._sweep.cancel()
         self.readiness.close()
         self.replies.clear()
-
-    def epoch(self) -> object:
-        """Return what ready answers hold for: asked once a turn, for nothing else runs within one."""
-        now = self.readiness.now
-        if now != self._epoch_at:
-            self._epoch = self._epoch_now()
-            self._epoch_at = now
-        return self._epoch
 
     def reply(self, head: Head) -> Reply | None:
         """Answer ``head`` from what is ready; None where that is the router's."""
@@ -226,7 +215,7 @@ class ByteServer:
 
     def _turn_away(self, sock: socket.socket, peer: str, refusal: Refusal) -> None:
         reply = self.problem(refused(refusal), peer)
-        self.tally.answered(reply.status)
+        self.tally.classes[reply.status_class] += 1
         with suppress(OSError):
             sock.send(reply.head(self.date))
         sock.close()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .head import Head, parse_head
-from .outgoing import CUT, DONE, HELD, TURN, Outgoing
+from .outgoing import CUT, DONE, HELD, MISSING, TURN, Outgoing
 from .reply import LINGER, Reply
 from .turnloop import ENDING, GONE, READ, WRITE
 
@@ -124,17 +124,21 @@ class Connection:
     def _serve(self) -> None:
         """Answer what is in the buffer and the socket until one must wait."""
         requests = BURST_REQUESTS
-        while requests and self._fd >= 0 and not self.busy:
-            if self._draining:
-                self._drain()
-                return
+        while not self._draining:
             if not self._buffer and not (self._unread and self._receive()):
                 break
             if self._request():
+                if self.busy or self._fd < 0:
+                    return
                 requests -= 1
+                if not requests or not (self._buffer or self._unread or self._draining):
+                    break
             elif self._fd < 0 or not self._unread or not self._receive():
                 break
-        if self._fd >= 0 and not self.busy:
+        else:
+            self._drain()
+            return
+        if self._fd >= 0:
             self._rest(again=not requests)
 
     def _rest(self, *, again: bool) -> None:
@@ -158,7 +162,7 @@ class Connection:
         """Begin the answer to the request at the start of the buffer; False: unfinished, or not ours."""
         server = self._server
         try:
-            reply = server.replies.find(self._buffer, server.epoch(), server.readiness.now)
+            reply = server.replies.find(self._buffer, server.readiness.now)
             return self._look_up() if reply is None else self._reply(reply)
         except Exception as error:  # noqa: BLE001 - a look-up's bug must not leave a client waiting
             # nothing more is read: what follows may not be what it looks like
@@ -182,19 +186,12 @@ class Connection:
         governor = server.governor
         if governor.guarded_lan if self._local else governor.guarded:
             reply = server.governed(self.peer, reply)
-        if reply.parts and not self._out.open(reply):
-            server.replies.clear()
-            self._move(secure=False)
-            return False
-        self._buffer = self._buffer[reply.size :]
-        self._in_head = False
-        self._begin(reply)
-        return True
+        return self._begin(reply)
 
     def _remember(self, head: Head, reply: Reply) -> None:
         if reply.keep:
             server = self._server
-            server.replies.keep(self._buffer[: head.size], reply, server.epoch(), server.readiness.now)
+            server.replies.keep(self._buffer[: head.size], reply, server.readiness.now)
 
     def _elsewhere(self, head: Head) -> bool:
         """Wait for another process's reply, or move to where the rest is answered."""
@@ -224,21 +221,29 @@ class Connection:
         if self._reply(reply) and not self.busy:
             self._serve()
 
-    def _begin(self, reply: Reply) -> None:
+    def _begin(self, reply: Reply) -> bool:
+        """Send a reply; False where its files are not there any more, and others answer."""
         server = self._server
-        server.tally.answered(reply.status)
-        self._keep = reply.keep
         try:
-            state = self._out.begin(reply.head(server.date))
+            state = self._out.begin(reply, server.date)
         except OSError:
             self.close()
-            return
-        if state == DONE:
-            self._done()
-            return
-        self.busy = True
-        self._latest = server.readiness.now + server.limits.stall_s + reply.length / SLOWEST_BYTES_S
-        self._wait(state)
+            return True
+        if state == MISSING:
+            server.replies.clear()
+            self._move(secure=False)
+            return False
+        server.tally.classes[reply.status_class] += 1
+        self._buffer = self._buffer[reply.size :]
+        self._in_head = False
+        self._keep = reply.keep
+        if state != DONE:
+            self.busy = True
+            self._latest = server.readiness.now + server.limits.stall_s + reply.length / SLOWEST_BYTES_S
+            self._wait(state)
+        elif not reply.keep:
+            self._finish()
+        return True
 
     def _send(self) -> None:
         """Send on, until done, until the socket takes no more, or until others should have their turn."""

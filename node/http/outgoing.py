@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from os import sendfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...protocol.errors import LocalError
@@ -16,13 +19,16 @@ if TYPE_CHECKING:
 SEND_BYTES = 1 << 20
 BURST_BYTES = 4 << 20
 """A fast reader gets at most this much before other connections have their turn."""
+WIDE_BYTES = BURST_BYTES + (256 << 10)
+"""The send buffer of a connection that has been seen to take nearly a whole burst at once: the largest that
+the kernel gives by itself is a burst to the byte, and one with its head would need another turn for 3 kB."""
 REMEMBERED_PIECES = 16
 """An answer of so many files at most remembers which descriptors they were."""
 _MORE: int = getattr(socket, "MSG_MORE", 0)
 
-DONE, FULL, TURN, HELD, CUT = range(5)
-"""How far ``send`` came: all is out; the socket is full; others' turn; held back by the rate for
-``wait_s``; a file was shorter than it should be."""
+DONE, FULL, TURN, HELD, CUT, MISSING = range(6)
+"""How far an answer came: all is out; the socket is full; others' turn; held back by the rate for
+``wait_s``; a file was shorter than it should be; nothing is out, for a file is not there as it should be."""
 
 
 class Outgoing:
@@ -40,6 +46,7 @@ class Outgoing:
         "_sent",
         "_server",
         "_sock",
+        "_wide",
         "wait_s",
     )
 
@@ -53,11 +60,92 @@ class Outgoing:
         self._pending: memoryview | bytes = b""
         self._pieces: Sequence[Piece] = ()
         self._at = self._sent = 0
-        self._held = False
+        self._held = self._wide = False
         self._allowed = 0
         self.wait_s = 0.0
 
-    def open(self, reply: Reply) -> bool:
+    def begin(self, reply: Reply, date: str) -> int:
+        """Send ``reply``, as of ``date``; returns how far that came.
+
+        Raises:
+            OSError: the client is gone.
+
+        """
+        one = reply.one
+        if one is not None and one[0].cached and (self._local or not self._server.governor.metered):
+            return self._send_one(reply, date, one)
+        if reply.parts and not self._open(reply):
+            return MISSING
+        return self._hold(self._send(reply.head(date), self._pieces))
+
+    def _send_one(self, reply: Reply, date: str, one: Piece) -> int:
+        """Send what is open and leaves at one stretch, as most does, in half the steps."""
+        head = reply.head(date)
+        source, offset, size = one
+        begun = sent = 0
+        try:
+            begun = self._sock.send(head, _MORE)
+            if begun == len(head):
+                sent = sendfile(self._fd, source.fd, offset, size)
+        except BlockingIOError:
+            pass
+        self._server.tally.sent_bytes += sent
+        self._flow.bytes += sent
+        if sent == size:
+            return DONE
+        self._pieces, self._sent = reply.pieces, sent
+        return self._hold(self._send(head[begun:], self._pieces))
+
+    def _hold(self, state: int) -> int:
+        """Keep the files of an answer that goes on; one that has left at one stretch needs no hold."""
+        if state != DONE and not self._held:
+            self._held = True
+            for source, _, _ in self._pieces:
+                source.users += 1
+        return state
+
+    def send(self) -> int:
+        """Send on; returns how far that came.
+
+        Raises:
+            OSError: the client is gone.
+
+        """
+        return self._send(self._pending, self._pieces)
+
+    def _send(self, head: memoryview | bytes, pieces: Sequence[Piece]) -> int:
+        if head:
+            try:
+                sent = self._sock.send(head, _MORE if pieces else 0)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(head):
+                self._pending = memoryview(head)[sent:]
+                return FULL
+            self._pending = b""
+        if pieces:
+            state = self._send_pieces(pieces)
+            if state != DONE:
+                return state
+            if self._held or self._allowed:
+                self.close()
+            else:
+                self._pieces = ()
+        return DONE
+
+    def close(self) -> None:
+        """Give back the files and what of the rate was not used."""
+        pieces, self._pieces = self._pieces, ()
+        self._at = self._sent = 0
+        if self._held:
+            self._held = False
+            for source, _, _ in pieces:
+                self._server.files.release(source)
+        if self._allowed:
+            self._server.governor.give_back(self._allowed)
+            self._allowed = 0
+
+    def _open(self, reply: Reply) -> bool:
         """Find the bytes of ``reply``; False where a file is gone or short."""
         for source, _, _ in reply.pieces:
             if not source.cached:
@@ -76,67 +164,15 @@ class Outgoing:
             self.close()
             return False
         reply.pieces = pieces if len(pieces) <= REMEMBERED_PIECES else ()
+        reply.one = pieces[0] if len(pieces) == 1 and 0 < pieces[0][2] <= SEND_BYTES else None
         return True
 
-    def begin(self, head: bytes) -> int:
-        """Send ``head``, and then what was opened; returns how far that came.
-
-        Raises:
-            OSError: the client is gone.
-
-        """
-        self._pending = head
-        self._at = self._sent = 0
-        state = self.send()
-        if state != DONE and not self._held:  # what leaves at one stretch, as most do, needs no hold
-            self._held = True
-            for source, _, _ in self._pieces:
-                source.users += 1
-        return state
-
-    def send(self) -> int:
-        """Send on; returns how far that came.
-
-        Raises:
-            OSError: the client is gone.
-
-        """
-        try:
-            pending = self._pending
-            if pending:
-                sent = self._sock.send(pending, _MORE if self._pieces else 0)
-                if sent < len(pending):
-                    self._pending = memoryview(pending)[sent:]
-                    return FULL
-                self._pending = b""
-            state = self._send_pieces() if self._pieces else DONE
-        except BlockingIOError:
-            return FULL
-        if state == DONE:
-            if self._held or self._allowed:
-                self.close()
-            else:
-                self._pieces = ()
-        return state
-
-    def close(self) -> None:
-        """Give back the files and what of the rate was not used."""
-        pieces, self._pieces = self._pieces, ()
-        if self._held:
-            self._held = False
-            for source, _, _ in pieces:
-                self._server.files.release(source)
-        if self._allowed:
-            self._server.governor.give_back(self._allowed)
-            self._allowed = 0
-
-    def _send_pieces(self) -> int:
-        server, fd, pieces = self._server, self._fd, self._pieces
+    def _send_pieces(self, pieces: Sequence[Piece]) -> int:
+        server, fd = self._server, self._fd
         limited = server.governor.metered and not self._local
         at, done, total = self._at, self._sent, 0
         try:
-            while at < len(pieces):
-                source, offset, size = pieces[at]
+            for source, offset, size in pieces[at:] if at else pieces:
                 while done < size:
                     if total >= BURST_BYTES:
                         return TURN
@@ -145,7 +181,7 @@ class Outgoing:
                         want = min(want, self._allowance())
                         if not want:
                             return HELD
-                    sent = os.sendfile(fd, source.fd, offset + done, want)
+                    sent = sendfile(fd, source.fd, offset + done, want)
                     if not sent:  # the file was cut while it was open
                         return CUT
                     if limited:
@@ -154,11 +190,25 @@ class Outgoing:
                     total += sent
                 at += 1
                 done = 0
-            return DONE
+            at = 0
+        except BlockingIOError:
+            if total > BURST_BYTES - SEND_BYTES and not self._wide:
+                self._widen()
+            return FULL
         finally:
             self._at, self._sent = at, done
             server.tally.sent_bytes += total
             self._flow.bytes += total
+        return DONE
+
+    def _widen(self) -> None:
+        self._wide = True
+        if _most_bytes() < WIDE_BYTES // 2:
+            return
+        with suppress(OSError):
+            if self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < WIDE_BYTES:
+                # the kernel doubles what it is told (socket(7)), as it counts its own upkeep too
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WIDE_BYTES // 2)
 
     def _allowance(self) -> int:
         """Return how much of the upload rate is ours now; none: come back after ``wait_s``."""
@@ -169,3 +219,12 @@ class Outgoing:
             if self.wait_s > 0:
                 return 0
         return self._allowed
+
+
+@cache
+def _most_bytes() -> int:
+    """Return what this kernel lets a program ask for as a send buffer; nought where it does not say."""
+    try:
+        return int(Path("/proc/sys/net/core/wmem_max").read_text())
+    except (OSError, ValueError):
+        return 0

@@ -8,12 +8,13 @@ and were answered from ready blocks get in, and only as long as what they were m
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from .exchange import Answer
 from .files import Descriptor
 from .problem import phrase
 from .ranges import FilePart
+from .tally import class_of
 
 REPLIES_KEPT = 2_048
 KEY_LIMIT_BYTES = 1_024
@@ -44,10 +45,11 @@ class Reply:
         "epoch",
         "keep",
         "length",
+        "one",
         "parts",
         "pieces",
         "size",
-        "status",
+        "status_class",
         "until",
     )
 
@@ -56,13 +58,15 @@ class Reply:
         body, length = answer.body, answer.length
         assert length is not None, "a look-up answers bytes or file parts"
         assert not isinstance(body, AsyncIterator), "likewise"
-        self.status = answer.status
+        self.status_class = class_of(answer.status)
         self.size = size
         self.keep = keep
         self.bodiless = bodiless
         self.parts: Sequence[FilePart] = ()
         self.pieces: Sequence[Piece] = ()
         """The parts as they were opened last, where that is remembered."""
+        self.one: Piece | None = None
+        """Of these the only one, where it is sent at one stretch."""
         self.epoch: object = None
         self.until = 0.0
         lines = [f"\r\n{name}: {value}" for name, value in answer.headers.items() if name != "content-length"]
@@ -94,16 +98,26 @@ class Reply:
 class Replies:
     """The replies given last, by the bytes of the heads that asked for them."""
 
-    __slots__ = ("_kept",)
+    __slots__ = ("_at", "_epoch", "_epoch_now", "_kept")
 
-    def __init__(self) -> None:
-        """Remember nothing yet."""
+    def __init__(self, epoch: Callable[[], object]) -> None:
+        """Remember nothing yet; ``epoch`` differs once a reply may be untrue."""
         self._kept: dict[bytes, Reply] = {}
+        self._epoch_now = epoch
+        self._epoch: object = None
+        self._at = -1.0
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def find(self, buffer: bytes, epoch: object, now: float) -> Reply | None:
+    def epoch(self, now: float) -> object:
+        """Return what replies hold for: asked once a turn, for nothing else runs within one."""
+        if now != self._at:
+            self._epoch = self._epoch_now()
+            self._at = now
+        return self._epoch
+
+    def find(self, buffer: bytes, now: float) -> Reply | None:
         """Return what answers the request at the start of ``buffer``, where that still holds."""
         reply = self._kept.get(buffer)
         if reply is None:
@@ -113,15 +127,16 @@ class Replies:
             reply = self._kept.get(buffer[: end + len(_END)])
             if reply is None:
                 return None
+        epoch = self._epoch if now == self._at else self.epoch(now)
         return reply if reply.epoch == epoch and now < reply.until else None
 
-    def keep(self, key: bytes, reply: Reply, epoch: object, now: float) -> None:
+    def keep(self, key: bytes, reply: Reply, now: float) -> None:
         """Remember a reply to ``key``, the whole head; what is long or has a long body is not kept."""
         if len(key) > KEY_LIMIT_BYTES or (not reply.parts and reply.length):
             return
         if len(self._kept) >= REPLIES_KEPT:
             self._kept.clear()
-        reply.epoch = epoch
+        reply.epoch = self.epoch(now)
         reply.until = now + REPLY_S
         self._kept[key] = reply
 

@@ -31,7 +31,12 @@ class Tally:
 
     def answered(self, status: int) -> None:
         """Count one answer by the first digit of its status."""
-        self.classes[status // 100 if 100 <= status < 600 else 5] += 1  # noqa: PLR2004
+        self.classes[class_of(status)] += 1
+
+
+def class_of(status: int) -> int:
+    """Return the first digit of a status; what none may be counts as the server's error."""
+    return status // 100 if 100 <= status < 600 else 5  # noqa: PLR2004
 
 
 class HttpMetrics(Collector):

@@ -145,8 +145,8 @@ class Workers:
             await asyncio.sleep(HOLDS_S)
 
     def _say(self, link: Link) -> None:
-        self._server.readiness.now = asyncio.get_running_loop().time()
-        epoch = self._server.epoch()
+        now = self._server.readiness.now = asyncio.get_running_loop().time()
+        epoch = self._server.replies.epoch(now)
         if epoch != self._seen:
             self._seen = epoch
             self._epoch += 1

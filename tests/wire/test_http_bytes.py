@@ -189,17 +189,21 @@ async def test_pipelined_requests_are_answered_in_order_whoever_answers(box: Box
     assert [b'"n":"%d"' % n in body for n, body in ((1, one), (2, two), (3, three))] == [True] * 3
 
 
-async def test_many_pipelined_requests_are_all_answered_while_the_client_reads_late(box: Box) -> None:
-    count = 300
+@pytest.mark.parametrize("start", [0, 295_000], ids=["of one block", "across two blocks"])
+async def test_many_pipelined_requests_are_all_answered_while_the_client_reads_late(
+    box: Box, start: int
+) -> None:
+    count, size = 300, 60_000
     reader, writer = await asyncio.open_connection("127.0.0.1", box.port)
-    writer.write(b"".join(GET % (b"/segment", b"Range: bytes=0-9999\r\n") for _ in range(count)))
+    asked = GET % (b"/segment", b"Range: bytes=%d-%d\r\n" % (start, start + size - 1))
+    writer.write(asked * count)
     await asyncio.sleep(0.2)
-    digest = hashlib.sha256(box.whole[:10_000]).digest()
+    digest = hashlib.sha256(box.whole[start : start + size]).digest()
     for _ in range(count):
         async with asyncio.timeout(5):
             head = await reader.readuntil(b"\r\n\r\n")
             assert b"206 Partial Content" in head
-            assert hashlib.sha256(await reader.readexactly(10_000)).digest() == digest
+            assert hashlib.sha256(await reader.readexactly(size)).digest() == digest
     writer.close()
 
 
@@ -274,6 +278,21 @@ async def test_a_file_cut_while_it_is_sent_ends_in_a_reset(box: Box) -> None:
     writer.write(GET % (b"/long", b""))
     await reader.readexactly(1000)
     os.truncate(box.long, 1 << 20)
+    with pytest.raises(ConnectionResetError):
+        await _drain(reader)
+    assert box.refused("truncated") == 1
+    writer.close()
+
+
+async def test_a_block_cut_since_it_was_opened_ends_in_a_reset(box: Box, tmp_path: Path) -> None:
+    asked = GET % (b"/segment", b"Range: bytes=0-99999\r\n")
+    reader, writer = await asyncio.open_connection("127.0.0.1", box.port)
+    writer.write(asked)
+    await reader.readuntil(b"\r\n\r\n")
+    assert await reader.readexactly(100_000) == box.whole[:100_000]
+    os.truncate(tmp_path / "0", 50_000)
+    writer.write(asked)
+    await reader.readuntil(b"\r\n\r\n")
     with pytest.raises(ConnectionResetError):
         await _drain(reader)
     assert box.refused("truncated") == 1

@@ -39,29 +39,39 @@ def test_small_bodies_go_out_with_the_head() -> None:
 
 
 def test_a_reply_is_found_by_the_bytes_that_asked_alone_or_with_more_behind() -> None:
-    replies, reply = Replies(), _reply()
-    replies.keep(KEY, reply, 1, 0.0)
-    assert replies.find(KEY, 1, 0.0) is reply
-    assert replies.find(KEY + KEY, 1, 0.0) is reply
-    assert replies.find(KEY[:-1], 1, 0.0) is None
-    assert replies.find(KEY.replace(b"a", b"b"), 1, 0.0) is None
+    replies, reply = Replies(lambda: 1), _reply()
+    replies.keep(KEY, reply, 0.0)
+    assert replies.find(KEY, 0.0) is reply
+    assert replies.find(KEY + KEY, 0.0) is reply
+    assert replies.find(KEY[:-1], 0.0) is None
+    assert replies.find(KEY.replace(b"a", b"b"), 0.0) is None
 
 
-def test_a_reply_holds_until_its_epoch_or_its_time_is_over() -> None:
-    replies = Replies()
-    replies.keep(KEY, _reply(), (1, 1), 10.0)
-    assert replies.find(KEY, (1, 2), 10.0) is None
-    assert replies.find(KEY, (1, 1), 10.0 + REPLY_S) is None
-    assert replies.find(KEY, (1, 1), 9.9 + REPLY_S) is not None
+def test_a_reply_holds_until_its_time_is_over() -> None:
+    replies, reply = Replies(lambda: 1), _reply()
+    replies.keep(KEY, reply, 10.0)
+    assert replies.find(KEY, 9.9 + REPLY_S) is reply
+    assert replies.find(KEY, 10.0 + REPLY_S) is None
+
+
+def test_a_reply_holds_until_its_epoch_is_over_which_is_asked_for_once_a_turn() -> None:
+    epochs = iter(["old", "old", "new"])
+    replies, reply = Replies(lambda: next(epochs)), _reply()
+    replies.keep(KEY, reply, 1.0)
+    assert replies.find(KEY, 1.0) is reply
+    assert replies.find(KEY, 2.0) is reply
+    assert replies.find(KEY, 2.0) is reply
+    assert replies.find(KEY, 3.0) is None
+    assert replies.find(KEY, 3.0) is None
 
 
 def test_memory_is_bounded() -> None:
-    replies = Replies()
-    replies.keep(b"x" * KEY_LIMIT_BYTES + KEY, _reply(), 1, 0.0)
-    replies.keep(KEY, _reply(Answer(200, {}, b"a body in memory")), 1, 0.0)
+    replies = Replies(lambda: 1)
+    replies.keep(b"x" * KEY_LIMIT_BYTES + KEY, _reply(), 0.0)
+    replies.keep(KEY, _reply(Answer(200, {}, b"a body in memory")), 0.0)
     assert not len(replies)
     for number in range(3 * REPLIES_KEPT):
-        replies.keep(b"%d" % number, _reply(), 1, 0.0)
+        replies.keep(b"%d" % number, _reply(), 0.0)
         assert len(replies) <= REPLIES_KEPT
     replies.clear()
     assert not len(replies)

@@ -1,0 +1,97 @@
+"""The send buffer of a connection on loopback: the kernel's own, until its client takes a burst at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from farcast.node.http.bytes import ByteServer
+from farcast.node.http.exchange import Answer, FilePart, Hosts, Router
+from farcast.node.http.files import FileCache
+from farcast.node.http.outgoing import BURST_BYTES, WIDE_BYTES
+from farcast.node.http.tally import HttpMetrics
+
+MIB = 1 << 20
+GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+class _Nowhere:
+    """Every request here is answered from files."""
+
+    connections = 0
+
+    def take(
+        self, sock: socket.socket, peer: str, received: bytes, *, secure: bool, gone: Callable[[], None]
+    ) -> None:
+        raise AssertionError(sock, peer, received, secure, gone)
+
+    async def close(self) -> None:
+        return
+
+
+@pytest.fixture
+def blocks(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / str(number) for number in range(BURST_BYTES // MIB)]
+    for path in paths:
+        path.write_bytes(os.urandom(MIB))
+    return paths
+
+
+@pytest.fixture
+async def server(blocks: list[Path]) -> AsyncIterator[ByteServer]:
+    parts = [FilePart(str(path), 0, MIB) for path in blocks]
+    made = ByteServer(
+        Router(Hosts()), lambda _: Answer(200, {}, parts), _Nowhere(), files=FileCache(),
+        tally=HttpMetrics(CollectorRegistry()).carrier("tcp"), epoch=lambda: 1,
+    )  # fmt: skip
+    yield made
+    await made.close(0)
+
+
+def _most_bytes() -> int:
+    return int(Path("/proc/sys/net/core/wmem_max").read_text())
+
+
+def _room(sock: socket.socket) -> int:
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+
+@pytest.mark.parametrize(
+    ("room", "wide"),
+    [(BURST_BYTES // 8, False), (BURST_BYTES * 7 // 8, True), (2 * BURST_BYTES, False)],
+    ids=["little", "nearly a burst", "more"],
+)
+async def test_who_takes_nearly_a_burst_at_once_gets_room_for_one_with_its_head(
+    server: ByteServer, blocks: list[Path], room: int, *, wide: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
+        client.connect(listener.getsockname())
+        sock, _ = listener.accept()
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room // 2)
+        before = _room(sock)
+        server.adopt(sock, "127.0.0.1")
+        client.sendall(GET)
+        await asyncio.sleep(0.2)  # as much is on its way as has room
+        after = _room(sock)
+        body = await asyncio.to_thread(_body, client)
+    assert after == (WIDE_BYTES if wide and _most_bytes() >= WIDE_BYTES // 2 else before)
+    assert body == b"".join(path.read_bytes() for path in blocks)
+
+
+def _body(client: socket.socket) -> bytes:
+    """Read one answer."""
+    client.settimeout(10)
+    got = bytearray()
+    while len(got) < BURST_BYTES or len(got.partition(b"\r\n\r\n")[2]) < BURST_BYTES:
+        data = client.recv(MIB)
+        assert data, "the server ended the connection"
+        got += data
+    return bytes(got.partition(b"\r\n\r\n")[2])
