@@ -98,8 +98,8 @@ class ByteServer:
         self.limits = limits
         self.governor = governor or Governor()
         self.loop = asyncio.get_running_loop()
-        self.readiness = Readiness(self.loop)
         self.replies = Replies(epoch)
+        self.readiness = Readiness(self.loop, self.replies.begin)
         self.date = formatdate(time(), usegmt=True)
         self.lookup = lookup
         self._elsewhere = elsewhere
@@ -177,7 +177,7 @@ class ByteServer:
         self._elsewhere.take(sock, peer, received, secure=secure, gone=lambda: self.gone(peer))
 
     def _accept(self, listener: socket.socket) -> None:
-        self.readiness.now = self.loop.time()
+        self.readiness.begin()
         for _ in range(64):  # the rest of the backlog has its turn after the connections we have
             try:
                 sock, address = listener.accept()
@@ -226,7 +226,8 @@ class ByteServer:
 
     def _tick(self) -> None:
         # one look at every connection a second is cheaper than a timer for every request
-        now = self.readiness.now = self.loop.time()
+        self.readiness.begin()
+        now = self.readiness.now
         self.date = formatdate(time(), usegmt=True)
         for connection in [each for each in self._connections if each.deadline < now]:
             connection.expire()

@@ -93,6 +93,8 @@ class Connection:
             self._unread = True
             if events & ENDING:
                 self._ending = True
+            elif self._repeat():
+                return
         if not self.busy:
             self._serve()
         elif events & GONE:  # who waits for the rate or another process would hear of it much later
@@ -101,6 +103,37 @@ class Connection:
             self._send()
             if not self.busy:
                 self._serve()
+
+    def _repeat(self) -> bool:
+        """Answer a request as a moment ago, where nothing else is under way: most turns, in half the steps.
+
+        False: what was read is left to ``_serve``.
+        """
+        if self.busy or self._buffer or self._draining:
+            return False
+        try:
+            data = self._sock.recv(RECEIVE_BYTES)
+        except OSError:
+            return False  # which comes upon it again
+        server = self._server
+        governor = server.governor
+        reply = server.replies.kept.get(data)
+        if reply is None or (governor.guarded_lan if self._local else governor.guarded):
+            self._received(data)
+            return False
+        self._unread = False
+        try:
+            state = self._out.begin(reply, server.date)
+        except OSError:
+            self.close()
+            return True
+        if state == DONE:
+            server.tally.classes[reply.status_class] += 1
+            self.deadline = server.readiness.now + server.limits.idle_s
+        else:
+            self._buffer = data
+            self._begun(reply, state)
+        return True
 
     def _receive(self) -> bool:
         """Read once; False where there is nothing to serve from it."""
@@ -112,6 +145,9 @@ class Connection:
         except OSError:
             self.close()
             return False
+        return self._received(data)
+
+    def _received(self, data: bytes) -> bool:
         if len(data) < RECEIVE_BYTES:
             # a short read has emptied the socket; only its end may still be there
             self._unread = self._ending and bool(data)
@@ -162,7 +198,7 @@ class Connection:
         """Begin the answer to the request at the start of the buffer; False: unfinished, or not ours."""
         server = self._server
         try:
-            reply = server.replies.find(self._buffer, server.readiness.now)
+            reply = server.replies.find(self._buffer)
             return self._look_up() if reply is None else self._reply(reply)
         except Exception as error:  # noqa: BLE001 - a look-up's bug must not leave a client waiting
             # nothing more is read: what follows may not be what it looks like
@@ -191,7 +227,7 @@ class Connection:
     def _remember(self, head: Head, reply: Reply) -> None:
         if reply.keep:
             server = self._server
-            server.replies.keep(self._buffer[: head.size], reply, server.readiness.now)
+            server.replies.keep(self._buffer[: head.size], reply)
 
     def _elsewhere(self, head: Head) -> bool:
         """Wait for another process's reply, or move to where the rest is answered."""
@@ -229,6 +265,11 @@ class Connection:
         except OSError:
             self.close()
             return True
+        return self._begun(reply, state)
+
+    def _begun(self, reply: Reply, state: int) -> bool:
+        """Go on behind the request that ``reply`` answers, as far as ``state`` says; as ``_begin``."""
+        server = self._server
         if state == MISSING:
             server.replies.clear()
             self._move(secure=False)
@@ -280,7 +321,7 @@ class Connection:
 
     def _resume(self) -> None:
         self._timer = None
-        self._server.readiness.now = self._server.loop.time()
+        self._server.readiness.begin()
         self._turn(0)
 
     def _done(self) -> None:

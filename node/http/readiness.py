@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections.abc import Callable
 
 from .turnloop import EVENTS, Turn, TurnLoop, failed
 
@@ -20,10 +21,13 @@ _ALL = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 class Readiness:
     """Watches sockets for one server; ``now`` is the loop's time at the start of this turn."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Watch nothing yet."""
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, begun: Callable[[float], object] = lambda _: None
+    ) -> None:
+        """Watch nothing yet; ``begun`` hears of each turn, and the time, before anybody has one."""
         self.now = loop.time()
         self._loop = loop
+        self._begun = begun
         self._again: dict[int, None] = {}
         """In order, each once: who sends on while it waits has no more turns than others."""
         self._selector = loop.selector if isinstance(loop, TurnLoop) else None
@@ -37,6 +41,7 @@ class Readiness:
     def begin(self) -> None:
         """Look at the clock: a turn begins."""
         self.now = self._loop.time()
+        self._begun(self.now)
 
     def watch(self, fd: int, turn: Turn) -> None:
         """Call ``turn`` whenever ``fd`` becomes readable or writable, what it is now included."""

@@ -19,7 +19,7 @@ from .tally import class_of
 REPLIES_KEPT = 2_048
 KEY_LIMIT_BYTES = 1_024
 REPLY_S = 5.0
-"""How long a reply is remembered; within it the store is not told of uses."""
+"""How long a reply is remembered at most; within it the store is not told of uses."""
 BODILESS = (204, 304)
 LINGER = struct.pack("ii", 1, 0)
 """SO_LINGER that makes a close a reset: what was sent cannot pass for a complete answer."""
@@ -42,7 +42,6 @@ class Reply:
         "_date",
         "_head",
         "bodiless",
-        "epoch",
         "keep",
         "length",
         "one",
@@ -50,7 +49,6 @@ class Reply:
         "pieces",
         "size",
         "status_class",
-        "until",
     )
 
     def __init__(self, answer: Answer, *, size: int, keep: bool, bodiless: bool) -> None:
@@ -67,8 +65,6 @@ class Reply:
         """The parts as they were opened last, where that is remembered."""
         self.one: Piece | None = None
         """Of these the only one, where it is sent at one stretch."""
-        self.epoch: object = None
-        self.until = 0.0
         lines = [f"\r\n{name}: {value}" for name, value in answer.headers.items() if name != "content-length"]
         if answer.status not in BODILESS:
             lines.append(f"\r\ncontent-length: {length}")
@@ -96,50 +92,45 @@ class Reply:
 
 
 class Replies:
-    """The replies given last, by the bytes of the heads that asked for them."""
+    """The replies given last, by the bytes of the heads that asked for them: ``kept``, to be read only."""
 
-    __slots__ = ("_at", "_epoch", "_epoch_now", "_kept")
+    __slots__ = ("_epoch", "_epoch_now", "_until", "kept")
 
     def __init__(self, epoch: Callable[[], object]) -> None:
         """Remember nothing yet; ``epoch`` differs once a reply may be untrue."""
-        self._kept: dict[bytes, Reply] = {}
+        self.kept: dict[bytes, Reply] = {}
         self._epoch_now = epoch
         self._epoch: object = None
-        self._at = -1.0
+        self._until = 0.0
 
-    def __len__(self) -> int:
-        return len(self._kept)
+    def begin(self, now: float) -> object:
+        """Forget what does not hold any more; once a turn is enough, for nothing else runs within one.
 
-    def epoch(self, now: float) -> object:
-        """Return what replies hold for: asked once a turn, for nothing else runs within one."""
-        if now != self._at:
-            self._epoch = self._epoch_now()
-            self._at = now
-        return self._epoch
+        Returns what the replies hold for.
+        """
+        epoch = self._epoch_now()
+        if epoch != self._epoch or now >= self._until:
+            self._epoch = epoch
+            self._until = now + REPLY_S
+            self.kept.clear()
+        return epoch
 
-    def find(self, buffer: bytes, now: float) -> Reply | None:
-        """Return what answers the request at the start of ``buffer``, where that still holds."""
-        reply = self._kept.get(buffer)
-        if reply is None:
-            end = buffer.find(_END, 0, KEY_LIMIT_BYTES)
-            if end < 0:
-                return None
-            reply = self._kept.get(buffer[: end + len(_END)])
-            if reply is None:
-                return None
-        epoch = self._epoch if now == self._at else self.epoch(now)
-        return reply if reply.epoch == epoch and now < reply.until else None
+    def find(self, buffer: bytes) -> Reply | None:
+        """Return what answers the request at the start of ``buffer``."""
+        reply = self.kept.get(buffer)
+        if reply is not None:
+            return reply
+        end = buffer.find(_END, 0, KEY_LIMIT_BYTES)
+        return None if end < 0 else self.kept.get(buffer[: end + len(_END)])
 
-    def keep(self, key: bytes, reply: Reply, now: float) -> None:
+    def keep(self, key: bytes, reply: Reply) -> None:
         """Remember a reply to ``key``, the whole head; what is long or has a long body is not kept."""
         if len(key) > KEY_LIMIT_BYTES or (not reply.parts and reply.length):
             return
-        if len(self._kept) >= REPLIES_KEPT:
-            self._kept.clear()
-        reply.epoch = self.epoch(now)
-        reply.until = now + REPLY_S
-        self._kept[key] = reply
+        if len(self.kept) >= REPLIES_KEPT:
+            self.kept.clear()
+        self.kept[key] = reply
 
     def clear(self) -> None:
         """Forget all."""
-        self._kept.clear()
+        self.kept.clear()

@@ -202,7 +202,7 @@ class _Server(ByteServer):
         if asked is None:
             return
         connection, head = asked
-        self.readiness.now = self.loop.time()
+        self.readiness.begin()
         if not told.status:
             connection.answered(None)
             return

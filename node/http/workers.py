@@ -145,8 +145,7 @@ class Workers:
             await asyncio.sleep(HOLDS_S)
 
     def _say(self, link: Link) -> None:
-        now = self._server.readiness.now = asyncio.get_running_loop().time()
-        epoch = self._server.replies.epoch(now)
+        epoch = self._server.replies.begin(asyncio.get_running_loop().time())
         if epoch != self._seen:
             self._seen = epoch
             self._epoch += 1

@@ -84,7 +84,7 @@ def _compare(name: str, ours: Server, peer: Server) -> dict[str, object]:
     rounds = int(os.environ.get("FARCAST_BENCH_ROUNDS", ROUNDS))
     for server in (ours, peer):  # fill page and descriptor caches
         wrk(server, name)
-    pairs = [(wrk(ours, name), wrk(peer, name)) for _ in range(rounds)]
+    pairs = [_pair(name, ours, peer, first=index % 2 == 0) for index in range(rounds)]
     return compared(
         name,
         "requests/s",
@@ -97,6 +97,15 @@ def _compare(name: str, ours: Server, peer: Server) -> dict[str, object]:
             "p99_ratio": round(median(mine.p99_ms / its.p99_ms for mine, its in pairs), 3),
         },
     )
+
+
+def _pair(name: str, ours: Server, peer: Server, *, first: bool) -> tuple[Sample, Sample]:
+    """Load both for one round, ours ``first`` or last: who comes second finds the caches of the other."""
+    if first:
+        mine = wrk(ours, name)
+        return mine, wrk(peer, name)
+    its = wrk(peer, name)
+    return wrk(ours, name), its
 
 
 def wrk(server: Server, name: str) -> Sample:

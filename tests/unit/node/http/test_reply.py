@@ -40,38 +40,44 @@ def test_small_bodies_go_out_with_the_head() -> None:
 
 def test_a_reply_is_found_by_the_bytes_that_asked_alone_or_with_more_behind() -> None:
     replies, reply = Replies(lambda: 1), _reply()
-    replies.keep(KEY, reply, 0.0)
-    assert replies.find(KEY, 0.0) is reply
-    assert replies.find(KEY + KEY, 0.0) is reply
-    assert replies.find(KEY[:-1], 0.0) is None
-    assert replies.find(KEY.replace(b"a", b"b"), 0.0) is None
+    replies.keep(KEY, reply)
+    assert replies.find(KEY) is reply
+    assert replies.find(KEY + KEY) is reply
+    assert replies.find(KEY[:-1]) is None
+    assert replies.find(KEY.replace(b"a", b"b")) is None
 
 
-def test_a_reply_holds_until_its_time_is_over() -> None:
+def test_replies_hold_until_their_time_is_over() -> None:
     replies, reply = Replies(lambda: 1), _reply()
-    replies.keep(KEY, reply, 10.0)
-    assert replies.find(KEY, 9.9 + REPLY_S) is reply
-    assert replies.find(KEY, 10.0 + REPLY_S) is None
+    replies.begin(10.0)
+    replies.keep(KEY, reply)
+    replies.begin(9.9 + REPLY_S)
+    assert replies.find(KEY) is reply
+    replies.begin(10.0 + REPLY_S)
+    assert replies.find(KEY) is None
 
 
-def test_a_reply_holds_until_its_epoch_is_over_which_is_asked_for_once_a_turn() -> None:
-    epochs = iter(["old", "old", "new"])
+def test_replies_hold_until_their_epoch_is_over() -> None:
+    epochs = iter(["old", "old", "new", "new"])
     replies, reply = Replies(lambda: next(epochs)), _reply()
-    replies.keep(KEY, reply, 1.0)
-    assert replies.find(KEY, 1.0) is reply
-    assert replies.find(KEY, 2.0) is reply
-    assert replies.find(KEY, 2.0) is reply
-    assert replies.find(KEY, 3.0) is None
-    assert replies.find(KEY, 3.0) is None
+    assert replies.begin(1.0) == "old"
+    replies.keep(KEY, reply)
+    replies.begin(2.0)
+    assert replies.find(KEY) is reply
+    assert replies.begin(3.0) == "new"
+    assert replies.find(KEY) is None
+    replies.keep(KEY, reply)
+    replies.begin(4.0)
+    assert replies.find(KEY) is reply
 
 
 def test_memory_is_bounded() -> None:
     replies = Replies(lambda: 1)
-    replies.keep(b"x" * KEY_LIMIT_BYTES + KEY, _reply(), 0.0)
-    replies.keep(KEY, _reply(Answer(200, {}, b"a body in memory")), 0.0)
-    assert not len(replies)
+    replies.keep(b"x" * KEY_LIMIT_BYTES + KEY, _reply())
+    replies.keep(KEY, _reply(Answer(200, {}, b"a body in memory")))
+    assert not replies.kept
     for number in range(3 * REPLIES_KEPT):
-        replies.keep(b"%d" % number, _reply(), 0.0)
-        assert len(replies) <= REPLIES_KEPT
+        replies.keep(b"%d" % number, _reply())
+        assert len(replies.kept) <= REPLIES_KEPT
     replies.clear()
-    assert not len(replies)
+    assert not replies.kept
