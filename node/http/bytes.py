@@ -177,7 +177,6 @@ class ByteServer:
         self._elsewhere.take(sock, peer, received, secure=secure, gone=lambda: self.gone(peer))
 
     def _accept(self, listener: socket.socket) -> None:
-        self.readiness.begin()
         for _ in range(64):  # the rest of the backlog has its turn after the connections we have
             try:
                 sock, address = listener.accept()
@@ -209,6 +208,7 @@ class ByteServer:
             self._turn_away(sock, peer, refusal)
             return
         tune(sock, peer)
+        self.readiness.begin()  # its deadlines begin now, however long nobody had a turn
         self._connections.add(Connection(self, sock, peer, received))
         if self._sweep is None:
             self._tick()

@@ -114,7 +114,7 @@ class Connection:
         try:
             data = self._sock.recv(RECEIVE_BYTES)
         except OSError:
-            return False  # which comes upon it again
+            return False  # ``_serve`` reads again: as little, or the end
         server = self._server
         governor = server.governor
         reply = server.replies.kept.get(data)
@@ -126,6 +126,9 @@ class Connection:
             state = self._out.begin(reply, server.date)
         except OSError:
             self.close()
+            return True
+        except Exception as error:  # noqa: BLE001 - as in _request
+            self._fail(error)
             return True
         if state == DONE:
             server.tally.classes[reply.status_class] += 1
@@ -159,6 +162,8 @@ class Connection:
 
     def _serve(self) -> None:
         """Answer what is in the buffer and the socket until one must wait."""
+        if self._fd < 0:  # it ended with the answer before
+            return
         requests = BURST_REQUESTS
         while not self._draining:
             if not self._buffer and not (self._unread and self._receive()):
@@ -201,10 +206,13 @@ class Connection:
             reply = server.replies.find(self._buffer)
             return self._look_up() if reply is None else self._reply(reply)
         except Exception as error:  # noqa: BLE001 - a look-up's bug must not leave a client waiting
-            # nothing more is read: what follows may not be what it looks like
-            self._out.close()
-            self._begin(server.problem(error, self.peer))
+            self._fail(error)
             return True
+
+    def _fail(self, error: Exception) -> None:
+        """Answer a problem, and read nothing more: what follows may not be what it looks like."""
+        self._out.close()
+        self._begin(self._server.problem(error, self.peer))
 
     def _look_up(self) -> bool:
         """As ``_request``, for what was not answered a moment ago."""
@@ -388,6 +396,7 @@ class Connection:
             self._timer.cancel()
             self._timer = None
         self._fd = -1
+        self._buffer = b""
         self.busy = False
         self._out.close()
         self._server.forget(self)

@@ -20,8 +20,8 @@ SEND_BYTES = 1 << 20
 BURST_BYTES = 4 << 20
 """A fast reader gets at most this much before other connections have their turn."""
 WIDE_BYTES = BURST_BYTES + (256 << 10)
-"""The send buffer of a connection that has been seen to take nearly a whole burst at once: the largest that
-the kernel gives by itself is a burst to the byte, and one with its head would need another turn for 3 kB."""
+"""The send buffer of a connection that takes nearly a whole burst at once: the largest that the kernel gives
+by itself (``tcp_wmem``) is a burst to the byte, and one with its head would need another turn for 3 kB."""
 REMEMBERED_PIECES = 16
 """An answer of so many files at most remembers which descriptors they were."""
 _MORE: int = getattr(socket, "MSG_MORE", 0)
@@ -202,11 +202,13 @@ class Outgoing:
         return DONE
 
     def _widen(self) -> None:
+        """Let a burst with its head fit, once, where the kernel's own buffer has grown as far as it goes."""
         self._wide = True
-        if _most_bytes() < WIDE_BYTES // 2:
+        if not _ends_at_a_burst():
             return
         with suppress(OSError):
-            if self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < WIDE_BYTES:
+            room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+            if BURST_BYTES - SEND_BYTES <= room < WIDE_BYTES:
                 # the kernel doubles what it is told (socket(7)), as it counts its own upkeep too
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WIDE_BYTES // 2)
 
@@ -222,9 +224,16 @@ class Outgoing:
 
 
 @cache
-def _most_bytes() -> int:
-    """Return what this kernel lets a program ask for as a send buffer; nought where it does not say."""
+def _ends_at_a_burst() -> bool:
+    """Say whether send buffers grow to less than ``WIDE_BYTES`` here, and a program may ask for as much.
+
+    One that was asked for grows no further, so where the kernel goes beyond it is left alone (tcp(7)).
+    """
     try:
-        return int(Path("/proc/sys/net/core/wmem_max").read_text())
-    except (OSError, ValueError):
-        return 0
+        most, asked = (
+            int(Path(f"/proc/sys/net/{name}").read_text().split()[-1])
+            for name in ("ipv4/tcp_wmem", "core/wmem_max")
+        )
+    except (OSError, ValueError, IndexError):
+        return False
+    return most < WIDE_BYTES <= 2 * asked

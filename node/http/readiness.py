@@ -41,7 +41,10 @@ class Readiness:
     def begin(self) -> None:
         """Look at the clock: a turn begins."""
         self.now = self._loop.time()
-        self._begun(self.now)
+        try:
+            self._begun(self.now)
+        except Exception as error:  # noqa: BLE001 - the turns are those of others
+            failed(self._loop, error)
 
     def watch(self, fd: int, turn: Turn) -> None:
         """Call ``turn`` whenever ``fd`` becomes readable or writable, what it is now included."""

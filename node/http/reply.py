@@ -108,7 +108,11 @@ class Replies:
 
         Returns what the replies hold for.
         """
-        epoch = self._epoch_now()
+        try:
+            epoch = self._epoch_now()
+        except BaseException:
+            self.kept.clear()
+            raise
         if epoch != self._epoch or now >= self._until:
             self._epoch = epoch
             self._until = now + REPLY_S

@@ -53,11 +53,11 @@ class TurnSelector(selectors.EpollSelector):
             if turn is None:
                 self._tell(ready, fd, events)
                 continue
+            if not begun:
+                begun = True
+                for begin in self.begin:
+                    begin()
             try:
-                if not begun:
-                    for begin in self.begin:
-                        begin()
-                    begun = True
                 turn(events)
             except Exception as error:  # noqa: BLE001 - as asyncio does with a reader: told, and the loop goes on
                 if self.failed is not None:

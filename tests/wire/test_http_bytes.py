@@ -284,6 +284,22 @@ async def test_a_file_cut_while_it_is_sent_ends_in_a_reset(box: Box) -> None:
     writer.close()
 
 
+async def test_what_was_sent_ahead_is_not_looked_at_once_the_connection_has_ended(tmp_path: Path) -> None:
+    box, governor = Box(tmp_path), Governor()
+    async with _running(box, Limits(), governor):
+        reader, writer = await asyncio.open_connection("127.0.0.1", box.port, limit=1 << 16)
+        writer.write(
+            GET % (b"/long", b"") + b"POST /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\n\r\nx"
+        )
+        await reader.readexactly(1000)
+        os.truncate(box.long, 1 << 20)
+        with pytest.raises(ConnectionResetError):
+            await _drain(reader)
+        await asyncio.sleep(0.1)
+        assert (governor.connections, box.refused("truncated"), box.refused("client_gone")) == (0, 1, 0)
+        writer.close()
+
+
 async def test_a_block_cut_since_it_was_opened_ends_in_a_reset(box: Box, tmp_path: Path) -> None:
     asked = GET % (b"/segment", b"Range: bytes=0-99999\r\n")
     reader, writer = await asyncio.open_connection("127.0.0.1", box.port)
