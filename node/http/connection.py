@@ -234,8 +234,7 @@ class Connection:
 
     def _remember(self, head: Head, reply: Reply) -> None:
         if reply.keep:
-            server = self._server
-            server.replies.keep(self._buffer[: head.size], reply)
+            self._server.replies.keep(self._buffer[: head.size], reply)
 
     def _elsewhere(self, head: Head) -> bool:
         """Wait for another process's reply, or move to where the rest is answered."""
@@ -302,7 +301,9 @@ class Connection:
             self.close()
             return
         if state == DONE:
-            self._done()
+            self.busy = False
+            if not self._keep:
+                self._finish()
         else:
             self._wait(state)
 
@@ -331,11 +332,6 @@ class Connection:
         self._timer = None
         self._server.readiness.begin()
         self._turn(0)
-
-    def _done(self) -> None:
-        self.busy = False
-        if not self._keep:
-            self._finish()
 
     def _finish(self) -> None:
         """Close our half and read on a little: closing on unread bytes would reset what we sent."""
