@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from importlib import import_module
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import sqlite_utils
 
 BUSY_TIMEOUT_S = 10.0
+_BUSY_LOOK_S = 0.01
 LEAST_FREE_BYTES = 64 << 10
 _CACHED_STATEMENTS = 128
 
@@ -58,15 +60,36 @@ def open_database(
     except OSError as error:
         raise LocalError(f"{path} cannot be made: {error.strerror}", reason="database") from error
     try:
-        conn.execute("PRAGMA journal_mode = WAL")
+        conn.isolation_level = None  # from here on every transaction is explicit
+        _write_ahead(conn)
         conn.execute(f"PRAGMA synchronous = {synchronous}")
-        if not isinstance(schema, Tables) or not _is_current(conn, schema):
-            _migrate(conn, schema)
+        if not isinstance(schema, Tables):
+            migrate(conn, schema)
+        elif not _is_current(conn, schema):
+            migrate(conn, import_module(schema.module).MIGRATIONS)
     except sqlite3.DatabaseError as error:
         conn.close()
         raise translated(error, path) from error
-    conn.isolation_level = None  # from here on every transaction is explicit
     return conn
+
+
+def migrate(conn: sqlite3.Connection, migrations: sqlite_utils.Migrations) -> None:
+    """Take the steps the file lacks; of processes that open it at once one does, and the others wait.
+
+    Where none is lacking, no writer is waited for.
+    """
+    import sqlite_utils
+
+    database = sqlite_utils.Database(conn, recursive_triggers=False, execute_plugins=False)
+    if not migrations.pending(database):
+        return
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        migrations.apply(database)  # asks again what is lacking, now that nobody else writes
+        conn.execute("COMMIT")
+    finally:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
 
 
 @contextmanager
@@ -107,14 +130,18 @@ def _is_current(conn: sqlite3.Connection, tables: Tables) -> bool:
     return conn.execute(query, newest).fetchone() is not None
 
 
-def _migrate(conn: sqlite3.Connection, schema: sqlite_utils.Migrations | Tables) -> None:
-    import sqlite_utils
-
-    migrations: sqlite_utils.Migrations = (
-        import_module(schema.module).MIGRATIONS if isinstance(schema, Tables) else schema
-    )
-    migrations.apply(sqlite_utils.Database(conn, recursive_triggers=False, execute_plugins=False))
-    conn.commit()
+def _write_ahead(conn: sqlite3.Connection) -> None:
+    """Turn to WAL mode; SQLite does not wait by itself where another process does so at this moment."""
+    give_up_at = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            conn.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                raise
+            time.sleep(_BUSY_LOOK_S)
+        else:
+            return
 
 
 def _is_full(code: int, path: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sqlite_utils
 
-from ...node.database import open_database, transaction, translated
+from ...node.database import migrate, open_database, transaction, translated
 from .database import Schema, Session, Step
 
 
@@ -31,9 +31,7 @@ class SqliteBooks:
             migrations(name=step.name)(_function(step))
         with self._lock:
             try:
-                migrations.apply(
-                    sqlite_utils.Database(self._conn, recursive_triggers=False, execute_plugins=False)
-                )
+                migrate(self._conn, migrations)
             except sqlite3.DatabaseError as error:
                 raise translated(error, self._path) from error
 

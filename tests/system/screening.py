@@ -16,7 +16,7 @@ SCREEN = """
 (({ mode, hls, cmcd, title, buffer }) => {
   document.body.innerHTML = "<video id=film width=320 height=180></video>";
   const video = document.getElementById("film");
-  const seen = { advanced: 0, longest: 0, stretches: [] };
+  const seen = { advanced: 0, longest: 0, stretches: [], asked: 0 };
   let place = 0, at = performance.now(), moved = null;
   const look = () => {
     const now = performance.now(), gone = (now - at) / 1000, step = video.currentTime - place;
@@ -37,6 +37,7 @@ SCREEN = """
     enableWorker: false, maxBufferLength: buffer, maxMaxBufferLength: buffer,
     cmcd: mode === "events" ? { contentId: title, version: 2, eventTargets: [target] } : { contentId: title },
   });
+  player.on(Hls.Events.FRAG_LOADING, () => { seen.asked += 1; });
   player.loadSource(hls);
   player.attachMedia(video);
   window.screen_.player = player;
@@ -76,6 +77,11 @@ class Screening:
         """Start, and wait for the picture to move."""
         await self._tab.evaluate("screen_.video.play().then(() => true)")
         await self._tab.until("screen_.video.currentTime > 0", START_TIMEOUT_S)
+
+    async def asks(self) -> None:
+        """Wait until hls.js has asked for another segment."""
+        await self._tab.evaluate("screen_.known = screen_.seen.asked; true")
+        await self._tab.until("screen_.seen.asked > screen_.known", START_TIMEOUT_S)
 
     async def pause(self) -> None:
         """Pause; first what was played is taken down: a hidden tab's timer looks once a second."""

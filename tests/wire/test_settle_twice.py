@@ -57,15 +57,16 @@ def test_two_daemons_at_once_settle_a_month_once(tmp_path: Path) -> None:
     for number in range(ROUNDS):
         home = tmp_path / str(number)
         shutil.copytree(template, home)
-        both = [daemon(home), daemon(home)]
-        for one in both:
-            assert one.stdout is not None
-            assert one.stdout.readline() == "ready\n"
-        for one in both:
-            assert one.stdin is not None
-            one.stdin.write("go\n")
-            one.stdin.flush()
-        told = [json.loads(one.communicate(timeout=60)[0]) for one in both]
+        with daemon(home) as first, daemon(home) as second:
+            both = [first, second]
+            for one in both:
+                assert one.stdout is not None
+                assert one.stdout.readline() == "ready\n"
+            for one in both:
+                assert one.stdin is not None
+                one.stdin.write("go\n")
+                one.stdin.flush()
+            told = [json.loads(one.communicate(timeout=60)[0]) for one in both]
         assert [one.returncode for one in both] == [0, 0]
         assert sum(row["posted"] for row in told) == 1, told
         assert [row["trouble"] for row in told] == ["", ""]

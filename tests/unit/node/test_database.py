@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 
 import pytest
 import sqlite_utils
 
 from farcast.node.blocks.index import TABLES as BLOCK_TABLES
-from farcast.node.database import Tables, open_database, transaction, translated
+from farcast.node.database import BUSY_TIMEOUT_S, Tables, open_database, transaction, translated
 from farcast.node.pulses.spool import TABLES as SPOOL_TABLES
 from farcast.node.pulses.wallet import TABLES as WALLET_TABLES
 from farcast.protocol.errors import LocalError, StoreFullError
@@ -34,6 +37,33 @@ def test_a_database_is_private_and_opens_again(tmp_path: Path) -> None:
     assert conn.execute("SELECT text FROM note").fetchall() == [("x",)]
     assert conn.execute("PRAGMA synchronous").fetchone() == (1,)
     conn.close()
+
+
+def test_of_those_who_open_a_new_file_at_once_one_makes_its_tables(tmp_path: Path) -> None:
+    at_once = Barrier(4)
+
+    def notes(path: Path) -> int:
+        at_once.wait(10)
+        conn = open_database(path, MIGRATIONS, synchronous="FULL")
+        try:
+            return len(conn.execute("SELECT * FROM note").fetchall())
+        finally:
+            conn.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(20):
+            assert list(pool.map(notes, [tmp_path / f"{number}.db"] * 4)) == [0] * 4
+
+
+def test_where_no_table_is_lacking_no_writer_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    writer = open_database(path, MIGRATIONS, synchronous="FULL")
+    with transaction(writer, path):
+        writer.execute("INSERT INTO note VALUES ('x')")
+        before_s = time.monotonic()
+        open_database(path, MIGRATIONS, synchronous="FULL").close()
+        assert time.monotonic() - before_s < BUSY_TIMEOUT_S / 2
+    writer.close()
 
 
 def test_a_failing_body_leaves_nothing(tmp_path: Path) -> None:
