@@ -99,7 +99,9 @@ class ByteServer:
         self.governor = governor or Governor()
         self.loop = asyncio.get_running_loop()
         self.replies = Replies(epoch)
-        self.readiness = Readiness(self.loop, self.replies.begin)
+        self.idle_until = 0.0
+        """The deadline of a connection that has nothing to do from this turn on."""
+        self.readiness = Readiness(self.loop, self._begin)
         self.date = formatdate(time(), usegmt=True)
         self.lookup = lookup
         self._elsewhere = elsewhere
@@ -175,6 +177,10 @@ class ByteServer:
     def move(self, sock: socket.socket, peer: str, received: bytes, *, secure: bool) -> None:
         """Hand a connection and the bytes read from it to whoever answers the rest."""
         self._elsewhere.take(sock, peer, received, secure=secure, gone=lambda: self.gone(peer))
+
+    def _begin(self, now: float) -> None:
+        self.idle_until = now + self.limits.idle_s
+        self.replies.begin(now)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(64):  # the rest of the backlog has its turn after the connections we have

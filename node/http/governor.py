@@ -16,7 +16,7 @@ for connections that are already open too. Carriers that wait use ``meter.Meter`
 * A client is an IPv4 address or an IPv6 /64. Clients are kept in memory only, in a table of bounded
   size whose longest unseen leave first; one with an open connection stays.
 
-With nothing limited, ``guarded``, ``guarded_lan`` and ``metered`` are False and a hot path asks nothing else.
+With nothing limited, ``guarded`` of both sides and ``metered`` are False, and a hot path asks nothing else.
 """
 
 from __future__ import annotations
@@ -138,13 +138,14 @@ class Refusal(NamedTuple):
 
 
 class Flow:
-    """Bytes sent to one side, WAN or LAN, since the start."""
+    """Bytes sent to one side, WAN or LAN, and whether ``request`` could refuse it anything (``guarded``)."""
 
-    __slots__ = ("bytes",)
+    __slots__ = ("bytes", "guarded")
 
     def __init__(self) -> None:
         """Start at nothing."""
         self.bytes = 0
+        self.guarded = False
 
 
 class Bucket:
@@ -205,8 +206,6 @@ class Governor:
         """Who is served at all; None: everybody."""
         self.wan, self.lan = Flow(), Flow()
         self.connections = 0
-        self.guarded = self.guarded_lan = False
-        """Whether ``request`` could refuse anybody on the WAN, on the LAN."""
         self.metered = False
         """Whether ``owe`` could hold anybody back."""
         self.quantum_bytes = MOST_QUANTUM_BYTES
@@ -317,9 +316,9 @@ class Governor:
 
     def _set_flags(self) -> None:
         self.metered = self._upload is not None
-        self.guarded_lan = self.state is State.PAUSED
+        self.lan.guarded = self.state is State.PAUSED
         limited = self.metered or self.rules.client_requests_s is not None
-        self.guarded = limited or self.state is not State.SERVING
+        self.wan.guarded = limited or self.state is not State.SERVING
 
     def _client(self, peer: str) -> _Client:
         key = _client_of(peer)

@@ -46,7 +46,7 @@ class Meter:
 
         """
         governor = self.governor
-        if governor.guarded:
+        if governor.wan.guarded:
             refusal = governor.request(peer, self._now(), transfer=is_transfer(path))
             if refusal is not None:
                 if path.startswith(_STEERING):  # on a 429 players give steering up for good

@@ -24,7 +24,7 @@ WIDE_BYTES = BURST_BYTES + (256 << 10)
 by itself (``tcp_wmem``) is a burst to the byte, and one with its head would need another turn for 3 kB."""
 REMEMBERED_PIECES = 16
 """An answer of so many files at most remembers which descriptors they were."""
-_MORE: int = getattr(socket, "MSG_MORE", 0)
+MORE: int = getattr(socket, "MSG_MORE", 0)
 
 DONE, FULL, TURN, HELD, CUT, MISSING = range(6)
 """How far an answer came: all is out; the socket is full; others' turn; held back by the rate for
@@ -64,37 +64,19 @@ class Outgoing:
         self._allowed = 0
         self.wait_s = 0.0
 
-    def begin(self, reply: Reply, date: str) -> int:
+    def begin(self, reply: Reply, date: str, begun: int = 0, sent: int = 0) -> int:
         """Send ``reply``, as of ``date``; returns how far that came.
+
+        Of its head ``begun`` bytes have left, and ``sent`` of its first file, which is open then.
 
         Raises:
             OSError: the client is gone.
 
         """
-        one = reply.one
-        if one is not None and one[0].cached and (self._local or not self._server.governor.metered):
-            return self._send_one(reply, date, one)
         if reply.parts and not self._open(reply):
             return MISSING
-        return self._hold(self._send(reply.head(date), self._pieces))
-
-    def _send_one(self, reply: Reply, date: str, one: Piece) -> int:
-        """Send what is open and leaves at one stretch, as most does, in half the steps."""
-        head = reply.head(date)
-        source, offset, size = one
-        begun = sent = 0
-        try:
-            begun = self._sock.send(head, _MORE)
-            if begun == len(head):
-                sent = sendfile(self._fd, source.fd, offset, size)
-        except BlockingIOError:
-            pass
-        self._server.tally.sent_bytes += sent
-        self._flow.bytes += sent
-        if sent == size:
-            return DONE
-        self._pieces, self._sent = reply.pieces, sent
-        return self._hold(self._send(head[begun:], self._pieces))
+        self._sent = sent
+        return self._hold(self._send(reply.head(date)[begun:], self._pieces))
 
     def _hold(self, state: int) -> int:
         """Keep the files of an answer that goes on; one that has left at one stretch needs no hold."""
@@ -116,7 +98,7 @@ class Outgoing:
     def _send(self, head: memoryview | bytes, pieces: Sequence[Piece]) -> int:
         if head:
             try:
-                sent = self._sock.send(head, _MORE if pieces else 0)
+                sent = self._sock.send(head, MORE if pieces else 0)
             except BlockingIOError:
                 sent = 0
             if sent < len(head):

@@ -39,11 +39,11 @@ class Reply:
     __slots__ = (
         "_after",
         "_before",
-        "_date",
-        "_head",
         "bodiless",
+        "date",
         "keep",
         "length",
+        "made",
         "one",
         "parts",
         "pieces",
@@ -80,15 +80,16 @@ class Reply:
             f"HTTP/1.1 {answer.status} {phrase(answer.status)}\r\nserver: farcast\r\ndate: ".encode()
         )
         self._after = "".join(lines).encode() + content
-        self._date = ""
-        self._head = b""
+        self.date = ""
+        self.made = b""
+        """The head as of ``date``."""
 
     def head(self, date: str) -> bytes:
         """Return the header bytes, and the body where it is in memory, as of ``date``."""
-        if date is not self._date:
-            self._head = b"%b%b%b" % (self._before, date.encode(), self._after)
-            self._date = date
-        return self._head
+        if date is not self.date:
+            self.made = b"%b%b%b" % (self._before, date.encode(), self._after)
+            self.date = date
+        return self.made
 
 
 class Replies:

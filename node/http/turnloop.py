@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 GONE = select.EPOLLHUP | select.EPOLLERR
 """Both halves have ended: whatever is still sent reaches nobody."""
 ENDING = select.EPOLLRDHUP | GONE
-READ = select.EPOLLIN | ENDING
+INPUT = select.EPOLLIN
+READ = INPUT | ENDING
 WRITE = select.EPOLLOUT | GONE
 EVENTS = 256
 """How many are taken from the kernel at once."""

@@ -15,6 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from farcast.node.http.bytes import Limits
+from farcast.node.http.connection import RECEIVE_BYTES
 from farcast.node.http.exchange import Answer, Exchange, FilePart, Hosts, Router
 from farcast.node.http.governor import Governor, Lan, Rules, State
 from farcast.node.http.head import Head
@@ -204,6 +205,19 @@ async def test_many_pipelined_requests_are_all_answered_while_the_client_reads_l
             head = await reader.readuntil(b"\r\n\r\n")
             assert b"206 Partial Content" in head
             assert hashlib.sha256(await reader.readexactly(size)).digest() == digest
+    writer.close()
+
+
+async def test_more_than_is_read_at_once_is_all_answered_on_a_quiet_connection(box: Box) -> None:
+    asked, count = GET % (b"/segment", b"Range: bytes=0-0\r\n"), 2 * RECEIVE_BYTES // 60
+    reader, writer = await asyncio.open_connection("127.0.0.1", box.port)
+    for requests in (1, 1, count):
+        writer.write(asked * requests)
+        for _ in range(requests):
+            async with asyncio.timeout(5):
+                assert b"206 Partial Content" in await reader.readuntil(b"\r\n\r\n")
+                assert await reader.readexactly(1) == box.whole[:1]
+        await asyncio.sleep(0.05)
     writer.close()
 
 

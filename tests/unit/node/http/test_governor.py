@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 def test_nothing_limited_asks_for_nothing() -> None:
     governor = Governor()
-    assert not governor.guarded
+    assert not governor.wan.guarded
     assert not governor.metered
     assert governor.connect(FAR) is None
     assert governor.request(FAR, 0.0, transfer=True) is None
@@ -70,7 +70,7 @@ def test_a_quantum_is_a_twentieth_of_a_second_within_bounds() -> None:
 
 def test_new_transfers_are_refused_while_the_rate_is_long_spoken_for() -> None:
     governor = Governor(Rules(upload_bytes_s=1_000))
-    assert governor.guarded
+    assert governor.wan.guarded
     governor.owe(9_000, 0.0)
     assert governor.request(FAR, 0.0, transfer=True) is None
     governor.owe(9_000, 0.0)
@@ -133,7 +133,7 @@ def test_a_pause_refuses_new_transfers_of_everybody_and_hibernation_spares_the_l
     assert governor.request("127.0.0.1", 0.0, transfer=True) is None
     assert governor.request(FAR, 0.0, transfer=True) is not None
     governor.set_state(State.SERVING)
-    assert not governor.guarded
+    assert not governor.wan.guarded
 
 
 def test_new_rules_hold_at_once_for_clients_already_known() -> None:
@@ -143,7 +143,7 @@ def test_new_rules_hold_at_once_for_clients_already_known() -> None:
     governor.set_rules(Rules(client_requests_s=100, client_burst=100), 0.0)
     assert governor.request(FAR, 0.0, transfer=False) is None
     governor.set_rules(Rules(), 0.0)
-    assert not governor.guarded
+    assert not governor.wan.guarded
 
 
 def test_the_shares_of_all_processes_keep_the_rules() -> None:
