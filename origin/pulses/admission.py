@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ...protocol.batch import MAX_PULSES, Reject, SealRecord, TidAck
 from ...protocol.rules import Rules
@@ -47,11 +47,10 @@ from .frame import (
     tickets,
 )
 from .judging import Round
-from .opened import Opened, Post, open_pulses, stretch
+from .opened import NOBODY, Opened, Post, open_pulses, stretch
 from .register import Register
 from .sealing import ended, records_of
 
-NOBODY = bytes(16)
 SPOT_EVERY = 256
 """Of so many pulses that may wait, one is checked at once: a relay that forges is soon found out."""
 
@@ -59,9 +58,10 @@ Verify = Literal["eager", "chained"]
 
 
 class _Brought(NamedTuple):
-    """What one ticket brings in an arrival: its pulses, and at which places."""
+    """What one ticket brings in a post: its pulses, and at which places."""
 
     dossier: Dossier
+    post: Post
     indexes: list[int]
     items: list[Opened]
 
@@ -71,7 +71,7 @@ class Judgement(NamedTuple):
 
     tickets: list[int]
     verdicts: list[str]
-    tids: list[bytes]
+    tids: Sequence[bytes]
     news: bool
 
 
@@ -112,10 +112,10 @@ class Admission:
         round_ = Round(register, parts.tickets, now_ms, carrier, relay=relay, eager=not self._chained)
         lazy = self._chained and relay and carrier not in register.charged
         post = open_pulses(parts.pulses, parts.stamps, carrier)
-        tids = [NOBODY if isinstance(item, str) else item.pulse.tid for item in post.items]
+        tids = post.tids
         dossiers = {tid: register.known.get(tid) or round_.dossier(tid) for tid in dict.fromkeys(tids)}
         verdicts = [PENDING] * len(tids)
-        brought = _sorted(post.items, tids, dossiers, verdicts)
+        brought = _sorted(post, dossiers, verdicts)
         caught = self._caught(round_, post, brought, name) if lazy else brought.keys()
         decided: dict[bytes, Dossier] = {}
         for tid, one in brought.items():
@@ -188,21 +188,24 @@ class Admission:
             item, body = post.items[index], post.bodies[index]
             if isinstance(item, str) or (one := brought.get(item.pulse.tid)) is None:
                 continue
-            if False in round_.check(Post([item], [body]), [one.dossier]):
+            if False in round_.check(Post([item], [body], [item.pulse.tid], post.columns), [one.dossier]):
                 found.add(item.pulse.tid)
         return found
 
     def _waits(self, round_: Round, brought: _Brought, verdicts: list[str]) -> bool:
         """Let all that a ticket brings wait where there is nothing to decide; False for none of it."""
-        dossier, indexes, items = brought
-        if self._take(round_, dossier, items, PENDING):
+        dossier, post, indexes, items = brought
+        if self._take(round_, brought, PENDING):
             return True
-        again = [pair for pair in zip(indexes, items, strict=True) if pair[1].pulse.seq in dossier.names]
+        pairs = list(zip(indexes, items, strict=True))
+        again = [pair for pair in pairs if pair[1].pulse.seq in dossier.names]
         if not again or not all(dossier.holds(item) for _, item in again):
             return False
-        fresh = [item for item in items if item.pulse.seq not in dossier.names]
-        if fresh and not self._take(round_, dossier, fresh, PENDING):
-            return False
+        fresh = [pair for pair in pairs if pair[1].pulse.seq not in dossier.names]
+        if fresh:
+            places, left = map(list, zip(*fresh, strict=True))
+            if not self._take(round_, _Brought(dossier, post, places, left), PENDING):
+                return False
         for index, item in again:
             verdicts[index] = round_.again(dossier, item)
         return True
@@ -211,8 +214,8 @@ class Admission:
         self, round_: Round, brought: _Brought, signed: Sequence[bool | None], verdicts: list[str]
     ) -> None:
         """Decide on what a ticket brings, of which nothing waits, by its signatures."""
-        dossier, indexes, items = brought
-        if all(map(signed.__getitem__, indexes)) and self._take(round_, dossier, items, STORED):
+        dossier, _, indexes, items = brought
+        if all(map(signed.__getitem__, indexes)) and self._take(round_, brought, STORED):
             for index in indexes:
                 verdicts[index] = STORED
             return
@@ -228,31 +231,29 @@ class Admission:
         for index, item in sorted(doubtful, key=lambda one: -one[1].pulse.seq):
             verdicts[index] = round_.doubt(dossier, item)
 
-    def _take(self, round_: Round, dossier: Dossier, items: Sequence[Opened], verdict: str) -> bool:
+    def _take(self, round_: Round, brought: _Brought, verdict: str) -> bool:
+        """Take in pulses of one ticket about which there is nothing to decide; False for none of them."""
+        dossier, post, indexes, items = brought
         if len(items) == 1:
             return self._take_one(round_, dossier, items[0], verdict)
-        return self._take_together(round_, dossier, items, verdict)
-
-    def _take_together(self, round_: Round, dossier: Dossier, items: Sequence[Opened], verdict: str) -> bool:
-        """Take in pulses of one ticket about which there is nothing to decide; False for none of them."""
-        register, waits, brought = self.register, verdict == PENDING, stretch(items)
+        waits, found = verdict == PENDING, stretch(post.columns, indexes, items)
         if (
             dossier.unproven
             or dossier.rejects
-            or not dossier.is_free(brought)
-            or (dossier.links and not dossier.links.keys().isdisjoint(brought.names))
-            or not (waits or dossier.goes_on(brought))
-            or register.refuses_any(dossier, items, round_.now_ms)
+            or not dossier.is_free(found)
+            or (dossier.links and not dossier.links.keys().isdisjoint(found.names))
+            or not (waits or dossier.goes_on(found))
+            or self.register.refuses_any(dossier, found, round_.now_ms)
         ):
             return False
         round_.opens(dossier, items)
-        dossier.put_all(brought)
+        dossier.put_all(found)
         if waits:
-            dossier.wait_all(brought)
+            dossier.wait_all(found)
         return True
 
     def _take_one(self, round_: Round, dossier: Dossier, item: Opened, verdict: str) -> bool:
-        """Take in one pulse, as ``_take_together`` would."""
+        """Take in one pulse, as ``_take`` would."""
         pulse, names = item.pulse, dossier.names
         seq = pulse.seq
         if (
@@ -304,23 +305,21 @@ class Admission:
 
 
 def _sorted(
-    items: Sequence[Opened | str],
-    tids: Sequence[bytes],
-    dossiers: Mapping[bytes, Dossier | None],
-    verdicts: list[str],
+    post: Post, dossiers: Mapping[bytes, Dossier | None], verdicts: list[str]
 ) -> dict[bytes, _Brought]:
     """Return what each ticket brings; what is no pulse or has no ticket is given its reason code."""
+    places: dict[bytes, list[int]] = {tid: [] for tid in dossiers}
+    for index, tid in enumerate(post.tids):
+        places[tid].append(index)
     brought: dict[bytes, _Brought] = {}
-    for index, (item, tid) in enumerate(zip(items, tids, strict=True)):
-        if isinstance(item, str):
-            verdicts[index] = item
-        elif (one := brought.get(tid)) is not None:
-            one.indexes.append(index)
-            one.items.append(item)
-        elif (dossier := dossiers[tid]) is not None:
-            brought[tid] = _Brought(dossier, [index], [item])
-        else:
-            verdicts[index] = "no_ticket"
+    for tid, indexes in places.items():
+        items: list[Any] = [post.items[index] for index in indexes]
+        dossier = dossiers[tid]
+        if dossier is not None and tid != NOBODY:
+            brought[tid] = _Brought(dossier, post, indexes, items)
+            continue
+        for index, item in zip(indexes, items, strict=True):
+            verdicts[index] = item if isinstance(item, str) else "no_ticket"
     return brought
 
 

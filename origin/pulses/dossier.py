@@ -127,19 +127,20 @@ class Dossier:
 
     def is_free(self, brought: Stretch) -> bool:
         """Say whether nothing stands under any of these numbers, and each is there once."""
-        if brought.dense and brought.seqs[0] == self.upto + 1 > len(self.names):
-            return True  # they follow all there are
         seqs = brought.seqs
+        if brought.dense and seqs[0] == self.upto + 1 > len(self.names):
+            return True  # they follow all there are
         return self.names.keys().isdisjoint(seqs) and len(set(seqs)) == len(seqs)
 
     def goes_on(self, brought: Stretch) -> bool:
         """Say whether each of these names the one before it, which is here or among them."""
+        seqs, prevs = brought.seqs, brought.prevs
         if brought.dense:
-            return self._follows(brought.seqs[0], brought.prevs[0])
-        among = dict(zip(brought.seqs, brought.names, strict=True))
+            return self._follows(seqs[0], prevs[0])
+        among = dict(zip(seqs, brought.names, strict=True))
         return all(
             among.get(seq - 1) == prev or self._follows(seq, prev)
-            for seq, prev in zip(brought.seqs, brought.prevs, strict=True)
+            for seq, prev in zip(seqs, prevs, strict=True)
         )
 
     # -- what comes
@@ -157,11 +158,15 @@ class Dossier:
 
     def put_all(self, brought: Stretch) -> None:
         """Put the first bodies under their numbers; none of them was rejected before."""
-        items, seqs, names, _, _ = brought
+        seqs = brought.seqs
         unbroken = len(self.names) == self.upto
-        self.names.update(zip(seqs, names, strict=True))
-        self.stamps.update(zip(seqs, [item.stamp_ms for item in items], strict=True))
-        self.open.update(zip(names, items, strict=True))
+        firsts, stamps, opened = self.names, self.stamps, self.open
+        for seq, name, stamp_ms, item in zip(
+            seqs, brought.names, brought.stamps_ms, brought.items, strict=True
+        ):
+            firsts[seq] = name
+            stamps[seq] = stamp_ms
+            opened[name] = item
         if unbroken and len(self.names) == max(seqs):
             self.upto = len(self.names)
         elif self.upto + 1 in self.names:
@@ -243,6 +248,8 @@ class Dossier:
         """Settle what waits, newest first: linked, or signed, or else unproven from now on."""
         proof = Proof([], [], [])
         for seq in sorted(self.waiting, reverse=True):
+            if not self.waiting:
+                break
             if seq not in self.waiting:
                 continue  # proven by link
             item = self._waiting(seq)
@@ -320,7 +327,10 @@ class Dossier:
         """Take a proven number out of what waits, and the run that ends there; returns the run's first."""
         first = self.runs.pop(seq, seq)
         held = self.open.get(self.names[first]) or self._waiting(seq)
-        self.waiting.difference_update(range(first, seq + 1))
+        if len(self.waiting) == seq + 1 - first:
+            self.waiting.clear()  # the run is all there is
+        else:
+            self.waiting.difference_update(range(first, seq + 1))
         return held.pulse
 
     def _waiting(self, seq: int) -> Opened:

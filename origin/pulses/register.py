@@ -15,7 +15,7 @@ from ...protocol.rules import Rules
 from ...protocol.ticket import DAY_MS, Ticket, TicketOffice
 from .dossier import Dossier
 from .frame import Bodies, Seals
-from .opened import Opened
+from .opened import Opened, Stretch
 
 TICKET_LIMIT_BYTES = 1_024
 _NEVER_MS = 2**63
@@ -133,29 +133,32 @@ class Register:
         The origin's own clock judges here, so that no relay's stamp can make a viewer delete one. What
         is in the box does not matter for that: it is opened when the session is sealed and settled.
         """
-        at_ms, live_ms = pulse.at_ms, self._rules.live_window_ms
-        if at_ms > now_ms + live_ms:
+        return self._refusal(dossier, pulse.at_ms, pulse.at_ms, pulse.beacon, now_ms)
+
+    def refuses_any(self, dossier: Dossier, brought: Stretch, now_ms: int) -> bool:
+        """Say whether any of a ticket's pulses is refused."""
+        times_ms, beacons = brought.times_ms, brought.beacons
+        if beacons.count(beacons[0]) < len(beacons):
+            return any(self.refusal(dossier, item.pulse, now_ms) for item in brought.items)
+        return self._refusal(dossier, min(times_ms), max(times_ms), beacons[0], now_ms) != ""
+
+    def _refusal(self, dossier: Dossier, first_ms: int, last_ms: int, beacon: int, now_ms: int) -> str:
+        """Return why pulses from ``first_ms`` to ``last_ms`` under one beacon are not all stored.
+
+        A reason to refuse a time is one for all before it, or for all behind it.
+        """
+        live_ms = self._rules.live_window_ms
+        if last_ms > now_ms + live_ms:
             return "future"
-        if not dossier.from_ms <= at_ms < dossier.until_ms:
+        if first_ms < dossier.from_ms or last_ms >= dossier.until_ms:
             return "wrong_day"
-        if self._revoked and at_ms > self._ended_ms(dossier):
+        if self._revoked and last_ms > self._ended_ms(dossier):
             return "revoked"
         if now_ms > dossier.late_ms + self._rules.late_window_ms:
             return "late"
-        if pulse.beacon * HOUR_MS > min(now_ms, at_ms + live_ms):
+        if beacon * HOUR_MS > min(now_ms, first_ms + live_ms):
             return "before_beacon"
         return ""
-
-    def refuses_any(self, dossier: Dossier, items: Sequence[Opened], now_ms: int) -> bool:
-        """Say whether any of a ticket's pulses is refused.
-
-        Under one beacon, a reason to refuse a time is one for all before it, or for all behind it.
-        """
-        pulses = [item.pulse for item in items]
-        if len({pulse.beacon for pulse in pulses}) == 1:
-            times = [pulse.at_ms for pulse in pulses]
-            pulses = [pulses[times.index(min(times))], pulses[times.index(max(times))]]
-        return any(self.refusal(dossier, pulse, now_ms) for pulse in pulses)
 
     def _ended_ms(self, dossier: Dossier) -> int:
         """Return when the account of a ticket was revoked, ms since 1970; far ahead where it was not."""
