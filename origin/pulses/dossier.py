@@ -327,10 +327,7 @@ class Dossier:
         """Take a proven number out of what waits, and the run that ends there; returns the run's first."""
         first = self.runs.pop(seq, seq)
         held = self.open.get(self.names[first]) or self._waiting(seq)
-        if len(self.waiting) == seq + 1 - first:
-            self.waiting.clear()  # the run is all there is
-        else:
-            self.waiting.difference_update(range(first, seq + 1))
+        self.waiting.difference_update(range(first, seq + 1))
         return held.pulse
 
     def _waiting(self, seq: int) -> Opened:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from hypothesis import example, given, settings
@@ -15,11 +14,32 @@ from farcast.origin.pulses.chain import counting
 from farcast.origin.pulses.dossier import Dossier
 from farcast.origin.pulses.judging import Round
 from farcast.origin.pulses.opened import Opened
-from farcast.protocol.codec import encode
+from farcast.protocol.codec import decode, encode
+from farcast.protocol.identity import Signed
 from farcast.protocol.rules import Rules
 from farcast.protocol.ticket import DAY_MS
-from farcast.tests.unit.origin.mint import CARRIER, FIRST_DAY, OFFICE, RELAY, TICKET, account, batch, post
-from farcast.tests.unit.origin.pulses.test_chain import EVERY, EVIL, FORGED, HONEST, RELAYS, VIEWERS, Piece
+from farcast.tests.unit.origin.mint import (
+    CARRIER,
+    FIRST_DAY,
+    OFFICE,
+    RELAY,
+    TICKET,
+    Viewer,
+    account,
+    batch,
+    post,
+)  # fmt: skip
+from farcast.tests.unit.origin.pulses.test_chain import (
+    EVERY,
+    EVIL,
+    FILM,
+    FORGED,
+    HONEST,
+    RELAYS,
+    VIEWERS,
+    Piece,
+    piece,
+)  # fmt: skip
 
 BEGUN = (FIRST_DAY + 2) * DAY_MS + 3_600_000
 """When both began to watch; what they say of later minutes is ahead of an origin's clock that says less."""
@@ -42,13 +62,30 @@ class Came(NamedTuple):
 class OneByOne(Admission):
     """Looks at each pulse by itself, without a short way for any."""
 
-    def _take_together(self, round_: Round, dossier: Dossier, items: Sequence[Opened], verdict: str) -> bool:
-        del round_, dossier, items, verdict
+    def _take(self, round_: Round, brought: object, verdict: str) -> bool:
+        del round_, brought, verdict
         return False
 
     def _take_one(self, round_: Round, dossier: Dossier, item: Opened, verdict: str) -> bool:
         del round_, dossier, item, verdict
         return False
+
+
+assert {"_take", "_take_one"} <= vars(Admission).keys(), "what is not there is not replaced"
+
+
+def skipping() -> list[Piece]:
+    """Return the third, fourth and sixth of another chain, of which the sixth names the third."""
+    viewer, found = Viewer(1), list[Piece]()
+    for seq, prev in ((3, None), (4, 0), (6, 0)):
+        viewer.signer.seq, viewer.signer.cum_ms = seq - 1, seq * 60_000
+        viewer.signer.prev = bytes(32) if prev is None else found[prev].name
+        signed = decode(Signed, viewer.beat(FILM, 3_600_000 + seq * 60_000, 60_000))
+        found.append(piece(signed.body, signed.sig, viewer.session.key))
+    return found
+
+
+SKIPPING = skipping()
 
 
 def run_of(start: int, length: int, chain: int, gap: int, *, turned: bool) -> list[Piece]:
@@ -61,7 +98,7 @@ def run_of(start: int, length: int, chain: int, gap: int, *, turned: bool) -> li
 RUN = st.builds(
     run_of, st.integers(0, 5), st.integers(1, 7), st.integers(0, 5), st.integers(0, 9), turned=st.booleans()
 )
-BAG = st.lists(st.sampled_from(EVERY), max_size=4)
+BAG = st.lists(st.sampled_from([*EVERY, *SKIPPING]), max_size=4)
 PIECES = st.lists(st.one_of(RUN, BAG), min_size=1, max_size=4).map(
     lambda parts: [one for part in parts for one in part]
 )
@@ -79,6 +116,7 @@ HISTORY = st.lists(
 TWICE = OWN[0][:3] + OWN[0][2:3]
 TWINS_AT_ONCE = OWN[0][:3] + OWN[0][7:8]
 FORGED_THIRD = [one for one in FORGED if one.tid == VIEWERS[0].tid and one.seq == 3]
+FORGED_FIRST = [one for one in FORGED if one.tid == VIEWERS[0].tid and one.seq == 1]
 FORGED_AMONG = OWN[0][:2] + FORGED_THIRD + OWN[0][3:6]
 REVOKED = st.sampled_from([{}, {account(1): BEGUN + 150_000}])
 
@@ -146,6 +184,7 @@ def test_eager_at_once_is_eager_one_by_one(history: list[Came], revoked: dict[by
 @example(came(RELAY.key, TWINS_AT_ONCE), {}, 1 << 20)
 @example(came(RELAY.key, OWN[0][2:3], OWN[0][:2] + OWN[0][7:]), {}, 1 << 20)
 @example(came(EVIL.key, FORGED_AMONG), {}, 1 << 20)
+@example(came(EVIL.key, FORGED_FIRST + SKIPPING), {}, 1 << 20)
 @settings(max_examples=100, deadline=None)
 def test_chained_at_once_ends_where_eager_one_by_one_does(
     history: list[Came], revoked: dict[bytes, int], spot_every: int
