@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from ...protocol.batch import MAX_PULSES, Reject, SealRecord, TidAck
 from ...protocol.rules import Rules
@@ -312,14 +312,19 @@ def _sorted(
     for index, tid in enumerate(post.tids):
         places[tid].append(index)
     brought: dict[bytes, _Brought] = {}
-    for tid, indexes in places.items():
-        items: list[Any] = [post.items[index] for index in indexes]
-        dossier = dossiers[tid]
-        if dossier is not None and tid != NOBODY:
-            brought[tid] = _Brought(dossier, post, indexes, items)
-            continue
-        for index, item in zip(indexes, items, strict=True):
-            verdicts[index] = item if isinstance(item, str) else "no_ticket"
+    for tid, found in places.items():
+        indexes = found
+        if tid == NOBODY:  # what is no pulse stands here too
+            for index in found:
+                if isinstance(code := post.items[index], str):
+                    verdicts[index] = code
+            indexes = [index for index in found if not isinstance(post.items[index], str)]
+        dossier, items = dossiers[tid], [post.items[index] for index in indexes]
+        if dossier is None:
+            for index in indexes:
+                verdicts[index] = "no_ticket"
+        elif items:
+            brought[tid] = _Brought(dossier, post, indexes, cast("list[Opened]", items))
     return brought
 
 

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from farcast.origin.pulses import admission as module
-from farcast.origin.pulses.admission import STORED, Admission, Arrival, Copy, Frame, Verify, arrival
+from farcast.origin.pulses.admission import (
+    PENDING,
+    STORED,
+    Admission,
+    Arrival,
+    Copy,
+    Frame,
+    Verify,
+    arrival,
+)  # fmt: skip
 from farcast.origin.pulses.chain import counting
 from farcast.origin.pulses.dossier import Dossier
 from farcast.origin.pulses.judging import Round
 from farcast.origin.pulses.opened import Opened
 from farcast.protocol.codec import decode, encode
 from farcast.protocol.identity import Signed
+from farcast.protocol.pulse import PulseSigner
 from farcast.protocol.rules import Rules
-from farcast.protocol.ticket import DAY_MS
+from farcast.protocol.ticket import DAY_MS, Holder
 from farcast.tests.unit.origin.mint import (
     CARRIER,
     FIRST_DAY,
@@ -206,6 +217,20 @@ def test_chained_at_once_ends_where_eager_one_by_one_does(
         found = [Copy(held.pulse, held.name, held.stamp_ms, STORED) for held in dossier.open.values()]
         assert {one.name for one in found if dossier.counts(one.pulse.seq, one.name)} == counting(found)
     assert fast.register.open_pulses == slow.register.open_pulses
+
+
+@pytest.mark.parametrize("how", ["eager", "chained"])
+def test_a_ticket_named_by_zeros_is_one_beside_what_is_no_pulse(how: Verify) -> None:
+    viewer = Viewer(9)
+    grant = OFFICE.issue(bytes(16), viewer.day, viewer.session.key, Holder(account(9), 0))
+    viewer.signer = PulseSigner(grant.ticket, grant.key, viewer.session)
+    first, second = viewer.watch(FILM, 1)
+    one = Admission(OFFICE, lambda: [TICKET.key], Rules(), verify=how, secret=b"s")
+    now_ms = BEGUN + 60_000
+    parts = Arrival([grant.ticket], [first, b"", second, first[:-1]], [now_ms] * 4)
+    verdict = STORED if how == "eager" else PENDING
+    judged = one.admit(parts, now_ms, RELAY.key, relay=True)
+    assert judged.verdicts == [verdict, "malformed", verdict, "malformed"]
 
 
 def entries(one: Admission, arrived: Came, now_ms: int, number: int) -> list[Frame]:
