@@ -19,7 +19,7 @@ from farcast.origin.pulses.admission import (
     Frame,
     Verify,
     arrival,
-)  # fmt: skip
+)
 from farcast.origin.pulses.chain import counting
 from farcast.origin.pulses.dossier import Dossier
 from farcast.origin.pulses.judging import Round
@@ -39,7 +39,7 @@ from farcast.tests.unit.origin.mint import (
     account,
     batch,
     post,
-)  # fmt: skip
+)
 from farcast.tests.unit.origin.pulses.test_chain import (
     EVERY,
     EVIL,
@@ -50,7 +50,7 @@ from farcast.tests.unit.origin.pulses.test_chain import (
     VIEWERS,
     Piece,
     piece,
-)  # fmt: skip
+)
 
 BEGUN = (FIRST_DAY + 2) * DAY_MS + 3_600_000
 """When both began to watch; what they say of later minutes is ahead of an origin's clock that says less."""
