@@ -140,7 +140,7 @@ class Share:
         """
         place, now = self._places.get(cid), self._now()
         self.watch()
-        if place is None or self.swarm.has(place) or not self.links:
+        if place is None or self.swarm.has(place):
             return False
         if not self.wanted:
             self.swarm.uplink(now, up=True)
@@ -149,7 +149,7 @@ class Share:
         self.swarm.need([*self._sought], now)
         self.pump()
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(patience_s if self.links else 0):  # alone it only claims it
                 return await asyncio.shield(sought.here)
         except TimeoutError:
             return False

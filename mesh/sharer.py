@@ -99,6 +99,7 @@ class Sharer:
         self._told: dict[ShareLink, tuple[Share, set[int], set[int]]] = {}
         self._dials: dict[tuple[bytes, bytes], ShareLink | None] = {}
         self._again: dict[tuple[bytes, bytes], float] = {}
+        self._crossed: set[tuple[bytes, bytes]] = set()  # their own dial is on its way here
         self._meet_until: dict[bytes, float] = {}
         self._links: set[ShareLink] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -149,9 +150,14 @@ class Sharer:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
-                while any(one[0] == digest and link not in self._of for one, link in self._dials.items()):
+                while self._meets(digest):
                     self._answered.clear()
                     await self._answered.wait()
+
+    def _meets(self, digest: bytes) -> bool:
+        """Whether a neighbour is still to say whether it shares a title."""
+        asked = any(one[0] == digest and link not in self._of for one, link in self._dials.items())
+        return asked or any(one[0] == digest for one in self._crossed)
 
     def found(self, digest: bytes, cid: Cid, *, here: bool) -> None:
         """Hear that this box itself fetched a block of a title being watched, or could not."""
@@ -209,6 +215,9 @@ class Sharer:
             share.heard(link, decode(_WORDS[kind], data, limit_bytes=FRAME_LIMIT_BYTES), kind)
         elif kind == Kind.REFUSAL:
             reason = decode(Refusal, data).reason
+            share = self._told[link][0] if link in self._told else None
+            if reason == "twice" and share is not None and link.peer not in share.links:
+                self._crossed.add((share.layout.digest, link.peer))
             self._tally.refused(reason if reason in _REASONS else "other")
             link.close("refused")
         elif share is None and kind == Kind.CHALLENGE and link.dialled and link not in self._told:
@@ -327,6 +336,7 @@ class Sharer:
 
     def _join(self, share: Share, link: ShareLink, marks: bytes, claims: Sequence[int]) -> bool:
         self._of[link] = share
+        self._crossed.discard((share.layout.digest, link.peer))
         if not share.join(link, from_marks(marks, len(share.layout.cids))):
             del self._of[link]
             return False
@@ -378,6 +388,7 @@ class Sharer:
             if not share.links and not share.wanted and not share.watched and now - share.used_at > KEPT_S:
                 del self._shares[digest]
                 self._meet_until.pop(digest, None)
+                self._crossed = {pair for pair in self._crossed if pair[0] != digest}
                 self._spawn(share.close())
 
     def _dial_all(self, digest: bytes, share: Share, now: float) -> None:
@@ -391,6 +402,7 @@ class Sharer:
             if len(self._links) + len(self._dials) >= LINKS_LIMIT:
                 return
             self._again[pair] = now + AGAIN_S
+            self._crossed.discard(pair)
             self._dials[pair] = None
             self._spawn(self._dial(pair, neighbour))
 

@@ -53,9 +53,13 @@ def test_one_that_dies_and_one_that_is_slow_hold_nobody_and_a_late_one_catches_u
     assert slow["seconds"] > 1.5 * outcome.seconds
 
 
-def test_three_who_watch_one_film_cost_their_uplink_one_copy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("apart_s", [0.0, 0.06])
+def test_three_who_watch_one_film_cost_their_uplink_one_copy(tmp_path: Path, apart_s: float) -> None:
+    """Also where one has begun, alone, on the first blocks when the next one comes."""
     with Village(3, WATCHED_MIB, tmp_path, roles=("uplink", "viewer")) as village:
-        village.go([1, 2, 3])
+        for host in (1, 2, 3):
+            village.go([host])
+            time.sleep(apart_s)
         outcome = village.outcome([1, 2, 3])
     assert all(box["whole"] for box in outcome.boxes)
     fetched_bytes = sum(box["by_uplink"] for box in outcome.boxes)

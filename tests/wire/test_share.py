@@ -34,7 +34,7 @@ from farcast.protocol.errors import FarcastError, RemoteError, UnreachableError
 from farcast.protocol.identity import Identity
 from farcast.protocol.ports import TierName
 from farcast.protocol.presence import NO_WAY
-from farcast.protocol.sharing import ALPN, PIECE_BYTES, Hello, Kind
+from farcast.protocol.sharing import ALPN, PIECE_BYTES, Hello, Kind, Refusal
 from farcast.tests.unit.node.reel import FaultyTier
 from farcast.tests.wire.services import running, until
 
@@ -302,3 +302,41 @@ async def test_three_who_watch_at_once_cost_their_uplink_about_one_copy(tmp_path
         assert len(asked) <= len(CIDS) + 2  # a busy machine misses turns; tests/sim has none missed
         for fetcher in fetchers:
             await fetcher.close()
+
+
+async def test_a_block_that_one_alone_has_begun_on_comes_from_it_to_who_joins_meanwhile(
+    tmp_path: Path,
+) -> None:
+    """Whoever watches alone says at the first hello what it is bringing already."""
+    blocks = dict(zip(CIDS, BLOCKS, strict=True))
+    tiers = [FaultyTier(TierName.CDN, blocks, delay_s=1.0) for _ in range(2)]
+    async with street(tmp_path, 2) as boxes, asyncio.timeout(30):
+        fetchers = [
+            Fetcher(box.store, [tier], CollectorRegistry()) for box, tier in zip(boxes, tiers, strict=True)
+        ]
+        for box, fetcher in zip(boxes, fetchers, strict=True):
+            fetcher.nearby = Nearby(cast("Layouts", _Known()), box.sharer, lambda cid, _: nowhere(cid))
+            box.sharer._kept = partial(_pushed, fetcher)
+        first = asyncio.ensure_future(fetchers[0].block(CIDS[1], title="film", buffer_s=6.0))
+        await until(lambda: bool(tiers[0].asked))
+        assert boxes[0].count("share_links") == 0
+        assert await fetchers[1].block(CIDS[1], title="film", buffer_s=6.0) == await first == BLOCKS[1]
+        assert (tiers[0].asked, tiers[1].asked) == ([CIDS[1]], [])
+        for fetcher in fetchers:
+            await fetcher.close()
+
+
+async def test_of_two_dials_that_cross_the_one_that_is_refused_waits_for_the_other(tmp_path: Path) -> None:
+    async with street(tmp_path, 1) as [box]:
+        sharer, there = box.sharer, b"g" * 32
+        share, mine, theirs = sharer._share(FILM), sharer.accept(lambda: None), sharer.accept(lambda: None)
+        mine.peer = theirs.peer = there
+        sharer._told[mine] = (share, set(), set())
+        sharer.said(mine, Kind.REFUSAL, memoryview(encode(Refusal("twice"))))
+        sharer.closed(mine, "refused")
+        assert sharer._meets(FILM.digest)
+        assert sharer._join(share, theirs, b"", [])
+        assert not sharer._meets(FILM.digest)
+        sharer._told[mine] = (share, set(), set())
+        sharer.said(mine, Kind.REFUSAL, memoryview(encode(Refusal("twice"))))  # after the other has come
+        assert not sharer._meets(FILM.digest)
