@@ -18,10 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from ...protocol.cid import PIECE_BYTES, Bytes, Cid
+from ...protocol.cid import Bytes, Cid
 
 BLOCK_LIMIT_BYTES = 2 << 20
 """No block anywhere is larger (design: Content)."""
+WRITE_BYTES = 64 << 10
+"""So much is written at a time: the system caches each piece as one stretch of memory, and from stretches of
+just what ``sendfile`` hands on at a time a block leaves with the least work, over TCP."""
 SYNCS_LIMIT = 16
 """Files and folders that are synced at a time."""
 _FOLDERS = 2  # ab, blocks
@@ -90,7 +93,7 @@ class BlockFiles:
                 if self._direct and isinstance(data, memoryview):
                     rest = self._write_pages(fd, rest)
                 while rest:
-                    rest = rest[os.write(fd, rest[:PIECE_BYTES]) :]
+                    rest = rest[os.write(fd, rest[:WRITE_BYTES]) :]
                     give_way()
             finally:
                 os.close(fd)

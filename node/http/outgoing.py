@@ -22,6 +22,7 @@ BURST_BYTES = 4 << 20
 WIDE_BYTES = BURST_BYTES + (256 << 10)
 """The send buffer of a connection that takes nearly a whole burst at once: the largest that the kernel gives
 by itself (``tcp_wmem``) is a burst to the byte, and one with its head would need another turn for 3 kB."""
+READY_PIECES = BURST_BYTES // SEND_BYTES
 REMEMBERED_PIECES = 16
 """An answer of so many files at most remembers which descriptors they were."""
 MORE: int = getattr(socket, "MSG_MORE", 0)
@@ -67,7 +68,7 @@ class Outgoing:
     def begin(self, reply: Reply, date: str, begun: int = 0, sent: int = 0) -> int:
         """Send ``reply``, as of ``date``; returns how far that came.
 
-        Of its head ``begun`` bytes have left, and ``sent`` of its first file, which is open then.
+        Of its head ``begun`` bytes have left, and ``sent`` of its files, which are open then.
 
         Raises:
             OSError: the client is gone.
@@ -75,8 +76,17 @@ class Outgoing:
         """
         if reply.parts and not self._open(reply):
             return MISSING
-        self._sent = sent
+        if sent:
+            self._skip(sent)
         return self._hold(self._send(reply.head(date)[begun:], self._pieces))
+
+    def _skip(self, sent: int) -> None:
+        """Go on behind so many bytes of the files, which left at one stretch."""
+        self._widen(sent)
+        while sent >= (size := self._pieces[self._at][2]):
+            self._at += 1
+            sent -= size
+        self._sent = sent
 
     def _hold(self, state: int) -> int:
         """Keep the files of an answer that goes on; one that has left at one stretch needs no hold."""
@@ -146,7 +156,8 @@ class Outgoing:
             self.close()
             return False
         reply.pieces = pieces if len(pieces) <= REMEMBERED_PIECES else ()
-        reply.one = pieces[0] if len(pieces) == 1 and 0 < pieces[0][2] <= SEND_BYTES else None
+        at_once = len(pieces) <= READY_PIECES and all(0 < size <= SEND_BYTES for _, _, size in pieces)
+        reply.ready = tuple(pieces) if at_once else ()
         return True
 
     def _send_pieces(self, pieces: Sequence[Piece]) -> int:
@@ -174,8 +185,7 @@ class Outgoing:
                 done = 0
             at = 0
         except BlockingIOError:
-            if total > BURST_BYTES - SEND_BYTES and not self._wide:
-                self._widen()
+            self._widen(total)
             return FULL
         finally:
             self._at, self._sent = at, done
@@ -183,8 +193,13 @@ class Outgoing:
             self._flow.bytes += total
         return DONE
 
-    def _widen(self) -> None:
-        """Let a burst with its head fit, once, where the kernel's own buffer has grown as far as it goes."""
+    def _widen(self, total: int) -> None:
+        """Let a burst with its head fit, once, where the kernel's own buffer has grown as far as it goes.
+
+        ``total`` bytes it took at one stretch before it was full.
+        """
+        if self._wide or total <= BURST_BYTES - SEND_BYTES:
+            return
         self._wide = True
         if not _ends_at_a_burst():
             return

@@ -44,9 +44,9 @@ class Reply:
         "keep",
         "length",
         "made",
-        "one",
         "parts",
         "pieces",
+        "ready",
         "size",
         "status_class",
     )
@@ -63,8 +63,8 @@ class Reply:
         self.parts: Sequence[FilePart] = ()
         self.pieces: Sequence[Piece] = ()
         """The parts as they were opened last, where that is remembered."""
-        self.one: Piece | None = None
-        """Of these the only one, where it is sent at one stretch."""
+        self.ready: Sequence[Piece] = ()
+        """The same, where they are so few and small that they are sent at one stretch."""
         lines = [f"\r\n{name}: {value}" for name, value in answer.headers.items() if name != "content-length"]
         if answer.status not in BODILESS:
             lines.append(f"\r\ncontent-length: {length}")
