@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from farcast.node.http.outgoing import BURST_BYTES, WIDE_BYTES
 from farcast.node.http.tally import HttpMetrics
 
 MIB = 1 << 20
+Pair = tuple[socket.socket, socket.socket]
 GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
@@ -67,41 +69,91 @@ def _room(sock: socket.socket) -> int:
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
 
 
+@pytest.fixture
+async def warm(server: ByteServer, blocks: list[Path]) -> ByteServer:
+    """The same, which has answered a moment ago."""
+    await _answer(server, blocks)
+    return server
+
+
+async def _answer(server: ByteServer, blocks: list[Path]) -> None:
+    with _taken_over(server) as (client, _):
+        client.sendall(GET)
+        assert await asyncio.to_thread(_body, client) == _all(blocks)
+
+
+@contextmanager
+def _taken_over(server: ByteServer, room: int = 0, received: bytes = b"") -> Iterator[Pair]:
+    """Connect a client that takes little at a time; the server's end has ``room``."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
+        client.connect(listener.getsockname())
+        sock, _ = listener.accept()
+        sock.setblocking(False)
+        if room:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room // 2)
+        server.adopt(sock, "127.0.0.1", received)
+        yield client, sock
+
+
+def _all(blocks: list[Path]) -> bytes:
+    return b"".join(path.read_bytes() for path in blocks)
+
+
+@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize(
     ("room", "wide"),
     [(BURST_BYTES // 8, False), (BURST_BYTES * 7 // 8, True), (2 * BURST_BYTES, False)],
     ids=["little", "nearly a burst", "more"],
 )
 async def test_who_takes_nearly_a_burst_at_once_gets_room_for_one_with_its_head(
-    server: ByteServer, blocks: list[Path], room: int, *, wide: bool
+    server: ByteServer, blocks: list[Path], room: int, *, again: bool, wide: bool
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
-        client.connect(listener.getsockname())
-        sock, _ = listener.accept()
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room // 2)
+    if again:
+        await _answer(server, blocks)
+    with _taken_over(server, room) as (client, sock):
         before = _room(sock)
-        server.adopt(sock, "127.0.0.1")
         client.sendall(GET)
         await asyncio.sleep(0.2)  # as much is on its way as has room
         after = _room(sock)
         body = await asyncio.to_thread(_body, client)
     assert after == (WIDE_BYTES if wide and _ends_at_a_burst() else before)
-    assert body == b"".join(path.read_bytes() for path in blocks)
+    assert body == _all(blocks)
+
+
+@pytest.mark.parametrize("room", [8 << 10, 300 << 10, 1_500 << 10, 2 << 20, 0])
+async def test_what_was_answered_a_moment_ago_is_answered_the_same_wherever_it_stops(
+    warm: ByteServer, blocks: list[Path], room: int
+) -> None:
+    with _taken_over(warm, room) as (client, _):
+        for _ in range(3):
+            client.sendall(GET)
+            assert await asyncio.to_thread(_body, client) == _all(blocks)
+
+
+async def test_what_was_let_go_of_meanwhile_is_opened_again(warm: ByteServer, blocks: list[Path]) -> None:
+    warm.files.close()
+    await _answer(warm, blocks)
+
+
+@pytest.mark.parametrize("cut", range(BURST_BYTES // MIB))
+async def test_an_answer_whose_file_was_cut_since_ends_with_a_reset(
+    warm: ByteServer, blocks: list[Path], cut: int
+) -> None:
+    os.truncate(blocks[cut], MIB // 3)
+    with _taken_over(warm) as (client, _):
+        client.sendall(GET)
+        with pytest.raises(ConnectionResetError):
+            await asyncio.to_thread(_body, client)
 
 
 async def test_a_connection_taken_over_after_a_long_pause_is_answered(
     server: ByteServer, blocks: list[Path]
 ) -> None:
     server.readiness.now -= 2 * server.limits.head_s  # nobody had a turn for so long
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
-        client.connect(listener.getsockname())
-        sock, _ = listener.accept()
-        sock.setblocking(False)
-        server.adopt(sock, "127.0.0.1", GET)
+    with _taken_over(server, received=GET) as (client, _):
         body = await asyncio.to_thread(_body, client)
-    assert body == b"".join(path.read_bytes() for path in blocks)
+    assert body == _all(blocks)
 
 
 def _body(client: socket.socket) -> bytes:
