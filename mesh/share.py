@@ -154,7 +154,7 @@ class Share:
         except TimeoutError:
             return False
         except asyncio.CancelledError:
-            self.swarm.forgone(place, self._now())  # it may have just become this box's
+            self._forgo(place)  # it may have just become this box's
             raise
         finally:
             sought.waiters -= 1
@@ -171,8 +171,14 @@ class Share:
         self._answer(place, here=here)
         if here:
             self.swarm.fetched(place, now)
+            self.pump()
         else:
-            self.swarm.forgone(place, now)
+            self._forgo(place)
+
+    def _forgo(self, place: int) -> None:
+        """Give back a claim whose block does not come, to whoever still seeks it here or elsewhere."""
+        self.swarm.need([*self._sought], self._now())  # else it would be claimed again at once
+        self.swarm.forgone(place, self._now())
         self.pump()
 
     @property

@@ -50,6 +50,8 @@ SHARES_LIMIT = 64
 LINKS_LIMIT = 256
 MEET_S = 0.3
 """So long a title's first block waits for neighbours that are being asked whether they share it."""
+CROSSED_S = 1.0
+"""So long a dial that crossed this box's own is waited for."""
 KEPT_S = 60.0
 """How long a title stays ready for the next neighbour after the last one left."""
 _WORDS: dict[int, type[News | Wish | OneBlock | Referral]] = {
@@ -159,6 +161,16 @@ class Sharer:
         asked = any(one[0] == digest and link not in self._of for one, link in self._dials.items())
         return asked or any(one[0] == digest for one in self._crossed)
 
+    def _cross(self, pair: tuple[bytes, bytes]) -> None:
+        """Wait for a neighbour's own dial, which is on its way here, for a while."""
+
+        def gone() -> None:
+            self._crossed.discard(pair)
+            self._answered.set()
+
+        self._crossed.add(pair)
+        asyncio.get_running_loop().call_later(CROSSED_S, gone)
+
     def found(self, digest: bytes, cid: Cid, *, here: bool) -> None:
         """Hear that this box itself fetched a block of a title being watched, or could not."""
         share = self._shares.get(digest)
@@ -217,7 +229,7 @@ class Sharer:
             reason = decode(Refusal, data).reason
             share = self._told[link][0] if link in self._told else None
             if reason == "twice" and share is not None and link.peer not in share.links:
-                self._crossed.add((share.layout.digest, link.peer))
+                self._cross((share.layout.digest, link.peer))
             self._tally.refused(reason if reason in _REASONS else "other")
             link.close("refused")
         elif share is None and kind == Kind.CHALLENGE and link.dialled and link not in self._told:
@@ -388,7 +400,6 @@ class Sharer:
             if not share.links and not share.wanted and not share.watched and now - share.used_at > KEPT_S:
                 del self._shares[digest]
                 self._meet_until.pop(digest, None)
-                self._crossed = {pair for pair in self._crossed if pair[0] != digest}
                 self._spawn(share.close())
 
     def _dial_all(self, digest: bytes, share: Share, now: float) -> None:
@@ -402,7 +413,6 @@ class Sharer:
             if len(self._links) + len(self._dials) >= LINKS_LIMIT:
                 return
             self._again[pair] = now + AGAIN_S
-            self._crossed.discard(pair)
             self._dials[pair] = None
             self._spawn(self._dial(pair, neighbour))
 

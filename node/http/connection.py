@@ -145,12 +145,12 @@ class Connection:
         except OSError:
             self.close()
             return True
-        tally = server.tally
-        tally.sent_bytes += total
-        self._flow.bytes += total
+        finally:
+            server.tally.sent_bytes += total
+            self._flow.bytes += total
+        self.deadline = server.idle_until
         if total == reply.length:
-            tally.classes[reply.status_class] += 1
-            self.deadline = server.idle_until
+            server.tally.classes[reply.status_class] += 1
         else:
             self._buffer = data
             self._begin(reply, begun, total)

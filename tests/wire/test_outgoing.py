@@ -1,17 +1,19 @@
 """Connections that a byte server takes over, on loopback: what room they get, and that they are answered."""
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from farcast.node.http import connection
 from farcast.node.http.bytes import ByteServer
 from farcast.node.http.exchange import Answer, FilePart, Hosts, Router
 from farcast.node.http.files import FileCache
@@ -70,20 +72,33 @@ def _room(sock: socket.socket) -> int:
 
 
 @pytest.fixture
-async def warm(server: ByteServer, blocks: list[Path]) -> ByteServer:
-    """The same, which has answered a moment ago."""
-    await _answer(server, blocks)
-    return server
-
-
-async def _answer(server: ByteServer, blocks: list[Path]) -> None:
+async def warm(server: ByteServer, blocks: list[Path]) -> AsyncIterator[ByteServer]:
+    """The same, which has answered a moment ago, and has a connection for whose sake it keeps files open."""
     with _taken_over(server) as (client, _):
-        client.sendall(GET)
-        assert await asyncio.to_thread(_body, client) == _all(blocks)
+        await _answer(client, blocks)
+        yield server
+
+
+@pytest.fixture
+def repeated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Where in their files those pieces begin that are sent by the way of what is answered again."""
+    begun = list[int]()
+
+    def sendfile(out: int, file: int, offset: int, count: int) -> int:
+        begun.append(offset)
+        return os.sendfile(out, file, offset, count)
+
+    monkeypatch.setattr(connection, "sendfile", sendfile)
+    return begun
+
+
+async def _answer(client: socket.socket, blocks: list[Path]) -> None:
+    client.sendall(GET)
+    assert await asyncio.to_thread(_body, client) == _all(blocks)
 
 
 @contextmanager
-def _taken_over(server: ByteServer, room: int = 0, received: bytes = b"") -> Iterator[Pair]:
+def _taken_over(server: ByteServer, room: int = 0, received: bytes = b"") -> Generator[Pair]:
     """Connect a client that takes little at a time; the server's end has ``room``."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
@@ -110,7 +125,8 @@ async def test_who_takes_nearly_a_burst_at_once_gets_room_for_one_with_its_head(
     server: ByteServer, blocks: list[Path], room: int, *, again: bool, wide: bool
 ) -> None:
     if again:
-        await _answer(server, blocks)
+        with _taken_over(server) as (client, _):
+            await _answer(client, blocks)
     with _taken_over(server, room) as (client, sock):
         before = _room(sock)
         client.sendall(GET)
@@ -123,17 +139,38 @@ async def test_who_takes_nearly_a_burst_at_once_gets_room_for_one_with_its_head(
 
 @pytest.mark.parametrize("room", [8 << 10, 300 << 10, 1_500 << 10, 2 << 20, 0])
 async def test_what_was_answered_a_moment_ago_is_answered_the_same_wherever_it_stops(
-    warm: ByteServer, blocks: list[Path], room: int
+    warm: ByteServer, blocks: list[Path], repeated: list[int], room: int
 ) -> None:
     with _taken_over(warm, room) as (client, _):
         for _ in range(3):
-            client.sendall(GET)
-            assert await asyncio.to_thread(_body, client) == _all(blocks)
+            await _answer(client, blocks)
+    assert len(repeated) >= 3
 
 
-async def test_what_was_let_go_of_meanwhile_is_opened_again(warm: ByteServer, blocks: list[Path]) -> None:
+async def test_what_was_let_go_of_meanwhile_is_opened_again(
+    warm: ByteServer, blocks: list[Path], repeated: list[int]
+) -> None:
     warm.files.close()
-    await _answer(warm, blocks)
+    with _taken_over(warm) as (client, _):
+        await _answer(client, blocks)
+        assert not repeated
+        await _answer(client, blocks)
+        assert repeated
+
+
+async def test_who_was_answered_again_in_more_than_one_stretch_is_idle_from_then_on(
+    warm: ByteServer, blocks: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the rest leaves right behind what the first stretch left over."""
+
+    def short(out: int, file: int, offset: int, count: int) -> int:
+        return os.sendfile(out, file, offset, min(count, 1_000))
+
+    monkeypatch.setattr(connection, "sendfile", short)
+    with _taken_over(warm, 2 * BURST_BYTES) as (client, sock):
+        [mine] = [one for one in warm._connections if one._fd == sock.fileno()]
+        await _answer(client, blocks)
+        assert mine.deadline > warm.readiness.now + warm.limits.head_s
 
 
 @pytest.mark.parametrize("cut", range(BURST_BYTES // MIB))

@@ -15,6 +15,7 @@ from typing import cast
 import pytest
 from prometheus_client import CollectorRegistry
 
+from farcast.mesh import sharer
 from farcast.mesh.neighbours import Neighbour
 from farcast.mesh.share import Layout
 from farcast.mesh.sharelink import ShareLink
@@ -34,7 +35,7 @@ from farcast.protocol.errors import FarcastError, RemoteError, UnreachableError
 from farcast.protocol.identity import Identity
 from farcast.protocol.ports import TierName
 from farcast.protocol.presence import NO_WAY
-from farcast.protocol.sharing import ALPN, PIECE_BYTES, Hello, Kind, Refusal
+from farcast.protocol.sharing import ALPN, PIECE_BYTES, Hello, Kind, OneBlock, Refusal
 from farcast.tests.unit.node.reel import FaultyTier
 from farcast.tests.wire.services import running, until
 
@@ -305,9 +306,10 @@ async def test_three_who_watch_at_once_cost_their_uplink_about_one_copy(tmp_path
 
 
 async def test_a_block_that_one_alone_has_begun_on_comes_from_it_to_who_joins_meanwhile(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever watches alone says at the first hello what it is bringing already."""
+    monkeypatch.setattr(sharer, "MEET_S", 5.0)  # a busy machine takes longer to meet
     blocks = dict(zip(CIDS, BLOCKS, strict=True))
     tiers = [FaultyTier(TierName.CDN, blocks, delay_s=1.0) for _ in range(2)]
     async with street(tmp_path, 2) as boxes, asyncio.timeout(30):
@@ -326,17 +328,64 @@ async def test_a_block_that_one_alone_has_begun_on_comes_from_it_to_who_joins_me
             await fetcher.close()
 
 
+async def test_whoever_fails_to_bring_a_block_claims_it_no_more(tmp_path: Path) -> None:
+    async with street(tmp_path, 1) as [box]:
+        share = box.sharer._share(FILM)
+        for _ in range(2):
+            assert not await share.seek(CIDS[1], 1.0)
+            assert share.swarm.claims == [1]
+            share.found(CIDS[1], here=False)
+            assert (share.swarm.claims, share.swarm.wake_at) == ([], None)
+
+
+async def test_whoever_is_gone_when_a_block_becomes_this_boxs_leaves_no_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A neighbour does not bring it, so this box would, had the player not gone elsewhere meanwhile."""
+    async with street(tmp_path, 1) as [box]:
+        share, link = box.sharer._share(FILM), box.sharer.accept(lambda: None)
+        asked: list[Kind] = []
+
+        def say(kind: Kind, message: object = None) -> None:
+            del message
+            asked.append(kind)
+
+        monkeypatch.setattr(link, "say", say)
+        link.peer = b"g" * 32
+        assert share.join(link, [])
+        block = sorted([link.peer, box.identity.key]).index(link.peer)  # its turn, so it is asked first
+        seeking = asyncio.ensure_future(share.seek(CIDS[block], 5.0))
+        await until(lambda: Kind.ASK in asked)
+        share.heard(link, OneBlock(block), Kind.LACK)
+        assert share.swarm.claims == [block]
+        seeking.cancel()
+        await asyncio.gather(seeking, return_exceptions=True)
+        assert (share.swarm.claims, share.swarm.wake_at) == ([], None)
+
+
 async def test_of_two_dials_that_cross_the_one_that_is_refused_waits_for_the_other(tmp_path: Path) -> None:
     async with street(tmp_path, 1) as [box]:
-        sharer, there = box.sharer, b"g" * 32
-        share, mine, theirs = sharer._share(FILM), sharer.accept(lambda: None), sharer.accept(lambda: None)
-        mine.peer = theirs.peer = there
-        sharer._told[mine] = (share, set(), set())
-        sharer.said(mine, Kind.REFUSAL, memoryview(encode(Refusal("twice"))))
-        sharer.closed(mine, "refused")
-        assert sharer._meets(FILM.digest)
-        assert sharer._join(share, theirs, b"", [])
-        assert not sharer._meets(FILM.digest)
-        sharer._told[mine] = (share, set(), set())
-        sharer.said(mine, Kind.REFUSAL, memoryview(encode(Refusal("twice"))))  # after the other has come
-        assert not sharer._meets(FILM.digest)
+        share, refused = box.sharer._share(FILM), memoryview(encode(Refusal("twice")))
+        mine, theirs = box.sharer.accept(lambda: None), box.sharer.accept(lambda: None)
+        mine.peer = theirs.peer = b"g" * 32
+        box.sharer._told[mine] = (share, set(), set())
+        box.sharer.said(mine, Kind.REFUSAL, refused)
+        box.sharer.closed(mine, "refused")
+        assert box.sharer._meets(FILM.digest)
+        assert box.sharer._join(share, theirs, b"", [])
+        assert not box.sharer._meets(FILM.digest)
+        box.sharer._told[mine] = (share, set(), set())
+        box.sharer.said(mine, Kind.REFUSAL, refused)  # after the other has come
+        assert not box.sharer._meets(FILM.digest)
+
+
+async def test_a_dial_that_crossed_and_never_comes_is_waited_for_no_longer_than_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharer, "CROSSED_S", 0.2)
+    async with street(tmp_path, 1) as [box], asyncio.timeout(10):
+        share, mine = box.sharer._share(FILM), box.sharer.accept(lambda: None)
+        mine.peer = b"g" * 32
+        box.sharer._told[mine] = (share, set(), set())
+        box.sharer.said(mine, Kind.REFUSAL, memoryview(encode(Refusal("twice"))))
+        await box.sharer._meet(FILM.digest, 60.0)
