@@ -110,8 +110,8 @@ class Connection:
             if not self.busy:
                 self._serve()
 
-    def _repeat(self) -> bool:  # noqa: C901 - one function, as calls are the dearest steps of a turn
-        """Read, and answer what was answered a moment ago by open files: most turns, in few steps.
+    def _repeat(self) -> bool:
+        """Read, and answer by one open file what was answered a moment ago: most turns, in few steps.
 
         False: what was read is left to ``_serve``.
         """
@@ -121,25 +121,49 @@ class Connection:
             self._unread = True  # ``_serve`` reads again: as little, or the end
             return False
         reply = self._kept.get(data)
-        if reply is None or self._flow.guarded or not reply.ready:
-            self._received(data)
-            return False
-        for source, _, _ in reply.ready:
-            if not source.cached:
-                self._received(data)
-                return False
+        if reply is None or (one := reply.one) is None or not one[0].cached or self._flow.guarded:
+            return self._repeat_files(data, reply)
         server = self._server
         head = reply.made if reply.date is server.date else reply.head(server.date)
-        begun = total = 0
+        source, offset, size = one
+        begun = sent = 0
         self._unread = False
         try:
             begun = self._sock.send(head, MORE)
             if begun == len(head):
-                for source, offset, size in reply.ready:
-                    sent = sendfile(self._fd, source.fd, offset, size)
-                    total += sent
-                    if sent < size:
-                        break
+                sent = sendfile(self._fd, source.fd, offset, size)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+            return True
+        tally = server.tally
+        tally.sent_bytes += sent
+        self._flow.bytes += sent
+        self.deadline = server.idle_until
+        if sent == size:
+            tally.classes[reply.status_class] += 1
+        else:
+            self._buffer = data
+            self._begin(reply, begun, sent)
+        return True
+
+    def _repeat_files(self, data: bytes, reply: Reply | None) -> bool:
+        """As ``_repeat``, of several open files."""
+        ready = () if reply is None or self._flow.guarded else reply.ready
+        if reply is None or not ready or not all(source.cached for source, _, _ in ready):
+            self._received(data)
+            return False
+        server, begun, total = self._server, 0, 0
+        head = reply.head(server.date)
+        self._unread = False
+        try:
+            begun = self._sock.send(head, MORE)
+            for source, offset, size in ready if begun == len(head) else ():
+                sent = sendfile(self._fd, source.fd, offset, size)
+                total += sent
+                if sent < size:
+                    break
         except BlockingIOError:
             pass
         except OSError:

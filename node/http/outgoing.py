@@ -158,6 +158,7 @@ class Outgoing:
         reply.pieces = pieces if len(pieces) <= REMEMBERED_PIECES else ()
         at_once = len(pieces) <= READY_PIECES and all(0 < size <= SEND_BYTES for _, _, size in pieces)
         reply.ready = tuple(pieces) if at_once else ()
+        reply.one = pieces[0] if at_once and len(pieces) == 1 else None
         return True
 
     def _send_pieces(self, pieces: Sequence[Piece]) -> int:

@@ -44,6 +44,7 @@ class Reply:
         "keep",
         "length",
         "made",
+        "one",
         "parts",
         "pieces",
         "ready",
@@ -65,6 +66,8 @@ class Reply:
         """The parts as they were opened last, where that is remembered."""
         self.ready: Sequence[Piece] = ()
         """The same, where they are so few and small that they are sent at one stretch."""
+        self.one: Piece | None = None
+        """Of these the only one."""
         lines = [f"\r\n{name}: {value}" for name, value in answer.headers.items() if name != "content-length"]
         if answer.status not in BODILESS:
             lines.append(f"\r\ncontent-length: {length}")
