@@ -1,7 +1,5 @@
 # Every target runs `setup` first if needed; only make, python3 (>= 3.11, with venv) and a package index are assumed.
-# The system's own where it will do: distributions build theirs with profiles, what others build runs a fifth slower.
-PYTHON ?= $(shell /usr/bin/python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-  && echo /usr/bin/python3 || echo python3)
+PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
