@@ -83,4 +83,9 @@ class _Handover(asyncio.Protocol):
         transport.set_protocol(self._protocol)
         self._protocol.connection_made(transport)
         if self._received:
+            # once asyncio has begun to read: Python 3.11.2 would begin even where it was told to pause before
+            asyncio.get_running_loop().call_soon(self._go_on, transport)
+
+    def _go_on(self, transport: asyncio.Transport) -> None:
+        if not transport.is_closing():
             self._protocol.data_received(self._received)
