@@ -83,9 +83,12 @@ class _Handover(asyncio.Protocol):
         transport.set_protocol(self._protocol)
         self._protocol.connection_made(transport)
         if self._received:
-            # once asyncio has begun to read: Python 3.11.2 would begin even where it was told to pause before
-            asyncio.get_running_loop().call_soon(self._go_on, transport)
-
-    def _go_on(self, transport: asyncio.Transport) -> None:
-        if not transport.is_closing():
             self._protocol.data_received(self._received)
+            asyncio.get_running_loop().call_soon(_pause_again, transport)
+
+
+def _pause_again(transport: asyncio.Transport) -> None:
+    """Pause where that was asked for at the hand-over: Python 3.11.2 begins to read behind it all the same."""
+    if not transport.is_reading():
+        transport.resume_reading()
+        transport.pause_reading()
