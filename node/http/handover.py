@@ -88,7 +88,7 @@ class _Handover(asyncio.Protocol):
 
 
 def _pause_again(transport: asyncio.Transport) -> None:
-    """Pause where that was asked for at the hand-over: Python 3.11.2 begins to read behind it all the same."""
+    """Pause where that was asked for at the hand-over: Python 3.11.2 begins to read behind it."""
     if not transport.is_reading():
         transport.resume_reading()
         transport.pause_reading()

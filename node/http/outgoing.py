@@ -23,6 +23,7 @@ WIDE_BYTES = BURST_BYTES + (256 << 10)
 """The send buffer of a connection that takes nearly a whole burst at once: the largest that the kernel gives
 by itself (``tcp_wmem``) is a burst to the byte, and one with its head would need another turn for 3 kB."""
 READY_PIECES = BURST_BYTES // SEND_BYTES
+"""An answer of so many files at most may leave at one stretch."""
 REMEMBERED_PIECES = 16
 """An answer of so many files at most remembers which descriptors they were."""
 MORE: int = getattr(socket, "MSG_MORE", 0)

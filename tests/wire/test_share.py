@@ -227,20 +227,26 @@ async def test_no_unit_is_begun_before_the_last_one_is_whole(tmp_path: Path, siz
         assert caught.value.reason == "malformed"
 
 
+def _overheard(box: Box, monkeypatch: pytest.MonkeyPatch) -> tuple[ShareLink, list[Kind]]:
+    """Return a link to a neighbour that is not there, and what is said to it, by kind."""
+    link, said = box.sharer.accept(lambda: None), list[Kind]()
+
+    def say(kind: Kind, message: object = None) -> None:
+        del message
+        said.append(kind)
+
+    monkeypatch.setattr(link, "say", say)
+    link.peer = b"g" * 32
+    return link, said
+
+
 async def test_what_is_on_the_wire_when_its_block_is_withdrawn_and_asked_for_again_cuts_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest of the old unit comes, then the new one, and the block is right."""
     async with street(tmp_path, 1) as [box]:
-        share, link = box.sharer._share(FILM), box.sharer.accept(lambda: None)
-        said: list[Kind] = []
-
-        def say(kind: Kind, message: object = None) -> None:
-            del message
-            said.append(kind)
-
-        monkeypatch.setattr(link, "say", say)
-        link.peer = b"g" * 32
+        share = box.sharer._share(FILM)
+        link, said = _overheard(box, monkeypatch)
         assert share.join(link, [2])
 
         def want(*, everything: bool) -> list[Kind]:
@@ -343,19 +349,12 @@ async def test_whoever_is_gone_when_a_block_becomes_this_boxs_leaves_no_claim(
 ) -> None:
     """A neighbour does not bring it, so this box would, had the player not gone elsewhere meanwhile."""
     async with street(tmp_path, 1) as [box]:
-        share, link = box.sharer._share(FILM), box.sharer.accept(lambda: None)
-        asked: list[Kind] = []
-
-        def say(kind: Kind, message: object = None) -> None:
-            del message
-            asked.append(kind)
-
-        monkeypatch.setattr(link, "say", say)
-        link.peer = b"g" * 32
+        share = box.sharer._share(FILM)
+        link, said = _overheard(box, monkeypatch)
         assert share.join(link, [])
         block = sorted([link.peer, box.identity.key]).index(link.peer)  # its turn, so it is asked first
         seeking = asyncio.ensure_future(share.seek(CIDS[block], 5.0))
-        await until(lambda: Kind.ASK in asked)
+        await until(lambda: Kind.ASK in said)
         share.heard(link, OneBlock(block), Kind.LACK)
         assert share.swarm.claims == [block]
         seeking.cancel()
